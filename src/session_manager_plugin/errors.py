@@ -1,0 +1,114 @@
+"""Every exception of the package.
+
+::
+
+    SessionManagerError
+    ├── UsageError                  the caller asked for something that makes no sense
+    │   └── InvalidURL                the stream URL cannot be used
+    ├── ConfigurationError          the machine or the environment is not set up for it
+    ├── ConnectError                a data channel could not be opened
+    │   ├── Refused                   the other end answered, and refused
+    │   └── NotConnected              used before it was opened (also a RuntimeError)
+    ├── ConnectionLost              an open data channel went away and was not resumed
+    ├── TimedOut                    a deadline passed
+    ├── SessionEnded                the far end closed the session with an error text
+    ├── TerminalGone                the terminal we work for was closed
+    ├── AccessDenied                AWS refused a call
+    ├── EncryptionError             a key, a challenge or a ciphertext is wrong
+    └── ProtocolError
+        ├── LocalProtocolError        we broke the rules: a bug here
+        └── RemoteProtocolError       the far end broke them
+
+The sentence of an exception is what the user reads: what happened, to which host or session, what to
+try next. It never holds a token. Facts that a program may want are attributes.
+"""
+
+from __future__ import annotations
+
+
+class SessionManagerError(Exception):
+    """Base of every exception raised on purpose by this package."""
+
+
+class UsageError(SessionManagerError):
+    """The request itself makes no sense, whatever the network does."""
+
+
+class InvalidURL(UsageError, ValueError):
+    """A stream URL that cannot be used."""
+
+
+class ConfigurationError(SessionManagerError):
+    """Something on this machine is missing or set wrongly."""
+
+
+class ConnectError(SessionManagerError):
+    """A data channel could not be opened.
+
+    ``host`` is the host (and port) that was tried, ``retryable`` tells whether trying again may help.
+    """
+
+    def __init__(self, message: str, *, host: str = "", retryable: bool = False) -> None:
+        super().__init__(message)
+        self.host = host
+        self.retryable = retryable
+
+
+class Refused(ConnectError):
+    """The other end answered and refused; ``status`` is the HTTP status or websocket close code."""
+
+    def __init__(self, message: str, *, host: str = "", status: int = 0, retryable: bool = False) -> None:
+        super().__init__(message, host=host, retryable=retryable)
+        self.status = status
+
+
+class NotConnected(ConnectError, RuntimeError):
+    """A channel was used before it was opened or after it was closed."""
+
+
+class ConnectionLost(SessionManagerError):
+    """An open data channel went away; ``close_code`` is the websocket's, when there was one."""
+
+    def __init__(self, message: str, *, close_code: int | None = None) -> None:
+        super().__init__(message)
+        self.close_code = close_code
+
+
+class TimedOut(SessionManagerError):
+    """A deadline passed; ``seconds`` is how long was waited."""
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class SessionEnded(SessionManagerError):
+    """The far end closed the session and said why; ``output`` is its text as it came."""
+
+    def __init__(self, message: str, *, output: str) -> None:
+        super().__init__(message)
+        self.output = output
+
+
+class TerminalGone(SessionManagerError):
+    """The terminal this process works for was closed."""
+
+
+class AccessDenied(SessionManagerError):
+    """AWS refused a call."""
+
+
+class EncryptionError(SessionManagerError):
+    """A key, a challenge or a ciphertext is wrong."""
+
+
+class ProtocolError(SessionManagerError):
+    """A rule of the wire protocol was broken."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We broke the rules: a bug on this side, or a call at the wrong moment."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The far end broke the rules."""

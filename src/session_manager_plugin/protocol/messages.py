@@ -1,0 +1,287 @@
+"""The binary message of the data channel: one record per websocket message.
+
+Layout, big-endian (official client ``src/message/clientmessage.go``)::
+
+      0   4  header length: offset of the payload length, 116 when written
+      4  32  message type, padded with spaces
+     36   4  schema version, 1
+     40   8  created date, milliseconds since the Unix epoch
+     48   8  sequence number, signed
+     56   8  flags: bit 0 SYN, bit 1 FIN; nobody reads them
+     64  16  message id: a UUID whose two 8-byte halves are swapped
+     80  32  SHA-256 of the payload
+    112   4  payload type          (absent in a channel_closed, whose header length is 112)
+    116   4  payload length
+    120   n  payload
+
+Reading follows the official rules, which tolerate what the service sends: the payload is everything behind
+``header length + 4``, whatever the payload length says; payload type and length are read at 112 and 116 even when
+the header is shorter; a payload length of 0 switches the digest check off.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import uuid
+from collections.abc import Callable
+from enum import IntEnum, StrEnum
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from session_manager_plugin.errors import LocalProtocolError, RemoteProtocolError
+
+SCHEMA_VERSION = 1
+HEADER_LENGTH = 116
+"""Offset of the payload length in the messages we write."""
+PAYLOAD_OFFSET = 120
+MAX_PAYLOAD_SIZE = 1024
+"""Bytes of data in one stream message: both official ends read at most this much from their source."""
+
+_HEADER = struct.Struct(">I32sIQqQ8s8s32sII")
+_SYN_FIN = 3
+
+
+class ClientMessageType(StrEnum):
+    """The message types that a data channel carries."""
+
+    INPUT_STREAM_DATA = "input_stream_data"
+    OUTPUT_STREAM_DATA = "output_stream_data"
+    ACKNOWLEDGE = "acknowledge"
+    CHANNEL_CLOSED = "channel_closed"
+    START_PUBLICATION = "start_publication"
+    PAUSE_PUBLICATION = "pause_publication"
+    AGENT_SESSION_STATE = "agent_session_state"
+
+
+class PayloadType(IntEnum):
+    """What the payload of a stream message is."""
+
+    NONE = 0
+    OUTPUT = 1
+    ERROR = 2
+    SIZE = 3
+    PARAMETER = 4
+    HANDSHAKE_REQUEST = 5
+    HANDSHAKE_RESPONSE = 6
+    HANDSHAKE_COMPLETE = 7
+    ENC_CHALLENGE_REQUEST = 8
+    ENC_CHALLENGE_RESPONSE = 9
+    FLAG = 10
+    STDERR = 11
+    EXIT_CODE = 12
+
+
+class Flag(IntEnum):
+    """The payload of a FLAG message: four bytes, big-endian."""
+
+    DISCONNECT_TO_PORT = 1
+    TERMINATE_SESSION = 2
+    CONNECT_TO_PORT_ERROR = 3
+
+    def serialize(self) -> bytes:
+        """The four bytes on the wire."""
+        return self.to_bytes(4, "big")
+
+
+_PADDED = {message_type.value.encode().ljust(32): message_type.value for message_type in ClientMessageType}
+_UNVALIDATED = frozenset({ClientMessageType.START_PUBLICATION, ClientMessageType.PAUSE_PUBLICATION})
+
+
+class ClientMessage(NamedTuple):
+    """One message. ``message_id`` is in UUID byte order; ``created_date`` in milliseconds since the epoch.
+
+    ``payload_type`` is a plain int: the far end may send numbers that ``PayloadType`` does not know.
+    """
+
+    message_type: str
+    sequence_number: int
+    payload_type: int
+    payload: bytes | bytearray
+    message_id: bytes
+    created_date: int
+    flags: int = 0
+    schema_version: int = SCHEMA_VERSION
+
+    def serialize(self) -> bytes:
+        """The message as bytes.
+
+        Raises ``LocalProtocolError`` for what the official serializer refuses: an empty payload (the far end could
+        not tell it from a missing one), a message type over 32 bytes, an id that is not 16 bytes.
+        """
+        message_type = self.message_type.encode()
+        if len(message_type) > 32:
+            raise LocalProtocolError(f"message type {self.message_type!r} is longer than 32 bytes")
+        if not self.payload:
+            raise LocalProtocolError("an empty payload cannot be sent")
+        if len(self.message_id) != 16:
+            raise LocalProtocolError("a message id is 16 bytes")
+        return (
+            _HEADER.pack(
+                HEADER_LENGTH,
+                message_type.ljust(32),
+                self.schema_version,
+                self.created_date,
+                self.sequence_number,
+                self.flags,
+                self.message_id[8:],
+                self.message_id[:8],
+                sha256(self.payload).digest(),
+                self.payload_type,
+                len(self.payload),
+            )
+            + self.payload
+        )
+
+    @classmethod
+    def parse(cls, data: bytes | bytearray) -> ClientMessage:
+        """Read one message by the rules at the top of this module.
+
+        Raises ``RemoteProtocolError`` when the message is cut short, lacks a field that must be there or fails its
+        digest. ``start_publication`` and ``pause_publication`` are not checked further: their bodies vary.
+        """
+        if len(data) < PAYLOAD_OFFSET:
+            raise RemoteProtocolError(f"a message of {len(data)} bytes is shorter than its header")
+        (
+            header_length,
+            padded_type,
+            schema_version,
+            created_date,
+            sequence_number,
+            flags,
+            id_low,
+            id_high,
+            digest,
+            payload_type,
+            payload_length,
+        ) = _HEADER.unpack_from(data)
+        message_type = _PADDED.get(padded_type) or _message_type(padded_type)
+        payload = data[header_length + 4 :]
+        if message_type not in _UNVALIDATED:
+            if not message_type:
+                raise RemoteProtocolError("a message has no message type")
+            if not header_length:
+                raise RemoteProtocolError(f"{message_type!r}: the header length is zero")
+            if not created_date:
+                raise RemoteProtocolError(f"{message_type!r}: the created date is missing")
+            if header_length + 4 > len(data):
+                raise RemoteProtocolError(f"{message_type!r}: the header length {header_length} passes the end")
+            if payload_length and sha256(payload).digest() != digest:
+                raise RemoteProtocolError(f"{message_type!r}: the payload does not match its digest")
+        return cls(
+            message_type,
+            sequence_number,
+            payload_type,
+            payload,
+            id_high + id_low,
+            created_date,
+            flags,
+            schema_version,
+        )
+
+
+def _message_type(padded: bytes) -> str:
+    """A message type as the official reader takes it: NULs stripped from both ends, then white space."""
+    try:
+        return padded.strip(b"\0").decode().strip()
+    except UnicodeDecodeError:
+        raise RemoteProtocolError("a message type is not UTF-8") from None
+
+
+class MessageIds:
+    """Endless distinct version 4 UUIDs, as 16 bytes, without asking the system for randomness each time.
+
+    122 random bits would be drawn per message by ``uuid4``; ids only have to differ, so one random start is
+    counted up in the 62 low bits, which RFC 9562 leaves free.
+    """
+
+    def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
+        start = uuid.UUID(bytes=random_bytes(16), version=4).bytes
+        self._high = start[:8]
+        self._low = int.from_bytes(start[8:], "big") & _LOW_BITS
+
+    def next(self) -> bytes:
+        """The next id, 16 bytes in UUID order."""
+        self._low = (self._low + 1) & _LOW_BITS
+        return self._high + (self._low | _VARIANT).to_bytes(8, "big")
+
+
+_LOW_BITS = (1 << 62) - 1
+_VARIANT = 1 << 63
+
+
+class AcknowledgementWriter:
+    """Serializes acknowledgements from a template: one is due for every stream message received.
+
+    The acknowledgement's own sequence number is 0 and its flags are 3, as the official ends write them.
+    """
+
+    def __init__(self, acknowledged_type: ClientMessageType, message_ids: MessageIds) -> None:
+        self._message_ids = message_ids
+        self._opening = f'{{"AcknowledgedMessageType":"{acknowledged_type}","AcknowledgedMessageId":"'
+        self._padded_type = ClientMessageType.ACKNOWLEDGE.value.encode().ljust(32)
+
+    def write(self, message_id: bytes, sequence_number: int, created_date: int) -> bytes:
+        """The acknowledgement of the message with this id (16 bytes) and sequence number, as bytes."""
+        text = message_id.hex()
+        payload = (
+            f"{self._opening}{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+            f'","AcknowledgedMessageSequenceNumber":{sequence_number},"IsSequentialMessage":true}}'
+        ).encode()
+        own_id = self._message_ids.next()
+        return (
+            _HEADER.pack(
+                HEADER_LENGTH,
+                self._padded_type,
+                SCHEMA_VERSION,
+                created_date,
+                0,
+                _SYN_FIN,
+                own_id[8:],
+                own_id[:8],
+                sha256(payload).digest(),
+                PayloadType.NONE,
+                len(payload),
+            )
+            + payload
+        )
+
+
+_ACKNOWLEDGED = re.compile(
+    rb'\{"AcknowledgedMessageType":"\w*","AcknowledgedMessageId":"[\w-]*",'
+    rb'"AcknowledgedMessageSequenceNumber":(-?\d{1,19}),"IsSequentialMessage":true\}'
+)
+
+
+def acknowledged_sequence_number(payload: bytes | bytearray) -> int:
+    """The one field of an acknowledgement that is used: which sequence number it acknowledges.
+
+    The text both official ends write is matched as it stands; any other JSON takes the slow way.
+    Raises ``RemoteProtocolError`` when the payload is not such an object.
+    """
+    if match := _ACKNOWLEDGED.fullmatch(payload):
+        return int(match[1])
+    value = parse_json_object(payload, "acknowledge").get("acknowledgedmessagesequencenumber", 0)
+    if type(value) is not int:
+        raise RemoteProtocolError("acknowledge: the sequence number is not an integer")
+    return value
+
+
+def parse_json_object(payload: bytes | bytearray | str, what: str) -> dict[str, Any]:
+    """A JSON object with its keys in lower case: the official ends (Go) match keys whatever their case.
+
+    As in Go, what is no Unicode text (invalid UTF-8, half a surrogate pair) reads as U+FFFD: every string in the
+    object can be written again. Raises ``RemoteProtocolError``, which names ``what``, when it is not a JSON object.
+    """
+    text = payload if isinstance(payload, str) else payload.decode(errors="replace")
+    try:
+        value = json.loads(text)
+        if "\\ud" in text.lower():
+            whole = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass")
+            value = json.loads(whole.decode("utf-16", "replace"))
+    except (ValueError, RecursionError):
+        raise RemoteProtocolError(f"{what}: the payload is not JSON") from None
+    if not isinstance(value, dict):
+        raise RemoteProtocolError(f"{what}: the payload is not a JSON object")
+    return {key.lower(): item for key, item in value.items()}

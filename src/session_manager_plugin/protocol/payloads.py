@@ -1,0 +1,312 @@
+"""The JSON payloads as frozen dataclasses: ``to_json`` gives the official text, ``from_json`` reads it.
+
+Keys are written in the official order and read whatever their case (both official ends are Go programs, whose
+decoder ignores case); unknown keys are ignored, a missing one takes Go's zero value. A value of the wrong JSON type
+is a ``RemoteProtocolError`` that names payload and key.
+Sources: ``src/message/*.go``, ``src/service/service.go`` (client), ``agent/session/contracts/model.go`` (agent).
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from session_manager_plugin.errors import RemoteProtocolError
+from session_manager_plugin.protocol.messages import parse_json_object
+
+SESSION_TYPE_ACTION = "SessionType"
+KMS_ENCRYPTION_ACTION = "KMSEncryption"
+
+
+def _dumps(value: object) -> str:
+    """Compact JSON as Go's encoder writes it: ``<``, ``>`` and ``&`` escaped, other text as UTF-8."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return text.translate(_GO_ESCAPES)
+
+
+_GO_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+
+
+def _string(fields: Mapping[str, Any], key: str, what: str) -> str:
+    value = fields.get(key.lower())
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise RemoteProtocolError(f"{what}: {key} is not a string")
+    return value
+
+
+def _integer(fields: Mapping[str, Any], key: str, what: str) -> int:
+    value = fields.get(key.lower())
+    if value is None:
+        return 0
+    if type(value) is not int:
+        raise RemoteProtocolError(f"{what}: {key} is not an integer")
+    return value
+
+
+def _objects(fields: Mapping[str, Any], key: str, what: str) -> list[dict[str, Any]]:
+    value = fields.get(key.lower())
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise RemoteProtocolError(f"{what}: {key} is not a list of objects")
+    return [{name.lower(): item for name, item in entry.items()} for entry in value]
+
+
+def lower_keys(value: object) -> dict[str, Any]:
+    """``value`` with its keys in lower case when it is a JSON object, else an empty dict."""
+    return {key.lower(): item for key, item in value.items()} if isinstance(value, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDataChannelInput:
+    """The first message on each websocket, a text message; the service takes the token from it."""
+
+    request_id: str
+    token: str
+    client_id: str
+    client_version: str
+
+    def to_json(self) -> str:
+        """The official text."""
+        return _dumps(
+            {
+                "MessageSchemaVersion": "1.0",
+                "RequestId": self.request_id,
+                "TokenValue": self.token,
+                "ClientId": self.client_id,
+                "ClientVersion": self.client_version,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, payload: bytes | bytearray | str) -> OpenDataChannelInput:
+        """Read it as the gateway does: the token decides, the other keys may be absent."""
+        what = "OpenDataChannelInput"
+        fields = parse_json_object(payload, what)
+        return cls(
+            _string(fields, "RequestId", what),
+            _string(fields, "TokenValue", what),
+            _string(fields, "ClientId", what),
+            _string(fields, "ClientVersion", what),
+        )
+
+    def __repr__(self) -> str:
+        return f"OpenDataChannelInput(request_id={self.request_id!r}, client_id={self.client_id!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedAction:
+    """One thing a handshake request asks for; ``parameters`` as they came."""
+
+    action_type: str
+    parameters: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeRequest:
+    """Payload type 5, agent to client."""
+
+    agent_version: str
+    actions: tuple[RequestedAction, ...] = ()
+
+    def to_json(self) -> str:
+        """The official text."""
+        return _dumps(
+            {
+                "AgentVersion": self.agent_version,
+                "RequestedClientActions": [
+                    {"ActionType": action.action_type, "ActionParameters": action.parameters} for action in self.actions
+                ],
+            }
+        )
+
+    @classmethod
+    def from_json(cls, payload: bytes | bytearray | str) -> HandshakeRequest:
+        """Read it; raises ``RemoteProtocolError``."""
+        what = "HandshakeRequest"
+        fields = parse_json_object(payload, what)
+        return cls(
+            _string(fields, "AgentVersion", what),
+            tuple(
+                RequestedAction(_string(entry, "ActionType", what), entry.get("actionparameters"))
+                for entry in _objects(fields, "RequestedClientActions", what)
+            ),
+        )
+
+
+class ActionStatus(IntEnum):
+    """How a requested action went."""
+
+    SUCCESS = 1
+    FAILED = 2
+    UNSUPPORTED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessedAction:
+    """The answer to one requested action. ``error`` is empty when it went well."""
+
+    action_type: str
+    status: int
+    result: object = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeResponse:
+    """Payload type 6, client to agent."""
+
+    client_version: str
+    actions: tuple[ProcessedAction, ...] = ()
+    errors: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """The official text; no errors are written as ``null``."""
+        return _dumps(
+            {
+                "ClientVersion": self.client_version,
+                "ProcessedClientActions": [
+                    {
+                        "ActionType": action.action_type,
+                        "ActionStatus": int(action.status),
+                        "ActionResult": action.result,
+                        "Error": action.error,
+                    }
+                    for action in self.actions
+                ],
+                "Errors": list(self.errors) or None,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, payload: bytes | bytearray | str) -> HandshakeResponse:
+        """Read it; raises ``RemoteProtocolError``."""
+        what = "HandshakeResponse"
+        fields = parse_json_object(payload, what)
+        errors = fields.get("errors") or []
+        if not isinstance(errors, list):
+            raise RemoteProtocolError(f"{what}: Errors is not a list")
+        return cls(
+            _string(fields, "ClientVersion", what),
+            tuple(
+                ProcessedAction(
+                    _string(entry, "ActionType", what),
+                    _integer(entry, "ActionStatus", what),
+                    entry.get("actionresult"),
+                    _string(entry, "Error", what),
+                )
+                for entry in _objects(fields, "ProcessedClientActions", what)
+            ),
+            tuple(str(error) for error in errors),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KmsResult:
+    """The result of a KMS action that went well: the data key, encrypted by KMS."""
+
+    cipher_text_key: bytes
+
+    def to_value(self) -> dict[str, object]:
+        """The JSON value of ``ActionResult``."""
+        return {"KMSCipherTextKey": b64encode(self.cipher_text_key).decode(), "KMSCipherTextHash": None}
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeComplete:
+    """Payload type 7, agent to client; ``time_to_complete`` in nanoseconds."""
+
+    time_to_complete: int = 0
+    customer_message: str = ""
+
+    def to_json(self) -> str:
+        """The official text."""
+        return _dumps({"HandshakeTimeToComplete": self.time_to_complete, "CustomerMessage": self.customer_message})
+
+    @classmethod
+    def from_json(cls, payload: bytes | bytearray | str) -> HandshakeComplete:
+        """Read it; raises ``RemoteProtocolError``."""
+        what = "HandshakeComplete"
+        fields = parse_json_object(payload, what)
+        return cls(_integer(fields, "HandshakeTimeToComplete", what), _string(fields, "CustomerMessage", what))
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Payload type 3, client to agent: the terminal's columns × rows."""
+
+    columns: int
+    rows: int
+
+    def to_json(self) -> str:
+        """The official text."""
+        return f'{{"cols":{self.columns},"rows":{self.rows}}}'
+
+    @classmethod
+    def from_json(cls, payload: bytes | bytearray | str) -> Size:
+        """Read it; raises ``RemoteProtocolError``."""
+        fields = parse_json_object(payload, "Size")
+        return cls(_integer(fields, "cols", "Size"), _integer(fields, "rows", "Size"))
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelClosed:
+    """The payload of a ``channel_closed`` message: ``output`` says why, empty at a normal end."""
+
+    session_id: str = ""
+    output: str = ""
+    message_id: str = ""
+    destination_id: str = ""
+    created_date: str = ""
+
+    def to_json(self) -> str:
+        """The text the service sends."""
+        return _dumps(
+            {
+                "MessageType": "channel_closed",
+                "MessageId": self.message_id,
+                "DestinationId": self.destination_id,
+                "SessionId": self.session_id,
+                "SchemaVersion": 1,
+                "CreatedDate": self.created_date,
+                "Output": self.output,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, payload: bytes | bytearray | str) -> ChannelClosed:
+        """Read it; raises ``RemoteProtocolError``."""
+        what = "channel_closed"
+        fields = parse_json_object(payload, what)
+        return cls(
+            _string(fields, "SessionId", what),
+            _string(fields, "Output", what),
+            _string(fields, "MessageId", what),
+            _string(fields, "DestinationId", what),
+            _string(fields, "CreatedDate", what),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSessionState:
+    """The payload of ``agent_session_state``, agent to gateway: ``Connected`` or ``Terminating``."""
+
+    session_id: str
+    state: str
+
+    def to_json(self) -> str:
+        """The official text."""
+        return _dumps({"SchemaVersion": 1, "SessionState": self.state, "SessionId": self.session_id})
+
+    @classmethod
+    def from_json(cls, payload: bytes | bytearray | str) -> AgentSessionState:
+        """Read it; raises ``RemoteProtocolError``."""
+        what = "agent_session_state"
+        fields = parse_json_object(payload, what)
+        return cls(_string(fields, "SessionId", what), _string(fields, "SessionState", what))
