@@ -1,0 +1,34 @@
+"""Sessions of AWS Session Manager: a library, and the commands `smp` and `session-manager-plugin`.
+
+Importing this package imports nothing else. The AWS CLI runs `session-manager-plugin --version` before every
+session, and that call must not wait for an event loop and a websocket library; so the names of the library
+are fetched when they are first used (PEP 562).
+"""
+
+__version__ = "0.1.0"
+
+PLUGIN_VERSION = "1.3.0.0"
+"""The number `session-manager-plugin --version` prints, and the `ClientVersion` of the session's handshake.
+
+Four parts, and greater than 1.2.764.0: agents and the AWS CLI compare it with versions of the official
+plugin, and for an older one they switch features off or pass the session's token in argv.
+"""
+
+__all__ = ["PLUGIN_VERSION", "Session", "__version__", "connect"]
+
+# Type checkers take this name for True wherever it comes from, and `typing` is too much to import for it.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from session_manager_plugin.library import Session, connect
+else:
+    _LIBRARY_NAMES = frozenset({"Session", "connect"})
+
+    def __getattr__(name):
+        if name not in _LIBRARY_NAMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from session_manager_plugin import library
+
+        return getattr(library, name)
+
+    def __dir__():
+        return sorted({*globals(), *_LIBRARY_NAMES})

@@ -1,0 +1,1 @@
+"""The tests; `tests.support` holds the helpers they share."""

@@ -1,0 +1,59 @@
+"""The package itself: what importing it costs, what it exports, and that its documents and scripts agree."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import session_manager_plugin
+
+CHECKOUT = Path(__file__).parent.parent
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    program = (
+        "import sys; before = set(sys.modules); import session_manager_plugin; "
+        "session_manager_plugin.PLUGIN_VERSION; print(*sorted(set(sys.modules) - before))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout.split() == ["session_manager_plugin"]
+
+
+def test_the_library_is_fetched_when_it_is_used() -> None:
+    from session_manager_plugin import library
+
+    for name in ("connect", "Session"):
+        assert name in dir(session_manager_plugin)
+        assert getattr(session_manager_plugin, name) is getattr(library, name)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'session_manager_plugin' has no attribute 'nonsense'"):
+        getattr(session_manager_plugin, "nonsense")  # noqa: B009
+
+
+def test_plugin_version_switches_no_feature_off() -> None:
+    parts = [int(part) for part in session_manager_plugin.PLUGIN_VERSION.split(".")]
+    assert len(parts) == 4
+    # The AWS CLI warns about anything older; agents compare with lower numbers.
+    assert parts > [1, 2, 764, 0]
+
+
+def test_the_package_is_typed() -> None:
+    assert Path(session_manager_plugin.__file__).with_name("py.typed").is_file()
+
+
+@pytest.mark.parametrize("name", ["demo", "test"])
+def test_readme_has_the_commands_that_ci_runs(name: str) -> None:
+    """`.ci/run` takes both commands out of README.md by these marks, so that the two cannot drift apart."""
+    readme = (CHECKOUT / "README.md").read_text("utf-8")
+    (command,) = re.findall(rf"^<!-- {name} command -->\n```sh\n(.+)\n```$", readme, re.MULTILINE)
+    assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+    assert f"readme_command {name}" in (CHECKOUT / ".ci" / "run").read_text("utf-8")
+
+
+def test_changelog_has_the_version() -> None:
+    changelog = (CHECKOUT / "CHANGELOG.md").read_text("utf-8")
+    assert re.search(rf"^## {re.escape(session_manager_plugin.__version__)}\b", changelog, re.MULTILINE)
