@@ -1,0 +1,1 @@
+"""The core alone: no socket, no clock, no waiting."""
