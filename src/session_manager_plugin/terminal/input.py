@@ -1,0 +1,90 @@
+"""Reading the user's input from asyncio without touching flags that other processes see."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import select
+import stat
+
+_READ_SIZE = 65536
+
+
+class InputReader:
+    """Reads a descriptor: a terminal, a pipe, a socket, a file or a device.
+
+    It is never made non-blocking: O_NONBLOCK belongs to the open file description, which our parent and every other
+    process of the pipeline share. Instead it is read when it is known to have something.
+
+    Bytes are taken only while somebody awaits `read`, and only when that call returns them: what nobody asked for
+    stays with the kernel, for whoever reads next.
+    """
+
+    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """`loop` is the running one unless given. Raises OSError (EBADF) if `fd` is not open."""
+        self._fd = fd
+        self._loop = loop or asyncio.get_running_loop()
+        mode = os.fstat(fd).st_mode
+        # A file is always ready. epoll refuses to watch it, kqueue is silent about it once at its end.
+        self._watchable = not (stat.S_ISREG(mode) or stat.S_ISBLK(mode) or stat.S_ISDIR(mode))
+        self._is_terminal = os.isatty(fd)
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
+        self.hung_up = False
+        """Whether the end of the input was the end of the terminal (its window closed, its connection lost)."""
+
+    async def read(self) -> bytes:
+        """The next bytes, as many as there are, at most 64 KiB; b"" at the end of the input and after `close`.
+
+        The end is not remembered: a terminal may give more after a Ctrl-D in its canonical mode. Cancelling loses
+        nothing. Raises OSError if reading fails, RuntimeError if another call is still waiting.
+        """
+        if self._waiter is not None:
+            raise RuntimeError("read() called while another call is waiting")
+        while not self._closed:
+            await self._wait_until_readable()
+            # From here to the return nothing is awaited, so no cancellation can fall between the bytes and the caller.
+            if self._closed:
+                break
+            if self._watchable and not self._poll.poll(0):
+                continue  # Another process has read it meanwhile; to read now would block the loop.
+            try:
+                data = os.read(self._fd, _READ_SIZE)
+            except BlockingIOError:
+                continue  # Somebody else has made it non-blocking, and somebody was faster.
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                self.hung_up = True
+                return b""
+            if not data and self._is_terminal and not os.isatty(self._fd):
+                self.hung_up = True  # What Linux gives from the second read on; the first may have been EIO.
+            return data
+        return b""
+
+    def close(self) -> None:
+        """Stops reading for good; the descriptor stays open. A call of `read` that waits gives b"". Idempotent."""
+        self._closed = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _wait_until_readable(self) -> None:
+        if self._watchable:
+            self._waiter = self._loop.create_future()
+            try:
+                self._loop.add_reader(self._fd, self._readable)
+                await self._waiter
+                return
+            except PermissionError:
+                self._watchable = False  # /dev/null and the like, which epoll refuses too.
+            finally:
+                self._waiter = None
+                self._loop.remove_reader(self._fd)
+        await asyncio.sleep(0)
+
+    def _readable(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
