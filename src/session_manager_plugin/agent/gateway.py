@@ -1,0 +1,319 @@
+"""The sandbox's one port: the HTTP API and the websocket end of the data channels, on loopback.
+
+websockets' own server reads only GET requests, and AWS SDKs send POST; so connections begin here as plain
+HTTP, and one that asks for a websocket is handed, bytes and all, to the library's sans-I/O
+``ServerProtocol``. That also makes the path of a message short: all messages of one read go to the session in
+one call, and what it answers leaves in one write; there is no task, future or queue between.
+
+A connection::
+
+    HTTP      answers requests until one asks for a websocket, or nothing comes for ``OPENING_TIMEOUT``
+    OPENING   a websocket; its first message has to be the text message that holds the token
+    OPEN      relays binary messages between the client and its session
+    CLOSING   a close frame was sent; nothing that comes is looked at
+
+A client that does not read is not waited for in memory: above ``HIGH_WATER`` its session stops producing
+output, and above ``MAX_UNREAD_SIZE`` nothing more is read from it either, since whatever it sends wants an
+answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import cast
+
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import SEND_EOF, State
+from websockets.server import ServerProtocol
+
+from session_manager_plugin.agent.http_messages import (
+    BadRequestError,
+    HttpRequest,
+    HttpResponse,
+    RequestReader,
+    text_response,
+)
+from session_manager_plugin.agent.session import SandboxSession, SessionLookup
+from session_manager_plugin.errors import RemoteProtocolError
+from session_manager_plugin.protocol.payloads import OpenDataChannelInput
+from session_manager_plugin.utils.logging import get_logger
+
+DATA_CHANNEL_PATH = "/v1/data-channel/"
+OPENING_TIMEOUT = 30.0
+"""Seconds a connection may take for its next request, or a websocket for its first message."""
+CLOSE_TIMEOUT = 10.0
+"""Seconds a client may take to answer a close frame or to close its end."""
+MAX_MESSAGE_SIZE = 64 * 1024
+"""Bytes; the ends send little more than 1 KiB in one message, only a handshake may be longer."""
+HIGH_WATER = 256 * 1024
+LOW_WATER = 64 * 1024
+MAX_UNREAD_SIZE = 4 * 1024 * 1024
+"""Bytes waiting for a client that does not read; a client within its window never has so much coming."""
+
+_LOGGER = get_logger(__name__)
+
+
+class _State(Enum):
+    HTTP = auto()
+    OPENING = auto()
+    OPEN = auto()
+    CLOSING = auto()
+
+
+class Gateway:
+    """Listens on 127.0.0.1. ``respond`` answers API requests, ``find_session`` knows the sessions."""
+
+    def __init__(self, respond: Callable[[HttpRequest], HttpResponse], find_session: SessionLookup) -> None:
+        self.respond = respond
+        self.find_session = find_session
+        self.port = 0
+        self.connections: set[GatewayConnection] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, port: int) -> None:
+        """Listen on ``port``, or on a free one if it is 0. Raises ``OSError``."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: GatewayConnection(self), "127.0.0.1", port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Stop listening and end all connections; what was written to them still leaves, within a second."""
+        if self._server is None:
+            return
+        self._server.close()
+        for connection in list(self.connections):
+            connection.go_away()
+        if gone := [connection.gone for connection in self.connections]:
+            await asyncio.wait(gone, timeout=1)
+        for connection in list(self.connections):
+            connection.abort()
+        await self._server.wait_closed()
+
+
+class GatewayConnection(asyncio.Protocol):
+    """One connection to the port; see the module docstring. It is its session's ``ClientLink`` while OPEN."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._loop = asyncio.get_running_loop()
+        self._state = _State.HTTP
+        self._transport: asyncio.Transport
+        self._requests = RequestReader()
+        self._websocket = ServerProtocol(max_size=MAX_MESSAGE_SIZE, logger=_LOGGER)
+        self._fragmented: Opcode | None = None
+        self._fragments = bytearray()
+        self._path_session_id = ""
+        self._session: SandboxSession | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.gone: asyncio.Future[None] = self._loop.create_future()
+        """Done when the connection is closed."""
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
+        transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        self._gateway.connections.add(self)
+        self._expect_within(OPENING_TIMEOUT)
+
+    def data_received(self, data: bytes) -> None:
+        """The client has sent something."""
+        if self._state is _State.HTTP:
+            self._requests.feed(data)
+            self._answer_requests()
+        else:
+            self._websocket.receive_data(data)
+            self._handle_frames()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; the transport is closed behind what was written."""
+        if self._state is not _State.HTTP:
+            self._websocket.receive_eof()
+            self._flush()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._gateway.connections.discard(self)
+        if self._session is not None:
+            self._session.detach(self)
+        self.gone.set_result(None)
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly."""
+        if self._session is not None:
+            self._session.set_congested(self, True)
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._transport.resume_reading()
+        if self._session is not None:
+            self._session.set_congested(self, False)
+
+    # HTTP.
+
+    def _answer_requests(self) -> None:
+        try:
+            while self._state is _State.HTTP and (request := self._requests.next_request()) is not None:
+                self._answer(request)
+        except BadRequestError as error:
+            self._respond(text_response(error.status, str(error)), keep_alive=False)
+        else:
+            if self._requests.must_continue():
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _answer(self, request: HttpRequest) -> None:
+        if "origin" in request.headers:
+            # A page in a browser; without this any web site could reach the sandbox of whoever looks at it.
+            refusal = text_response(HTTPStatus.FORBIDDEN, "The sandbox does not talk to browsers.")
+            self._respond(refusal, keep_alive=False)
+        elif not request.is_websocket:
+            self._respond(self._gateway.respond(request), keep_alive=request.keep_alive)
+        elif not request.path.startswith(DATA_CHANNEL_PATH):
+            self._respond(text_response(HTTPStatus.NOT_FOUND, "No data channel here."), keep_alive=False)
+        else:
+            self._open_websocket(request)
+
+    def _respond(self, response: HttpResponse, *, keep_alive: bool) -> None:
+        self._transport.write(response.serialize(keep_alive=keep_alive))
+        if keep_alive:
+            self._expect_within(OPENING_TIMEOUT)
+        else:
+            self._state = _State.CLOSING
+            self._transport.close()
+
+    # The websocket.
+
+    def _open_websocket(self, request: HttpRequest) -> None:
+        self._path_session_id = request.path.removeprefix(DATA_CHANNEL_PATH).partition("?")[0]
+        self._state = _State.OPENING
+        self._expect_within(OPENING_TIMEOUT)
+        self._websocket.receive_data(request.head)
+        for event in self._websocket.events_received():
+            assert isinstance(event, Request)
+            self._websocket.send_response(self._websocket.accept(event))
+        # Only now what came in the same read: it must not be answered before the request is.
+        if rest := self._requests.take_rest():
+            self._websocket.receive_data(rest)
+        self._handle_frames()
+
+    def _handle_frames(self) -> None:
+        messages: list[bytes | bytearray] = []
+        for frame in self._websocket.events_received():
+            assert isinstance(frame, Frame)
+            message = self._reassemble(frame)
+            if message is None:
+                continue
+            opcode, data = message
+            if self._state is _State.OPENING:
+                self._open_session(opcode, data)
+            elif opcode is Opcode.BINARY:
+                messages.append(data)
+        if messages and self._session is not None:
+            self._session.receive(self, messages)
+        if self._websocket.state is not State.OPEN and self._state is not _State.CLOSING:
+            self._leave()
+        self._flush()
+
+    def _reassemble(self, frame: Frame) -> tuple[Opcode, bytes | bytearray] | None:
+        """The message that ``frame`` completes, if it does."""
+        data = frame.data
+        assert not isinstance(data, memoryview)
+        if frame.opcode is Opcode.CONT:
+            self._fragments += data
+        elif frame.opcode is not Opcode.BINARY and frame.opcode is not Opcode.TEXT:
+            return None
+        elif frame.fin:
+            return frame.opcode, data
+        else:
+            self._fragmented, self._fragments = frame.opcode, bytearray(data)
+        if not frame.fin or self._fragmented is None:
+            return None
+        return self._fragmented, self._fragments
+
+    def _open_session(self, opcode: Opcode, data: bytes | bytearray) -> None:
+        session = self._gateway.find_session(self._path_session_id)
+        token = _opening_token(data) if opcode is Opcode.TEXT else None
+        if session is None or token is None or not session.take_token(token):
+            self.close(CloseCode.POLICY_VIOLATION)
+            return
+        self._session = session
+        self._state = _State.OPEN
+        self._expect_within(None)
+        session.attach(self)
+
+    def send(self, messages: Sequence[bytes | str]) -> None:
+        """Write messages to the client, all in one write; nothing happens when it is leaving."""
+        websocket = self._websocket
+        if websocket.state is not State.OPEN:
+            return
+        for message in messages:
+            if isinstance(message, str):
+                websocket.send_text(message.encode())
+            else:
+                websocket.send_binary(message)
+        self._flush()
+
+    def close(self, code: int) -> None:
+        """Close the websocket behind what was written."""
+        if self._websocket.state is State.OPEN:
+            self._websocket.send_close(code)
+        self._leave()
+        self._flush()
+
+    def go_away(self) -> None:
+        """The sandbox is closing."""
+        if self._state in (_State.OPENING, _State.OPEN):
+            self.close(CloseCode.GOING_AWAY)
+        elif self._state is _State.HTTP:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self._transport.abort()
+
+    def _leave(self) -> None:
+        self._state = _State.CLOSING
+        self._expect_within(CLOSE_TIMEOUT)
+        if self._session is not None:
+            self._session.detach(self)
+
+    def _flush(self) -> None:
+        writes = self._websocket.data_to_send()
+        if not writes or self._transport.is_closing():
+            return
+        ends = writes[-1] is SEND_EOF
+        if data := b"".join(writes):
+            self._transport.write(data)
+        if ends:
+            self._transport.write_eof()
+        elif self._transport.get_write_buffer_size() > MAX_UNREAD_SIZE:
+            self._transport.pause_reading()
+
+    # Time.
+
+    def _expect_within(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self._loop.call_later(seconds, self._overdue)
+
+    def _overdue(self) -> None:
+        if self._state is _State.OPENING:
+            self.close(CloseCode.POLICY_VIOLATION)
+        else:
+            self._transport.close()
+
+
+def _opening_token(data: bytes | bytearray) -> str | None:
+    """The token of the message that opens a data channel, or None when it is not such a message."""
+    try:
+        return OpenDataChannelInput.from_json(data).token
+    except RemoteProtocolError:
+        return None

@@ -1,0 +1,175 @@
+"""A Session Manager on loopback: the service's API, its message gateway and an agent with a real shell."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+import shlex
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+from session_manager_plugin.agent.agent import AgentSettings, Pace
+from session_manager_plugin.agent.api import Api, ApiError, StartedSession
+from session_manager_plugin.agent.documents import DEFAULT_DOCUMENT, DOCUMENTS, InvalidParametersError
+from session_manager_plugin.agent.gateway import DATA_CHANNEL_PATH, Gateway
+from session_manager_plugin.agent.session import EndReason, SandboxSession
+from session_manager_plugin.utils.logging import register_secret
+
+TARGET = "local"
+"""The only target there is."""
+REGION = "us-east-1"
+MAX_ENDED_SESSIONS = 1000
+"""How many sessions that are over are remembered."""
+
+
+class Sandbox:
+    """A local Session Manager, on 127.0.0.1 while the context is entered::
+
+        async with Sandbox() as sandbox:
+            started = await sandbox.start_session()
+            …  # a client opens started.stream_url with started.token
+            await sandbox.session(started.session_id).ended.wait()
+
+    AWS SDKs and the AWS CLI reach it with ``endpoint_url`` and the credentials in ``environment``. It runs
+    what its clients ask for as the user it runs as, so only the holder of these credentials or of a session's
+    token gets in.
+
+    ``port`` 0 takes a free one. ``agent_version`` is announced in the handshake. ``handshake`` None is as the
+    real agent does it, which makes none for shells and interactive commands; True makes one, False never.
+    ``pace`` "real" keeps the official agent's sleeps: 1 s before a session's first output, 1 ms after each
+    message. ``shell`` is the command line of a plain session's shell, the official agent's ``sh`` when it is
+    None; raises ``ValueError`` when its quoting is wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        agent_version: str = "3.3.987.0",
+        handshake: bool | None = None,
+        pace: Pace = "fast",
+        shell: str | None = None,
+    ) -> None:
+        self._wanted_port = port
+        self._settings = AgentSettings(agent_version, bool(handshake), pace, shlex.split(shell) if shell else ["sh"])
+        self.region = REGION
+        self.access_key_id = "AKIA" + base64.b32encode(secrets.token_bytes(10)).decode()
+        self.secret_access_key = secrets.token_urlsafe(30)
+        register_secret(self.access_key_id)
+        self._sessions: dict[str, SandboxSession] = {}
+        self._gateway = Gateway(Api(self, self.access_key_id).respond, self._sessions.get)
+
+    async def __aenter__(self) -> Self:
+        """Start listening. Raises ``OSError`` when the port is taken."""
+        await self._gateway.start(self._wanted_port)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End every session and stop listening; returns when no process of a session is left."""
+        sessions = list(self._sessions.values())
+        for session in sessions:
+            session.terminate(EndReason.CLOSED, "The sandbox was closed.")
+        await self._gateway.close()
+        await asyncio.gather(*(session.wait_closed() for session in sessions))
+
+    @property
+    def port(self) -> int:
+        """The TCP port; 0 before the context is entered."""
+        return self._gateway.port
+
+    @property
+    def endpoint_url(self) -> str:
+        """The URL of the API."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables that give an AWS SDK or the AWS CLI its credentials for the sandbox.
+
+        The region under both its names: the AWS CLI's first version and botocore read only ``AWS_DEFAULT_REGION``.
+        """
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+        }
+
+    @property
+    def sessions(self) -> Mapping[str, SandboxSession]:
+        """All sessions by id: those that are going on, and the last ``MAX_ENDED_SESSIONS`` that are over."""
+        return MappingProxyType(self._sessions)
+
+    def session(self, session_id: str) -> SandboxSession:
+        """One of them. Raises ``KeyError``."""
+        return self._sessions[session_id]
+
+    async def start_session(
+        self,
+        document: str | None = None,
+        parameters: Mapping[str, Sequence[str]] | None = None,
+        target: str = TARGET,
+    ) -> StartedSession:
+        """StartSession as a call. Raises ``ApiError``."""
+        return self.start(target, document, parameters or {})
+
+    # What the API calls.
+
+    def start(self, target: str, document: str | None, parameters: Mapping[str, Sequence[str]]) -> StartedSession:
+        """See ``SessionService``."""
+        name = document or DEFAULT_DOCUMENT
+        if target != TARGET:
+            raise ApiError("TargetNotConnected", f"{target} is not connected. The sandbox has only {TARGET}.")
+        if name not in DOCUMENTS:
+            raise ApiError("InvalidDocument", f"Document with name {name} does not exist.")
+        try:
+            commands = DOCUMENTS[name].resolve_commands(parameters)
+        except InvalidParametersError as error:
+            raise ApiError("InvalidParameters", str(error)) from None
+        session_id = f"user-0{secrets.token_hex(8)}"
+        session = SandboxSession(
+            session_id,
+            target=target,
+            document=name,
+            session_type=DOCUMENTS[name].session_type,
+            commands=commands,
+            settings=self._settings,
+        )
+        self._forget_ended()
+        self._sessions[session_id] = session
+        return self._with_token(session)
+
+    def resume(self, session_id: str) -> StartedSession:
+        """See ``SessionService``."""
+        return self._with_token(self._existing(session_id))
+
+    def terminate(self, session_id: str) -> None:
+        """See ``SessionService``."""
+        self._existing(session_id).terminate()
+
+    def _existing(self, session_id: str) -> SandboxSession:
+        try:
+            return self._sessions[session_id]
+        except KeyError:
+            raise ApiError("DoesNotExistException", f"Session {session_id} does not exist.") from None
+
+    def _with_token(self, session: SandboxSession) -> StartedSession:
+        token = None if session.ended.is_set() else session.issue_token()
+        # The host is a literal: some clients resolve "localhost" to ::1 first.
+        url = f"ws://127.0.0.1:{self.port}{DATA_CHANNEL_PATH}{session.session_id}?role=publish_subscribe"
+        return StartedSession(session.session_id, url, token)
+
+    def _forget_ended(self) -> None:
+        ended = [session_id for session_id, session in self._sessions.items() if session.ended.is_set()]
+        for session_id in ended[: max(0, len(ended) - MAX_ENDED_SESSIONS)]:
+            del self._sessions[session_id]

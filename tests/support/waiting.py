@@ -1,0 +1,34 @@
+"""Waiting for a state: looked at whenever something happens, and with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+DEADLINE = 20.0
+"""Seconds after which what was awaited counts as not having come."""
+
+
+class Happenings:
+    """Whoever notices something calls ``happened``; whoever waits for a state awaits ``until``."""
+
+    def __init__(self) -> None:
+        self._something = asyncio.Event()
+
+    def happened(self) -> None:
+        """Have everybody who waits look again."""
+        self._something.set()
+        self._something = asyncio.Event()
+
+    async def until(self, reached: Callable[[], object]) -> None:
+        """Wait until ``reached`` gives something true."""
+        async with asyncio.timeout(DEADLINE):
+            while not reached():
+                await self._something.wait()
+
+
+async def wait_until(reached: Callable[[], object]) -> None:
+    """Wait until ``reached`` gives something true, where nobody tells when that may be."""
+    async with asyncio.timeout(DEADLINE):
+        while not reached():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)

@@ -1,0 +1,378 @@
+"""The agent alone: joined in memory to a client's ``Connection``, with a real program on a real terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from session_manager_plugin.agent import agent as agent_module
+from session_manager_plugin.agent.agent import MAX_INPUT_SIZE, Agent, AgentSettings, AgentState
+from session_manager_plugin.agent.documents import SessionType
+from session_manager_plugin.agent.service_messages import channel_closed_message, publication_message
+from session_manager_plugin.protocol.connection import Connection, Role
+from session_manager_plugin.protocol.events import DataReceived, SessionReady
+from session_manager_plugin.protocol.messages import (
+    MAX_PAYLOAD_SIZE,
+    ClientMessage,
+    ClientMessageType,
+    PayloadType,
+)
+from session_manager_plugin.protocol.reliable import INITIAL_WINDOW
+from tests.support.raw_client import DEADLINE
+from tests.test_agent.processes import is_alive
+
+SETTINGS = AgentSettings(version="3.3.987.0", handshake=False, pace="fast", shell=["sh"])
+
+
+class FarEnd:
+    """The gateway and the client of one agent. ``receiving`` False loses all that the agent sends; with
+    ``client_messages`` what it sent can be read all the same."""
+
+    def __init__(self, commands: str, settings: AgentSettings, session_types: Sequence[str]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.connection = Connection(
+            Role.CLIENT,
+            version="1.3.0.0",
+            epoch=time.time() - self._loop.time(),
+            random_bytes=os.urandom,
+            session_types=session_types,
+        )
+        self.agent = Agent(
+            "s-1",
+            SessionType.INTERACTIVE_COMMANDS,
+            commands,
+            settings,
+            deliver=self._deliver,
+            finished=self._finished,
+        )
+        self.receiving = True
+        self.delivered: list[ClientMessage] = []
+        self.output = bytearray()
+        self.ready: SessionReady | None = None
+        self.result: str | None = None
+        self._changed = asyncio.Event()
+        self.connection.connected(None, self._loop.time())
+
+    def _deliver(self, messages: Sequence[bytes | str]) -> None:
+        for data in messages:
+            assert isinstance(data, bytes)
+            message = ClientMessage.parse(data)
+            self.delivered.append(message)
+            if self.receiving and message.message_type != ClientMessageType.AGENT_SESSION_STATE:
+                self.connection.receive_message(data, self._loop.time())
+        self._loop.call_soon(self.answer)
+        self._changed.set()
+
+    def answer(self) -> None:
+        """Take what happened and send what is due."""
+        while (event := self.connection.next_event()) is not None:
+            if isinstance(event, DataReceived):
+                self.output += event.data
+            elif isinstance(event, SessionReady):
+                self.ready = event
+        self._changed.set()
+        self.send(*(m for m in self.connection.messages_to_send(self._loop.time()) if isinstance(m, bytes)))
+
+    def send(self, *messages: bytes) -> None:
+        """Hand the agent messages."""
+        if messages:
+            self.agent.receive(messages)
+
+    def type(self, data: bytes, payload_type: PayloadType = PayloadType.OUTPUT) -> None:
+        """Send one message of input."""
+        self.connection.send_data(payload_type, data, self._loop.time())
+        self.answer()
+
+    def _finished(self, result: str) -> None:
+        assert self.result is None
+        self.result = result
+        self._changed.set()
+
+    async def until(self, predicate: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE):
+            while not predicate():
+                self._changed.clear()
+                with contextlib.suppress(TimeoutError):  # not all that is waited for is told to this end
+                    await asyncio.wait_for(self._changed.wait(), 0.02)
+
+    async def until_output(self, marker: bytes) -> None:
+        await self.until(lambda: marker in self.output)
+
+    async def until_finished(self) -> str:
+        await self.until(lambda: self.result is not None)
+        assert self.result is not None
+        return self.result
+
+    def states(self) -> list[str]:
+        """What the agent reported to the gateway."""
+        return [
+            json.loads(message.payload)["SessionState"]
+            for message in self.delivered
+            if message.message_type == ClientMessageType.AGENT_SESSION_STATE
+        ]
+
+    def output_numbers(self) -> list[int]:
+        """The sequence numbers of all output messages, resent ones too."""
+        return [
+            message.sequence_number
+            for message in self.delivered
+            if message.message_type == ClientMessageType.OUTPUT_STREAM_DATA
+        ]
+
+
+Join = Callable[..., FarEnd]
+
+
+@pytest.fixture
+async def join() -> AsyncIterator[Join]:
+    """Makes an agent that runs a command; it is closed at the end."""
+    ends = []
+
+    def make(
+        command: str = "",
+        settings: AgentSettings = SETTINGS,
+        session_types: Sequence[str] = ("InteractiveCommands",),
+    ) -> FarEnd:
+        end = FarEnd(command, settings, session_types)
+        ends.append(end)
+        return end
+
+    yield make
+    for end in ends:
+        await end.agent.close()
+
+
+def publication(message_type: ClientMessageType) -> bytes:
+    return publication_message(message_type, created_at=datetime.now(UTC), message_id=UUID(int=1))
+
+
+PAUSE, START = ClientMessageType.PAUSE_PUBLICATION, ClientMessageType.START_PUBLICATION
+
+
+async def test_it_reports_connected_runs_and_reports_terminating(join: Join) -> None:
+    far = join("echo $((40+2))")
+    far.agent.start()
+    assert await far.until_finished() == ""
+    assert far.output == b"42\r\n"
+    assert far.states() == ["Connected", "Terminating"]
+    assert far.delivered[0].message_type == ClientMessageType.AGENT_SESSION_STATE
+    assert far.delivered[-1].message_type == ClientMessageType.AGENT_SESSION_STATE
+    first_output = next(m for m in far.delivered if m.message_type == ClientMessageType.OUTPUT_STREAM_DATA)
+    assert (first_output.sequence_number, first_output.flags) == (0, 1)
+
+
+async def test_a_handshake_comes_first_when_it_is_wanted(join: Join) -> None:
+    far = join("echo hello", replace(SETTINGS, handshake=True, version="3.9.1.0"))
+    far.agent.start()
+    assert await far.until_finished() == ""
+    assert far.ready is not None
+    assert (far.ready.session_type, far.ready.peer_version) == ("InteractiveCommands", "3.9.1.0")
+    assert far.output == b"hello\r\n"
+
+
+async def test_a_client_that_refuses_the_session_type_ends_the_session(join: Join) -> None:
+    far = join("echo hello", replace(SETTINGS, handshake=True), session_types=())
+    far.agent.start()
+    assert await far.until_finished() == (
+        "\n----------ERROR-------\nEncountered error while initiating handshake. SessionType failed on client "
+        "with status 2 error: Failed to process action SessionType: Unknown session type InteractiveCommands"
+    )
+    assert far.agent.shell_pid == 0
+
+
+async def test_a_shell_that_cannot_be_started_ends_the_session(join: Join) -> None:
+    far = join("", replace(SETTINGS, shell=["/no/such/shell"]))
+    far.agent.start()
+    assert await far.until_finished() == (
+        "\n----------ERROR-------\nUnable to start command: /no/such/shell: No such file or directory"
+    )
+
+
+async def test_output_waits_for_the_window_and_is_sent_again(join: Join) -> None:
+    far = join("stty raw -echo; head -c 300000 /dev/zero")
+    far.receiving = False
+    far.agent.start()
+    # Resending shows that time has passed; nothing beyond the window was sent in it.
+    await far.until(lambda: len(far.output_numbers()) > INITIAL_WINDOW)
+    assert set(far.output_numbers()) <= set(range(INITIAL_WINDOW))
+    far.receiving = True
+    assert await far.until_finished() == ""
+    assert far.output == bytes(300_000)
+
+
+async def test_the_result_waits_for_the_last_output_but_not_for_ever(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_module, "DRAIN_TIMEOUT", 0.3)
+    far = join("echo hello")
+    far.receiving = False
+    far.agent.start()
+    await far.until(lambda: far.agent.state is AgentState.DRAINING)
+    drained_at = asyncio.get_running_loop().time()
+    assert await far.until_finished() == ""
+    assert asyncio.get_running_loop().time() - drained_at > 0.2
+    assert far.states() == ["Connected", "Terminating"]
+
+
+async def test_the_last_output_waits_for_a_client_that_is_away(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_module, "DRAIN_TIMEOUT", 0.5)
+    far = join("echo hello")
+    far.receiving = False
+    far.agent.start()
+    await far.until(lambda: far.agent.state is AgentState.DRAINING)
+    far.send(publication(PAUSE))
+    sent = len(far.delivered)
+    await asyncio.sleep(1.0)  # twice as long as it would wait for a client that is there
+    assert far.result is None
+    assert len(far.delivered) == sent
+    far.receiving = True
+    far.send(publication(START))
+    assert await far.until_finished() == ""
+    assert far.output == b"hello\r\n"
+
+
+async def test_nothing_is_read_from_the_shell_while_the_client_is_away(join: Join) -> None:
+    far = join("echo ready; read x; seq 10000")
+    far.agent.start()
+    await far.until_output(b"ready\r\n")
+    far.send(publication(PAUSE))
+    # Typed by the gateway's leave only in this test: an input message would end the pause.
+    far.agent._shell.write(b"\n")
+    sent = len(far.delivered)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert len(far.delivered) == sent
+    far.send(publication(START))
+    assert await far.until_finished() == ""
+    assert far.output.endswith(b"\r\n9999\r\n10000\r\n")
+
+
+async def test_a_congested_socket_stops_the_shell_and_the_resending(join: Join) -> None:
+    far = join("yes")
+    far.agent.start()
+    await far.until_output(b"y\r\n")
+    far.agent.set_congested(True)
+    sent = len(far.delivered)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert len(far.delivered) == sent
+    taken = len(far.output)
+    far.agent.set_congested(False)
+    await far.until(lambda: len(far.output) > taken)
+
+
+async def test_input_that_the_terminal_does_not_take_is_left_unacknowledged(join: Join, tmp_path: Path) -> None:
+    data = random.Random(2).randbytes(1024 * 1024)
+    fifo = tmp_path / "go"
+    far = join(f"stty raw -echo; mkfifo {fifo}; seq 50; echo ready; cat {fifo}; head -c {len(data)} | sha256sum")
+    far.agent.start()
+    await far.until_output(b"ready\n")
+    chunks = [data[start : start + MAX_PAYLOAD_SIZE] for start in range(0, len(data), MAX_PAYLOAD_SIZE)]
+
+    async def type_all() -> None:
+        for chunk in chunks:
+            await far.until(lambda: far.connection.send_capacity > 0)
+            far.type(chunk)
+
+    typing = asyncio.create_task(type_all())
+    # The window grows with each acknowledgement, so it is the agent that stops the typing.
+    acknowledged = MAX_INPUT_SIZE // MAX_PAYLOAD_SIZE
+    await far.until(lambda: far.agent._withheld_size > 0)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert not typing.done()
+    numbers = {
+        json.loads(m.payload)["AcknowledgedMessageSequenceNumber"]
+        for m in far.delivered
+        if m.message_type == ClientMessageType.ACKNOWLEDGE
+    }
+    # The terminal itself holds some.
+    assert acknowledged <= len(numbers) < acknowledged + 200
+
+    await asyncio.to_thread(fifo.write_text, "")
+    await typing
+    await far.until_finished()
+    assert far.output.endswith(f"{hashlib.sha256(data).hexdigest()}  -\n".encode())
+
+
+async def test_withheld_input_has_a_limit(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_module, "MAX_INPUT_SIZE", 4096)
+    monkeypatch.setattr(agent_module, "MAX_WITHHELD_SIZE", 16 * 1024)
+    far = join("stty raw -echo; echo ready; sleep 1000")
+    far.agent.start()
+    await far.until_output(b"ready\n")
+    for number in range(2000):
+        data = ClientMessage(
+            ClientMessageType.INPUT_STREAM_DATA, number, PayloadType.OUTPUT, bytes(1024), bytes(16), 1
+        ).serialize()
+        far.send(data)
+    assert 0 < far.agent._withheld_size <= 16 * 1024
+    assert far.agent._shell.input_size < 8192
+
+
+async def test_each_size_of_a_batch_is_applied_and_a_broken_one_ignored(join: Join) -> None:
+    far = join("echo ready; read x; stty size")
+    far.agent.start()
+    await far.until_output(b"ready\r\n")
+    now = asyncio.get_running_loop().time()
+    for text in ('{"cols":10,"rows":5}', '{"cols":"wide"}', '{"cols":101,"rows":33}'):
+        far.connection.send_data(PayloadType.SIZE, text.encode(), now)
+    far.answer()
+    far.type(b"\n")
+    await far.until_finished()
+    assert far.output.endswith(b"33 101\r\n")
+
+
+async def test_other_payload_types_are_acknowledged_and_ignored(join: Join) -> None:
+    far = join('echo ready; read x; echo "<$x>"')
+    far.agent.start()
+    await far.until_output(b"ready\r\n")
+    far.type(b"\x00\x00\x00\x02", PayloadType.FLAG)
+    far.type(b"x\n")
+    await far.until_finished()
+    assert far.output.endswith(b"<x>\r\n")
+    assert far.connection.in_flight == 0
+
+
+async def test_channel_closed_ends_the_shell(join: Join) -> None:
+    far = join("echo ready; sleep 1000")
+    far.agent.start()
+    await far.until_output(b"ready\r\n")
+    closed = channel_closed_message("s-1", "", created_at=datetime.now(UTC), message_id=UUID(int=1))
+    far.send(closed, closed)
+    assert far.result == ""
+    await far.agent.close()
+    assert not is_alive(far.agent.shell_pid)
+    far.send(closed)
+    far.agent.set_congested(False)
+    assert far.agent.state is AgentState.ENDED
+
+
+async def test_the_real_pace_waits_before_the_first_output_and_after_each_message(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_module, "REAL_START_DELAY", 0.2)
+    monkeypatch.setattr(agent_module, "REAL_MESSAGE_DELAY", 0.01)
+    far = join("stty raw -echo; head -c 10240 /dev/zero", replace(SETTINGS, pace="real"))
+    loop = asyncio.get_running_loop()
+    started_at = loop.time()
+    far.agent.start()
+    await far.until(lambda: len(far.output_numbers()) > 0)
+    first_at = loop.time()
+    assert first_at - started_at >= 0.19
+    await far.until_finished()
+    assert far.output == bytes(10_240)
+    assert loop.time() - first_at >= 0.09
+    assert all(len(message.payload) <= MAX_PAYLOAD_SIZE for message in far.delivered)

@@ -1,0 +1,365 @@
+"""Sessions in the sandbox: started through the service's API with botocore, used over a real websocket."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from session_manager_plugin.agent import Sandbox
+from session_manager_plugin.agent import sandbox as sandbox_module
+from session_manager_plugin.agent.api import ApiError
+from session_manager_plugin.agent.session import EndReason
+from session_manager_plugin.protocol.messages import PayloadType
+from tests.support.raw_client import DEADLINE, RawClient
+from tests.test_agent.processes import is_alive
+
+INTERACTIVE = "AWS-StartInteractiveCommand"
+
+
+class Ssm:
+    """botocore's client of the sandbox, called in a thread: it blocks."""
+
+    def __init__(self, sandbox: Sandbox, access_key_id: str | None = None) -> None:
+        session = botocore.session.Session()
+        session.set_credentials(access_key_id or sandbox.access_key_id, sandbox.secret_access_key)
+        self.client = session.create_client(
+            "ssm",
+            region_name=sandbox.region,
+            endpoint_url=sandbox.endpoint_url,
+            config=Config(retries={"total_max_attempts": 1}, proxies={}),
+        )
+
+    async def __call__(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = await asyncio.to_thread(getattr(self.client, operation), **parameters)
+        return answer
+
+
+@pytest.fixture
+async def ssm(sandbox: Sandbox) -> AsyncIterator[Ssm]:
+    """A client with the sandbox's credentials."""
+    caller = Ssm(sandbox)
+    yield caller
+    caller.client.close()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[RawClient]:
+    """A client that is not connected yet."""
+    async with RawClient() as raw:
+        yield raw
+
+
+async def command(sandbox: Sandbox, client: RawClient, text: str) -> str:
+    """Start an interactive command and open it; returns the session's id."""
+    started = await sandbox.start_session(INTERACTIVE, {"command": [text]})
+    await client.open(started.stream_url, started.token)
+    return started.session_id
+
+
+# The API.
+
+
+async def test_a_session_from_start_to_exit(sandbox: Sandbox, ssm: Ssm, client: RawClient) -> None:
+    started = await ssm("start_session", Target="local")
+    session = sandbox.session(started["SessionId"])
+    assert started["StreamUrl"] == (
+        f"ws://127.0.0.1:{sandbox.port}/v1/data-channel/{session.session_id}?role=publish_subscribe"
+    )
+    assert (session.target, session.document) == ("local", "SSM-SessionManagerRunShell")
+    assert session.disconnected.is_set()
+
+    await client.open(started["StreamUrl"], started["TokenValue"])
+    await client.send_input(b"echo $((40+2))\n")
+    await client.read_until(b"42\r\n")
+    assert client.ready is not None
+    assert client.ready.session_type is None
+    assert session.connected.is_set()
+    assert session.agent_state == "Connected"
+
+    await client.send_input(b"exit 3\n")
+    assert await client.until_closed() == ""
+    assert client.close_code == 1000
+    assert session.ended.is_set()
+    assert (session.end_reason, session.output, session.agent_state) == (EndReason.EXITED, "", "Terminating")
+    assert not session.terminated
+    assert not session.connected.is_set()
+
+
+@pytest.mark.parametrize(
+    ("operation", "parameters", "code"),
+    [
+        ("start_session", {"Target": "i-0123456789"}, "TargetNotConnected"),
+        ("start_session", {"Target": "local", "DocumentName": "No-Such-Document"}, "InvalidDocument"),
+        ("start_session", {"Target": "local", "DocumentName": INTERACTIVE}, "InvalidParameters"),
+        ("start_session", {"Target": "local", "Parameters": {"command": ["ls"]}}, "InvalidParameters"),
+        ("resume_session", {"SessionId": "user-0123"}, "DoesNotExistException"),
+        ("terminate_session", {"SessionId": "user-0123"}, "DoesNotExistException"),
+    ],
+)
+async def test_errors_are_the_services(ssm: Ssm, operation: str, parameters: dict[str, Any], code: str) -> None:
+    with pytest.raises(ClientError) as caught:
+        await ssm(operation, **parameters)
+    assert caught.value.response["Error"]["Code"] == code
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+
+
+async def test_modelled_exceptions_are_raised(ssm: Ssm) -> None:
+    with pytest.raises(ssm.client.exceptions.TargetNotConnected):
+        await ssm("start_session", Target="elsewhere")
+
+
+async def test_another_access_key_is_refused(sandbox: Sandbox) -> None:
+    stranger = Ssm(sandbox, "AKIASTRANGER")
+    with pytest.raises(ClientError, match="UnrecognizedClientException"):
+        await stranger("start_session", Target="local")
+    stranger.client.close()
+    assert not sandbox.sessions
+
+
+async def test_python_callers_get_the_same_errors(sandbox: Sandbox) -> None:
+    with pytest.raises(ApiError) as caught:
+        await sandbox.start_session(target="elsewhere")
+    assert caught.value.code == "TargetNotConnected"
+
+
+async def test_terminate_session(sandbox: Sandbox, ssm: Ssm, client: RawClient) -> None:
+    session_id = await command(sandbox, client, "echo ready; sleep 1000")
+    session = sandbox.session(session_id)
+    await client.read_until(b"ready\r\n")
+    assert (await ssm("terminate_session", SessionId=session_id))["SessionId"] == session_id
+    assert await client.until_closed() == ""
+    assert client.close_code == 1000
+    assert session.terminated
+    await session.wait_closed()
+    assert not is_alive(session.shell_pid)
+    assert "TokenValue" not in await ssm("resume_session", SessionId=session_id)
+    await ssm("terminate_session", SessionId=session_id)
+
+
+async def test_a_session_may_be_terminated_before_anybody_came(sandbox: Sandbox, ssm: Ssm) -> None:
+    started = await sandbox.start_session()
+    await ssm("terminate_session", SessionId=started.session_id)
+    session = sandbox.session(started.session_id)
+    assert session.end_reason is EndReason.TERMINATED
+    assert session.shell_pid == 0
+
+
+# The shell.
+
+
+@pytest.mark.parametrize("forced", [False, True])
+async def test_with_and_without_a_handshake(forced: bool) -> None:
+    async with Sandbox(handshake=forced, agent_version="3.1.2.3") as sandbox, RawClient() as client:
+        started = await sandbox.start_session()
+        await client.open(started.stream_url, started.token)
+        await client.send_input(b"echo $((40+2))\n")
+        await client.read_until(b"42\r\n")
+        assert client.ready is not None
+        expected = ("Standard_Stream", "3.1.2.3") if forced else (None, "")
+        assert (client.ready.session_type, client.ready.peer_version) == expected
+
+
+async def test_a_resize_is_seen(sandbox: Sandbox, client: RawClient) -> None:
+    started = await sandbox.start_session()
+    await client.open(started.stream_url, started.token)
+    await client.resize(101, 33)
+    await client.send_input(b"stty size\n")
+    await client.read_until(b"33 101\r\n")
+
+
+async def test_ctrl_c_interrupts_and_ctrl_d_ends(sandbox: Sandbox, client: RawClient) -> None:
+    started = await sandbox.start_session()
+    await client.open(started.stream_url, started.token)
+    await client.send_input(b"(trap 'exit 5' INT; echo go$((1+1)); while :; do sleep 1; done)\n")
+    await client.read_until(b"go2\r\n")
+    await client.send_input(b"\x03")
+    await client.send_input(b"echo still$((1+1))\n")
+    await client.read_until(b"still2\r\n")
+    await client.send_input(b"\x04")
+    assert await client.until_closed() == ""
+
+
+async def test_a_given_shell_is_used() -> None:
+    async with Sandbox(shell="sh -c 'echo \"given: $0\"; cat' shell") as sandbox, RawClient() as client:
+        started = await sandbox.start_session()
+        await client.open(started.stream_url, started.token)
+        await client.read_until(b"given: shell\r\n")
+
+
+async def test_a_shell_that_cannot_start_ends_the_session_with_the_agents_text() -> None:
+    async with Sandbox(shell="/no/such/shell") as sandbox, RawClient() as client:
+        started = await sandbox.start_session()
+        await client.open(started.stream_url, started.token)
+        text = "\n----------ERROR-------\nUnable to start command: /no/such/shell: No such file or directory"
+        assert await client.until_closed() == text
+        assert sandbox.session(started.session_id).end_reason is EndReason.FAILED
+        assert sandbox.session(started.session_id).output == text
+
+
+def test_a_shell_with_wrong_quoting_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="quotation"):
+        Sandbox(shell="sh -c 'x")
+
+
+async def test_a_command_that_prints_nothing_is_usable(sandbox: Sandbox, client: RawClient) -> None:
+    # The client assumes after two seconds that no handshake will come.
+    await command(sandbox, client, "cat")
+    await client.send_input(b"hello\n")
+    await client.read_until(b"hello\r\nhello\r\n")
+    await client.send_input(b"\x04")
+    assert await client.until_closed() == ""
+
+
+async def test_20_mib_of_output_arrive_exactly(sandbox: Sandbox, client: RawClient, tmp_path: Path) -> None:
+    data = random.Random(3).randbytes(20 * 1024 * 1024)
+    file = tmp_path / "data"
+    file.write_bytes(data)
+    await command(sandbox, client, f"stty raw -echo; cat {file}")
+    assert await client.until_closed() == ""
+    assert hashlib.sha256(client.output).digest() == hashlib.sha256(data).digest()
+
+
+async def test_1_mib_of_input_arrives_exactly(sandbox: Sandbox, client: RawClient) -> None:
+    data = random.Random(4).randbytes(1024 * 1024)
+    await command(sandbox, client, f"stty raw -echo; echo ready; head -c {len(data)} | sha256sum")
+    await client.read_until(b"ready\n")
+    await client.send_input(data)
+    await client.read_until(f"{hashlib.sha256(data).hexdigest()}  -\n".encode())
+
+
+def test_it_runs_on_uvloop() -> None:
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed; it is optional")
+
+    async def echo(data: bytes) -> bytes:
+        async with Sandbox() as sandbox, RawClient() as client:
+            await command(sandbox, client, f"stty raw -echo; echo ready; head -c {len(data)}")
+            await client.read_until(b"ready\n")
+            sending = asyncio.create_task(client.send_input(data))
+            echoed = await client.read_exactly(len(data))
+            await sending
+            assert await client.until_closed() == ""
+            return echoed
+
+    data = random.Random(7).randbytes(1024 * 1024)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(echo(data)) == data
+
+
+async def test_4_mib_through_a_program_that_echoes_all_its_input(sandbox: Sandbox, client: RawClient) -> None:
+    data = random.Random(5).randbytes(4 * 1024 * 1024)
+    await command(sandbox, client, f"stty raw -echo; echo ready; head -c {len(data)}")
+    await client.read_until(b"ready\n")
+    sending = asyncio.create_task(client.send_input(data))
+    assert await client.read_exactly(len(data)) == data
+    await sending
+
+
+# Coming back.
+
+
+async def test_nothing_is_lost_over_a_lost_connection(
+    sandbox: Sandbox, ssm: Ssm, client: RawClient, tmp_path: Path
+) -> None:
+    data = random.Random(6).randbytes(6 * 1024 * 1024)
+    file = tmp_path / "data"
+    file.write_bytes(data)
+    session_id = await command(sandbox, client, f"stty raw -echo; cat {file}")
+    session = sandbox.session(session_id)
+    for size in (1024 * 1024, 3 * 1024 * 1024):
+        await client.until_size(size)
+        await client.disconnect()
+        await asyncio.wait_for(session.disconnected.wait(), DEADLINE)
+        resumed = await ssm("resume_session", SessionId=session_id)
+        await client.open(resumed["StreamUrl"], resumed["TokenValue"])
+    assert await client.until_closed() == ""
+    assert client.output == data
+
+
+async def test_what_was_typed_while_the_connection_was_lost_arrives(sandbox: Sandbox, client: RawClient) -> None:
+    session_id = await command(sandbox, client, 'echo ready; read x; echo "<$x>"')
+    await client.read_until(b"ready\r\n")
+    await client.disconnect()
+    await client.send(PayloadType.OUTPUT, b"hello\n")
+    resumed = sandbox.resume(session_id)
+    await client.open(resumed.stream_url, resumed.token)
+    await client.read_until(b"<hello>\r\n")
+
+
+async def test_the_end_waits_for_a_client_that_is_away(sandbox: Sandbox, client: RawClient, tmp_path: Path) -> None:
+    marker = tmp_path / "done"
+    session_id = await command(sandbox, client, f"echo ready; read x; touch {marker}; echo bye")
+    session = sandbox.session(session_id)
+    await client.read_until(b"ready\r\n")
+    await client.send_input(b"\n")
+    await client.disconnect()
+    await asyncio.wait_for(session.disconnected.wait(), DEADLINE)
+    resumed = sandbox.resume(session_id)
+    assert not session.ended.is_set()
+    await client.open(resumed.stream_url, resumed.token)
+    assert await client.until_closed() == ""
+    assert client.output.endswith(b"bye\r\n")
+
+
+# The end of everything.
+
+
+async def test_closing_ends_every_session_and_every_process(client: RawClient) -> None:
+    async with Sandbox() as sandbox:
+        session_id = await command(sandbox, client, "trap '' HUP; echo ready; while :; do sleep 1; done")
+        await sandbox.start_session()
+        await client.read_until(b"ready\r\n")
+        session = sandbox.session(session_id)
+        assert is_alive(session.shell_pid)
+    assert await client.until_closed() == "The sandbox was closed."
+    assert session.end_reason is EndReason.CLOSED
+    assert not is_alive(session.shell_pid)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", sandbox.port)
+
+
+async def test_sessions_that_are_over_are_forgotten_in_the_end(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox_module, "MAX_ENDED_SESSIONS", 2)
+    ids = []
+    for _ in range(5):
+        ids.append((await sandbox.start_session()).session_id)
+        sandbox.terminate(ids[-1])
+    assert list(sandbox.sessions) == ids[2:]
+
+
+async def test_two_sandboxes_do_not_share_anything() -> None:
+    async with Sandbox() as first, Sandbox() as second:
+        started = await first.start_session()
+        assert first.port != second.port
+        assert first.access_key_id != second.access_key_id
+        with pytest.raises(KeyError):
+            second.session(started.session_id)
+
+
+async def test_a_port_that_is_taken_is_an_error(sandbox: Sandbox) -> None:
+    with pytest.raises(OSError, match=str(sandbox.port)):
+        async with Sandbox(port=sandbox.port):
+            pass
+
+
+async def test_no_token_reaches_the_log(sandbox: Sandbox, client: RawClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "session_manager_plugin")
+    started = await sandbox.start_session()
+    await client.open(started.stream_url, started.token)
+    await client.send_input(b"exit\n")
+    await client.until_closed()
+    assert started.session_id in caplog.text
+    assert started.token is not None
+    assert started.token not in caplog.text
+    assert sandbox.access_key_id not in caplog.text
