@@ -24,6 +24,20 @@ class SessionReady:
 
 
 @dataclass(frozen=True, slots=True)
+class DataKeyRequired:
+    """Encryption is asked for: KMS has to be called, which the core cannot do.
+
+    A client has it generate a data key under ``key_id``; an agent has ``cipher_text`` decrypted. ``challenge``,
+    unless it is empty, is to be part of the encryption context. The answer is ``provide_data_key`` or
+    ``refuse_data_key``.
+    """
+
+    key_id: str
+    challenge: str = ""
+    cipher_text: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class DataReceived:
     """Payloads of one type, in order, each once: all that one read of the socket brought in a row."""
 
@@ -69,6 +83,7 @@ class SessionFailed:
 
 Event = (
     SessionReady
+    | DataKeyRequired
     | DataReceived
     | ChannelClosedReceived
     | PublicationPaused

@@ -241,7 +241,7 @@ class AcknowledgementWriter:
                 own_id[8:],
                 own_id[:8],
                 sha256(payload).digest(),
-                PayloadType.NONE,
+                0,  # PayloadType.NONE
                 len(payload),
             )
             + payload

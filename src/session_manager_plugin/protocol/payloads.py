@@ -9,7 +9,7 @@ Sources: ``src/message/*.go``, ``src/service/service.go`` (client), ``agent/sess
 from __future__ import annotations
 
 import json
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -47,6 +47,13 @@ def _integer(fields: Mapping[str, Any], key: str, what: str) -> int:
     if type(value) is not int:
         raise RemoteProtocolError(f"{what}: {key} is not an integer")
     return value
+
+
+def _base64(fields: Mapping[str, Any], key: str, what: str) -> bytes:
+    try:
+        return b64decode(_string(fields, key, what), validate=True)
+    except ValueError:
+        raise RemoteProtocolError(f"{what}: {key} is not base64") from None
 
 
 def _objects(fields: Mapping[str, Any], key: str, what: str) -> list[dict[str, Any]]:
@@ -209,13 +216,47 @@ class HandshakeResponse:
 
 @dataclass(frozen=True, slots=True)
 class KmsResult:
-    """The result of a KMS action that went well: the data key, encrypted by KMS."""
+    """The result of a KMS action that went well: the data key, encrypted by KMS.
+
+    ``challenge_acknowledged`` says that the agent's challenge is part of the key's encryption context.
+    """
 
     cipher_text_key: bytes
+    challenge_acknowledged: bool = False
 
     def to_value(self) -> dict[str, object]:
         """The JSON value of ``ActionResult``."""
-        return {"KMSCipherTextKey": b64encode(self.cipher_text_key).decode(), "KMSCipherTextHash": None}
+        value: dict[str, object] = {
+            "KMSCipherTextKey": b64encode(self.cipher_text_key).decode(),
+            "KMSCipherTextHash": None,
+        }
+        if self.challenge_acknowledged:
+            value["ChallengeAcknowledgement"] = True
+        return value
+
+    @classmethod
+    def from_value(cls, value: object) -> KmsResult:
+        """Read it; raises ``RemoteProtocolError``."""
+        fields = lower_keys(value)
+        key = _base64(fields, "KMSCipherTextKey", "KMSEncryption")
+        return cls(key, fields.get("challengeacknowledgement") is True)
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionChallenge:
+    """Payload types 8 and 9: bytes sealed with the sender's key."""
+
+    challenge: bytes
+
+    def to_json(self) -> str:
+        """The official text."""
+        return _dumps({"Challenge": b64encode(self.challenge).decode()})
+
+    @classmethod
+    def from_json(cls, payload: bytes | bytearray | str) -> EncryptionChallenge:
+        """Read it; raises ``RemoteProtocolError``."""
+        what = "EncryptionChallenge"
+        return cls(_base64(parse_json_object(payload, what), "Challenge", what))
 
 
 @dataclass(frozen=True, slots=True)

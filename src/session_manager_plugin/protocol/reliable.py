@@ -138,19 +138,23 @@ class StreamSender:
     def due(self, now: float) -> list[bytes]:
         """All messages whose timeout has passed, to be sent again now; backs the timeout off if there are any.
 
-        The timeout doubles up to 1 s, and once nothing has been acknowledged for 10 s up to 5 s.
+        The timeout doubles up to 1 s, and once nothing has been acknowledged for 10 s up to 5 s. It doubles once per
+        round: messages of one burst that fall due one after the other are one loss, not many.
         """
         timeout = self._timeout
         overdue = []
+        new_round = self._backed_off_timeout is None
         for number, message in self._in_flight.items():
             if message.sent_at + timeout > now:
                 break
             overdue.append(number)
+            new_round = new_round or message.transmissions > 1
         if not overdue:
             return []
-        stalled = now - self._progress_at >= STALLED_AFTER
-        ceiling = STALLED_MAX_RETRANSMISSION_TIMEOUT if stalled else MAX_RETRANSMISSION_TIMEOUT
-        self._backed_off_timeout = min(ceiling, 2 * timeout)
+        if new_round:
+            stalled = now - self._progress_at >= STALLED_AFTER
+            ceiling = STALLED_MAX_RETRANSMISSION_TIMEOUT if stalled else MAX_RETRANSMISSION_TIMEOUT
+            self._backed_off_timeout = min(ceiling, 2 * timeout)
         return self._send_again(overdue, now)
 
     def all_again(self, now: float) -> list[bytes]:

@@ -1,0 +1,480 @@
+"""smux version 1: many streams over the one byte stream of a port session, either end of it.
+
+A frame, integers little-endian (the data channel's own messages are big-endian)::
+
+    offset  0        1         2            4              8
+            version  command   length       stream id      data, ``length`` bytes (PSH only)
+            always 1 SYN …     0 … 65535    0 … 2^32 - 1
+
+The frames form one byte stream, cut into stream messages anywhere. A stream begins with SYN, carries PSH, ends with
+FIN. NOP is a sign of life. UPD belongs to version 2: its 8 bytes of data are skipped. Recorded in ``smux.json``; the
+numbers are the default configuration of the smux that agent and official client carry (v1.5.15, ``mux.go``).
+
+A stream, as this end sees it::
+
+    open       data may come and go
+    finished   the far end's FIN came: nothing more comes; what we send, the official far end throws away
+    closed     ``close_stream`` was called: forgotten for receiving at once; what was queued before still leaves,
+               then FIN
+
+There is no state "our side has no more to send": FIN makes the far end forget the stream, so its answer would be lost
+(reference defect D8). An owner whose local end is finished writing just sends no more, and closes when it
+wants the answer no longer.
+
+Version 1 has no window. Whatever one stream's reader does not take has to be held here or stops the reading of all
+streams. The official limit is 4 MiB over all streams (reference defect H16); here one stream may hold 4 MiB unread and
+all of them 64 MiB. Beyond either ``reading_paused`` is true and ``culprit`` names the stream that holds the most.
+
+Sending is round-robin between the streams that have something queued. Nothing is turned into frames ahead of time:
+``data_to_send`` is asked for what the data channel takes now and makes frames that fit; what is queued meanwhile
+takes part in the round. So a keystroke waits for one turn of every other stream, never for another's whole queue.
+
+Invariants: frames leave whole; SYN before the stream's first PSH, FIN after its last; a stream is in the rotation
+exactly while it has data or a FIN to send; ``total_unread`` is the sum over open and finished streams.
+
+It leaves to its owner: reading no more while ``reading_paused``, and from a local end while its stream's
+``send_buffered`` is above ``SEND_HIGH_WATER``; how many streams it lets the far end open; cutting into stream messages.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from session_manager_plugin.errors import LocalProtocolError, ProtocolError, RemoteProtocolError, TimedOut
+from session_manager_plugin.protocol.connection import Role
+
+VERSION: Final = 1
+SYN: Final = 0
+FIN: Final = 1
+PSH: Final = 2
+NOP: Final = 3
+UPD: Final = 4
+
+HEADER: Final = struct.Struct("<BBHI")
+HEADER_SIZE: Final = HEADER.size
+UPDATE_SIZE: Final = 8
+MAX_FRAME_DATA: Final = 32768
+"""Bytes of data in one frame that we send; any length is received."""
+SHARED_FRAME_DATA: Final = 4 * 1024 - HEADER_SIZE
+"""The same while several streams have data queued: a turn of four full stream messages. Smaller turns would shorten the
+wait of small traffic by less than what is in flight on the data channel adds to it."""
+MAX_STREAM_UNREAD: Final = 4 * 1024 * 1024
+MAX_TOTAL_UNREAD: Final = 64 * 1024 * 1024
+SEND_HIGH_WATER: Final = 64 * 1024
+"""Bytes queued on one stream above which its owner should queue no more; a full window of the data channel is
+queued there already."""
+SEND_LOW_WATER: Final = 16 * 1024
+"""Bytes down to which the queue must empty for ``StreamWritable``."""
+KEEPALIVE_INTERVAL: Final = 10.0
+KEEPALIVE_TIMEOUT: Final = 30.0
+_NOP_FRAME: Final = HEADER.pack(VERSION, NOP, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOpened:
+    """The far end opened a stream."""
+
+    stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamData:
+    """What came on one stream since its last event, in order; counts as unread until ``consumed`` is told of it."""
+
+    stream_id: int
+    pieces: list[bytes | bytearray]
+
+    @property
+    def data(self) -> bytes:
+        """The pieces joined."""
+        return b"".join(self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFinished:
+    """The far end closed the stream: no data follows. It still has to be closed on this side."""
+
+    stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWritable:
+    """The queue of a stream that was above ``SEND_HIGH_WATER`` is down to ``SEND_LOW_WATER``."""
+
+    stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class MuxFailed:
+    """The session is dead; ``error`` is what its owner should raise."""
+
+    error: ProtocolError | TimedOut
+
+
+MuxEvent = StreamOpened | StreamData | StreamFinished | StreamWritable | MuxFailed
+
+
+class _Stream:
+    """One stream: how much of it is unread, and what waits to be sent."""
+
+    __slots__ = (
+        "batch",
+        "buffered",
+        "chunks",
+        "closed",
+        "finished",
+        "full",
+        "in_rotation",
+        "offset",
+        "stream_id",
+        "unread",
+    )
+
+    def __init__(self, stream_id: int) -> None:
+        self.stream_id = stream_id
+        self.finished = False
+        self.closed = False
+        self.unread = 0
+        self.batch: StreamData | None = None
+        """The event, not yet taken, that further data joins."""
+        self.chunks: deque[bytes] = deque()
+        self.offset = 0
+        """How much of the first chunk has left."""
+        self.buffered = 0
+        self.full = False
+        self.in_rotation = False
+
+    def take(self, size: int, parts: list[bytes | memoryview]) -> None:
+        """Move the first ``size`` queued bytes to ``parts``."""
+        self.buffered -= size
+        while size:
+            chunk, start = self.chunks[0], self.offset
+            end = start + size
+            if end < len(chunk):
+                parts.append(memoryview(chunk)[start:end])
+                self.offset = end
+                return
+            parts.append(memoryview(chunk)[start:] if start else chunk)
+            size = end - len(chunk)
+            self.chunks.popleft()
+            self.offset = 0
+
+
+class MuxSession:
+    """One end of the multiplexed byte stream; see the module docstring.
+
+    The client's stream ids are 3, 5, 7 …, the agent's 2, 4, 6 …; a session does not last for 2^31 of them. With
+    ``keepalive`` a NOP leaves every 10 s, and the session fails with ``TimedOut`` when nothing at all came between two
+    checks 30 s apart.
+
+    After any call the owner sends ``data_to_send``, dispatches ``next_event`` until None and arms its timer for
+    ``next_timeout``. Instants are float seconds of a monotonic clock. Nothing the far end sends makes a method raise.
+    """
+
+    def __init__(self, role: Role, *, keepalive: bool, now: float) -> None:
+        self._next_id = 3 if role is Role.CLIENT else 2
+        self._streams: dict[int, _Stream] = {}
+        self._events: deque[tuple[_Stream | None, MuxEvent]] = deque()
+        self._failed = False
+
+        self._header = bytearray()  # of a frame whose header has not come whole
+        self._body_left = 0
+        self._body_stream: _Stream | None = None
+        self._total_unread = 0
+        self._crowded = 0  # streams above their own limit
+
+        self._control: deque[bytes] = deque()
+        self._rotation: deque[_Stream] = deque()
+        self._turn_left = 0  # of the first stream in the rotation, when its turn was cut short; else 0
+        self._total_buffered = 0
+
+        self._keepalive = keepalive
+        self._nop_at = now + KEEPALIVE_INTERVAL
+        self._check_at = now + KEEPALIVE_TIMEOUT
+        self._heard_at = float("-inf")
+        self._excused = False
+        self._excused_since_check = False
+
+    # What the owner may ask.
+
+    @property
+    def total_unread(self) -> int:
+        """Bytes received on all streams together and not yet consumed."""
+        return self._total_unread
+
+    @property
+    def reading_paused(self) -> bool:
+        """Whether the owner has to stop reading: one stream holds more than 4 MiB unread, or all more than 64 MiB."""
+        return self._crowded > 0 or self._total_unread > MAX_TOTAL_UNREAD
+
+    @property
+    def culprit(self) -> int | None:
+        """The stream with the most unread bytes while ``reading_paused``; else None."""
+        if not self.reading_paused:
+            return None
+        return max(self._streams.values(), key=lambda stream: stream.unread).stream_id
+
+    @property
+    def send_pending(self) -> int:
+        """Bytes that wait to be sent, headers and closed streams included (a header per stream that has any)."""
+        return self._total_buffered + HEADER_SIZE * (len(self._control) + len(self._rotation))
+
+    def unread(self, stream_id: int) -> int:
+        """Bytes received on a stream and not yet consumed; 0 for one that is closed."""
+        stream = self._streams.get(stream_id)
+        return stream.unread if stream is not None else 0
+
+    def send_buffered(self, stream_id: int) -> int:
+        """Bytes queued on a stream; 0 for one that is closed."""
+        stream = self._streams.get(stream_id)
+        return stream.buffered if stream is not None else 0
+
+    # Receiving.
+
+    def receive_data(self, data: bytes | bytearray, now: float) -> None:
+        """Take the next bytes of the far end's byte stream, of any length. A dead session takes nothing more.
+
+        Data of a frame is handed on as it comes, not when the frame is whole. ``data`` may be handed on itself: it
+        must not be changed afterwards.
+        """
+        if self._failed or not data:
+            return
+        self._heard_at = now
+        if len(data) > self._body_left:
+            self._parse(data)
+            return
+        self._body_left -= len(data)
+        if self._body_stream is not None:
+            self._deliver(self._body_stream, data)
+
+    def _parse(self, data: bytes | bytearray) -> None:
+        position, size = 0, len(data)
+        while position < size and not self._failed:
+            if self._body_left:
+                body = data[position : position + self._body_left]
+                position += len(body)
+                self._body_left -= len(body)
+                if self._body_stream is not None:
+                    self._deliver(self._body_stream, body)
+            elif not self._header and size - position >= HEADER_SIZE:
+                self._begin_frame(*HEADER.unpack_from(data, position))
+                position += HEADER_SIZE
+            else:
+                piece = data[position : position + HEADER_SIZE - len(self._header)]
+                position += len(piece)
+                self._header += piece
+                if len(self._header) == HEADER_SIZE:
+                    header = HEADER.unpack(self._header)
+                    self._header.clear()
+                    self._begin_frame(*header)
+
+    def _begin_frame(self, version: int, command: int, length: int, stream_id: int) -> None:
+        stream = self._streams.get(stream_id)
+        if version != VERSION:
+            self._fail(RemoteProtocolError(f"the far end sent a smux frame of version {version}, not {VERSION}"))
+        elif command == PSH:
+            self._body_left = length
+            self._body_stream = None if stream is None or stream.finished else stream
+        elif command == SYN:
+            if stream is None:
+                stream = self._streams[stream_id] = _Stream(stream_id)
+                self._events.append((stream, StreamOpened(stream_id)))
+        elif command == FIN:
+            if stream is not None and not stream.finished:
+                stream.finished = True
+                self._events.append((stream, StreamFinished(stream_id)))
+        elif command == UPD:
+            self._body_left = UPDATE_SIZE
+            self._body_stream = None
+        elif command != NOP:
+            self._fail(RemoteProtocolError(f"the far end sent a smux frame with the unknown command {command}"))
+
+    def _deliver(self, stream: _Stream, piece: bytes | bytearray) -> None:
+        size = len(piece)
+        unread = stream.unread
+        stream.unread = unread + size
+        self._total_unread += size
+        if unread <= MAX_STREAM_UNREAD < unread + size:
+            self._crowded += 1
+        if stream.batch is not None:
+            stream.batch.pieces.append(piece)
+        else:
+            stream.batch = StreamData(stream.stream_id, [piece])
+            self._events.append((stream, stream.batch))
+
+    def consumed(self, stream_id: int, size: int) -> None:
+        """``size`` bytes of a stream have been taken by its reader. Harmless for a stream that is closed.
+
+        Raises ``LocalProtocolError`` when it is more than was unread.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        if not 0 <= size <= stream.unread:
+            raise LocalProtocolError(f"{size} bytes of stream {stream_id} consumed, {stream.unread} were unread")
+        self._release(stream, size)
+
+    def _release(self, stream: _Stream, size: int) -> None:
+        self._excused_since_check |= self.reading_paused
+        if stream.unread > MAX_STREAM_UNREAD >= stream.unread - size:
+            self._crowded -= 1
+        stream.unread -= size
+        self._total_unread -= size
+
+    # Sending.
+
+    def open_stream(self) -> int:
+        """Open a stream; gives its id. Raises ``LocalProtocolError`` when the session is dead."""
+        self._check_alive()
+        while self._next_id in self._streams:  # the far end may open any id
+            self._next_id += 2
+        stream_id = self._next_id
+        self._next_id += 2
+        self._streams[stream_id] = _Stream(stream_id)
+        self._control.append(HEADER.pack(VERSION, SYN, 0, stream_id))
+        return stream_id
+
+    def send_data(self, stream_id: int, data: bytes) -> None:
+        """Queue bytes of any length on a stream; none is nothing.
+
+        The owner queues no more while ``send_buffered`` is above ``SEND_HIGH_WATER``, until ``StreamWritable`` comes.
+        Raises ``LocalProtocolError`` when the stream is not open or the session is dead.
+        """
+        self._check_alive()
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            raise LocalProtocolError(f"stream {stream_id} is not open")
+        if data:
+            stream.chunks.append(data)
+            stream.buffered += len(data)
+            self._total_buffered += len(data)
+            stream.full = stream.full or stream.buffered > SEND_HIGH_WATER
+            self._schedule(stream)
+
+    def close_stream(self, stream_id: int) -> None:
+        """Close a stream: what is queued leaves, then FIN; what came and was not consumed, or comes, is thrown away.
+
+        No event of the stream follows. Harmless when it is closed already.
+        """
+        stream = self._streams.pop(stream_id, None)
+        if stream is None:
+            return
+        self._release(stream, stream.unread)
+        stream.closed = True
+        if self._body_stream is stream:
+            self._body_stream = None
+        if not self._failed:
+            self._schedule(stream)
+
+    def _schedule(self, stream: _Stream) -> None:
+        if not stream.in_rotation:
+            stream.in_rotation = True
+            self._rotation.append(stream)
+
+    def data_to_send(self, limit: int) -> bytes:
+        """The next bytes of our byte stream, at most ``limit`` of them; empty when there is nothing to send.
+
+        They are handed over: they must be sent, in order. ``limit`` is what the data channel takes without waiting,
+        and more than ``HEADER_SIZE``.
+        """
+        parts: list[bytes | memoryview] = []
+        room = limit
+        control, rotation = self._control, self._rotation
+        while control and room >= HEADER_SIZE:
+            parts.append(control.popleft())
+            room -= HEADER_SIZE
+        while rotation and room > HEADER_SIZE:
+            stream = rotation[0]
+            if stream.buffered:
+                room -= self._send_frame(stream, room, parts)
+            if self._turn_left:
+                break
+            rotation.popleft()
+            if not stream.buffered and stream.closed and room >= HEADER_SIZE:
+                parts.append(HEADER.pack(VERSION, FIN, 0, stream.stream_id))
+                room -= HEADER_SIZE
+            elif stream.buffered or stream.closed:
+                rotation.append(stream)
+            else:
+                stream.in_rotation = False
+        return b"".join(parts)
+
+    def _send_frame(self, stream: _Stream, room: int, parts: list[bytes | memoryview]) -> int:
+        """Put one frame of the first stream in the rotation into ``parts``; gives its length.
+
+        A frame that ``room`` cuts short leaves the rest of the turn for the next call: else the streams whose turn
+        happens to be last in each call would get less than the others.
+        """
+        shared = len(self._rotation) > 1
+        turn = (self._turn_left or SHARED_FRAME_DATA) if shared else MAX_FRAME_DATA
+        wanted = min(stream.buffered, turn)
+        size = min(wanted, room - HEADER_SIZE)
+        self._turn_left = turn - size if shared and size < wanted else 0
+        parts.append(HEADER.pack(VERSION, PSH, size, stream.stream_id))
+        stream.take(size, parts)
+        self._total_buffered -= size
+        if stream.full and stream.buffered <= SEND_LOW_WATER:
+            stream.full = False
+            self._events.append((stream, StreamWritable(stream.stream_id)))
+        return HEADER_SIZE + size
+
+    # Time.
+
+    def excuse_silence(self, excused: bool) -> None:
+        """Until told otherwise, silence is not the far end's: the owner does not read, or the link is being resumed.
+
+        While ``reading_paused`` this holds by itself.
+        """
+        self._excused = excused
+        self._excused_since_check = True
+
+    def next_timeout(self) -> float | None:
+        """The instant at which ``handle_timeout`` has something to do; None without keep-alive."""
+        if self._failed or not self._keepalive:
+            return None
+        return min(self._nop_at, self._check_at)
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due; calling it early or late is harmless."""
+        if self._failed or not self._keepalive:
+            return
+        if self._nop_at <= now:
+            self._nop_at = now + KEEPALIVE_INTERVAL
+            if not self._control:  # else a frame waits already, and is as good a sign of life
+                self._control.append(_NOP_FRAME)
+        if self._check_at <= now:
+            silent = self._heard_at < self._check_at - KEEPALIVE_TIMEOUT
+            excused = self._excused or self._excused_since_check or self.reading_paused
+            self._check_at = now + KEEPALIVE_TIMEOUT
+            self._excused_since_check = False
+            if silent and not excused:
+                sentence = f"nothing came through the forwarding channel for {KEEPALIVE_TIMEOUT:.0f} seconds"
+                self._fail(TimedOut(sentence, seconds=KEEPALIVE_TIMEOUT))
+
+    # Events.
+
+    def next_event(self) -> MuxEvent | None:
+        """The next thing that happened, in order for each stream; None when there is nothing more."""
+        while self._events:
+            stream, event = self._events.popleft()
+            if stream is None:
+                return event
+            if not stream.closed:
+                if event is stream.batch:
+                    stream.batch = None
+                return event
+        return None
+
+    def _check_alive(self) -> None:
+        if self._failed:
+            raise LocalProtocolError("the multiplexed session is dead")
+
+    def _fail(self, error: ProtocolError | TimedOut) -> None:
+        self._failed = True
+        self._control.clear()
+        self._rotation.clear()
+        self._total_buffered = 0
+        self._events.append((None, MuxFailed(error)))
