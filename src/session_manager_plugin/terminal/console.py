@@ -28,6 +28,10 @@ class Console:
         self._input = _open_reader(stdin)
         self._output = OutputWriter(stdout)
         self._error_output: OutputWriter | None = None
+        self._pause: Callable[[], None] = lambda: None
+        self._resume: Callable[[], None] = lambda: None
+        self._full: set[OutputWriter] = set()
+        self._set_flow_handlers(self._output)
         self._raw_mode = RawMode(stdin)
         self._bar: StatusBar | None = None
         self._watcher: SizeWatcher | None = None
@@ -104,12 +108,28 @@ class Console:
     def write_error(self, data: bytes) -> None:
         """Write to standard error, in the same way."""
         if self._error_output is None:
-            self._error_output = OutputWriter(self._stderr)
+            try:
+                self._error_output = OutputWriter(self._stderr)
+            except OSError:
+                return  # it is closed: nobody wants it
+            self._set_flow_handlers(self._error_output)
         self._error_output.write(data)
 
     def set_flow_handlers(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
-        """`pause` is called when 8 MiB of output are kept, `resume` when half of it has gone."""
-        self._output.set_flow_handlers(pause, resume)
+        """`pause` is called when 8 MiB of output are kept, of either kind, `resume` when half of it has gone."""
+        self._pause, self._resume = pause, resume
+
+    def _set_flow_handlers(self, output: OutputWriter) -> None:
+        def pause() -> None:
+            self._full.add(output)
+            self._pause()
+
+        def resume() -> None:
+            self._full.discard(output)
+            if not self._full:
+                self._resume()
+
+        output.set_flow_handlers(pause, resume)
 
     def set_output_failed_handler(self, handler: Callable[[OSError], None]) -> None:
         """`handler` is told when the reader of standard output has gone."""

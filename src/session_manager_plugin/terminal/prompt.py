@@ -12,11 +12,16 @@ def ask(question: str, *, hidden: bool = False) -> str:
     Question and echo go to stderr: standard output is the session's. Raises `KeyboardInterrupt` on Ctrl-C and
     `EOFError` on Ctrl-D.
     """
-    # Half the start-up time of a session that asks nothing, so only here.
+    # It takes longer to import than the rest of the program: not for a session that asks nothing.
     from prompt_toolkit import PromptSession
+    from prompt_toolkit.data_structures import Size
     from prompt_toolkit.output.vt100 import Vt100_Output
 
+    def size() -> Size:
+        columns, rows = os.get_terminal_size(sys.stderr.fileno())
+        return Size(rows=rows, columns=columns)
+
     # No cursor position request: an answer that comes late would be typed into the session.
-    output = Vt100_Output.from_pty(sys.stderr, term=os.environ.get("TERM"), enable_cpr=False)
+    output = Vt100_Output(sys.stderr, size, term=os.environ.get("TERM"), enable_cpr=False)
     session: PromptSession[str] = PromptSession(output=output, is_password=hidden)
     return session.prompt(f"{question}: ").strip()

@@ -1,0 +1,1 @@
+"""Calls to AWS, by botocore. Importing this package imports nothing else."""

@@ -1,0 +1,1 @@
+"""The commands of `smp`: one file, one command."""

@@ -1,0 +1,185 @@
+"""A session as the AWS CLI starts it: the official plugin's texts, and an exit status that suits the AWS CLI.
+
+The AWS CLI turns any status but 0 into its own 255 and prints all our arguments, also when one of them is a token.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from session_manager_plugin.aws.services import terminate_session
+from session_manager_plugin.cli.environment import Environment, open_standard_streams
+from session_manager_plugin.cli.exit_status import ExitStatus, signal_of, status_of
+from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, exposes_token, parse, take_response
+from session_manager_plugin.cli.parent import watched_parent
+from session_manager_plugin.cli.render import tell_ending, tell_error
+from session_manager_plugin.cli.session import Ending, join, wants_bar
+from session_manager_plugin.cli.signals import Interruption, die_of, handled_signals, run
+from session_manager_plugin.communicator import NetworkOptions
+from session_manager_plugin.errors import ConfigurationError, SessionEnded
+from session_manager_plugin.library import KEEPALIVE, connect
+from session_manager_plugin.protocol.events import SessionReady
+from session_manager_plugin.utils.logging import configure
+
+STARTING = "\nStarting session with SessionId: {}\n"
+EXITING = "\n\nExiting session with sessionId: {}.\n\n"
+CLOSED = "\n\nSessionId: {} : {}\n\n"
+_HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class ExitPolicy:
+    """What status the AWS CLI is given: 0 for a normal end, 255 when our side failed, but 0 if that exposed a token.
+
+    `setting` is SMP_EXIT_STATUS: `always` passes the true status on, `never` gives 0.
+    """
+
+    setting: str
+    token_exposed: bool
+
+    @property
+    def hides_failures(self) -> bool:
+        """Whether the status is 0 whatever happens, a signal included."""
+        return self.setting == "never" or (self.setting != "always" and self.token_exposed)
+
+    def die(self, number: int) -> NoReturn:
+        """End the process for a signal."""
+        if self.hides_failures:
+            os._exit(ExitStatus.SUCCESS)
+        die_of(number)
+
+    def leave(self, outcome: int | BaseException) -> int:
+        """The exit status for a session's own one, or for what ended the program; a signal's action is taken here."""
+        if isinstance(outcome, InvalidOperation) and self.setting != "never":
+            return ExitStatus.FAILURE  # no caller of ours, so nobody who would print the arguments
+        if self.hides_failures:
+            return ExitStatus.SUCCESS
+        if isinstance(outcome, BaseException) and (number := signal_of(outcome)) is not None:
+            die_of(number)
+        true_status = outcome if isinstance(outcome, int) else status_of(outcome)
+        if self.setting == "always":
+            return true_status
+        return ExitStatus.SUCCESS if isinstance(outcome, int) else ExitStatus.FAILURE
+
+
+def run_session(arguments: Sequence[str], environment: Environment | None = None) -> int:
+    """Run the session that three or more `arguments` describe; gives the exit status.
+
+    Does not return when a signal ended the session and the caller is to see that.
+    """
+    open_standard_streams()
+    environment = environment or Environment(program="session-manager-plugin")
+    environment.quiet = environment.flag("SMP_QUIET")
+    policy = ExitPolicy(environment.variables.get("SMP_EXIT_STATUS", ""), exposes_token(arguments[0]))
+    if policy.hides_failures:
+        for number in handled_signals():
+            signal.signal(number, lambda number, _frame: policy.die(number))
+    try:
+        return policy.leave(_run(arguments, environment, policy))
+    except InvalidOperation as error:
+        environment.write_error(f"{error}\n")
+        return policy.leave(error)
+    except (Exception, KeyboardInterrupt) as error:
+        tell_error(environment, error)
+        return policy.leave(error)
+
+
+def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy) -> int | BaseException:
+    invocation = parse(arguments, take_response(arguments[0], environment))
+    _configure_logging(environment)
+    connect_timeout = environment.seconds("SMP_CONNECT_TIMEOUT", 30.0, zero=False)
+    keepalive = environment.seconds("SMP_KEEPALIVE", KEEPALIVE, zero=True)
+    network = NetworkOptions(ca_bundle=environment.variables.get("AWS_CA_BUNDLE") or None)
+    texts = _Texts(environment, invocation)
+
+    async def main(interruption: Interruption) -> Ending:
+        session = connect(
+            invocation.stream_url,
+            invocation.token,
+            session_id=invocation.session_id,
+            connect_timeout=connect_timeout,
+            keepalive=keepalive,
+            network=network,
+            handshake_required=invocation.needs_handshake,
+        )
+        texts.start()
+        with watched_parent(partial(interruption.interrupt, _HANG_UP, "because the program that started it has ended")):
+            return await join(
+                session,
+                environment,
+                interruption,
+                bar=wants_bar(environment, "bar" if environment.variables.get("SMP_STATUS") == "bar" else "off"),
+                terminate=partial(
+                    terminate_session,
+                    invocation.session_id,
+                    region=invocation.region,
+                    profile=invocation.profile,
+                    endpoint_url=invocation.endpoint_url,
+                ),
+                began=texts.begin,
+            )
+
+    ending = run(main, die=policy.die)
+    texts.end(ending)
+    return ending.status if ending.error is None else ending.error
+
+
+def _configure_logging(environment: Environment) -> None:
+    path = environment.variables.get("SMP_LOG_FILE")
+    try:
+        configure(0, Path(path) if path else None, "text")
+    except OSError as error:
+        raise ConfigurationError(f"the log file {path} cannot be opened: {error.strerror}") from error
+
+
+class _Texts:
+    """What the official plugin says, byte for byte: other tools parse it.
+
+    On standard output, or on standard error when the output belongs to another program's protocol (reference
+    defect D11). For an unknown document only the session's type tells which, and the first text waits for it.
+    """
+
+    def __init__(self, environment: Environment, invocation: Invocation) -> None:
+        self._environment = environment
+        self._session_id = invocation.session_id
+        self._is_stdio = invocation.is_stdio
+
+    def start(self) -> None:
+        """Before anything is connected."""
+        if self._is_stdio is not None:
+            self._say(STARTING.format(self._session_id))
+
+    def begin(self, ready: SessionReady) -> None:
+        """The session has begun, and its type is known."""
+        if self._is_stdio is None:
+            self._is_stdio = ready.session_type == "Port" and ready.properties.get("type") != "LocalPortForwarding"
+            self.start()
+        if ready.customer_message:
+            self._say(f"{ready.customer_message}\n")
+
+    def end(self, ending: Ending) -> None:
+        """The session is over."""
+        if ending.error is None:
+            text = EXITING.format(self._session_id)
+        elif isinstance(ending.error, SessionEnded) and not self._environment.quiet:
+            text = CLOSED.format(self._session_id, ending.error.output)
+        else:
+            tell_ending(self._environment, ending)
+            return
+        with contextlib.suppress(OSError):  # nobody reads it
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        if self._environment.quiet:
+            return
+        if self._is_stdio is False:
+            self._environment.write(text)
+        else:
+            self._environment.write_error(text)

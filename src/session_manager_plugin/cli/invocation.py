@@ -1,0 +1,158 @@
+"""The positional arguments of `session-manager-plugin`, as the AWS CLI gives them for a session.
+
+::
+
+    1 response    of StartSession, as JSON; or the name of a variable that holds it (AWS_SSM_START_SESSION_RESPONSE…)
+    2 region
+    3 operation   StartSession
+    4 profile     empty for the default one
+    5 parameters  the request of StartSession, as JSON
+    6 endpoint    URL of the Systems Manager API
+
+Older callers leave out the last one, two or three; what follows the sixth is ignored. `aws ecs execute-command` gives
+the response's keys in lower camel case, and its own service's endpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.errors import UsageError
+
+VARIABLE_PREFIX = "AWS_SSM_START_SESSION_RESPONSE"
+OPERATION = "StartSession"
+DEFAULT_DOCUMENT = "SSM-SessionManagerRunShell"
+_STDIO_DOCUMENT = "AWS-StartSSHSession"
+_PORT_DOCUMENTS = "AWS-StartPortForwardingSession"
+"""What the names of all documents that forward ports begin with."""
+_COMMAND_DOCUMENT = "AWS-StartNonInteractiveCommand"
+_KNOWN_DOCUMENTS = frozenset({DEFAULT_DOCUMENT, _STDIO_DOCUMENT, _COMMAND_DOCUMENT, "AWS-StartInteractiveCommand"})
+
+
+class InvalidOperation(UsageError):
+    """The operation is not `StartSession`."""
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What the arguments say."""
+
+    session_id: str
+    stream_url: str
+    token: str = field(repr=False)
+    region: str | None
+    profile: str | None
+    endpoint_url: str | None
+    """None for the region's own endpoint."""
+    document: str | None
+    """The name of the session's document; None when the arguments do not tell it."""
+
+    @property
+    def is_stdio(self) -> bool | None:
+        """Whether standard output belongs to another program's protocol; None when only the session type will tell."""
+        if self.document is None:
+            return None
+        if self.document in _KNOWN_DOCUMENTS or self.document.startswith(_PORT_DOCUMENTS):
+            return self.document == _STDIO_DOCUMENT
+        return None
+
+    @property
+    def needs_handshake(self) -> bool:
+        """Whether the document is known to begin with a handshake (sessions for ports and commands do)."""
+        document = self.document or ""
+        return document in (_STDIO_DOCUMENT, _COMMAND_DOCUMENT) or document.startswith(_PORT_DOCUMENTS)
+
+
+def take_response(argument: str, environment: Environment) -> str | None:
+    """The text of the response that argument 1 holds or names; the variable it names is removed.
+
+    None when there is no such variable.
+    """
+    return environment.take(argument) if argument.startswith(VARIABLE_PREFIX) else argument
+
+
+def exposes_token(argument: str) -> bool:
+    """Whether argument 1 holds a token, so that whoever prints our arguments prints a secret."""
+    if argument.startswith(VARIABLE_PREFIX):
+        return False
+    try:
+        return bool(_fields(argument).get("tokenvalue"))
+    except UsageError:
+        return "tokenvalue" in argument.casefold()
+
+
+def parse(arguments: Sequence[str], response: str | None) -> Invocation:
+    """Make sense of three to six arguments and the text of the response.
+
+    Raises `InvalidOperation`, and `UsageError` for what the official plugin dies of: a response that is no JSON object
+    or lacks a key, parameters without `Target` (reference defect U9). In this order, as there: parameters, operation,
+    response.
+    """
+    region, operation = arguments[1], arguments[2]
+    profile, parameters, endpoint_url = (*arguments[3:6], "", "", "")[:3]
+    document = _document(parameters) if len(arguments) > 4 else None
+    if operation != OPERATION:
+        raise InvalidOperation("Invalid Operation")
+    if response is None:
+        raise UsageError(f"the variable {arguments[0]}, which should hold the response of {OPERATION}, is not set")
+    fields = _fields(response)
+    session_id, stream_url, token = (_text(fields, key) for key in ("SessionId", "StreamUrl", "TokenValue"))
+    is_ecs = "sessionId" in _keys(response)
+    return Invocation(
+        session_id,
+        stream_url,
+        token,
+        region=region or None,
+        profile=profile or None,
+        endpoint_url=None if is_ecs else endpoint_url or None,
+        document=document,
+    )
+
+
+def _document(parameters: str) -> str:
+    """The document that a request of StartSession names."""
+    try:
+        request = json.loads(parameters)
+    except (ValueError, RecursionError):
+        request = None
+    if not isinstance(request, dict):
+        raise UsageError("the session's parameters (argument 5) are not a JSON object")
+    if not isinstance(request.get("Target"), str):
+        raise UsageError("the session's parameters (argument 5) name no Target")
+    document = request.get("DocumentName")
+    return document if isinstance(document, str) and document else DEFAULT_DOCUMENT
+
+
+def _pairs(response: str) -> list[tuple[str, Any]]:
+    """Keys and values of a JSON object, in order. Raises `UsageError`."""
+    try:
+        pairs = json.loads(response, object_pairs_hook=_Object)
+    except (ValueError, RecursionError):
+        pairs = None
+    if not isinstance(pairs, _Object):
+        raise UsageError(f"the response of {OPERATION} (argument 1) is not a JSON object")
+    return pairs
+
+
+class _Object(list[tuple[str, Any]]):
+    """A JSON object with all its keys, also those that differ in case only."""
+
+
+def _keys(response: str) -> set[str]:
+    return {key for key, _ in _pairs(response)}
+
+
+def _fields(response: str) -> dict[str, Any]:
+    """The response by keys in lower case: Go's decoder, which the official plugin uses, does not tell cases apart."""
+    return {key.casefold(): value for key, value in _pairs(response)}
+
+
+def _text(fields: dict[str, Any], key: str) -> str:
+    value = fields.get(key.casefold())
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"the response of {OPERATION} (argument 1) has no {key}")
+    return value

@@ -1,0 +1,104 @@
+"""`smp`: the command group, and how the program ends."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from session_manager_plugin import PLUGIN_VERSION, __version__
+from session_manager_plugin.cli.environment import Environment, open_standard_streams
+from session_manager_plugin.cli.exit_status import signal_of, status_of
+from session_manager_plugin.cli.options import CONTEXT_SETTINGS
+from session_manager_plugin.cli.render import tell_error
+from session_manager_plugin.cli.signals import die_of
+from session_manager_plugin.errors import UsageError
+
+COMMANDS = {
+    "connect": "Join a session whose stream URL and token you have.",
+    "demo": "Try a session on this machine: a sandbox and a session with it.",
+    "sandbox": "Run a Session Manager on this machine, for tries and tests.",
+}
+"""Each command, by the name of its module in `cli.commands` and of itself there, with its line in the help. Only
+the one that is run is imported."""
+
+_EXAMPLES = """
+Examples:
+
+\b
+  smp demo                                     a shell through the whole protocol, on this machine
+  smp connect --url URL --token-file FILE      a session that somebody started for you
+  smp connect --help                           the options of a command
+"""
+
+
+class _Group(click.Group):
+    """Imports a command when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"session_manager_plugin.cli.commands.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=_Group,
+    context_settings=CONTEXT_SETTINGS,
+    invoke_without_command=True,
+    epilog=_EXAMPLES,
+    subcommand_metavar="COMMAND [OPTIONS]...",
+)
+@click.version_option(__version__, message=f"smp %(version)s (session-manager-plugin {PLUGIN_VERSION})")
+@click.pass_context
+def smp(context: click.Context) -> None:
+    """Sessions of AWS Systems Manager Session Manager, and a Session Manager to try them on."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def program(arguments: Sequence[str], environment: Environment) -> int | BaseException:
+    """Run a command; gives its exit status, or what ended it, which has been told on stderr. Raises nothing."""
+    try:
+        outcome: Any = smp.main(list(arguments), prog_name=environment.program, standalone_mode=False, obj=environment)
+        if isinstance(outcome, BaseException):
+            return outcome
+        return int(outcome or 0)
+    except click.Abort:  # what click makes of a Ctrl-C
+        return KeyboardInterrupt()
+    except SystemExit:  # what click makes of an EPIPE
+        return BrokenPipeError()
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else environment.program
+        told: BaseException = UsageError(f"{error.format_message()} ({path} --help shows what there is)")
+    except click.ClickException as error:
+        told = UsageError(error.format_message())
+    except BaseException as error:
+        told = error
+    tell_error(environment, told)
+    return told
+
+
+def main(arguments: Sequence[str] | None = None, environment: Environment | None = None) -> int:
+    """Run `smp` with `arguments` (those of the process unless given); gives the exit status.
+
+    Does not return when a signal ended the session: then its default action is taken.
+    """
+    open_standard_streams()
+    outcome = program(sys.argv[1:] if arguments is None else arguments, environment or Environment())
+    if isinstance(outcome, int):
+        return outcome
+    if (number := signal_of(outcome)) is not None:
+        die_of(number)
+    return status_of(outcome)

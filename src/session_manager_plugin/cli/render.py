@@ -1,0 +1,112 @@
+"""What people read on stderr: one sentence for an error, one line for why a session ended.
+
+No rich here: a sentence needs none, and it has to come fast.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from typing import TYPE_CHECKING
+
+from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.exit_status import Signalled
+from session_manager_plugin.errors import (
+    ConnectError,
+    ConnectionLost,
+    SessionEnded,
+    SessionManagerError,
+    TerminalGone,
+    UsageError,
+)
+from session_manager_plugin.utils.logging import redact
+
+if TYPE_CHECKING:
+    from session_manager_plugin.cli.session import Ending
+
+TEXT_LIMIT = 600
+"""Characters of a message; the far end may send a whole book."""
+_ESCAPE_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?")
+_ERROR_HEADING = re.compile(r"\A-+ERROR-+\s*")
+"""What agents put before a failure's text."""
+_BOLD_RED, _PLAIN = "\x1b[1;31m", "\x1b[m"
+
+
+def printable(text: str, limit: int = TEXT_LIMIT) -> str:
+    """`text` on one line, without anything a terminal would obey, cut to `limit` characters."""
+    text = _ESCAPE_SEQUENCE.sub("", text[: 4 * limit])
+    text = "".join(character if character.isprintable() else " " * character.isspace() for character in text)
+    text = " ".join(text.split())
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def tell(environment: Environment, sentence: str, *, error: bool = True) -> None:
+    """Write one line to stderr, led by the program's name. No registered secret and no token of a URL gets there."""
+    name = f"{environment.program}:"
+    if error and environment.uses_color(environment.stderr):
+        name = f"{_BOLD_RED}{name}{_PLAIN}"
+    environment.write_error(f"{name} {printable(redact(sentence))}\n")
+
+
+def tell_error(environment: Environment, error: BaseException) -> None:
+    """Say what went wrong, with the traceback for somebody who asked for everything (`-vv`)."""
+    tell_traceback(environment, error)
+    if (sentence := error_sentence(error)) is not None:
+        tell(environment, sentence)
+
+
+def tell_ending(environment: Environment, ending: Ending) -> None:
+    """Say in one line why a session ended; a normal end only to a person who asked for no quiet."""
+    if ending.error is None:
+        if environment.is_terminal(environment.stdin) and not environment.quiet:
+            tell(environment, _normal_end(ending), error=False)
+        return
+    tell_traceback(environment, ending.error)
+    sentence = ending_sentence(ending)
+    if sentence is not None and not (environment.quiet and isinstance(ending.error, Signalled)):
+        tell(environment, sentence)
+
+
+def tell_traceback(environment: Environment, error: BaseException) -> None:
+    """Write the traceback, if `-vv` was given."""
+    if environment.verbosity > 1:
+        for line in redact("".join(traceback.format_exception(error))).splitlines():
+            environment.write_error(f"{line.encode('unicode_escape').decode() if not line.isprintable() else line}\n")
+
+
+def error_sentence(error: BaseException) -> str | None:
+    """The sentence for an error; None for those that are no news: nobody reads us, or the user pressed Ctrl-C."""
+    match error:
+        case BrokenPipeError() | KeyboardInterrupt() | Signalled():
+            return None
+        case SessionManagerError():
+            return str(error)
+        case OSError():
+            return error.strerror or str(error)
+    return f"internal error: {type(error).__name__}: {error} (-vv shows where)"
+
+
+def ending_sentence(ending: Ending) -> str | None:
+    """The sentence for a session that did not end normally."""
+    error, session = ending.error, f"session {ending.session_id}" if ending.session_id else "the session"
+    match error:
+        case None:
+            return _normal_end(ending)
+        case SessionEnded():
+            text = _ERROR_HEADING.sub("", printable(error.output))
+            return f"{session} was closed by the far end: {text or error}"
+        case Signalled():
+            return f"{session}{'' if ending.began else ', which had not begun,'} was ended {error}"
+        case TerminalGone():
+            return f"{session} ended: {error}"
+        case UsageError() | ConnectError():
+            return str(error)  # names the host, or what has to be changed here
+        case ConnectionLost(close_code=1008) if not ending.began:
+            return f"{session} did not begin: {error}; the token may be wrong, expired or used already"
+        case SessionManagerError():
+            return f"{session} was lost: {error}" if ending.began else f"{session} did not begin: {error}"
+    return error_sentence(error)
+
+
+def _normal_end(ending: Ending) -> str:
+    return f"session {ending.session_id} {'ended' if ending.by_far_end else 'was ended with the input'}"

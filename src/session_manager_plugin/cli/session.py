@@ -1,0 +1,129 @@
+"""One session at the command line: opened, joined to the standard streams, and left cleanly whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.render import tell
+from session_manager_plugin.cli.signals import Interruption
+from session_manager_plugin.errors import ConfigurationError, SessionEnded
+from session_manager_plugin.protocol.events import SessionReady
+from session_manager_plugin.session.runner import Session
+from session_manager_plugin.session.shell import StdinEof
+from session_manager_plugin.terminal.console import Console
+from session_manager_plugin.terminal.size import terminal_size
+from session_manager_plugin.terminal.status_line import StatusLine
+from session_manager_plugin.utils.logging import get_logger
+
+LEAVE_TIMEOUT = 1.8
+"""Seconds for terminating the session and closing the websocket, together; then the process ends without."""
+BAR_ROWS = 10
+"""Rows a terminal has at least before one of them is taken for a bar nobody asked for."""
+HINT = "exit or Ctrl-D leaves"
+
+Terminate = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a session ended."""
+
+    session_id: str
+    status: int = 0
+    """The session's own exit status, when it ended normally."""
+    error: BaseException | None = None
+    """What ended it, when that was no normal end."""
+    began: bool = False
+    by_far_end: bool = False
+
+
+async def join(
+    session: Session,
+    environment: Environment,
+    interruption: Interruption,
+    *,
+    bar: bool = False,
+    stdin_eof: StdinEof = StdinEof.EOT,
+    terminate: Terminate | None = None,
+    began: Callable[[SessionReady], None] | None = None,
+) -> Ending:
+    """Open a session and join it to the standard streams until it ends; gives how it ended, and raises nothing else.
+
+    `began` is called when the session has begun, before anything of it is shown; by default a person is told the far
+    end's message, if it has one. Whatever ends the session but the far end, the terminal is given back first; then
+    there are `LEAVE_TIMEOUT` seconds for `terminate` and for closing.
+    """
+    error: BaseException | None = None
+    ready: SessionReady | None = None
+    console: Console | None = None
+    status, by_far_end = 0, False
+    try:
+        console = _open_console(environment, bar)
+        interruption.restore, interruption.continued = console.give_back, console.continued
+        ready = await session.open()
+        if began is not None:
+            began(ready)
+        elif ready.customer_message and environment.is_interactive and not environment.quiet:
+            tell(environment, ready.customer_message, error=False)
+        status = await session.run(console, stdin_eof=stdin_eof)
+        by_far_end = await _is_over(session)
+    except asyncio.CancelledError:
+        error = interruption.error
+        if error is None:
+            raise
+    except SessionEnded as ended:
+        # Without a text it is a normal end, however early: a command may be over before it has said anything.
+        error, by_far_end = ended if ended.output else None, True
+    except Exception as failure:
+        error = failure
+    finally:
+        interruption.leaving = True
+        if console is not None:
+            console.give_back()
+        await _leave(session, None if by_far_end else terminate)
+        if console is not None:
+            console.close()
+    if error is not None and ready is not None and environment.has_screen:
+        environment.write_error("\n")  # the cursor stands behind the remote's prompt
+    return Ending(session.session_id, status, error, ready is not None, by_far_end)
+
+
+def wants_bar(environment: Environment, choice: str) -> bool:
+    """Whether to show the status bar: `bar` wherever there is a screen, `auto` if it also has room and abilities."""
+    if choice == "off" or not environment.has_screen:
+        return False
+    size = terminal_size(environment.stdout, environment.stdin)
+    return choice == "bar" or (not environment.is_dumb and size is not None and size.rows >= BAR_ROWS)
+
+
+def _open_console(environment: Environment, bar: bool) -> Console:
+    line = StatusLine(hint=HINT, color=environment.uses_color(environment.stdout)) if bar else None
+    try:
+        return Console(environment.stdin, environment.stdout, environment.stderr, status_line=line)
+    except OSError as error:
+        raise ConfigurationError(f"standard output cannot be written to: {error.strerror}") from error
+
+
+async def _is_over(session: Session) -> bool:
+    """Whether the far end has closed the session."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0):
+            await session.wait()
+            return True
+    return False
+
+
+async def _leave(session: Session, terminate: Terminate | None) -> None:
+    farewells = [asyncio.ensure_future(session.close())]
+    if terminate is not None:
+        farewells.append(asyncio.ensure_future(terminate()))
+    done, late = await asyncio.wait(farewells, timeout=LEAVE_TIMEOUT)
+    for task in late:
+        task.cancel()
+    for task in done:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            get_logger(__name__).info("leaving the session: %s", error)

@@ -1,0 +1,153 @@
+"""Signals: a coroutine that is cancelled by the first one, and the death that follows once all is clean.
+
+The order at the end is: the terminal is given back, the session is said goodbye to, the default action of the signal is
+taken, so that our caller sees what ended us. A second signal does not wait for the goodbye.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+from session_manager_plugin.cli.exit_status import SIGNAL_BASE, Signalled
+from session_manager_plugin.utils.logging import get_logger
+
+LEAVE_LIMIT = 2.0
+"""Seconds from a signal to the end of the process, whatever hangs."""
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+_HANG_UP = getattr(signal, "SIGHUP", None)
+_HANDLED = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def handled_signals() -> list[int]:
+    """The signals that ask us to leave.
+
+    SIGINT and SIGQUIT also if our parent had them ignored, as the AWS CLI does; SIGHUP not, since that is what nohup(1)
+    asks for.
+    """
+    return [number for number in _HANDLED if number != _HANG_UP or signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def die_of(number: int) -> NoReturn:
+    """Take the default action of a signal, which ends this process."""
+    signal.signal(number, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    os.kill(os.getpid(), number)
+    os._exit(SIGNAL_BASE + number)  # the first process of a container has no default actions
+
+
+class Interruption:
+    """The request to leave, by a signal or by what is as good as one. It cancels the program's task, once."""
+
+    def __init__(self, task: asyncio.Task[Any], die: Callable[[int], NoReturn]) -> None:
+        self._task = task
+        self._die = die
+        self._loop = asyncio.get_running_loop()
+        self._handled = handled_signals()
+        self._reason = ""
+        self.number: int | None = None
+        """The signal, once there was one."""
+        self.leaving = False
+        """Set while the program says goodbye anyway, which a signal must not cut short."""
+        self.restore: Callable[[], None] = lambda: None
+        """Called first of all: gives the terminal back."""
+        self.continued: Callable[[], None] = lambda: None
+        """Called on SIGCONT: takes the terminal again."""
+
+    def interrupt(self, number: int, reason: str = "") -> None:
+        """Leave as if signal `number` had come, for `reason` if it has not. A second time: at once.
+
+        But for SIGHUP, which nobody sends out of impatience: when a terminal is closed, the kernel sends one for the
+        terminal and another when the session leader dies of the first.
+        """
+        if self.number is not None:
+            if number != _HANG_UP:
+                self._die(number)
+            return
+        self.number, self._reason = number, reason
+        self.restore()
+        # From here on a signal is obeyed even if the event loop does not come round any more.
+        for other in self._handled:
+            with contextlib.suppress(NotImplementedError):
+                self._loop.remove_signal_handler(other)
+            signal.signal(other, signal.SIG_IGN if other == _HANG_UP else lambda number, _frame: self._die(number))
+        self._loop.call_later(LEAVE_LIMIT, self._die, number)
+        if not self.leaving:
+            self._task.cancel()
+
+    @property
+    def error(self) -> Signalled | None:
+        """What ends the program, when something has asked it to leave."""
+        return None if self.number is None else Signalled(self.number, self._reason)
+
+    @contextlib.contextmanager
+    def handling(self) -> Iterator[None]:
+        """Signals are handled for the length of the block."""
+        before = {number: signal.getsignal(number) for number in self._handled}
+        try:
+            with contextlib.suppress(NotImplementedError):  # Windows: there Ctrl-C cancels the task by itself
+                for number in self._handled:
+                    self._loop.add_signal_handler(number, self.interrupt, number)
+                self._loop.add_signal_handler(signal.SIGCONT, lambda: self.continued())
+            yield
+        finally:
+            with contextlib.suppress(NotImplementedError):
+                for number in self._handled:
+                    self._loop.remove_signal_handler(number)
+                self._loop.remove_signal_handler(signal.SIGCONT)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def run(main: Callable[[Interruption], Coroutine[Any, Any, T]], *, die: Callable[[int], NoReturn] = die_of) -> T:
+    """Run a coroutine to its end in an event loop of its own; a signal cancels it.
+
+    Gives what it returns, or raises `Signalled` when a signal came and it did not. It has `LEAVE_LIMIT` seconds to
+    clean up; then, and on a second signal, `die` is called with the number.
+    """
+    return asyncio.run(_run(main, die))
+
+
+async def _run(main: Callable[[Interruption], Coroutine[Any, Any, T]], die: Callable[[int], NoReturn]) -> T:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().set_default_executor(_AbandonedThreads())
+    interruption = Interruption(task, die)
+    with interruption.handling():
+        try:
+            return await main(interruption)
+        except (asyncio.CancelledError, Exception) as error:
+            if interruption.error is None:
+                raise
+            if isinstance(error, Exception):  # in cleaning up; our caller is to see the signal nevertheless
+                get_logger(__name__).error("while leaving: %s", error)
+            raise interruption.error from error
+
+
+class _AbandonedThreads(ThreadPoolExecutor):
+    """Threads that nothing waits for at the end: a name that DNS does not answer for takes longer than our patience."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run `fn` in a thread of its own."""
+        future: Future[T] = Future()
+
+        def work() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        return future

@@ -1,0 +1,40 @@
+"""The shell to the network: websockets to a message gateway, and the data channel over them."""
+
+from session_manager_plugin.communicator.data_channel import SessionDataChannel
+from session_manager_plugin.communicator.types import (
+    Bearer,
+    ConnectionHandler,
+    ConnectionState,
+    ErrorHandler,
+    MessageHandler,
+    MessageType,
+    NetworkOptions,
+    WebSocketConfig,
+    WebSocketMessage,
+)
+from session_manager_plugin.communicator.utils import (
+    build_stream_url,
+    complete_stream_url,
+    create_websocket_config,
+    validate_websocket_url,
+)
+from session_manager_plugin.communicator.websocket_channel import WebSocketChannel, websocket_channel
+
+__all__ = [
+    "Bearer",
+    "ConnectionHandler",
+    "ConnectionState",
+    "ErrorHandler",
+    "MessageHandler",
+    "MessageType",
+    "NetworkOptions",
+    "SessionDataChannel",
+    "WebSocketChannel",
+    "WebSocketConfig",
+    "WebSocketMessage",
+    "build_stream_url",
+    "complete_stream_url",
+    "create_websocket_config",
+    "validate_websocket_url",
+    "websocket_channel",
+]

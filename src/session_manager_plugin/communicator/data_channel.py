@@ -1,0 +1,420 @@
+"""The data channel of one session: the pure ``Connection``, a ``WebSocketChannel`` and one timer.
+
+Everything that happens ends in ``_pump``: send what is due, dispatch the events, re-arm the timer. It runs once per
+socket read, not once per message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from session_manager_plugin import PLUGIN_VERSION
+from session_manager_plugin.communicator.connection import Message
+from session_manager_plugin.communicator.types import ConnectionState, WebSocketConfig
+from session_manager_plugin.communicator.websocket_channel import WebSocketChannel
+from session_manager_plugin.errors import (
+    ConfigurationError,
+    ConnectError,
+    LocalProtocolError,
+    NotConnected,
+    SessionEnded,
+    SessionManagerError,
+)
+from session_manager_plugin.protocol.connection import Connection, Role
+from session_manager_plugin.protocol.events import (
+    ChannelClosedReceived,
+    DataKeyRequired,
+    DataReceived,
+    Event,
+    MessageRejected,
+    PublicationPaused,
+    PublicationStarted,
+    SessionFailed,
+    SessionReady,
+)
+from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, Flag, PayloadType
+from session_manager_plugin.protocol.payloads import Size
+from session_manager_plugin.session.protocols import IDataChannel, InputHandler, KeyService, OutputHandler
+from session_manager_plugin.utils.logging import get_logger
+
+SHELL_SESSION_TYPES = ("Standard_Stream", "InteractiveCommands")
+CLOSE_DRAIN_TIMEOUT = 2.0
+"""Seconds that ``close`` gives what was sent to be acknowledged."""
+UNCLAIMED_SIZE = 1024 * 1024
+"""Bytes kept while there is no handler for the remote's output, before reading from the network pauses."""
+
+
+class SessionDataChannel(IDataChannel):
+    """See ``IDataChannel``. One instance is one session; it is opened once.
+
+    ``session_types`` are those the caller can run; ``handshake_required`` says that the session's document is known to
+    begin with a handshake, so its absence is an error rather than a plain shell. ``key_service`` is asked when the
+    session is to be encrypted.
+    """
+
+    def __init__(
+        self,
+        config: WebSocketConfig,
+        *,
+        session_id: str = "",
+        session_types: Collection[str] = SHELL_SESSION_TYPES,
+        handshake_required: bool = False,
+        key_service: KeyService | None = None,
+    ) -> None:
+        self.logger = get_logger(__name__)
+        self._session_id = session_id
+        self._key_service = key_service
+        self._key_task: asyncio.Task[None] | None = None
+        self._config = config
+        self._channel = WebSocketChannel(config)
+        self._channel.set_batch_handler(self._messages_received)
+        self._channel.set_error_handler(self._channel_failed)
+        self._channel.set_connection_handler(self._state_changed)
+        self._channel.set_write_resumed_handler(self._pump)
+        self._connection = Connection(
+            Role.CLIENT,
+            version=PLUGIN_VERSION,
+            epoch=time.time() - time.monotonic(),
+            random_bytes=os.urandom,
+            session_id=session_id,
+            session_types=session_types,
+            handshake_required=handshake_required,
+        )
+        self._input_handler: InputHandler | None = None
+        self._output_handler: OutputHandler | None = None
+        self._payload_handlers: dict[int, InputHandler] = {}
+        self._state_handler: Callable[[ConnectionState], None] | None = None
+        self._writable_handler: Callable[[], None] | None = None
+        self._unclaimed: list[tuple[int, bytes]] = []
+        self._unclaimed_size = 0
+        self._paused = False
+        self._ready: asyncio.Future[SessionReady] | None = None
+        self._ended: asyncio.Future[str] | None = None
+        self._send_lock = asyncio.Lock()
+        self._progress: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._opened = False
+
+    # Facts.
+
+    @property
+    def session_id(self) -> str:
+        return self._session_id
+
+    @property
+    def is_open(self) -> bool:
+        return self._channel.is_connected and not self._over
+
+    @property
+    def last_error(self) -> Exception | None:
+        return self._channel.last_error
+
+    @property
+    def latency(self) -> float | None:
+        return self._channel.latency
+
+    @property
+    def last_contact_at(self) -> float:
+        return self._channel.last_contact_at
+
+    @property
+    def retransmitting(self) -> int:
+        return self._connection.retransmitting
+
+    @property
+    def connection_state(self) -> ConnectionState:
+        """The state of the websocket underneath."""
+        return self._channel.connection_state
+
+    def get_channel_info(self) -> dict[str, Any]:
+        """Facts for monitoring, those of ``WebSocketChannel.get_connection_info``."""
+        if not self._opened:
+            return {"state": "not_initialized", "is_open": False}
+        return {**self._channel.get_connection_info(), "is_open": self.is_open}
+
+    def set_input_handler(self, handler: InputHandler) -> None:
+        self._input_handler = handler
+        self._claim()
+
+    def set_output_handler(self, handler: OutputHandler) -> None:
+        self._output_handler = handler
+
+    def set_payload_handler(self, payload_type: int, handler: InputHandler) -> None:
+        self._payload_handlers[payload_type] = handler
+        self._claim()
+
+    def set_state_handler(self, handler: Callable[[ConnectionState], None]) -> None:
+        """``handler`` is told every change of the websocket's state."""
+        self._state_handler = handler
+
+    # Life.
+
+    async def open(self) -> bool:
+        if self._opened:
+            return self.is_open
+        self._opened = True
+        loop = asyncio.get_running_loop()
+        self._ready, self._ended = loop.create_future(), loop.create_future()
+        if not await self._channel.connect():
+            self._end(self._channel.last_error or ConnectError("the data channel could not be opened"))
+            return False
+        return True  # also if it is over already: `ready` and `ended` say how
+
+    async def ready(self) -> SessionReady:
+        if self._ready is None:
+            raise NotConnected("the data channel is not open")
+        return await asyncio.shield(self._ready)
+
+    async def ended(self) -> str:
+        if self._ended is None:
+            raise NotConnected("the data channel is not open")
+        return await asyncio.shield(self._ended)
+
+    async def close(self) -> None:
+        if self.is_open and self._connection.in_flight:
+            try:
+                async with asyncio.timeout(CLOSE_DRAIN_TIMEOUT):
+                    await self.drain()
+            except (TimeoutError, SessionManagerError):
+                self.logger.info("closed with %d messages unacknowledged", self._connection.in_flight)
+            except asyncio.CancelledError:
+                self._channel.abort()  # whoever cancels wants to be gone
+                raise
+        if self._key_task is not None:
+            self._key_task.cancel()
+        self._cancel_timer()
+        await self._channel.close()
+        self._end(NotConnected("the data channel was closed"))
+
+    @property
+    def _over(self) -> bool:
+        return self._ended is None or self._ended.done()
+
+    def _end(self, outcome: str | Exception) -> None:
+        """The session is over, by the far end's closing text or by an error: said once, to everyone who waits."""
+        self._cancel_timer()
+        if self._ended is not None and not self._ended.done():
+            if isinstance(outcome, str):
+                self._ended.set_result(outcome)
+            else:
+                self._ended.set_exception(outcome)
+                self._ended.exception()  # retrieved here: nobody need be waiting for it
+        if self._ready is not None and not self._ready.done():
+            if isinstance(outcome, str):
+                outcome = SessionEnded("the session was closed before it began", output=outcome)
+            self._ready.set_exception(outcome)
+            self._ready.exception()
+        self._wake()
+
+    # Sending.
+
+    async def send_input_data(self, data: bytes) -> None:
+        """Send bytes of any length, in messages of at most 1024.
+
+        Raises ``NotConnected`` (a ``RuntimeError``) when the channel is not open or the session is over.
+        """
+        if data:
+            await self._send(PayloadType.OUTPUT, data)
+            if self._output_handler is not None:
+                self._output_handler(data)
+
+    async def send_size(self, columns: int, rows: int) -> None:
+        await self._send(PayloadType.SIZE, Size(columns, rows).to_json().encode())
+
+    async def send_flag(self, flag: Flag) -> None:
+        await self._send(PayloadType.FLAG, flag.serialize())
+
+    @property
+    def send_capacity(self) -> int:
+        if self._over or not self._channel.can_write:
+            return 0
+        return self._connection.send_capacity * MAX_PAYLOAD_SIZE
+
+    def send_now(self, data: bytes, payload_type: PayloadType = PayloadType.OUTPUT) -> None:
+        if self._over:
+            raise NotConnected("the data channel is not open")
+        if len(data) > self.send_capacity:
+            raise LocalProtocolError(f"{len(data)} bytes to be sent, the window takes {self.send_capacity}")
+        now = time.monotonic()
+        send_data = self._connection.send_data
+        for position in range(0, len(data), MAX_PAYLOAD_SIZE):
+            send_data(payload_type, data[position : position + MAX_PAYLOAD_SIZE], now)
+        if payload_type is PayloadType.OUTPUT and self._output_handler is not None:
+            self._output_handler(data)
+        self._write()
+        self._arm_timer()
+
+    def set_writable_handler(self, handler: Callable[[], None]) -> None:
+        self._writable_handler = handler
+
+    async def _send(self, payload_type: PayloadType, data: bytes) -> None:
+        connection = self._connection
+        position = 0
+        async with self._send_lock:
+            while position < len(data):
+                if self._over:
+                    raise NotConnected("the data channel is not open")
+                now = time.monotonic()
+                for _ in range(connection.send_capacity):
+                    connection.send_data(payload_type, data[position : position + MAX_PAYLOAD_SIZE], now)
+                    position += MAX_PAYLOAD_SIZE
+                    if position >= len(data):
+                        break
+                self._pump()
+                if position < len(data):
+                    await self._next_progress()
+
+    async def drain(self) -> None:
+        while self._connection.in_flight:
+            if self._over:
+                await self.ended()
+                raise NotConnected("the session ended before everything was acknowledged")
+            await self._next_progress()
+
+    async def _next_progress(self) -> None:
+        """Wait until something was acknowledged, the session became ready or it ended."""
+        if self._progress is None:
+            self._progress = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._progress)
+
+    def _wake(self) -> None:
+        if self._progress is not None:
+            self._progress.set_result(None)
+            self._progress = None
+
+    def pause_reading(self) -> None:
+        self._paused = True
+        self._apply_flow_control()
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        self._apply_flow_control()
+
+    def _apply_flow_control(self) -> None:
+        if self._paused or self._unclaimed_size > UNCLAIMED_SIZE:
+            self._channel.pause_reading()
+        else:
+            self._channel.resume_reading()
+
+    # What happens.
+
+    def _messages_received(self, messages: list[Message]) -> None:
+        now = time.monotonic()
+        receive = self._connection.receive_message
+        for message in messages:
+            receive(message, now)
+        self._pump()
+
+    def _state_changed(self, state: ConnectionState) -> None:
+        if state is ConnectionState.CONNECTED:
+            self._connection.connected(self._config.token, time.monotonic())
+            self._pump()
+        if self._state_handler is not None:
+            self._state_handler(state)
+
+    def _channel_failed(self, error: Exception) -> None:
+        if self._channel.connection_state is ConnectionState.CONNECTED:
+            self._connection.disconnected(time.monotonic())
+            self._end(error)
+
+    def _pump(self) -> None:
+        """Send what is due, dispatch the events, re-arm the timer."""
+        connection = self._connection
+        if self._writable_handler is not None and self.send_capacity:
+            self._writable_handler()  # first, so that what it sends and the acknowledgements due leave in one write
+        self._write()
+        while (event := connection.next_event()) is not None:
+            self._dispatch(event)
+        if self._progress is not None and (connection.send_capacity or not connection.in_flight):
+            self._wake()
+        self._arm_timer()
+
+    def _write(self) -> None:
+        if self._channel.can_write:
+            outgoing = self._connection.messages_to_send(time.monotonic())
+            if outgoing:
+                self._channel.write_messages(outgoing)
+
+    def _dispatch(self, event: Event) -> None:
+        match event:
+            case DataReceived():
+                self._data_received(event.payload_type, event.data)
+            case SessionReady():
+                if self._ready is not None and not self._ready.done():
+                    self._ready.set_result(event)
+            case ChannelClosedReceived(output):
+                self._end(output)
+            case DataKeyRequired(key_id, challenge):
+                self._key_task = asyncio.get_running_loop().create_task(self._fetch_key(key_id, challenge))
+            case SessionFailed(error):
+                self._end(error)
+            case MessageRejected(reason):
+                self.logger.warning("a message was dropped: %s", reason)
+            case PublicationPaused() | PublicationStarted():
+                self.logger.info("%s", type(event).__name__)
+
+    async def _fetch_key(self, key_id: str, challenge: str) -> None:
+        """Get the data key of an encrypted session; without one the agent is told and the session ends."""
+        try:
+            if self._key_service is None:
+                raise ConfigurationError(
+                    f"the session is to be encrypted with the key {key_id}, and it is not known for which target and "
+                    "with whose credentials: give --target and, where needed, --region and --profile"
+                )
+            key = await self._key_service.generate_data_key(key_id, challenge)
+        except SessionManagerError as error:
+            self._connection.refuse_data_key(error, time.monotonic())
+        else:
+            self._connection.provide_data_key(key.plaintext, time.monotonic(), cipher_text=key.cipher_text)
+        self._pump()
+
+    def _data_received(self, payload_type: int, data: bytes) -> None:
+        handler = (
+            self._input_handler if payload_type == PayloadType.OUTPUT else self._payload_handlers.get(payload_type)
+        )
+        if handler is not None:
+            handler(data)
+        elif self._input_handler is None:
+            self._unclaimed.append((payload_type, data))
+            self._unclaimed_size += len(data)
+            self._apply_flow_control()
+        else:
+            self.logger.info("%d bytes of payload type %d have no use here", len(data), payload_type)
+
+    def _claim(self) -> None:
+        """Give handlers that have just been set what came before them."""
+        if self._input_handler is None:
+            return
+        unclaimed, self._unclaimed = self._unclaimed, []
+        for payload_type, data in unclaimed:
+            self._data_received(payload_type, data)
+        self._unclaimed_size = 0
+        self._apply_flow_control()
+
+    # The timer.
+
+    def _arm_timer(self) -> None:
+        deadline = None if self._over else self._connection.next_timeout()
+        # A later deadline, or none, leaves the timer as it is: it fires early, finds nothing due and is armed again.
+        if deadline is not None and deadline < self._timer_at:
+            self._cancel_timer()
+            self._timer_at = deadline
+            delay = max(0.0, deadline - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._timer_fired)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._timer_at = float("inf")
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self._timer_at = float("inf")
+        self._connection.handle_timeout(time.monotonic())
+        self._pump()

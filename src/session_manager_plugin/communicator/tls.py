@@ -1,0 +1,31 @@
+"""The TLS context of a data channel: always verified, with the certificates the user's machine trusts."""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+from session_manager_plugin.errors import ConfigurationError
+
+
+def ssl_context(ca_bundle: str | None) -> ssl.SSLContext:
+    """A client context that trusts ``ca_bundle``, or else the platform's store (which honours ``SSL_CERT_FILE``).
+
+    Where the platform's store is empty (a Python without certificates of its own) botocore's is taken.
+    Raises ``ConfigurationError`` when the bundle cannot be read.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_bundle)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"the CA bundle {ca_bundle} cannot be read: {error}") from error
+    if ca_bundle is None and _is_empty(context):
+        import botocore.httpsession
+
+        context.load_verify_locations(botocore.httpsession.where())
+    return context
+
+
+def _is_empty(context: ssl.SSLContext) -> bool:
+    """Whether no CA is known: none loaded, and no directory from which OpenSSL would load one when it is needed."""
+    directory = ssl.get_default_verify_paths().capath
+    return context.cert_store_stats()["x509_ca"] == 0 and not (directory and os.listdir(directory))

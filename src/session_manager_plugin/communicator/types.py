@@ -1,0 +1,94 @@
+"""The vocabulary of the communicator: states, messages, configuration, callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from session_manager_plugin.utils.logging import redact_url
+
+
+class MessageType(Enum):
+    """The kind of a websocket message."""
+
+    TEXT = "text"
+    BINARY = "binary"
+    CLOSE = "close"
+    ERROR = "error"
+
+
+class ConnectionState(Enum):
+    """The state of a websocket connection."""
+
+    DISCONNECTED = "disconnected"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    CLOSING = "closing"
+    CLOSED = "closed"
+    ERROR = "error"
+
+
+@dataclass
+class WebSocketMessage:
+    """One websocket message; ``timestamp`` is in seconds since the Unix epoch."""
+
+    message_type: MessageType
+    data: str | bytes
+    timestamp: float | None = None
+
+
+class Bearer(Enum):
+    """Whether the token also goes into an ``Authorization: Bearer`` header of the opening request."""
+
+    AUTO = "auto"
+    """To hosts that are not AWS service hosts, which take the token from the first message."""
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """How to get to the host of the URL."""
+
+    bearer: Bearer = Bearer.AUTO
+    proxy: str | None = field(default=None, repr=False)
+    """URL of an HTTP or SOCKS proxy (it may hold a password); None takes the environment's. Loopback is never
+    proxied."""
+    ca_bundle: str | None = None
+    """File of CA certificates instead of the platform's."""
+    dial: tuple[str, int | None] | None = None
+    """Host and port to connect to instead of the URL's, whose name stays in TLS and in the Host header."""
+
+
+@dataclass
+class WebSocketConfig:
+    """How to open one websocket. Intervals, timeouts and delays are in seconds, sizes in bytes."""
+
+    url: str
+    token: str = field(repr=False)
+    ping_interval: float = 30.0
+    """Between keepalive pings; 0 sends none."""
+    ping_timeout: float = 10.0
+    """Silence after a ping that makes the link dead; any inbound traffic counts as a sign of life."""
+    connect_timeout: float = 30.0
+    """For TCP, proxy, TLS and the opening handshake together."""
+    max_message_size: int = 1024 * 1024
+    """A larger incoming message fails the connection; Session Manager's are about 1 KiB."""
+    max_queue_size: int = 100
+    """Messages kept while nobody takes them, before reading from the socket pauses."""
+    retry_attempts: int = 3
+    retry_delay: float = 1.0
+    """Before the second attempt; twice that before the third, and so on."""
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+
+    def __repr__(self) -> str:
+        return (
+            f"WebSocketConfig(url={redact_url(self.url)!r}, ping_interval={self.ping_interval}, "
+            f"ping_timeout={self.ping_timeout}, connect_timeout={self.connect_timeout}, network={self.network!r})"
+        )
+
+
+MessageHandler = Callable[[WebSocketMessage], None]
+ErrorHandler = Callable[[Exception], None]
+ConnectionHandler = Callable[[ConnectionState], None]

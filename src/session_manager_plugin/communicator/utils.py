@@ -1,0 +1,123 @@
+"""Stream URLs and configurations, built and checked."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import quote, unquote_plus, urlencode, urlsplit, urlunsplit
+
+from session_manager_plugin.communicator.types import WebSocketConfig
+from session_manager_plugin.errors import InvalidURL
+
+DATA_CHANNEL = "/data-channel/"
+
+_AWS_SUFFIXES = (
+    ".amazonaws.com",
+    ".amazonaws.com.cn",
+    ".api.aws",
+    ".api.amazonwebservices.com.cn",
+    ".amazonaws.eu",
+    ".api.amazonwebservices.eu",
+    ".c2s.ic.gov",
+    ".sc2s.sgov.gov",
+    ".cloud.adc-e.uk",
+    ".csp.hci.ic.gov",
+)
+"""Host suffixes of the AWS partitions (botocore's endpoint data)."""
+
+
+def build_stream_url(base_url: str, session_id: str, token: str) -> str:
+    """The stream URL of a session at ``base_url``: ``sessionId`` and ``token`` are added to its query, the rest stays.
+
+    ``http(s)`` becomes ``ws(s)`` and a bare host ``wss``. A complete stream URL (its path holds ``/data-channel/``) is
+    returned as it is, but for the scheme.
+    """
+    url = websocket_scheme(base_url)
+    if DATA_CHANNEL in urlsplit(url).path:
+        return url
+    return _add_to_query(url, sessionId=session_id, token=token)
+
+
+def _add_to_query(url: str, **parameters: str) -> str:
+    """``url`` with these parameters; others stay byte for byte, older values of the same ones do not."""
+    parts = urlsplit(url)
+    kept = [pair for pair in parts.query.split("&") if pair and unquote_plus(pair.partition("=")[0]) not in parameters]
+    return urlunsplit(parts._replace(query="&".join([*kept, urlencode(parameters)])))
+
+
+def websocket_scheme(url: str) -> str:
+    """``url`` with a websocket scheme: ``http(s)`` becomes ``ws(s)``, no scheme becomes ``wss``."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return f"wss://{url}"
+    return f"{ {'http': 'ws', 'https': 'wss'}.get(scheme.lower(), scheme.lower()) }://{rest}"
+
+
+def complete_stream_url(url: str, session_id: str | None, token: str) -> tuple[str, str]:
+    """The URL to open for what a user gave, and the session id.
+
+    A complete stream URL is used verbatim, its session id is the path segment after ``/data-channel/``. A bare
+    endpoint needs ``session_id``; an empty path becomes the service's, and hosts that are not AWS's get the token in
+    the query too. Raises ``InvalidURL``.
+    """
+    url = websocket_scheme(url)
+    if not validate_websocket_url(url):
+        raise InvalidURL(f"{_shown(url)!r} is not a stream URL: it needs ws:// or wss://, a host and a legal port")
+    parts = urlsplit(url)
+    if DATA_CHANNEL in parts.path:
+        return url, session_id or parts.path.partition(DATA_CHANNEL)[2].partition("/")[0]
+    if not session_id:
+        raise InvalidURL(f"{_shown(url)!r} names no session: give a complete stream URL or a session id")
+    if parts.path in ("", "/"):
+        channel = f"/v1{DATA_CHANNEL}{quote(session_id, safe='')}"
+        url = _add_to_query(urlunsplit(parts._replace(path=channel)), role="publish_subscribe")
+    if is_aws_host(parts.hostname or ""):
+        return _add_to_query(url, sessionId=session_id), session_id
+    return _add_to_query(url, sessionId=session_id, token=token), session_id
+
+
+def _shown(url: str) -> str:
+    return url.partition("?")[0]
+
+
+def create_websocket_config(stream_url: str, token: str, **kwargs: Any) -> WebSocketConfig:
+    """A configuration with the defaults of ``WebSocketConfig``; ``kwargs`` are its fields, others are ignored."""
+    names = {field.name for field in fields(WebSocketConfig)} - {"url", "token"}
+    return WebSocketConfig(url=stream_url, token=token, **{name: kwargs[name] for name in names & kwargs.keys()})
+
+
+def validate_websocket_url(url: str) -> bool:
+    """Whether ``url`` can be opened: ``ws`` or ``wss``, a host, a legal port, no user name."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    if any(character.isspace() or not character.isprintable() for character in url):
+        return False
+    return parts.scheme in ("ws", "wss") and bool(parts.hostname) and port != 0 and parts.username is None
+
+
+def host_and_port(url: str) -> tuple[str, int]:
+    """Where a valid websocket URL leads; without a port in it, the port of its scheme."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
+
+
+def join_host_and_port(host: str, port: int) -> str:
+    """``host:port``, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_aws_host(host: str) -> bool:
+    """Whether ``host`` belongs to an AWS service, which takes the token from the first message."""
+    return host.lower().rstrip(".").endswith(_AWS_SUFFIXES)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is this machine: ``localhost`` or a loopback address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost")

@@ -1,0 +1,353 @@
+"""One websocket as its users see it: opening with retries, handlers, flow control, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from session_manager_plugin.communicator.connection import (
+    CLOSE_TIMEOUT,
+    GatewayConnection,
+    Message,
+    open_connection,
+)
+from session_manager_plugin.communicator.keepalive import Keepalive
+from session_manager_plugin.communicator.types import (
+    ConnectionHandler,
+    ConnectionState,
+    ErrorHandler,
+    MessageHandler,
+    MessageType,
+    WebSocketConfig,
+    WebSocketMessage,
+)
+from session_manager_plugin.errors import NotConnected, SessionManagerError
+from session_manager_plugin.utils.logging import get_logger, redact_url, register_secret
+
+BatchHandler = Callable[[list[Message]], None]
+"""Receives all messages of one socket read, in order."""
+
+
+class WebSocketChannel:
+    """A websocket to a message gateway.
+
+    Messages go to the handler set by ``set_message_handler`` one by one or, with less work, to that of
+    ``set_batch_handler`` read by read. While there is none they are kept, and from ``max_queue_size`` on reading
+    pauses (what the last read brought is kept too). Nothing is ever dropped. A handler that raises is told to the
+    error handler; one of messages read by read also ends the connection. All methods belong to one event loop.
+    """
+
+    def __init__(self, config: WebSocketConfig) -> None:
+        self.logger = get_logger(__name__)
+        self.last_error: Exception | None = None
+        """Why the last attempt to connect failed, or what ended the connection."""
+        self.last_contact_at = 0.0
+        """The instant (monotonic seconds) of the last inbound byte."""
+        self._config = config
+        self._connection: GatewayConnection | None = None
+        self._state = ConnectionState.DISCONNECTED
+        self._connect_lock = asyncio.Lock()
+        self._queue: list[Message] = []
+        self._reading_paused = False
+        self._reading = True
+        self._writing_resumed = asyncio.Event()
+        self._writing_resumed.set()
+        self._message_handler: MessageHandler | None = None
+        self._batch_handler: BatchHandler | None = None
+        self._error_handler: ErrorHandler | None = None
+        self._connection_handler: ConnectionHandler | None = None
+        self._write_resumed_handler: Callable[[], None] | None = None
+        self._keepalive = Keepalive(config.ping_interval, config.ping_timeout, self)
+        self._message_count = 0
+        self._error_count = 0
+        register_secret(config.token)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether messages can be sent."""
+        return self._state is ConnectionState.CONNECTED and self._connection is not None
+
+    @property
+    def connection_state(self) -> ConnectionState:
+        """The state of the connection."""
+        return self._state
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds between the last answered ping and its pong; None before the first."""
+        return self._keepalive.latency
+
+    @property
+    def can_write(self) -> bool:
+        """Whether the socket takes more without piling up what was written before."""
+        return self._connection is not None and self._connection.is_open and self._writing_resumed.is_set()
+
+    @property
+    def reading_paused(self) -> bool:
+        """Whether reading from the network is stopped at the moment."""
+        return self._reading_paused or len(self._queue) >= self._config.max_queue_size
+
+    def set_message_handler(self, handler: MessageHandler) -> None:
+        """``handler`` receives each message."""
+        self._message_handler = handler
+        self._flush_queue()
+        self._apply_flow_control()
+
+    def set_batch_handler(self, handler: BatchHandler) -> None:
+        """``handler`` receives the messages of each socket read as one list; it takes precedence."""
+        self._batch_handler = handler
+        self._flush_queue()
+        self._apply_flow_control()
+
+    def set_error_handler(self, handler: ErrorHandler) -> None:
+        """``handler`` is told every failure: of connecting, of the connection, of the message handler."""
+        self._error_handler = handler
+
+    def set_connection_handler(self, handler: ConnectionHandler) -> None:
+        """``handler`` is told every change of state."""
+        self._connection_handler = handler
+
+    def set_write_resumed_handler(self, handler: Callable[[], None]) -> None:
+        """``handler`` is called when ``can_write`` becomes true again."""
+        self._write_resumed_handler = handler
+
+    # Opening.
+
+    async def connect(self) -> bool:
+        """Open the websocket, trying ``retry_attempts`` times while that may help.
+
+        False when it failed; the reason is in ``last_error`` and has gone to the error handler. True when it was
+        opened, even if the far end has closed it since.
+        """
+        async with self._connect_lock:
+            if self.is_connected:
+                return True
+            self._set_state(ConnectionState.CONNECTING)
+            try:
+                connection = await self._open_with_retries()
+            except asyncio.CancelledError:
+                self._set_state(ConnectionState.CLOSED)
+                raise
+            if connection is None:
+                return False
+            self._connection = connection
+            self._writing_resumed.set()
+            self.contact()
+            self._set_state(ConnectionState.CONNECTED)
+            if self.is_connected:  # not if the handler has cut the connection at once
+                self._keepalive.start(connection)
+                connection.attach()
+            return True
+
+    async def _open_with_retries(self) -> GatewayConnection | None:
+        """None when every attempt failed, and when ``close`` was called meanwhile."""
+        config = self._config
+        self.logger.info("connecting to %s", redact_url(config.url))
+        attempt = 1
+        while self._state is ConnectionState.CONNECTING:
+            try:
+                connection = await open_connection(config, self)
+            except SessionManagerError as error:
+                self._failed(error)
+                if not getattr(error, "retryable", False) or attempt >= config.retry_attempts:
+                    break
+                await asyncio.sleep(config.retry_delay * attempt)
+                attempt += 1
+            else:
+                if self._state is ConnectionState.CONNECTING:
+                    return connection
+                connection.transport.abort()
+        if self._state is ConnectionState.CONNECTING:
+            self._set_state(ConnectionState.ERROR)
+        return None
+
+    # Messages.
+
+    async def send_message(self, data: str | bytes | dict[str, Any]) -> None:
+        """Send one message, a dict as JSON text; waits while the socket's buffer is full.
+
+        Raises ``NotConnected`` (a ``RuntimeError``) when the websocket is not open, ``ValueError`` for other types.
+        """
+        if isinstance(data, dict):
+            data = json.dumps(data)
+        if not isinstance(data, str | bytes):
+            raise ValueError(f"unsupported message type: {type(data).__name__}")
+        await self._writing_resumed.wait()
+        self.write_messages([data])
+
+    def write_messages(self, messages: Sequence[str | bytes]) -> None:
+        """Send messages in one write, without waiting. Raises ``NotConnected``."""
+        if not self.is_connected or self._connection is None:
+            raise NotConnected("the websocket is not connected")
+        self._connection.write_messages(messages)
+
+    def pause_reading(self) -> None:
+        """Stop reading from the socket, and handing on what is already here."""
+        self._reading_paused = True
+        self._apply_flow_control()
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        if self._reading_paused:
+            self._reading_paused = False
+            self._flush_queue()
+            self._apply_flow_control()
+
+    # What the connection tells (``ConnectionOwner``).
+
+    def contact(self) -> None:
+        """Something came in."""
+        self.last_contact_at = time.monotonic()
+
+    def messages_received(self, connection: GatewayConnection, messages: list[Message]) -> None:
+        """All messages of one read."""
+        if connection is not self._connection:
+            return
+        self._message_count += len(messages)
+        self._queue.extend(messages)
+        if self._batch_handler is not None or self._message_handler is not None:
+            self._flush_queue()
+        if self._queue:
+            self._apply_flow_control()
+
+    def pong_received(self, payload: bytes) -> None:
+        """A pong came."""
+        self._keepalive.pong(payload)
+
+    def write_paused(self, connection: GatewayConnection, paused: bool) -> None:
+        """The socket's buffer is full, or has room again."""
+        if connection is not self._connection:
+            return
+        if paused:
+            self._writing_resumed.clear()
+            return
+        self._writing_resumed.set()
+        if self._write_resumed_handler is not None:
+            self._write_resumed_handler()
+
+    def connection_ended(self, connection: GatewayConnection | None, error: Exception) -> None:
+        """The connection broke or was closed by the far end; said once."""
+        if connection is None or connection is not self._connection:
+            return
+        self._detach()
+        connection.transport.abort()
+        self._failed(error)
+        self._set_state(ConnectionState.ERROR)
+
+    def _flush_queue(self) -> None:
+        if self._queue and not self._reading_paused:
+            messages, self._queue = self._queue, []
+            self._hand_on(messages)
+
+    def _apply_flow_control(self) -> None:
+        reading = not self.reading_paused
+        if reading and not self._reading:
+            self._keepalive.reading_resumed()
+        self._reading = reading
+        if self._connection is not None:
+            self._connection.set_reading(reading)
+
+    def _hand_on(self, messages: list[Message]) -> None:
+        if self._batch_handler is not None:
+            try:
+                self._batch_handler(messages)
+            except Exception as error:
+                # A fault in our own code: the connection cannot be trusted any more, but the owner must hear of it.
+                self.logger.exception("the message handler failed")
+                self.connection_ended(self._connection, error)
+            return
+        now = time.time()
+        for position, message in enumerate(messages):
+            if self._reading_paused or self._message_handler is None:
+                self._queue[:0] = messages[position:]
+                return
+            kind = MessageType.TEXT if isinstance(message, str) else MessageType.BINARY
+            data = message if isinstance(message, str) else bytes(message)
+            try:
+                self._message_handler(WebSocketMessage(kind, data, now))
+            except Exception as error:
+                self.logger.exception("the message handler failed")
+                self._failed(error)
+
+    # The end.
+
+    async def close(self) -> None:
+        """Close the websocket properly, within ``CLOSE_TIMEOUT``. May be called twice."""
+        if self._state in (ConnectionState.CLOSING, ConnectionState.CLOSED):
+            return
+        self._set_state(ConnectionState.CLOSING)
+        connection = self._detach()
+        if connection is not None:
+            connection.set_reading(True)  # to see the far end's answer
+            try:
+                # Here once more: the library waits without a limit for room in the socket's buffer.
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await connection.close()
+            except TimeoutError:
+                self.logger.info("the far end did not answer the close")
+            finally:
+                connection.transport.abort()
+        self._set_state(ConnectionState.CLOSED)
+
+    def abort(self) -> None:
+        """Cut the connection without a word."""
+        connection = self._detach()
+        if connection is not None:
+            connection.transport.abort()
+        self._set_state(ConnectionState.CLOSED)
+
+    def _detach(self) -> GatewayConnection | None:
+        """Listen to the connection no more, and give it to whoever ends it."""
+        connection, self._connection = self._connection, None
+        self._keepalive.stop()
+        self._writing_resumed.set()  # whoever waits to send finds out
+        return connection
+
+    def _failed(self, error: Exception) -> None:
+        self.last_error = error
+        self._error_count += 1
+        if self._error_handler is not None:
+            try:
+                self._error_handler(error)
+            except Exception:
+                self.logger.exception("the error handler failed")
+
+    def _set_state(self, state: ConnectionState) -> None:
+        if state is self._state:
+            return
+        self.logger.debug("%s -> %s", self._state.value, state.value)
+        self._state = state
+        if self._connection_handler is not None:
+            try:
+                self._connection_handler(state)
+            except Exception:
+                self.logger.exception("the connection handler failed")
+
+    def get_connection_info(self) -> dict[str, Any]:
+        """Facts for monitoring; the URL's token reads ``***``, times are in seconds since the Unix epoch."""
+        return {
+            "state": self._state.value,
+            "is_connected": self.is_connected,
+            "url": redact_url(self._config.url),
+            "message_count": self._message_count,
+            "error_count": self._error_count,
+            "last_ping_time": self._keepalive.last_ping_time,
+            "last_pong_time": self._keepalive.last_pong_time,
+            "queue_size": len(self._queue),
+            "ping_interval": self._config.ping_interval,
+        }
+
+
+@contextlib.asynccontextmanager
+async def websocket_channel(config: WebSocketConfig) -> AsyncIterator[WebSocketChannel]:
+    """A connected channel for the length of the block (check ``is_connected``: connecting may have failed)."""
+    channel = WebSocketChannel(config)
+    try:
+        await channel.connect()
+        yield channel
+    finally:
+        await channel.close()

@@ -1,0 +1,192 @@
+"""Port sessions: which of the three kinds one is, and forwarding a port from its local end to its end.
+
+A port session joins one local end to a TCP port that the agent connects to. With the type LocalPortForwarding that
+is a listener here, and the agent's version tells whether its connections are multiplexed; any other type is standard
+input and output (for `ssh`, as its ProxyCommand).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from session_manager_plugin.errors import RemoteProtocolError, UsageError
+from session_manager_plugin.protocol.events import SessionReady
+from session_manager_plugin.protocol.payloads import lower_keys
+from session_manager_plugin.protocol.versions import (
+    agent_supports_mux,
+    agent_supports_terminate_flag,
+    agent_wants_keepalive,
+)
+from session_manager_plugin.session.ending import check_output, post_termination, terminate
+from session_manager_plugin.session.forwarder import Forwarder
+from session_manager_plugin.session.listener import Listener, listen_on_path, listen_on_port
+from session_manager_plugin.session.port_basic import BasicForwarder
+from session_manager_plugin.session.port_mux import MuxForwarder
+from session_manager_plugin.session.protocols import IDataChannel, Interruptible, Notices, SessionHandler
+from session_manager_plugin.session.stdio import StdioHandler
+from session_manager_plugin.terminal.console import Console
+
+FORWARDING = "LocalPortForwarding"
+_INTERRUPTS = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGTSTP") if hasattr(signal, name))
+"""What ends a port session, as in the official client."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEnd:
+    """Where a forwarded port listens: a TCP port (0: any that is free), or the path of a unix socket."""
+
+    port: int = 0
+    path: str | None = None
+
+    @classmethod
+    def of_session(cls, properties: Mapping[str, Any]) -> LocalEnd:
+        """As the properties of a session say. Raises `RemoteProtocolError` when one of them is no string, and
+        `UsageError` when it is of no use."""
+        fields = lower_keys(properties)
+        kind, path, port = (
+            _property(fields, key) for key in ("localConnectionType", "localUnixSocket", "localPortNumber")
+        )
+        return cls._of(kind, path, port)
+
+    @classmethod
+    def of_request(cls, parameters: Mapping[str, Any]) -> LocalEnd | None:
+        """As the parameters of a StartSession request say (each a list with one string), so that it can be bound
+        before the session is opened; None when they do not tell. Raises `UsageError`."""
+        values = {
+            key: value[0]
+            for key, value in parameters.items()
+            if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str)
+        }
+        kind, path, port = (
+            values.get(key, "") for key in ("localConnectionType", "localUnixSocket", "localPortNumber")
+        )
+        return cls._of(kind, path, port) if path or port else None
+
+    @classmethod
+    def _of(cls, kind: str, path: str, port: str) -> LocalEnd:
+        if kind == "unix":
+            if not path:
+                raise UsageError("the session is to listen on a unix socket, and localUnixSocket does not say which")
+            return cls(path=path)
+        if port and not (port.isascii() and port.isdigit() and int(port) < 65536):
+            raise UsageError(f"localPortNumber is {port!r}; it should be a port, 0 for any that is free")
+        return cls(port=int(port or "0"))
+
+    def bind(self) -> Listener:
+        """Listen there, on loopback only. Raises `ConfigurationError` when that is not possible."""
+        return listen_on_port(self.port) if self.path is None else listen_on_path(self.path)
+
+    def is_bound_by(self, listener: Listener) -> bool:
+        """Whether it is what `listener` was asked to listen on."""
+        return (listener.requested_port, listener.path) == (None if self.path is not None else self.port, self.path)
+
+
+def _property(fields: Mapping[str, Any], key: str) -> str:
+    value = fields.get(key.lower())
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise RemoteProtocolError(f"the properties of the port session are wrong: {key} is not a string")
+    return value
+
+
+class PortHandler(Interruptible):
+    """Forwards a port: `MuxForwarder` or `BasicForwarder`, by the version of the agent."""
+
+    def __init__(self, ready: SessionReady, notices: Notices, listener: Listener | None = None) -> None:
+        """`listener` is the local end if that was bound before; it is closed in the end."""
+        self._properties = ready.properties
+        self._agent_version = ready.peer_version
+        self._notices = notices
+        self._listener = listener
+        self._interrupted: asyncio.Future[None] | None = None
+
+    def interrupt(self, number: int) -> bool:
+        """Take SIGINT, SIGQUIT or SIGTSTP, once: the session is ended properly, which takes two seconds at most."""
+        if number not in _INTERRUPTS or self._interrupted is None or self._interrupted.done():
+            return False
+        self._interrupted.set_result(None)
+        self._notices.interrupted()
+        return True
+
+    async def run(self, channel: IDataChannel) -> int:
+        """Forward until the session ends; gives 0, also when it was interrupted.
+
+        Raises what is wrong with the local end, what made forwarding impossible, and what ended the session if that
+        was no normal end. Whatever it is, nothing listens any more and no local connection is left open then.
+        """
+        forwarder = self._forwarder(channel)
+        ended = asyncio.ensure_future(channel.ended())
+        interrupted = asyncio.get_running_loop().create_future()
+        terminated = False
+        try:
+            with self._bind() as listener:
+                forwarder.start(listener)
+                self._announce(listener, forwarder.multiplexed)
+                self._interrupted = interrupted
+                ways_to_end: set[asyncio.Future[Any]] = {ended, interrupted, forwarder.failed}
+                await asyncio.wait(ways_to_end, return_when=asyncio.FIRST_COMPLETED)
+                self._interrupted = None
+            if ended.done() and not interrupted.done():
+                await forwarder.deliver()
+                check_output(ended.result())
+                return 0
+            await forwarder.close()
+            terminated = True
+            if self._agent_takes_flag:
+                await terminate(channel)
+            if not interrupted.done():
+                forwarder.failed.result()
+            return 0
+        finally:
+            self._interrupted = None
+            if not ended.done() and not terminated and self._agent_takes_flag:
+                post_termination(channel)
+            ended.cancel()
+            await forwarder.close()
+            await asyncio.gather(ended, return_exceptions=True)
+
+    @property
+    def _agent_takes_flag(self) -> bool:
+        return agent_supports_mux(self._agent_version) or agent_supports_terminate_flag(self._agent_version)
+
+    def _forwarder(self, channel: IDataChannel) -> Forwarder:
+        if agent_supports_mux(self._agent_version):
+            return MuxForwarder(channel, self._notices, keepalive=agent_wants_keepalive(self._agent_version))
+        return BasicForwarder(channel, self._notices)
+
+    def _bind(self) -> Listener:
+        early, self._listener = self._listener, None
+        try:
+            local_end = LocalEnd.of_session(self._properties)
+            if early is not None and local_end.is_bound_by(early):
+                return early
+        except BaseException:
+            if early is not None:
+                early.close()
+            raise
+        if early is not None:
+            early.close()
+        return local_end.bind()
+
+    def _announce(self, listener: Listener, multiplexed: bool) -> None:
+        if listener.path is not None:
+            self._notices.unix_socket_opened(listener.path, multiplexed=multiplexed)
+        elif listener.port is not None:
+            self._notices.port_opened(listener.port, listener.addresses, multiplexed=multiplexed)
+
+
+def port_handler(
+    console: Console, ready: SessionReady, notices: Notices, listener: Listener | None = None
+) -> SessionHandler:
+    """The handler for a port session that has begun. `listener` is its local end if that was bound before.
+
+    Raises `RemoteProtocolError` when the session's properties do not tell what it is for.
+    """
+    if _property(lower_keys(ready.properties), "type") == FORWARDING:
+        return PortHandler(ready, notices, listener)
+    return StdioHandler(console, notices)

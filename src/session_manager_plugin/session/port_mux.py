@@ -1,0 +1,261 @@
+"""Port forwarding for current agents: every local connection is a stream of one smux session.
+
+**Half-close.** smux version 1 cannot say "no more from me": the far end closes the destination for good when our FIN
+comes, so the answer to a request that ends with shutdown(SHUT_WR) would be lost (reference defect D8). Our FIN is
+therefore held back, after a local program's last byte, until the far end has finished too, or has sent nothing for
+`HALF_CLOSE_SILENCE` although nothing of ours is on its way. A server that answers only after it has seen the end of
+its input does not get to see it before. A program that closes its end altogether cannot be told from one that only
+shuts down writing, so that each of its connections is held for that time; beyond `MAX_HELD` the one that has been
+silent for longest goes.
+
+**Slow readers.** What a local program does not read is kept, counted by `MuxSession` as unread, and stops nobody else
+until the budgets are used up (reference defects H15, H16). Then reading from the network pauses, and the culprit is
+named.
+
+**Fairness.** Frames are made when the data channel takes them, never ahead, and a local program that writes faster is
+not read from meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import time
+
+from session_manager_plugin.protocol.connection import Role
+from session_manager_plugin.protocol.messages import Flag, PayloadType
+from session_manager_plugin.protocol.smux import (
+    SEND_HIGH_WATER,
+    MuxSession,
+    StreamData,
+    StreamFinished,
+    StreamOpened,
+    StreamWritable,
+)
+from session_manager_plugin.session.forwarder import Forwarder
+from session_manager_plugin.session.listener import Listener
+from session_manager_plugin.session.local_connection import LocalConnection
+from session_manager_plugin.session.protocols import IDataChannel, Notices
+
+HALF_CLOSE_SILENCE = 5.0
+MAX_HELD = 256
+
+
+class MuxForwarder(Forwarder):
+    """See the module docstring. `failed` gets what makes the multiplexed session unusable."""
+
+    multiplexed = True
+
+    def __init__(self, channel: IDataChannel, notices: Notices, *, keepalive: bool) -> None:
+        super().__init__(channel, notices)
+        self._mux = MuxSession(Role.CLIENT, keepalive=keepalive, now=time.monotonic())
+        self._streams: dict[int, LocalConnection] = {}
+        """The connections whose stream is open or finished."""
+        self._held: dict[LocalConnection, float] = {}
+        """Local programs that have written their last, by the instant of the far end's last sign, oldest first."""
+        self._refusals = 0
+        """Times the far end said that it could not connect, and it is not known yet for which stream."""
+        self._reading_paused = False
+        self._named: set[LocalConnection] = set()
+        """Those that were called slow."""
+        self._link_away = False
+        self._flushing: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+
+    def start(self, listener: Listener) -> None:
+        self._channel.set_payload_handler(PayloadType.FLAG, self._flags_received)
+        self._channel.set_writable_handler(self._flush)
+        self._channel.set_input_handler(self._received)
+        self._arm_timer()
+        listener.start(self._accept, self._accept_failed)
+
+    def _accept(self, endpoint: socket.socket) -> None:
+        self._start_task(self._open(self._new_connection(), endpoint))
+
+    def _stop(self) -> None:
+        super()._stop()
+        self._held.clear()
+        for handle in (self._timer, self._flushing):
+            if handle is not None:
+                handle.cancel()
+        self._apply_flow_control()
+
+    # What local programs do (`ConnectionOwner`).
+
+    def connection_made(self, connection: LocalConnection) -> None:
+        super().connection_made(connection)
+        if self._over:
+            return
+        connection.stream_id = self._mux.open_stream()
+        self._streams[connection.stream_id] = connection
+        self._flush_soon()
+
+    def data_received(self, connection: LocalConnection, data: bytes) -> None:
+        if self._over:
+            return
+        self._mux.send_data(connection.stream_id, data)
+        self._flush()
+        if self._mux.send_buffered(connection.stream_id) > SEND_HIGH_WATER:
+            connection.pause_reading()
+
+    def eof_received(self, connection: LocalConnection) -> None:
+        if self._over:
+            return
+        self._held[connection] = time.monotonic()
+        if len(self._held) > MAX_HELD:
+            self._release(next(iter(self._held)))
+        self._arm_timer()
+
+    def data_delivered(self, connection: LocalConnection, size: int) -> None:
+        self._mux.consumed(connection.stream_id, size)
+        if connection.ending and not connection.kept_size:
+            self._close_stream(connection)
+        self._apply_flow_control()
+
+    def connection_lost(self, connection: LocalConnection) -> None:
+        super().connection_lost(connection)
+        self._named.discard(connection)
+        self._close_stream(connection)
+        self._apply_flow_control()
+
+    # What the far end does.
+
+    def _received(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._mux.receive_data(data, time.monotonic())
+        self._dispatch()
+        self._flush()
+        self._apply_flow_control()
+
+    def _flags_received(self, data: bytes) -> None:
+        flags = [data[start : start + 4] for start in range(0, len(data), 4)]  # those that came together are one piece
+        for _ in range(flags.count(Flag.CONNECT_TO_PORT_ERROR.serialize())):
+            if all(connection.answered for connection in self._streams.values()):
+                self._notices.destination_failed("")
+            else:
+                self._refusals += 1
+
+    def _dispatch(self) -> None:
+        while (event := self._mux.next_event()) is not None:
+            if isinstance(event, StreamData):
+                self._deliver(event)
+            elif isinstance(event, StreamFinished):
+                self._finished(self._streams[event.stream_id])
+            elif isinstance(event, StreamWritable):
+                self._streams[event.stream_id].resume_reading()
+            elif isinstance(event, StreamOpened):
+                self._mux.close_stream(event.stream_id)  # no agent opens one
+            else:
+                self._stop()
+                if not self.failed.done():
+                    self.failed.set_exception(event.error)
+
+    def _deliver(self, event: StreamData) -> None:
+        connection = self._streams[event.stream_id]
+        connection.answered = True
+        if connection in self._held:
+            del self._held[connection]  # to the end of the row
+            self._held[connection] = time.monotonic()
+        self._mux.consumed(event.stream_id, connection.deliver(event.pieces))
+
+    def _finished(self, connection: LocalConnection) -> None:
+        self._held.pop(connection, None)
+        if self._refusals and not connection.answered:
+            # The flag says not which stream it is about. Agents connect one stream after the other, and close the
+            # one they could not connect right behind the flag: it is the next one that ends without any data.
+            self._refusals -= 1
+            self._notices.destination_failed(str(connection))
+        connection.finish()
+        if not connection.kept_size:  # else it counts towards the budgets until all is delivered
+            self._close_stream(connection)
+
+    # Streams.
+
+    def _close_stream(self, connection: LocalConnection) -> None:
+        self._held.pop(connection, None)
+        if self._streams.pop(connection.stream_id, None) is not None:
+            self._mux.close_stream(connection.stream_id)
+            self._flush_soon()
+
+    def _flush(self) -> None:
+        """Send as much as the data channel takes."""
+        if self._over or not self._mux.send_pending:
+            return
+        channel, data_to_send = self._channel, self._mux.data_to_send
+        while (capacity := channel.send_capacity) and (data := data_to_send(capacity)):
+            channel.send_now(data)
+        self._dispatch()  # who may write again
+
+    def _flush_soon(self) -> None:
+        if self._flushing is None and not self._over:
+            self._flushing = self._loop.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flushing = None
+        self._flush()
+
+    def _apply_flow_control(self) -> None:
+        pause = self._mux.reading_paused and not self._over
+        if pause is self._reading_paused:
+            return
+        self._reading_paused = pause
+        if not pause:
+            self._channel.resume_reading()
+            return
+        self._channel.pause_reading()
+        culprit = self._streams[self._mux.culprit or 0]
+        if culprit not in self._named:
+            self._named.add(culprit)
+            self._notices.trouble(
+                f"{culprit} does not read what comes for it; the other connections have to wait, since all go through "
+                "one channel"
+            )
+
+    # Time.
+
+    def _arm_timer(self) -> None:
+        deadlines = [since + HALF_CLOSE_SILENCE for since in itertools.islice(self._held.values(), 1)]
+        if (keepalive_at := self._mux.next_timeout()) is not None:
+            deadlines.append(keepalive_at)
+        deadline = min(deadlines, default=self._timer_at)
+        if deadline < self._timer_at:  # a later one leaves it as it is: it fires early and is armed again
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = deadline
+            self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        now = time.monotonic()
+        away = not self._channel.is_open
+        if away is not self._link_away:
+            self._link_away = away
+            self._mux.excuse_silence(away)
+        self._mux.handle_timeout(now)
+        while self._held:
+            connection, since = next(iter(self._held.items()))
+            if since + HALF_CLOSE_SILENCE > now:
+                break
+            if self._is_waiting(connection):
+                del self._held[connection]
+                self._held[connection] = now
+            else:
+                self._release(connection)
+        self._dispatch()
+        self._flush()
+        if not self._over:
+            self._arm_timer()
+
+    def _is_waiting(self, connection: LocalConnection) -> bool:
+        """Whether silence says nothing: what is ours has not left or may not have arrived, or we do not listen."""
+        mux, channel = self._mux, self._channel
+        waits = mux.send_buffered(connection.stream_id) or mux.unread(connection.stream_id)
+        return bool(waits or self._reading_paused or channel.retransmitting or not channel.is_open)
+
+    def _release(self, connection: LocalConnection) -> None:
+        """Nothing more is expected for a local program that has written its last."""
+        self._close_stream(connection)
+        connection.finish()

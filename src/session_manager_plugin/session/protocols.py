@@ -1,0 +1,163 @@
+"""What a session needs from the outside, as interfaces only.
+
+This module is the leaf both sides meet at: ``communicator`` fulfils ``IDataChannel``, the handlers in this package
+use it, and neither imports the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from session_manager_plugin.protocol.events import SessionReady
+from session_manager_plugin.protocol.messages import Flag, PayloadType
+
+InputHandler = Callable[[bytes], None]
+"""Receives bytes from the remote."""
+OutputHandler = Callable[[bytes], None]
+"""Observes bytes sent to the remote."""
+
+
+class IDataChannel(Protocol):
+    """A reliable, ordered, two-way channel to the remote program of one session."""
+
+    @property
+    def session_id(self) -> str:
+        """The session's id; empty when nobody has told it."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the session goes on: the websocket underneath is open, and nothing has ended the session."""
+
+    @property
+    def last_error(self) -> Exception | None:
+        """Why the last ``open`` gave False, or what ended the channel."""
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds between the last answered ping and its pong; None before the first."""
+
+    @property
+    def last_contact_at(self) -> float:
+        """The instant (monotonic seconds) at which something last came in."""
+
+    @property
+    def retransmitting(self) -> int:
+        """How many messages in flight were sent more than once."""
+
+    async def open(self) -> bool:
+        """Connect. False when that failed; the reason is in ``last_error``."""
+
+    async def close(self) -> None:
+        """Disconnect; what was sent is given a short time to be acknowledged. May be called twice."""
+
+    async def ready(self) -> SessionReady:
+        """Wait until the session has begun. Raises what ended it when it never does."""
+
+    async def ended(self) -> str:
+        """Wait until the far end closes the session; gives its text, empty at a normal end.
+
+        Raises ``ConnectionLost``, ``TimedOut``, ``ProtocolError`` … when it ended in another way.
+        """
+
+    async def send_input_data(self, data: bytes) -> None:
+        """Send bytes to the remote program; waits while the window is full. Raises ``NotConnected`` when it is over."""
+
+    @property
+    def send_capacity(self) -> int:
+        """Bytes that ``send_now`` takes at this moment, in full messages; 0 when it has to be asked again later."""
+
+    def send_now(self, data: bytes, payload_type: PayloadType = PayloadType.OUTPUT) -> None:
+        """Send at most ``send_capacity`` bytes without waiting.
+
+        Raises ``NotConnected`` when it is over, ``LocalProtocolError`` (and sends nothing) when ``data`` is more.
+        """
+
+    def set_writable_handler(self, handler: Callable[[], None]) -> None:
+        """``handler`` is called whenever something has happened and ``send_capacity`` is not 0."""
+
+    async def send_size(self, columns: int, rows: int) -> None:
+        """Tell the remote the size of the terminal."""
+
+    async def send_flag(self, flag: Flag) -> None:
+        """Send a flag, behind all data sent before; waits while the window is full. Raises ``NotConnected``."""
+
+    async def drain(self) -> None:
+        """Wait until everything sent is acknowledged; raises what ended the session before that."""
+
+    def set_input_handler(self, handler: InputHandler) -> None:
+        """``handler`` receives what the remote program writes (to stdout, where it has two streams)."""
+
+    def set_output_handler(self, handler: OutputHandler) -> None:
+        """``handler`` observes what is sent to the remote program."""
+
+    def set_payload_handler(self, payload_type: int, handler: InputHandler) -> None:
+        """``handler`` receives the payloads of one other type: stderr, exit code, flag."""
+
+    def pause_reading(self) -> None:
+        """Stop reading from the network: the consumer is full."""
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+
+
+class Notices(Protocol):
+    """What a session has to say besides its bytes, to a person or to a tool that waits for certain words."""
+
+    def port_opened(self, port: int, addresses: Sequence[str], *, multiplexed: bool) -> None:
+        """A TCP port takes connections now, on ``addresses`` (each with the port). ``multiplexed``: any number of
+        connections at once, else one after the other."""
+
+    def unix_socket_opened(self, path: str, *, multiplexed: bool) -> None:
+        """A unix socket takes connections now."""
+
+    def connection_accepted(self, *, multiplexed: bool) -> None:
+        """The first local connection has come."""
+
+    def destination_failed(self, connection: str) -> None:
+        """The far end could not connect to its destination, for the local connection ``connection`` (empty when
+        it is not known for which)."""
+
+    def interrupted(self) -> None:
+        """A signal asked to leave; the session is being ended."""
+
+    def trouble(self, sentence: str) -> None:
+        """Something did not go as it should; the session goes on, or ends with a status of its own."""
+
+
+class DataKey(NamedTuple):
+    """A data key of KMS: in clear (64 bytes), and as KMS encrypted it."""
+
+    plaintext: bytes
+    cipher_text: bytes
+
+    def __repr__(self) -> str:
+        return "DataKey()"
+
+
+class KeyService(Protocol):
+    """Where a session that asks for encryption gets its data key."""
+
+    async def generate_data_key(self, key_id: str, challenge: str) -> DataKey:
+        """Have a key generated under ``key_id``, bound to the session and, unless it is empty, to ``challenge``.
+
+        Raises ``AccessDenied``, ``EncryptionError`` or ``ConfigurationError`` with a sentence that names the key.
+        """
+
+
+class SessionHandler(Protocol):
+    """What a session type does with its bytes."""
+
+    async def run(self, channel: IDataChannel) -> int:
+        """Run the session to its end; gives the exit status. Called when the channel is ready."""
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A handler that has a use for the signals which otherwise end the program."""
+
+    def interrupt(self, number: int) -> bool:
+        """Take signal ``number``. False when the handler does nothing with it (any more): the program should leave.
+
+        Never waits; to be called in the event loop, while ``run`` runs.
+        """

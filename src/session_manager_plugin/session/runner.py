@@ -1,0 +1,194 @@
+"""One session from opening to end: for programs (`read`, `write`) and for the command line (`run`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from session_manager_plugin.errors import ConnectError, NotConnected
+from session_manager_plugin.protocol.events import SessionReady
+from session_manager_plugin.protocol.messages import PayloadType
+from session_manager_plugin.session.command import CommandHandler
+from session_manager_plugin.session.ending import check_output
+from session_manager_plugin.session.listener import Listener
+from session_manager_plugin.session.notices import SilentNotices
+from session_manager_plugin.session.port import port_handler
+from session_manager_plugin.session.protocols import IDataChannel, Interruptible, Notices, SessionHandler
+from session_manager_plugin.session.shell import ShellHandler, StdinEof
+from session_manager_plugin.terminal.console import Console
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """What the command line has to say to a handler."""
+
+    stdin_eof: StdinEof = StdinEof.EOT
+    """What the end of standard input means; shells only."""
+    notices: Notices = field(default_factory=SilentNotices)
+    listener: Listener | None = None
+    """The local end of a forwarded port, if it was bound before the session was opened."""
+
+
+def _shell(console: Console, ready: SessionReady, options: SessionOptions) -> SessionHandler:
+    return ShellHandler(console, stdin_eof=options.stdin_eof)
+
+
+def _command(console: Console, ready: SessionReady, options: SessionOptions) -> SessionHandler:
+    return CommandHandler(console, options.notices)
+
+
+def _port(console: Console, ready: SessionReady, options: SessionOptions) -> SessionHandler:
+    return port_handler(console, ready, options.notices, options.listener)
+
+
+HANDLERS: dict[str, Callable[[Console, SessionReady, SessionOptions], SessionHandler]] = {
+    "Standard_Stream": _shell,
+    "InteractiveCommands": _shell,
+    "NonInteractiveCommands": _command,
+    "Port": _port,
+}
+"""What runs each session type."""
+DEFAULT_SESSION_TYPE = "Standard_Stream"
+"""The type of a session that announces none: a plain shell or an interactive command."""
+READ_BUFFER_SIZE = 8 * 1024 * 1024
+"""Bytes kept for `read` before reading from the network pauses."""
+
+
+class Session:
+    """A session over a data channel. An async context manager: entering opens it, leaving closes it."""
+
+    def __init__(self, channel: IDataChannel) -> None:
+        self._channel = channel
+        self._ready: SessionReady | None = None
+        self._received = bytearray()
+        self._arrived = asyncio.Event()
+        self._claimed = False
+        self._handler: SessionHandler | None = None
+
+    @property
+    def session_id(self) -> str:
+        """The session's id."""
+        return self._channel.session_id
+
+    @property
+    def state(self) -> str:
+        """`opening`, `open` or `closed`."""
+        if self._ready is None:
+            return "opening"
+        return "open" if self._channel.is_open else "closed"
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds the last ping took; None before the first answer."""
+        return self._channel.latency
+
+    async def open(self) -> SessionReady:
+        """Connect and wait until the session has begun. Raises what prevents it."""
+        if not await self._channel.open():
+            raise self._channel.last_error or ConnectError("the data channel could not be opened")
+        self._ready = await self._channel.ready()
+        return self._ready
+
+    async def close(self) -> None:
+        """Disconnect. May be called twice."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # For programs.
+
+    async def read(self) -> bytes:
+        """What the remote has written, as soon as there is something; b"" when the session has ended.
+
+        Raises what ended it when that was not a normal end. One reader at a time.
+        """
+        if not self._claimed:
+            self._claimed = True
+            self._channel.set_payload_handler(PayloadType.STDERR, self._arrive)
+            self._channel.set_input_handler(self._arrive)
+        if not self._received:
+            await self._next_arrival()
+        if not self._received:
+            check_output(await self._channel.ended())
+            return b""
+        data = bytes(self._received)
+        self._received.clear()
+        self._channel.resume_reading()
+        return data
+
+    async def _next_arrival(self) -> None:
+        """Wait until something was received or the session has ended."""
+        self._arrived.clear()
+        ended = asyncio.ensure_future(self._channel.ended())
+        ended.add_done_callback(lambda _ended: self._arrived.set())
+        try:
+            await self._arrived.wait()
+        finally:
+            ended.cancel()
+            await asyncio.gather(ended, return_exceptions=True)
+
+    async def write(self, data: bytes) -> None:
+        """Type `data` at the remote; waits while the far end does not keep up."""
+        await self._channel.send_input_data(data)
+
+    async def resize(self, columns: int, rows: int) -> None:
+        """Tell the remote the size of the terminal."""
+        await self._channel.send_size(columns, rows)
+
+    async def wait(self) -> int:
+        """Wait for the end; gives the exit status. Raises what ended the session when that was not a normal end."""
+        check_output(await self._channel.ended())
+        return 0
+
+    def _arrive(self, data: bytes) -> None:
+        self._received += data
+        self._arrived.set()
+        if len(self._received) > READ_BUFFER_SIZE:
+            self._channel.pause_reading()
+
+    # For the command line.
+
+    async def run(
+        self,
+        console: Console,
+        *,
+        stdin_eof: StdinEof = StdinEof.EOT,
+        notices: Notices | None = None,
+        listener: Listener | None = None,
+    ) -> int:
+        """Join the session to `console` until it ends; gives the exit status. Call it after `open`.
+
+        `notices` hears what there is to say besides; `listener`, the local end of a forwarded port if it was bound
+        before, is closed in the end. Raises what ended the session when that was not a normal end.
+        """
+        if self._ready is None:
+            raise NotConnected("the session is not open")
+        options = SessionOptions(stdin_eof, notices or SilentNotices(), listener)
+        try:
+            self._handler = HANDLERS[self._ready.session_type or DEFAULT_SESSION_TYPE](console, self._ready, options)
+            return await self._handler.run(self._channel)
+        finally:
+            self._handler = None
+            if listener is not None:
+                listener.close()
+
+    def interrupt(self, number: int) -> bool:
+        """Offer signal `number` to what runs. True when it has been dealt with; else the program should leave.
+
+        Never waits; to be called in the event loop, as a signal handler of the loop is.
+        """
+        return isinstance(self._handler, Interruptible) and self._handler.interrupt(number)

@@ -1,0 +1,148 @@
+"""Shells and interactive commands: a remote pty, and here a terminal or a pair of pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from enum import Enum
+
+from session_manager_plugin.errors import NotConnected, SessionEnded, TerminalGone
+from session_manager_plugin.protocol.messages import PayloadType
+from session_manager_plugin.session.protocols import IDataChannel
+from session_manager_plugin.terminal.console import Console
+from session_manager_plugin.terminal.size import TerminalSize
+from session_manager_plugin.terminal.status_line import LinkStatus
+
+END_OF_TRANSMISSION = b"\x04"
+SIZE_REPEAT_DELAY = 1.0
+"""Seconds after the first size until it is told once more: an agent may throw away what comes right behind its
+HandshakeComplete (protocol reference defect A8). The first output repeats it earlier."""
+SILENCE_SHOWN_AFTER = 20.0
+"""Seconds without a byte after which the bar tells the last contact; pings alone come every 15."""
+_LATENCIES_KEPT = 8
+
+
+class StdinEof(Enum):
+    """What the end of a standard input that is no terminal means for the remote pty, which knows no end of input."""
+
+    EOT = "eot"
+    """Type Ctrl-D, twice if the input did not end in a newline: the first one then only ends the line."""
+    CLOSE = "close"
+    """End the session."""
+    IGNORE = "ignore"
+    """Nothing: the session goes on until the far end closes it."""
+
+
+class ShellHandler:
+    """Standard_Stream and InteractiveCommands. Bytes go both ways as they are."""
+
+    def __init__(self, console: Console, *, stdin_eof: StdinEof = StdinEof.EOT) -> None:
+        self._console = console
+        self._stdin_eof = stdin_eof
+        self._told_size: TerminalSize | None = None
+        self._size_changed = asyncio.Event()
+        self._repeat_size = asyncio.Event()
+        self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
+
+    async def run(self, channel: IDataChannel) -> int:
+        """Run the session to its end; gives 0.
+
+        Raises what ended it otherwise: `SessionEnded` when the far end gave a reason, `TerminalGone`, `BrokenPipeError`
+        when nobody reads standard output any more, and what the channel raises.
+        """
+        console = self._console
+        output_failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        console.set_output_failed_handler(output_failed.set_exception)
+        console.set_flow_handlers(channel.pause_reading, channel.resume_reading)
+        with console.held(lambda: self._link_status(channel), lambda _size: self._size_changed.set()):
+            ended = asyncio.ensure_future(channel.ended())
+            sizes = asyncio.ensure_future(self._tell_size(channel))
+            typing = asyncio.ensure_future(self._type(channel))
+            channel.set_payload_handler(PayloadType.STDERR, console.write_error)
+            channel.set_input_handler(self._show)
+            ways_to_end: set[asyncio.Future[str] | asyncio.Future[None]] = {ended, typing, output_failed}
+            try:
+                await asyncio.wait(ways_to_end, return_when=asyncio.FIRST_COMPLETED)
+                if ended.done():
+                    await console.drain()
+            finally:
+                for task in (ended, sizes, typing):
+                    task.cancel()
+                await asyncio.gather(ended, sizes, typing, return_exceptions=True)
+        if output_failed.done():
+            await output_failed
+        if not ended.cancelled():
+            output = ended.result()
+            if output:
+                raise SessionEnded(output.strip(), output=output)
+        elif not typing.cancelled():
+            typing.result()
+        return 0
+
+    def _show(self, data: bytes) -> None:
+        self._console.write(data)
+        self._repeat_size.set()
+
+    async def _type(self, channel: IDataChannel) -> None:
+        """Send what is typed, to the end of the input and, unless that closes the session, for ever after."""
+        console = self._console
+        last = b""
+        try:
+            while data := await console.read():
+                last = data
+                await channel.send_input_data(data)
+            if console.hung_up:
+                raise TerminalGone("the terminal was closed")
+            await channel.drain()
+            if self._stdin_eof is StdinEof.CLOSE:
+                return
+            if self._stdin_eof is StdinEof.EOT:
+                unfinished = last and not last.endswith(b"\n")
+                await channel.send_input_data(END_OF_TRANSMISSION * (2 if unfinished else 1))
+        except NotConnected:
+            pass  # the session is over; `ended` says why
+        await asyncio.Event().wait()
+
+    async def _tell_size(self, channel: IDataChannel) -> None:
+        """Tell the size now, once more soon after, and at every change."""
+        await self._tell(channel, self._console.size)
+        repeat = asyncio.ensure_future(self._tell_again(channel))
+        try:
+            while True:
+                await self._size_changed.wait()
+                self._size_changed.clear()
+                if self._console.size != self._told_size:
+                    await self._tell(channel, self._console.size)
+        finally:
+            repeat.cancel()
+
+    async def _tell_again(self, channel: IDataChannel) -> None:
+        self._repeat_size.clear()
+        try:
+            async with asyncio.timeout(SIZE_REPEAT_DELAY):
+                await self._repeat_size.wait()
+        except TimeoutError:
+            pass
+        await self._tell(channel, self._console.size)
+
+    async def _tell(self, channel: IDataChannel, size: TerminalSize) -> None:
+        self._told_size = size
+        try:
+            await channel.send_size(*size)
+        except NotConnected:
+            await asyncio.Event().wait()  # the session is over; whoever waits for its end cancels us
+
+    def _link_status(self, channel: IDataChannel) -> LinkStatus:
+        latency = channel.latency
+        if latency is not None and (not self._latencies or self._latencies[-1] != latency):
+            self._latencies.append(latency)
+        silence = time.monotonic() - channel.last_contact_at
+        return LinkStatus(
+            state="connected" if channel.is_open else "disconnected",
+            label=channel.session_id,
+            latency=latency,
+            latencies=tuple(self._latencies),
+            retransmitting=channel.retransmitting,
+            silent_for=silence if silence >= SILENCE_SHOWN_AFTER else None,
+        )

@@ -1,0 +1,96 @@
+"""Port sessions on standard input and output: a byte stream for another program, `ssh` above all (ProxyCommand)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from session_manager_plugin.errors import NotConnected
+from session_manager_plugin.protocol.messages import Flag, PayloadType
+from session_manager_plugin.session.ending import check_output, post_termination, terminate
+from session_manager_plugin.session.protocols import IDataChannel, Notices
+from session_manager_plugin.terminal.console import Console
+
+SILENCE_AFTER_EOF = 60.0
+"""Seconds without a byte, once standard input has ended and everything has arrived, after which the session is ended:
+the far end cannot be told that no more comes, so it may wait for ever."""
+
+
+class StdioHandler:
+    """Passes bytes both ways as they are. Only payload reaches standard output; the terminal, if there is one, stays
+    as it is."""
+
+    def __init__(self, console: Console, notices: Notices) -> None:
+        self._console = console
+        self._notices = notices
+        self._paused = False
+        self._last_byte_at = 0.0
+
+    async def run(self, channel: IDataChannel) -> int:
+        """Run the session to its end; gives 0, also when nobody reads standard output any more (`ssh` has ended).
+
+        Raises what ended the session when that was no normal end.
+        """
+        console = self._console
+        output_failed = asyncio.Event()
+        console.set_output_failed_handler(lambda _error: output_failed.set())
+        console.set_flow_handlers(lambda: self._pause(channel), lambda: self._resume(channel))
+        ended = asyncio.ensure_future(channel.ended())
+        unread = asyncio.ensure_future(output_failed.wait())
+        sending = asyncio.ensure_future(self._send(channel))
+        channel.set_payload_handler(PayloadType.FLAG, self._flags_received)
+        channel.set_input_handler(self._received)
+        ways_to_end: set[asyncio.Future[Any]] = {ended, unread, sending}
+        asked_to_end = False
+        try:
+            await asyncio.wait(ways_to_end, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                await console.drain()
+                check_output(ended.result())
+                return 0
+            asked_to_end = True
+            await terminate(channel)
+            await console.drain()
+            if sending.done():
+                sending.result()
+            return 0
+        finally:
+            if not asked_to_end and not ended.done():
+                post_termination(channel)
+            for task in ways_to_end:
+                task.cancel()
+            await asyncio.gather(*ways_to_end, return_exceptions=True)
+
+    async def _send(self, channel: IDataChannel) -> None:
+        """Send standard input to its end; returns when nothing more is expected after that."""
+        try:
+            while data := await self._console.read():
+                await channel.send_input_data(data)
+                self._last_byte_at = time.monotonic()
+            await channel.drain()
+        except NotConnected:
+            await asyncio.Event().wait()  # the session is over; `ended` says why
+        self._last_byte_at = time.monotonic()
+        while True:
+            remaining = self._last_byte_at + SILENCE_AFTER_EOF - time.monotonic()
+            if remaining <= 0 and not self._paused:
+                return
+            await asyncio.sleep(max(remaining, 1.0))
+
+    def _received(self, data: bytes) -> None:
+        self._last_byte_at = time.monotonic()
+        self._console.write(data)
+
+    def _pause(self, channel: IDataChannel) -> None:
+        self._paused = True
+        channel.pause_reading()
+
+    def _resume(self, channel: IDataChannel) -> None:
+        self._paused = False
+        self._last_byte_at = time.monotonic()
+        channel.resume_reading()
+
+    def _flags_received(self, data: bytes) -> None:
+        if data.endswith(Flag.CONNECT_TO_PORT_ERROR.serialize()):
+            self._notices.destination_failed("")

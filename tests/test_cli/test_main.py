@@ -1,0 +1,271 @@
+"""The command group: what it prints, what it costs, how the program ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+
+import pytest
+from click.testing import CliRunner
+
+from session_manager_plugin import PLUGIN_VERSION, __version__
+from session_manager_plugin.cli import main
+from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.exit_status import ExitStatus, Signalled, signal_of, status_of
+from session_manager_plugin.cli.main import COMMANDS
+from session_manager_plugin.errors import (
+    AccessDenied,
+    ConfigurationError,
+    ConnectError,
+    ConnectionLost,
+    InvalidURL,
+    NotConnected,
+    Refused,
+    RemoteProtocolError,
+    SessionEnded,
+    TerminalGone,
+    TimedOut,
+    UsageError,
+)
+from tests.test_cli.conftest import SandboxThread, Smp
+
+SMP = [sys.executable, "-m", "session_manager_plugin"]
+DEADLINE = 20
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(main.smp, ["--version"])
+    assert result.output == f"smp {__version__} (session-manager-plugin {PLUGIN_VERSION})\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_lists_the_commands(arguments: list[str]) -> None:
+    result = CliRunner().invoke(main.smp, arguments)
+    assert result.exit_code == 0
+    assert all(f"  {name} " in result.output for name in COMMANDS)
+    assert "Examples:" in result.output
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help_with_examples_and_the_common_options(name: str) -> None:
+    result = CliRunner().invoke(main.smp, [name, "-h"])
+    assert result.exit_code == 0
+    assert f"Examples:\n  smp {name}" in result.output
+    for option in ("-v, --verbose", "-q, --quiet", "--log-file", "--log-format", "--color", "-h, --help"):
+        assert option in result.output
+    # It has to be readable where nothing but ASCII is.
+    assert result.output.isascii()
+
+
+def test_help_says_that_a_token_on_the_command_line_is_visible() -> None:
+    result = CliRunner().invoke(main.smp, ["connect", "--help"])
+    assert "others on this machine can see it" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["--nonsense"], ["demo", "--port"], ["sandbox", "--port", "70000"]]
+)
+def test_what_is_unknown_is_a_usage_error(smp: Smp, arguments: list[str]) -> None:
+    run = smp(*arguments)
+    assert (run.status, run.out) == (2, b"")
+    assert run.err.startswith("smp: ")
+    assert run.err.count("\n") == 1
+
+
+def test_nobody_reads_the_help() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as unread:
+        run = subprocess.run([*SMP, "--help"], stdout=unread, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert (run.returncode, run.stderr) == (-13, b"")
+
+
+def test_version_and_help_import_little() -> None:
+    program = (
+        "import sys; from session_manager_plugin.cli.main import main; main(['--help']); "
+        "sys.stderr.write(' '.join(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    loaded = set(run.stderr.split())
+    assert "click" in loaded
+    assert not loaded & {"websockets", "rich", "prompt_toolkit", "botocore", "cryptography"}
+
+
+def test_a_session_in_a_pipe_imports_no_terminal_library_and_no_sdk(sandbox: SandboxThread) -> None:
+    """It would cost a third of a second, and memory for as long as the session lasts."""
+    started = sandbox.start("true")
+    arguments = ["connect", "--url", started.url, "--token", started.token]
+    program = (
+        "import sys; from session_manager_plugin.cli.main import main; "
+        "status = main(sys.argv[1:]); sys.stderr.write(' '.join(sys.modules)); sys.exit(status)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+    loaded = set(run.stderr.split())
+    assert "websockets" in loaded
+    assert not loaded & {"rich", "prompt_toolkit", "botocore"}
+
+
+# The table from exception to status.
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "number"),
+    [
+        (None, 0, None),
+        (UsageError("?"), 2, None),
+        (InvalidURL("?"), 2, None),
+        (ConfigurationError("!"), 255, None),
+        (ConnectError("!"), 255, None),
+        (Refused("!", status=403), 255, None),
+        (NotConnected("!"), 255, None),
+        (ConnectionLost("!"), 255, None),
+        (TimedOut("!", seconds=1), 255, None),
+        (SessionEnded("!", output="!"), 255, None),
+        (AccessDenied("!"), 255, None),
+        (RemoteProtocolError("!"), 255, None),
+        (ZeroDivisionError("!"), 255, None),
+        (TerminalGone("!"), 129, 1),
+        (KeyboardInterrupt(), 130, 2),
+        (BrokenPipeError(), 141, 13),
+        (Signalled(15), 143, 15),
+    ],
+)
+def test_status_of_an_error(error: BaseException | None, status: int, number: int | None) -> None:
+    assert status_of(error) == status
+    assert signal_of(error) == number
+
+
+def test_the_statuses_are_those_of_the_contract() -> None:
+    assert {status.name: int(status) for status in ExitStatus} == {
+        "SUCCESS": 0,
+        "USAGE": 2,
+        "INTERRUPTED": 130,
+        "FAILURE": 255,
+    }
+
+
+@pytest.mark.parametrize(("closed", "out"), [("<&-", b"hello\r\n"), (">&-", b""), ("<&- 2>&-", b"hello\r\n")])
+def test_closed_standard_streams(sandbox: SandboxThread, closed: str, out: bytes) -> None:
+    started = sandbox.start("echo hello")
+    command = [*SMP, "connect", "--url", started.url, "--token", started.token]
+    run = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *command], capture_output=True, check=False, timeout=60, input=b""
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, out, b"")
+
+
+# The sandbox and the demo.
+
+
+def test_the_demo_in_a_pipe(smp: Smp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHELL", "/bin/sh")
+    monkeypatch.setenv("SMP_TOKEN", "not-for-children")
+    run = smp("demo", stdin=b"stty -echo; echo $((40+2)) ${SMP_TOKEN-none}; exit 3\n")
+    assert run.status == 0
+    assert b"\n42 none\r\n" in run.out
+    assert run.err == "smp: this is a demo: sh on this machine, through a local Session Manager; exit leaves it\n"
+
+
+def test_a_quiet_demo(smp: Smp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHELL", "/nonexistent/shell")
+    run = smp("demo", "-q", stdin=b"stty -echo; echo $0; exit\n")
+    assert (run.status, run.err) == (0, "")
+    assert b"\nsh\r\n" in run.out
+
+
+def test_a_port_that_is_taken(smp: Smp, sandbox: SandboxThread) -> None:
+    port = sandbox.endpoint_url.rpartition(":")[2]
+    run = smp("sandbox", "--port", port)
+    assert run.status == 255
+    assert run.err == f"smp: port {port} of 127.0.0.1 cannot be had: Address already in use\n"
+
+
+class SandboxProcess:
+    """`smp sandbox` in a process of its own; use as a context manager."""
+
+    def __init__(self, *options: str) -> None:
+        self._process = subprocess.Popen([*SMP, "sandbox", *options], stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.communicate(timeout=DEADLINE)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def lines(self, count: int) -> list[str]:
+        """The first lines it prints."""
+        assert self._process.stdout is not None
+        return [self._process.stdout.readline() for _ in range(count)]
+
+
+def paste(line: str, stdin: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a line as a shell does."""
+    return subprocess.run(
+        ["sh", "-c", line],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, **variables},
+    )
+
+
+def test_the_sandbox_for_programs() -> None:
+    with SandboxProcess("--json") as sandbox:
+        (line,) = sandbox.lines(1)
+        facts = json.loads(line)
+        assert {"endpoint_url", "region", "pid"} <= facts.keys()
+        assert facts["pid"] == sandbox.pid
+        assert facts["endpoint_url"].startswith("http://127.0.0.1:")
+
+
+def test_the_line_for_smp_can_be_pasted() -> None:
+    with SandboxProcess() as sandbox:
+        line = sandbox.lines(4)[3]
+        assert " connect --url " in line
+        run = paste(line, "stty -echo; echo $((40+2)); exit\n")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "\n42\n" in run.stdout
+
+
+def test_the_lines_can_be_pasted_all_at_once(tmp_path: Path) -> None:
+    """Comments are comments; the line for the AWS CLI finds our plugin, and gives it to whatever `aws` is."""
+    plugin = Path(sys.executable).with_name("session-manager-plugin")
+    aws = tmp_path / "aws"
+    aws.write_text('#!/bin/sh\necho "$AWS_ACCESS_KEY_ID $AWS_REGION $*"; command -v session-manager-plugin\n')
+    aws.chmod(0o755)
+    with SandboxProcess() as sandbox:
+        text = "".join(line for line in sandbox.lines(7) if " connect " not in line)
+        run = paste(text, "", PATH=f"{tmp_path}:/usr/bin:/bin")
+    assert (run.returncode, run.stderr) == (0, "")
+    first, second = run.stdout.splitlines()
+    assert re.fullmatch(
+        r"AKIA\w+ us-east-1 ssm start-session --endpoint-url http://127\.0\.0\.1:\d+ --target local", first
+    )
+    assert Path(second).exists()
+    assert plugin.exists()
+
+
+def test_environment_defaults_are_the_process() -> None:
+    environment = Environment()
+    assert (environment.stdin, environment.stdout, environment.stderr) == (0, 1, 2)
+    assert environment.variables is os.environ

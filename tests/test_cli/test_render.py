@@ -1,0 +1,247 @@
+"""Sentences on stderr, and the environment they are written to."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from session_manager_plugin.cli.environment import Environment, parse_seconds
+from session_manager_plugin.cli.exit_status import Signalled
+from session_manager_plugin.cli.render import ending_sentence, error_sentence, printable, tell, tell_ending, tell_error
+from session_manager_plugin.cli.session import Ending, wants_bar
+from session_manager_plugin.errors import ConnectionLost, Refused, SessionEnded, TerminalGone, TimedOut, UsageError
+from session_manager_plugin.utils.logging import register_secret
+
+
+class Pipe:
+    """An environment whose stderr is a pipe."""
+
+    def __init__(self) -> None:
+        self.reading, self.writing = os.pipe()
+        self.environment = Environment(stderr=self.writing, variables={}, is_terminal=lambda _fd: False)
+
+    def read(self) -> str:
+        """What was written."""
+        os.set_blocking(self.reading, False)
+        try:
+            return os.read(self.reading, 1 << 20).decode()
+        except BlockingIOError:
+            return ""
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    """An environment whose stderr is a pipe."""
+    made = Pipe()
+    yield made
+    os.close(made.reading)
+    os.close(made.writing)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("  two\r\n lines\t ", "two lines"),
+        ("\x1b[31mred\x1b[0m \x1b]0;title\x07x", "red x"),
+        ("\x1b]8;;http://evil\x1b\\link", "link"),
+        ("\x9b31mC1\x85 \x00NUL \x7f", "C1 NUL"),
+        ("right\u202eleft \u200bzero", "rightleft zero"),
+        ("Zürich 東京", "Zürich 東京"),
+        ("x" * 20, "xxxxxxx..."),
+    ],
+)
+def test_printable(text: str, shown: str) -> None:
+    assert printable(text, 10 if text.startswith("xxx") else 100) == shown
+
+
+@given(st.text(st.characters() | st.sampled_from("\x1b[]\x9b\x9d\x07;m\\")), st.integers(10, 50))
+def test_nothing_is_left_that_a_terminal_obeys(text: str, limit: int) -> None:
+    shown = printable(text, limit)
+    assert shown.isprintable()
+    assert len(shown) <= limit
+
+
+def test_a_secret_is_hidden(pipe: Pipe) -> None:
+    register_secret("hunter2-hunter2")
+    tell(pipe.environment, "cannot use hunter2-hunter2 at wss://h/?token=abc&x=1")
+    assert pipe.read() == "smp: cannot use *** at wss://h/?token=***&x=1\n"
+
+
+@pytest.mark.parametrize(
+    ("color", "variables", "terminal", "colored"),
+    [
+        ("auto", {"TERM": "xterm"}, True, True),
+        ("auto", {"TERM": "xterm"}, False, False),
+        ("auto", {"TERM": "dumb"}, True, False),
+        ("auto", {}, True, False),
+        ("auto", {"TERM": "xterm", "NO_COLOR": "1"}, True, False),
+        ("auto", {"TERM": "xterm", "NO_COLOR": ""}, True, True),
+        ("auto", {"CLICOLOR_FORCE": "1"}, False, True),
+        ("auto", {"CLICOLOR_FORCE": "0"}, False, False),
+        ("auto", {"CLICOLOR_FORCE": "1", "NO_COLOR": "1"}, True, False),
+        ("always", {"NO_COLOR": "1"}, False, True),
+        ("never", {"CLICOLOR_FORCE": "1", "TERM": "xterm"}, True, False),
+    ],
+)
+def test_colour(pipe: Pipe, color: str, variables: dict[str, str], terminal: bool, colored: bool) -> None:
+    pipe.environment.color = color
+    pipe.environment.variables = variables
+    pipe.environment.is_terminal = lambda _fd: terminal
+    tell(pipe.environment, "no")
+    assert pipe.read() == ("\x1b[1;31msmp:\x1b[m no\n" if colored else "smp: no\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (UsageError("give --url"), "give --url"),
+        (BrokenPipeError(), None),
+        (KeyboardInterrupt(), None),
+        (Signalled(2), None),
+        (PermissionError(13, "Permission denied"), "Permission denied"),
+        (KeyError("x"), "internal error: KeyError: 'x' (-vv shows where)"),
+    ],
+)
+def test_error_sentence(error: BaseException, sentence: str | None) -> None:
+    assert error_sentence(error) == sentence
+
+
+@pytest.mark.parametrize(
+    ("error", "began", "sentence"),
+    [
+        (None, True, "session alice-1 ended"),
+        (Signalled(15), True, "session alice-1 was ended by SIGTERM"),
+        (Signalled(1, "because of rain"), True, "session alice-1 was ended because of rain"),
+        (Signalled(2), False, "session alice-1, which had not begun, was ended by SIGINT"),
+        (TerminalGone("the terminal was closed"), True, "session alice-1 ended: the terminal was closed"),
+        (SessionEnded("x", output="Idle.\r\n"), True, "session alice-1 was closed by the far end: Idle."),
+        (SessionEnded("why not", output="\x07"), True, "session alice-1 was closed by the far end: why not"),
+        (ConnectionLost("gone"), True, "session alice-1 was lost: gone"),
+        (ConnectionLost("gone", close_code=1008), True, "session alice-1 was lost: gone"),
+        (TimedOut("nothing came", seconds=30), False, "session alice-1 did not begin: nothing came"),
+        (Refused("h said 403", status=403), False, "h said 403"),
+        (BrokenPipeError(), True, None),
+        (ValueError("?"), True, "internal error: ValueError: ? (-vv shows where)"),
+    ],
+)
+def test_ending_sentence(error: BaseException | None, began: bool, sentence: str | None) -> None:
+    assert ending_sentence(Ending("alice-1", 0, error, began, by_far_end=error is None)) == sentence
+
+
+def test_the_end_by_the_input_is_told_apart() -> None:
+    assert ending_sentence(Ending("alice-1", began=True)) == "session alice-1 was ended with the input"
+
+
+@pytest.mark.parametrize(
+    ("terminal", "quiet", "told"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_a_normal_end_is_told_to_a_person_only(pipe: Pipe, terminal: bool, quiet: bool, told: bool) -> None:
+    pipe.environment.is_terminal = lambda _fd: terminal
+    pipe.environment.quiet = quiet
+    tell_ending(pipe.environment, Ending("alice-1", began=True, by_far_end=True))
+    assert pipe.read() == ("smp: session alice-1 ended\n" if told else "")
+
+
+def test_quiet_keeps_errors(pipe: Pipe) -> None:
+    pipe.environment.quiet = True
+    tell_ending(pipe.environment, Ending("alice-1", error=Signalled(15), began=True))
+    tell_ending(pipe.environment, Ending("alice-1", error=ConnectionLost("gone"), began=True))
+    assert pipe.read() == "smp: session alice-1 was lost: gone\n"
+
+
+@pytest.mark.parametrize("verbosity", [0, 1, 2])
+def test_a_traceback_for_those_who_want_everything(pipe: Pipe, verbosity: int) -> None:
+    register_secret("hunter2-hunter2")
+    pipe.environment.verbosity = verbosity
+    try:
+        raise ValueError("\x1b[31mhunter2-hunter2")
+    except ValueError as error:
+        tell_error(pipe.environment, error)
+    text = pipe.read()
+    assert ("Traceback (most recent call last)" in text) is (verbosity == 2)
+    assert text.endswith("smp: internal error: ValueError: *** (-vv shows where)\n")
+    assert "\x1b" not in text
+    assert "hunter2" not in text
+
+
+def test_a_message_that_nobody_takes_is_dropped(pipe: Pipe) -> None:
+    """A stopped terminal must not keep the program from ending."""
+    os.set_blocking(pipe.writing, False)
+    try:
+        while True:
+            os.write(pipe.writing, b"x" * 65536)
+    except BlockingIOError:
+        os.set_blocking(pipe.writing, True)
+    pipe.environment.write_error("lost\n")
+    assert "lost" not in pipe.read()
+
+
+def test_a_message_that_nobody_reads_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    Environment(stderr=writing).write_error("lost\n")
+    os.close(writing)
+    Environment(stderr=writing).write_error("lost\n")
+
+
+def test_output_is_written_whole_to_a_descriptor_that_others_made_non_blocking() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    text = "0123456789" * 100_000
+    received = bytearray()
+
+    def read() -> None:
+        while data := os.read(reading, 65536):
+            received.extend(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    Environment(stdout=writing).write(text)
+    os.close(writing)
+    reader.join(20)
+    os.close(reading)
+    assert received.decode() == text
+
+
+def test_a_secret_variable_is_taken_once() -> None:
+    environment = Environment(variables={"SMP_TOKEN": "x"})
+    assert environment.take("SMP_TOKEN") == "x"
+    assert environment.take("SMP_TOKEN") is None
+
+
+@pytest.mark.parametrize(("value", "flag"), [(None, False), ("", False), ("0", False), ("1", True), ("yes", True)])
+def test_flags(value: str | None, flag: bool) -> None:
+    assert Environment(variables={} if value is None else {"SMP_QUIET": value}).flag("SMP_QUIET") is flag
+
+
+@pytest.mark.parametrize(("text", "zero", "seconds"), [("1.5", False, 1.5), ("0", True, 0.0), (" 2 ", False, 2.0)])
+def test_parse_seconds(text: str, zero: bool, seconds: float) -> None:
+    assert parse_seconds(text, zero=zero) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "zero"), [("", True), ("x", True), ("-1", True), ("nan", True), ("inf", True), ("0", False)]
+)
+def test_parse_seconds_refuses(text: str, zero: bool) -> None:
+    with pytest.raises(ValueError, match="is not a number of seconds"):
+        parse_seconds(text, zero=zero)
+
+
+def test_a_variable_of_seconds() -> None:
+    environment = Environment(variables={"SMP_KEEPALIVE": "x", "EMPTY": ""})
+    assert environment.seconds("EMPTY", 15.0, zero=True) == 15.0
+    with pytest.raises(UsageError, match="SMP_KEEPALIVE: 'x' is not a number of seconds from 0 on"):
+        environment.seconds("SMP_KEEPALIVE", 15.0, zero=True)
+
+
+def test_there_is_no_bar_without_a_terminal() -> None:
+    assert not wants_bar(Environment(is_terminal=lambda _fd: False), "bar")
+    assert not wants_bar(Environment(is_terminal=lambda fd: fd == 0), "bar")
+    assert wants_bar(Environment(is_terminal=lambda _fd: True), "bar")
+    assert not wants_bar(Environment(is_terminal=lambda _fd: True), "off")

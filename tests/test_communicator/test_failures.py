@@ -1,0 +1,219 @@
+"""Why a data channel could not be opened: the sentences, each from a real failure."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import pytest
+
+from session_manager_plugin.communicator import NetworkOptions, WebSocketChannel, create_websocket_config
+from session_manager_plugin.communicator.failures import connect_failure
+from session_manager_plugin.errors import ConnectError, InvalidURL, Refused, SessionManagerError
+from tests.support.raw_server import Peer, RawServer, Script, http_answer, read_request
+
+TOKEN = "a-token-that-stays-secret"
+
+
+async def failure(url: str, *, connect_timeout: float = 20.0, network: NetworkOptions | None = None) -> ConnectError:
+    """What one attempt to connect gives."""
+    config = create_websocket_config(
+        url, TOKEN, retry_attempts=1, connect_timeout=connect_timeout, network=network or NetworkOptions()
+    )
+    channel = WebSocketChannel(config)
+    assert await channel.connect() is False
+    error = channel.last_error
+    assert isinstance(error, ConnectError)
+    assert TOKEN not in str(error)
+    assert "\n" not in str(error)
+    return error
+
+
+async def failure_of(script: Script) -> tuple[ConnectError, str]:
+    """What a server with this script makes of it, and where that server is."""
+    async with RawServer(script) as server:
+        return await failure(server.url(f"/v1/data-channel/s?token={TOKEN}")), f"127.0.0.1:{server.port}"
+
+
+def answering(status: int, body: bytes = b"") -> Script:
+    """A server that answers every request with this status."""
+
+    async def script(peer: Peer) -> None:
+        await read_request(peer.reader)
+        peer.write(http_answer(status, body=body))
+        peer.end()
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "retryable"),
+    [
+        (401, "401 Unauthorized: the token may be expired or used already, or the session ended", False),
+        (403, "403 Forbidden: the token may be expired or used already, or the session ended", False),
+        (404, "404 Not Found: check the path of the URL and the session id", False),
+        (400, "400 Bad Request: check the URL", False),
+        (200, "200 OK: check the URL", False),
+        (429, "429 Too Many Requests: the service is busy or not there; try again", True),
+        (500, "500 Internal Server Error: the service is busy or not there; try again", True),
+        (503, "503 Service Unavailable: the service is busy or not there; try again", True),
+    ],
+)
+async def test_a_status_that_is_not_101(status: int, said: str, retryable: bool) -> None:
+    error, place = await failure_of(answering(status, b"<html>no</html>"))
+
+    assert isinstance(error, Refused)
+    assert str(error).startswith(f"{place} refused the websocket with status {said}")
+    assert (error.status, error.host, error.retryable) == (status, place, retryable)
+
+
+async def test_a_status_without_a_name() -> None:
+    async def script(peer: Peer) -> None:
+        await read_request(peer.reader)
+        peer.write(b"HTTP/1.1 599 \x07bell\r\nContent-Length: 0\r\n\r\n")
+        peer.end()
+
+    error, place = await failure_of(script)
+
+    assert str(error) == (
+        f"{place} did not answer as a websocket server does: it closed the connection or does not speak HTTP; "
+        "check the host, the port and the scheme (ws or wss)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "retryable"),
+    [(b"SSH-2.0-OpenSSH_9.2\r\n", False), (b"\x15\x03\x01\x00\x02\x02\x50", True), (b"", True)],
+)
+async def test_an_answer_that_is_not_http(answer: bytes, retryable: bool) -> None:
+    async def script(peer: Peer) -> None:
+        await read_request(peer.reader)
+        peer.write(answer)
+        peer.end()
+
+    error, place = await failure_of(script)
+
+    assert str(error).startswith(f"{place} did not answer as a websocket server does: ")
+    assert error.retryable is retryable  # an answer cut short may be whole the next time
+
+
+async def test_an_answer_with_a_wrong_key() -> None:
+    async def script(peer: Peer) -> None:
+        await read_request(peer.reader)
+        peer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n"
+        )
+        await peer.until_gone()
+
+    error, place = await failure_of(script)
+
+    assert str(error).startswith(f"{place} refused the websocket: invalid Sec-WebSocket-Accept header")
+
+
+async def test_a_server_that_never_answers() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.until_gone()
+
+    async with RawServer(script) as server:
+        error = await failure(server.url(), connect_timeout=0.05)
+
+    assert str(error) == (
+        f"127.0.0.1:{server.port} did not answer within 0.05 seconds; check the network, the proxy and the firewall"
+    )
+    assert error.retryable
+
+
+async def test_a_server_that_does_not_speak_tls() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.reader.read(1)
+        peer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        peer.end()
+
+    async with RawServer(script) as server:
+        error = await failure(f"wss://127.0.0.1:{server.port}/v1/data-channel/s")
+
+    assert str(error) == f"TLS with 127.0.0.1:{server.port} failed: WRONG_VERSION_NUMBER; is this a TLS port?"
+
+
+def unused_port() -> int:
+    """A port where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def test_a_port_where_nobody_listens() -> None:
+    port = unused_port()
+    error = await failure(f"ws://127.0.0.1:{port}/")
+
+    assert str(error) == (f"127.0.0.1:{port} refused the connection: nothing listens there, or a firewall rejects it")
+    assert (error.host, error.retryable) == (f"127.0.0.1:{port}", True)
+
+
+async def test_the_address_that_was_dialled_is_named() -> None:
+    port = unused_port()
+    error = await failure("ws://gateway.test/", network=NetworkOptions(dial=("127.0.0.1", port)))
+
+    assert str(error).startswith(f"127.0.0.1:{port} refused the connection: ")
+    assert error.host == "gateway.test:80"
+
+
+async def test_a_name_that_does_not_exist() -> None:
+    error = await failure("wss://gateway.invalid/v1/data-channel/s")
+
+    assert str(error).startswith("the name of gateway.invalid:443 was not found: ")
+    assert str(error).endswith("; check the URL, DNS and the VPN")
+    assert error.retryable
+
+
+async def test_a_name_that_cannot_exist() -> None:
+    error = await failure(f"ws://{'x' * 64}.example/")
+
+    assert str(error) == f"{'x' * 64}.example:80 is not a legal host name"
+
+
+def test_several_addresses_that_all_refuse_are_one_refusal() -> None:
+    error = OSError(
+        f"Multiple exceptions: [Errno {errno.ECONNREFUSED}] Connect call failed ('::1', 9, 0, 0), "
+        f"[Errno {errno.ECONNREFUSED}] Connect call failed ('127.0.0.1', 9)"
+    )
+    failed = connect_failure(error, "localhost:9", via="", timeout=1.0)
+
+    assert str(failed) == "localhost:9 refused the connection: nothing listens there, or a firewall rejects it"
+
+
+def test_several_addresses_that_fail_in_several_ways() -> None:
+    error = OSError(
+        f"Multiple exceptions: [Errno {errno.ENETUNREACH}] Connect call failed ('2001:db8::1', 9, 0, 0), "
+        f"[Errno {errno.ECONNREFUSED}] Connect call failed ('192.0.2.1', 9)"
+    )
+    failed = connect_failure(error, "gateway.example:9", via="", timeout=1.0)
+
+    assert isinstance(failed, ConnectError)
+    assert str(failed).startswith("no connection to gateway.example:9: ")
+    assert "Network is unreachable" in str(failed)
+    assert "Connection refused" in str(failed)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.EHOSTUNREACH, "No route to host"),
+            "no connection to a:1 through the proxy p:2: No route to host",
+        ),
+        (OSError("strange"), "no connection to a:1 through the proxy p:2: strange"),
+        (RuntimeError("odd \x1b[31m"), "no connection to a:1 through the proxy p:2: RuntimeError: odd \\x1b[31m"),
+        (TimeoutError(), "a:1 did not answer within 3 seconds; check the network, the proxy and the firewall"),
+    ],
+)
+def test_other_failures(error: Exception, said: str) -> None:
+    assert str(connect_failure(error, "a:1", via="the proxy p:2", timeout=3.0)) == said
+
+
+def test_an_error_of_ours_stays_what_it_is() -> None:
+    error: SessionManagerError = InvalidURL("x")
+
+    assert connect_failure(error, "a:1", via="", timeout=1.0) is error
