@@ -117,17 +117,18 @@ INVOCATION: dict[str, Any] = {
     "profile": None,
     "endpoint_url": None,
     "document": None,
+    "target": "i-1",
 }
 
 
 @pytest.mark.parametrize(
     ("rest", "expected"),
     [
-        ([], {}),
-        (["work"], {"profile": "work"}),
+        ([], {"can_encrypt": False, "target": ""}),
+        (["work"], {"profile": "work", "target": ""}),
         (["work", SHELL], {"profile": "work", "document": "SSM-SessionManagerRunShell"}),
         (["", SSH], {"document": "AWS-StartSSHSession"}),
-        (["", '{"Target": "t", "DocumentName": null}'], {"document": "SSM-SessionManagerRunShell"}),
+        (["", '{"Target": "t", "DocumentName": null}'], {"document": "SSM-SessionManagerRunShell", "target": "t"}),
         (["", SHELL, ""], {"document": "SSM-SessionManagerRunShell"}),
         (["", CUSTOM, "https://ssm.example"], {"document": "Our-Shell", "endpoint_url": "https://ssm.example"}),
         (
@@ -140,6 +141,25 @@ def test_argument_forms(rest: list[str], expected: dict[str, Any]) -> None:
     invocation = parse(["response", "eu-west-1", "StartSession", *rest], response())
     assert invocation == Invocation(**{**INVOCATION, **expected})
     assert TOKEN not in repr(invocation)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "port"),
+    [
+        ('{"localPortNumber": ["5432"], "portNumber": ["80"]}', 5432),
+        ('{"localPortNumber": ["0"]}', 0),
+        ('{"portNumber": ["80"]}', 0),
+        ("null", 0),
+        ('{"localPortNumber": ["http"]}', None),
+        ('{"localPortNumber": ["65536"]}', None),
+        ('{"localPortNumber": [5]}', None),
+    ],
+)
+def test_the_local_port_that_is_bound_before_anything_else(parameters: str, port: int | None) -> None:
+    for document, expected in (("AWS-StartPortForwardingSessionToRemoteHost", port), ("AWS-StartSSHSession", None)):
+        request = f'{{"Target": "i-1", "DocumentName": "{document}", "Parameters": {parameters}}}'
+        invocation = parse(["response", "eu-west-1", "StartSession", "", request], response())
+        assert invocation.local_port == expected
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,7 @@ class KmsKeyService:
     """A ``KeyService`` for one session. ``region`` and ``profile`` are botocore's usual ones when they are None; the
     endpoint is AWS_ENDPOINT_URL_KMS or the region's."""
 
-    def __init__(
-        self, session_id: str, target: str, *, region: str | None = None, profile: str | None = None
-    ) -> None:
+    def __init__(self, session_id: str, target: str, *, region: str | None = None, profile: str | None = None) -> None:
         self._session_id = session_id
         self._target = target
         self._region = region

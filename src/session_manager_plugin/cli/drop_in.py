@@ -14,18 +14,22 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+from session_manager_plugin.aws.kms import KmsKeyService
 from session_manager_plugin.aws.services import terminate_session
 from session_manager_plugin.cli.environment import Environment, open_standard_streams
 from session_manager_plugin.cli.exit_status import ExitStatus, signal_of, status_of
 from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, exposes_token, parse, take_response
 from session_manager_plugin.cli.parent import watched_parent
-from session_manager_plugin.cli.render import tell_ending, tell_error
+from session_manager_plugin.cli.render import tell, tell_ending, tell_error
 from session_manager_plugin.cli.session import Ending, join, wants_bar
 from session_manager_plugin.cli.signals import Interruption, die_of, handled_signals, run
 from session_manager_plugin.communicator import NetworkOptions
 from session_manager_plugin.errors import ConfigurationError, SessionEnded
 from session_manager_plugin.library import KEEPALIVE, connect
 from session_manager_plugin.protocol.events import SessionReady
+from session_manager_plugin.session.listener import listen_on_port
+from session_manager_plugin.session.notices import OfficialNotices
+from session_manager_plugin.session.protocols import DataKey, KeyService
 from session_manager_plugin.utils.logging import configure
 
 STARTING = "\nStarting session with SessionId: {}\n"
@@ -108,6 +112,7 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
             keepalive=keepalive,
             network=network,
             handshake_required=invocation.needs_handshake,
+            key_service=_key_service(invocation),
         )
         texts.start()
         with watched_parent(partial(interruption.interrupt, _HANG_UP, "because the program that started it has ended")):
@@ -124,11 +129,29 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
                     endpoint_url=invocation.endpoint_url,
                 ),
                 began=texts.begin,
+                notices=OfficialNotices(invocation.session_id, texts.say, partial(tell, environment)),
+                bind=None if invocation.local_port is None else partial(listen_on_port, invocation.local_port),
             )
 
     ending = run(main, die=policy.die)
     texts.end(ending)
     return ending.status if ending.error is None else ending.error
+
+
+def _key_service(invocation: Invocation) -> KeyService:
+    if not invocation.can_encrypt:
+        return _NoKeyService()
+    return KmsKeyService(invocation.session_id, invocation.target, region=invocation.region, profile=invocation.profile)
+
+
+class _NoKeyService(KeyService):
+    """For callers so old that they do not tell with whose credentials to ask KMS."""
+
+    async def generate_data_key(self, key_id: str, challenge: str) -> DataKey:
+        raise ConfigurationError(
+            "Installed version of CLI does not support Session Manager encryption feature. "
+            "Please upgrade to the latest version of your CLI (e.g., AWS CLI)."
+        )
 
 
 def _configure_logging(environment: Environment) -> None:
@@ -154,7 +177,7 @@ class _Texts:
     def start(self) -> None:
         """Before anything is connected."""
         if self._is_stdio is not None:
-            self._say(STARTING.format(self._session_id))
+            self.say(STARTING.format(self._session_id))
 
     def begin(self, ready: SessionReady) -> None:
         """The session has begun, and its type is known."""
@@ -162,7 +185,7 @@ class _Texts:
             self._is_stdio = ready.session_type == "Port" and ready.properties.get("type") != "LocalPortForwarding"
             self.start()
         if ready.customer_message:
-            self._say(f"{ready.customer_message}\n")
+            self.say(f"{ready.customer_message}\n")
 
     def end(self, ending: Ending) -> None:
         """The session is over."""
@@ -174,9 +197,10 @@ class _Texts:
             tell_ending(self._environment, ending)
             return
         with contextlib.suppress(OSError):  # nobody reads it
-            self._say(text)
+            self.say(text)
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Say what the official plugin says."""
         if self._environment.quiet:
             return
         if self._is_stdio is False:

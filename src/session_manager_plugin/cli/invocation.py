@@ -50,6 +50,12 @@ class Invocation:
     """None for the region's own endpoint."""
     document: str | None
     """The name of the session's document; None when the arguments do not tell it."""
+    target: str = ""
+    """The target, which an encrypted session's data key is bound to."""
+    local_port: int | None = None
+    """The port to listen on, where the arguments tell it: it is bound before anything else."""
+    can_encrypt: bool = True
+    """Whether the caller is new enough for encryption: the oldest gives no profile."""
 
     @property
     def is_stdio(self) -> bool | None:
@@ -94,7 +100,8 @@ def parse(arguments: Sequence[str], response: str | None) -> Invocation:
     """
     region, operation = arguments[1], arguments[2]
     profile, parameters, endpoint_url = (*arguments[3:6], "", "", "")[:3]
-    document = _document(parameters) if len(arguments) > 4 else None
+    request = _request(parameters) if len(arguments) > 4 else {}
+    document = _document(request) if request else None
     if operation != OPERATION:
         raise InvalidOperation("Invalid Operation")
     if response is None:
@@ -110,11 +117,14 @@ def parse(arguments: Sequence[str], response: str | None) -> Invocation:
         profile=profile or None,
         endpoint_url=None if is_ecs else endpoint_url or None,
         document=document,
+        target=request.get("Target", ""),
+        local_port=_local_port(request) if (document or "").startswith(_PORT_DOCUMENTS) else None,
+        can_encrypt=len(arguments) > 3,
     )
 
 
-def _document(parameters: str) -> str:
-    """The document that a request of StartSession names."""
+def _request(parameters: str) -> dict[str, Any]:
+    """The request of StartSession that argument 5 holds. Raises `UsageError`."""
     try:
         request = json.loads(parameters)
     except (ValueError, RecursionError):
@@ -123,8 +133,20 @@ def _document(parameters: str) -> str:
         raise UsageError("the session's parameters (argument 5) are not a JSON object")
     if not isinstance(request.get("Target"), str):
         raise UsageError("the session's parameters (argument 5) name no Target")
+    return request
+
+
+def _document(request: dict[str, Any]) -> str:
     document = request.get("DocumentName")
     return document if isinstance(document, str) and document else DEFAULT_DOCUMENT
+
+
+def _local_port(request: dict[str, Any]) -> int | None:
+    """The local port of a port forwarding request, 0 when the system is to pick one; None when it cannot be told."""
+    parameters = request.get("Parameters")
+    values = parameters.get("localPortNumber") if isinstance(parameters, dict) else None
+    text = values[0] if isinstance(values, list) and values else "0"
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and int(text) < 65536 else None
 
 
 def _pairs(response: str) -> list[tuple[str, Any]]:

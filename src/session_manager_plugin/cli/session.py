@@ -12,6 +12,8 @@ from session_manager_plugin.cli.render import tell
 from session_manager_plugin.cli.signals import Interruption
 from session_manager_plugin.errors import ConfigurationError, SessionEnded
 from session_manager_plugin.protocol.events import SessionReady
+from session_manager_plugin.session.listener import Listener
+from session_manager_plugin.session.protocols import Notices
 from session_manager_plugin.session.runner import Session
 from session_manager_plugin.session.shell import StdinEof
 from session_manager_plugin.terminal.console import Console
@@ -48,28 +50,34 @@ async def join(
     *,
     bar: bool = False,
     stdin_eof: StdinEof = StdinEof.EOT,
+    notices: Notices | None = None,
+    bind: Callable[[], Listener] | None = None,
     terminate: Terminate | None = None,
     began: Callable[[SessionReady], None] | None = None,
 ) -> Ending:
     """Open a session and join it to the standard streams until it ends; gives how it ended, and raises nothing else.
 
-    `began` is called when the session has begun, before anything of it is shown; by default a person is told the far
-    end's message, if it has one. Whatever ends the session but the far end, the terminal is given back first; then
-    there are `LEAVE_TIMEOUT` seconds for `terminate` and for closing.
+    `bind` makes the local end of a forwarded port, before anything else happens. `began` is called when the session
+    has begun, before anything of it is shown; by default a person is told the far end's message, if it has one.
+    Whatever ends the session but the far end, the terminal is given back first; then there are `LEAVE_TIMEOUT`
+    seconds for `terminate` and for closing.
     """
     error: BaseException | None = None
     ready: SessionReady | None = None
     console: Console | None = None
+    listener: Listener | None = None
     status, by_far_end = 0, False
     try:
+        listener = bind() if bind is not None else None
         console = _open_console(environment, bar)
         interruption.restore, interruption.continued = console.give_back, console.continued
+        interruption.offer = session.interrupt
         ready = await session.open()
         if began is not None:
             began(ready)
         elif ready.customer_message and environment.is_interactive and not environment.quiet:
             tell(environment, ready.customer_message, error=False)
-        status = await session.run(console, stdin_eof=stdin_eof)
+        status = await session.run(console, stdin_eof=stdin_eof, notices=notices, listener=listener)
         by_far_end = await _is_over(session)
     except asyncio.CancelledError:
         error = interruption.error
@@ -87,6 +95,8 @@ async def join(
         await _leave(session, None if by_far_end else terminate)
         if console is not None:
             console.close()
+        if listener is not None:
+            listener.close()
     if error is not None and ready is not None and environment.has_screen:
         environment.write_error("\n")  # the cursor stands behind the remote's prompt
     return Ending(session.session_id, status, error, ready is not None, by_far_end)

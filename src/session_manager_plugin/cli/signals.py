@@ -59,6 +59,8 @@ class Interruption:
         """The signal, once there was one."""
         self.leaving = False
         """Set while the program says goodbye anyway, which a signal must not cut short."""
+        self.offer: Callable[[int], bool] = lambda _number: False
+        """Called with a signal first; True when the session has dealt with it, so nobody leaves."""
         self.restore: Callable[[], None] = lambda: None
         """Called first of all: gives the terminal back."""
         self.continued: Callable[[], None] = lambda: None
@@ -70,6 +72,8 @@ class Interruption:
         But for SIGHUP, which nobody sends out of impatience: when a terminal is closed, the kernel sends one for the
         terminal and another when the session leader dies of the first.
         """
+        if self.number is None and not self.leaving and not reason and self.offer(number):
+            return
         if self.number is not None:
             if number != _HANG_UP:
                 self._die(number)

@@ -434,7 +434,8 @@ class Connection:
             else:
                 self._reply(self._negotiation.provide_data_key(data_key), now)
         except EncryptionError as error:
-            self._handshake_error(error)
+            self.refuse_data_key(error, now)
+            return
         if self._handshake.state is not before:
             self._handshake_moved(now)
 

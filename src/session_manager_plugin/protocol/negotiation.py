@@ -99,8 +99,8 @@ class ClientNegotiation(Negotiation):
 
     def provide_data_key(self, data_key: bytes, cipher_text: bytes) -> Replies:
         """The data key KMS has generated, in clear and encrypted. Raises ``EncryptionError`` for a wrong size."""
-        required, self.key_required = self.key_required, None
         self.cipher = PayloadCipher(data_key, agent=False, random_bytes=self._random_bytes)
+        required, self.key_required = self.key_required, None
         return self._answer(KmsResult(cipher_text, challenge_acknowledged=bool(required and required.challenge)))
 
     def refuse_data_key(self, error: SessionManagerError) -> Replies:

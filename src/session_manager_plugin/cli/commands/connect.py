@@ -68,6 +68,7 @@ smp connect --url wss://gateway.example --session-id ID     (asks for the token)
 )
 @click.option("--proxy", metavar="URL", help="Proxy to use instead of HTTPS_PROXY's; loopback is never proxied.")
 @click.option("--dial", metavar="HOST[:PORT]", help="Connect there; URL, TLS name and Host header stay.")
+@click.option("--target", metavar="TARGET", default="", help="Of the session; needed when it is encrypted by KMS.")
 @click.option("--region", help="Of the session. With one of these three, a session that is left is terminated too.")
 @click.option("--profile", help="Whose credentials terminate the session.")
 @click.option("--endpoint-url", metavar="URL", help="Of the Systems Manager API.")
@@ -93,6 +94,7 @@ def connect(
     ca_bundle: str | None,
     proxy: str | None,
     dial: str | None,
+    target: str,
     region: str | None,
     profile: str | None,
     endpoint_url: str | None,
@@ -106,18 +108,20 @@ def connect(
 
     In a pipe the output is the session's and nothing else.
     """
-    from session_manager_plugin.cli.render import tell_ending
+    from session_manager_plugin.aws.kms import KmsKeyService
+    from session_manager_plugin.cli.render import tell, tell_ending
     from session_manager_plugin.cli.session import join, wants_bar
     from session_manager_plugin.cli.signals import run
     from session_manager_plugin.cli.token import check_token, find_token
     from session_manager_plugin.communicator import Bearer, NetworkOptions, complete_stream_url
     from session_manager_plugin.library import connect as open_session
+    from session_manager_plugin.session.notices import PlainNotices
     from session_manager_plugin.session.shell import StdinEof
 
     network = NetworkOptions(Bearer(bearer), parse_proxy(proxy), ca_bundle, parse_dial(dial))
     found = find_token(environment, token, token_file)
     stream_url = url or _ask(environment, "Stream URL", "no stream URL: give --url")
-    complete_stream_url(stream_url, session_id, "")  # a wrong one is told before the token is asked for
+    _, known_id = complete_stream_url(stream_url, session_id, "")  # a wrong one is told before the token is asked for
     secret = found or check_token(
         _ask(environment, "Token", "no token: give --token-file, SMP_TOKEN or --token -", hidden=True)
     )
@@ -131,6 +135,7 @@ def connect(
             keepalive=keepalive,
             network=network,
             insecure=insecure,
+            key_service=KmsKeyService(known_id, target, region=region, profile=profile),
         )
         return await join(
             session,
@@ -138,6 +143,7 @@ def connect(
             interruption,
             bar=wants_bar(environment, status),
             stdin_eof=StdinEof(stdin_eof),
+            notices=PlainNotices(partial(tell, environment, error=False)),
             terminate=_terminate(session.session_id, region, profile, endpoint_url),
         )
 
