@@ -105,10 +105,15 @@ async def test_an_idle_shell_is_small(sandbox: Sandbox, environment: dict[str, s
     started = await sandbox.start_session()
     async with PtyProcess(connect(started), env=environment) as terminal:
         await terminal.expect(r"[#$] ")
-        (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{terminal.process.pid}/status").read_text())
-        assert int(peak) < 45 * 1024
+        assert peak_memory(terminal.process.pid) < 45 * 1024
         terminal.type("exit\r")
         assert await terminal.wait() == 0
+
+
+def peak_memory(pid: int) -> int:
+    """The peak of a process's resident memory, in KiB."""
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(peak)
 
 
 async def test_1_mib_pasted(sandbox: Sandbox, environment: dict[str, str]) -> None:

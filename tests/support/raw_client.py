@@ -24,9 +24,10 @@ from session_manager_plugin.protocol.events import (
     SessionFailed,
     SessionReady,
 )
-from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, PayloadType
+from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, Flag, PayloadType
 from session_manager_plugin.protocol.payloads import Size
 
+SESSION_TYPES = ("Standard_Stream", "InteractiveCommands", "NonInteractiveCommands", "Port")
 DEADLINE = 60.0
 """Seconds after which something that was awaited counts as not having come."""
 
@@ -34,21 +35,25 @@ DEADLINE = 60.0
 class RawClient:
     """One session's client end, over any number of websockets; use as an async context manager.
 
-    ``output`` is what the far end has sent and nothing has taken yet; ``ready`` the ``SessionReady`` event once
-    it came; ``channel_closed`` the output of that message; ``close_code`` the last websocket's.
+    ``output`` is what the far end has sent and nothing has taken yet, ``error_output`` what came as STDERR, ``flags``
+    what came as FLAG; ``exit_code`` the text of that message; ``ready`` the ``SessionReady`` event once it came;
+    ``channel_closed`` the output of that message; ``close_code`` the last websocket's.
     """
 
-    def __init__(self, *, handshake_required: bool = False) -> None:
+    def __init__(self, *, version: str = "1.3.0.0", handshake_required: bool = False) -> None:
         self._loop = asyncio.get_running_loop()
         self.connection = Connection(
             Role.CLIENT,
-            version="1.3.0.0",
+            version=version,
             epoch=time.time() - self._loop.time(),
             random_bytes=os.urandom,
-            session_types=("Standard_Stream", "InteractiveCommands"),
+            session_types=SESSION_TYPES,
             handshake_required=handshake_required,
         )
         self.output = bytearray()
+        self.error_output = bytearray()
+        self.flags: list[bytes] = []
+        self.exit_code: str | None = None
         self.ready: SessionReady | None = None
         self.failed: SessionFailed | None = None
         self.channel_closed: str | None = None
@@ -104,6 +109,10 @@ class RawClient:
         for start in range(0, len(data), MAX_PAYLOAD_SIZE):
             await self.send(PayloadType.OUTPUT, data[start : start + MAX_PAYLOAD_SIZE])
 
+    async def send_flag(self, flag: Flag) -> None:
+        """Send a flag."""
+        await self.send(PayloadType.FLAG, flag.serialize())
+
     async def resize(self, columns: int, rows: int) -> None:
         """Report a terminal size."""
         await self.send(PayloadType.SIZE, Size(columns, rows).to_json().encode())
@@ -146,6 +155,10 @@ class RawClient:
                 self._changed.clear()
                 await self._changed.wait()
 
+    def take_output(self, event: DataReceived) -> None:
+        """Output has come."""
+        self.output += event.data
+
     async def _receive(self) -> None:
         assert self.websocket is not None
         with contextlib.suppress(ConnectionClosed):
@@ -174,7 +187,13 @@ class RawClient:
     def _take(self, event: Event) -> None:
         match event:
             case DataReceived(payload_type=PayloadType.OUTPUT):
-                self.output += event.data
+                self.take_output(event)
+            case DataReceived(payload_type=PayloadType.STDERR):
+                self.error_output += event.data
+            case DataReceived(payload_type=PayloadType.EXIT_CODE):
+                self.exit_code = event.data.decode()
+            case DataReceived(payload_type=PayloadType.FLAG):
+                self.flags += [bytes(payload) for payload in event.payloads]
             case SessionReady():
                 self.ready = event
             case SessionFailed():

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
-import os
 import random
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,11 +15,11 @@ from uuid import UUID
 import pytest
 
 from session_manager_plugin.agent import agent as agent_module
-from session_manager_plugin.agent.agent import MAX_INPUT_SIZE, Agent, AgentSettings, AgentState
+from session_manager_plugin.agent import shell as shell_module
+from session_manager_plugin.agent.agent import AgentSettings, AgentState
 from session_manager_plugin.agent.documents import SessionType
-from session_manager_plugin.agent.service_messages import channel_closed_message, publication_message
-from session_manager_plugin.protocol.connection import Connection, Role
-from session_manager_plugin.protocol.events import DataReceived, SessionReady
+from session_manager_plugin.agent.service_messages import channel_closed_message
+from session_manager_plugin.agent.shell import Shell
 from session_manager_plugin.protocol.messages import (
     MAX_PAYLOAD_SIZE,
     ClientMessage,
@@ -30,122 +27,24 @@ from session_manager_plugin.protocol.messages import (
     PayloadType,
 )
 from session_manager_plugin.protocol.reliable import INITIAL_WINDOW
-from tests.support.raw_client import DEADLINE
+from tests.test_agent.far_end import SETTINGS, FarEnd, publication
 from tests.test_agent.processes import is_alive
-
-SETTINGS = AgentSettings(version="3.3.987.0", handshake=False, pace="fast", shell=["sh"])
-
-
-class FarEnd:
-    """The gateway and the client of one agent. ``receiving`` False loses all that the agent sends; with
-    ``client_messages`` what it sent can be read all the same."""
-
-    def __init__(self, commands: str, settings: AgentSettings, session_types: Sequence[str]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.connection = Connection(
-            Role.CLIENT,
-            version="1.3.0.0",
-            epoch=time.time() - self._loop.time(),
-            random_bytes=os.urandom,
-            session_types=session_types,
-        )
-        self.agent = Agent(
-            "s-1",
-            SessionType.INTERACTIVE_COMMANDS,
-            commands,
-            settings,
-            deliver=self._deliver,
-            finished=self._finished,
-        )
-        self.receiving = True
-        self.delivered: list[ClientMessage] = []
-        self.output = bytearray()
-        self.ready: SessionReady | None = None
-        self.result: str | None = None
-        self._changed = asyncio.Event()
-        self.connection.connected(None, self._loop.time())
-
-    def _deliver(self, messages: Sequence[bytes | str]) -> None:
-        for data in messages:
-            assert isinstance(data, bytes)
-            message = ClientMessage.parse(data)
-            self.delivered.append(message)
-            if self.receiving and message.message_type != ClientMessageType.AGENT_SESSION_STATE:
-                self.connection.receive_message(data, self._loop.time())
-        self._loop.call_soon(self.answer)
-        self._changed.set()
-
-    def answer(self) -> None:
-        """Take what happened and send what is due."""
-        while (event := self.connection.next_event()) is not None:
-            if isinstance(event, DataReceived):
-                self.output += event.data
-            elif isinstance(event, SessionReady):
-                self.ready = event
-        self._changed.set()
-        self.send(*(m for m in self.connection.messages_to_send(self._loop.time()) if isinstance(m, bytes)))
-
-    def send(self, *messages: bytes) -> None:
-        """Hand the agent messages."""
-        if messages:
-            self.agent.receive(messages)
-
-    def type(self, data: bytes, payload_type: PayloadType = PayloadType.OUTPUT) -> None:
-        """Send one message of input."""
-        self.connection.send_data(payload_type, data, self._loop.time())
-        self.answer()
-
-    def _finished(self, result: str) -> None:
-        assert self.result is None
-        self.result = result
-        self._changed.set()
-
-    async def until(self, predicate: Callable[[], bool]) -> None:
-        async with asyncio.timeout(DEADLINE):
-            while not predicate():
-                self._changed.clear()
-                with contextlib.suppress(TimeoutError):  # not all that is waited for is told to this end
-                    await asyncio.wait_for(self._changed.wait(), 0.02)
-
-    async def until_output(self, marker: bytes) -> None:
-        await self.until(lambda: marker in self.output)
-
-    async def until_finished(self) -> str:
-        await self.until(lambda: self.result is not None)
-        assert self.result is not None
-        return self.result
-
-    def states(self) -> list[str]:
-        """What the agent reported to the gateway."""
-        return [
-            json.loads(message.payload)["SessionState"]
-            for message in self.delivered
-            if message.message_type == ClientMessageType.AGENT_SESSION_STATE
-        ]
-
-    def output_numbers(self) -> list[int]:
-        """The sequence numbers of all output messages, resent ones too."""
-        return [
-            message.sequence_number
-            for message in self.delivered
-            if message.message_type == ClientMessageType.OUTPUT_STREAM_DATA
-        ]
-
 
 Join = Callable[..., FarEnd]
 
 
 @pytest.fixture
 async def join() -> AsyncIterator[Join]:
-    """Makes an agent that runs a command; it is closed at the end."""
+    """Makes an agent that runs a command, or a plain shell; it is closed at the end."""
     ends = []
 
     def make(
         command: str = "",
         settings: AgentSettings = SETTINGS,
-        session_types: Sequence[str] = ("InteractiveCommands",),
+        session_types: Sequence[str] = ("Standard_Stream", "InteractiveCommands"),
     ) -> FarEnd:
-        end = FarEnd(command, settings, session_types)
+        session_type = SessionType.INTERACTIVE_COMMANDS if command else SessionType.STANDARD_STREAM
+        end = FarEnd(session_type, {"commands": command}, settings, session_types=session_types)
         ends.append(end)
         return end
 
@@ -154,8 +53,9 @@ async def join() -> AsyncIterator[Join]:
         await end.agent.close()
 
 
-def publication(message_type: ClientMessageType) -> bytes:
-    return publication_message(message_type, created_at=datetime.now(UTC), message_id=UUID(int=1))
+def running_shell(far: FarEnd) -> Shell:
+    assert isinstance(far.program, Shell)
+    return far.program
 
 
 PAUSE, START = ClientMessageType.PAUSE_PUBLICATION, ClientMessageType.START_PUBLICATION
@@ -189,7 +89,7 @@ async def test_a_client_that_refuses_the_session_type_ends_the_session(join: Joi
         "\n----------ERROR-------\nEncountered error while initiating handshake. SessionType failed on client "
         "with status 2 error: Failed to process action SessionType: Unknown session type InteractiveCommands"
     )
-    assert far.agent.shell_pid == 0
+    assert far.agent.program_pid == 0
 
 
 async def test_a_shell_that_cannot_be_started_ends_the_session(join: Join) -> None:
@@ -249,7 +149,7 @@ async def test_nothing_is_read_from_the_shell_while_the_client_is_away(join: Joi
     await far.until_output(b"ready\r\n")
     far.send(publication(PAUSE))
     # Typed by the gateway's leave only in this test: an input message would end the pause.
-    far.agent._shell.write(b"\n")
+    running_shell(far).write(b"\n")
     sent = len(far.delivered)
     for _ in range(200):
         await asyncio.sleep(0)
@@ -288,7 +188,7 @@ async def test_input_that_the_terminal_does_not_take_is_left_unacknowledged(join
 
     typing = asyncio.create_task(type_all())
     # The window grows with each acknowledgement, so it is the agent that stops the typing.
-    acknowledged = MAX_INPUT_SIZE // MAX_PAYLOAD_SIZE
+    acknowledged = shell_module.MAX_INPUT_SIZE // MAX_PAYLOAD_SIZE
     await far.until(lambda: far.agent._withheld_size > 0)
     for _ in range(200):
         await asyncio.sleep(0)
@@ -308,7 +208,7 @@ async def test_input_that_the_terminal_does_not_take_is_left_unacknowledged(join
 
 
 async def test_withheld_input_has_a_limit(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_module, "MAX_INPUT_SIZE", 4096)
+    monkeypatch.setattr(shell_module, "MAX_INPUT_SIZE", 4096)
     monkeypatch.setattr(agent_module, "MAX_WITHHELD_SIZE", 16 * 1024)
     far = join("stty raw -echo; echo ready; sleep 1000")
     far.agent.start()
@@ -319,7 +219,8 @@ async def test_withheld_input_has_a_limit(join: Join, monkeypatch: pytest.Monkey
         ).serialize()
         far.send(data)
     assert 0 < far.agent._withheld_size <= 16 * 1024
-    assert far.agent._shell.input_size < 8192
+    assert not running_shell(far).takes_input
+    assert len(running_shell(far)._input) < 8192
 
 
 async def test_each_size_of_a_batch_is_applied_and_a_broken_one_ignored(join: Join) -> None:
@@ -354,7 +255,7 @@ async def test_channel_closed_ends_the_shell(join: Join) -> None:
     far.send(closed, closed)
     assert far.result == ""
     await far.agent.close()
-    assert not is_alive(far.agent.shell_pid)
+    assert not is_alive(far.agent.program_pid)
     far.send(closed)
     far.agent.set_congested(False)
     assert far.agent.state is AgentState.ENDED
@@ -363,8 +264,8 @@ async def test_channel_closed_ends_the_shell(join: Join) -> None:
 async def test_the_real_pace_waits_before_the_first_output_and_after_each_message(
     join: Join, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_module, "REAL_START_DELAY", 0.2)
-    monkeypatch.setattr(agent_module, "REAL_MESSAGE_DELAY", 0.01)
+    monkeypatch.setattr(Shell, "start_delay", 0.2)
+    monkeypatch.setattr(Shell, "message_delay", 0.01)
     far = join("stty raw -echo; head -c 10240 /dev/zero", replace(SETTINGS, pace="real"))
     loop = asyncio.get_running_loop()
     started_at = loop.time()

@@ -141,7 +141,7 @@ async def test_terminate_session(sandbox: Sandbox, ssm: Ssm, client: RawClient) 
     assert client.close_code == 1000
     assert session.terminated
     await session.wait_closed()
-    assert not is_alive(session.shell_pid)
+    assert not is_alive(session.program_pid)
     assert "TokenValue" not in await ssm("resume_session", SessionId=session_id)
     await ssm("terminate_session", SessionId=session_id)
 
@@ -151,7 +151,7 @@ async def test_a_session_may_be_terminated_before_anybody_came(sandbox: Sandbox,
     await ssm("terminate_session", SessionId=started.session_id)
     session = sandbox.session(started.session_id)
     assert session.end_reason is EndReason.TERMINATED
-    assert session.shell_pid == 0
+    assert session.program_pid == 0
 
 
 # The shell.
@@ -319,10 +319,10 @@ async def test_closing_ends_every_session_and_every_process(client: RawClient) -
         await sandbox.start_session()
         await client.read_until(b"ready\r\n")
         session = sandbox.session(session_id)
-        assert is_alive(session.shell_pid)
+        assert is_alive(session.program_pid)
     assert await client.until_closed() == "The sandbox was closed."
     assert session.end_reason is EndReason.CLOSED
-    assert not is_alive(session.shell_pid)
+    assert not is_alive(session.program_pid)
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", sandbox.port)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from session_manager_plugin.agent import shell as shell_module
+from session_manager_plugin.agent import process
+from session_manager_plugin.agent.program import ProgramError
 from session_manager_plugin.agent.shell import Shell
 from tests.support.raw_client import DEADLINE
 from tests.test_agent.processes import is_alive
@@ -27,8 +28,8 @@ class Terminal:
         self.shell = Shell(argv, on_output=self._read, on_input_taken=self.input_taken.set)
 
     def _read(self) -> None:
-        self.output += self.shell.read(65536)
-        if self.shell.at_end:
+        self.output += b"".join(message.payload for message in self.shell.read(64))
+        if self.shell.ended:
             self.shell.set_reading(False)
         self._changed.set()
 
@@ -50,7 +51,7 @@ class Terminal:
         return taken
 
     async def read_to_end(self) -> bytes:
-        await self.until(lambda: self.shell.at_end)
+        await self.until(lambda: self.shell.ended)
         return bytes(self.output)
 
 
@@ -130,11 +131,11 @@ async def test_input_that_the_terminal_does_not_take_yet_waits(start: Start, tmp
     terminal = start(f"stty raw -echo; mkfifo {fifo}; echo ready; cat {fifo}; head -c {len(data)} | sha256sum")
     await terminal.read_until(b"ready\n")
     terminal.shell.write(data)
-    assert terminal.shell.input_size > 0
+    assert not terminal.shell.takes_input
     assert not terminal.input_taken.is_set()
     await asyncio.to_thread(fifo.write_text, "")
     await asyncio.wait_for(terminal.input_taken.wait(), DEADLINE)
-    assert terminal.shell.input_size == 0
+    assert terminal.shell.takes_input
     assert await terminal.read_to_end() == f"{hashlib.sha256(data).hexdigest()}  -\n".encode()
 
 
@@ -151,7 +152,7 @@ async def test_the_end_comes_although_a_child_goes_on_writing(start: Start) -> N
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds a session's processes through /proc")
 async def test_closing_ends_what_the_program_left_behind(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shell_module, "KILL_DELAY", 0.1)
+    monkeypatch.setattr(process, "KILL_DELAY", 0.1)
     terminal = start("trap '' HUP; sleep 1000 & echo $!")
     background = int(await terminal.read_to_end())
     await terminal.shell.close()
@@ -168,7 +169,7 @@ async def test_closing_hangs_up(start: Start) -> None:
 
 
 async def test_a_program_that_ignores_the_hang_up_is_killed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shell_module, "KILL_DELAY", 0.1)
+    monkeypatch.setattr(process, "KILL_DELAY", 0.1)
     terminal = start("trap '' HUP; echo ready; while :; do sleep 1; done")
     await terminal.read_until(b"ready\r\n")
     await terminal.shell.close()
@@ -181,13 +182,13 @@ async def test_a_closed_shell_takes_and_gives_nothing(start: Start) -> None:
     terminal.shell.write(b"x")
     terminal.shell.resize(80, 24)
     terminal.shell.set_reading(True)
-    assert terminal.shell.read(1) == b""
-    assert terminal.shell.input_size == 0
+    assert terminal.shell.read(1) == []
+    assert terminal.shell.takes_input
     await terminal.shell.close()
 
 
 async def test_a_program_that_does_not_exist_is_an_error() -> None:
     terminal = Terminal("/no/such/program")
-    with pytest.raises(FileNotFoundError, match="/no/such/program"):
+    with pytest.raises(ProgramError, match="Unable to start command: /no/such/program: No such file or directory"):
         terminal.start()
     await terminal.shell.close()

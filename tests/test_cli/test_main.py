@@ -175,7 +175,7 @@ def test_the_demo_in_a_pipe(smp: Smp, monkeypatch: pytest.MonkeyPatch) -> None:
     run = smp("demo", stdin=b"stty -echo; echo $((40+2)) ${SMP_TOKEN-none}; exit 3\n")
     assert run.status == 0
     assert b"\n42 none\r\n" in run.out
-    assert run.err == "smp: this is a demo: sh on this machine, through a local Session Manager; exit leaves it\n"
+    assert run.err == "smp: this is a demo: sh here, through a local Session Manager; exit leaves it\n"
 
 
 def test_a_quiet_demo(smp: Smp, monkeypatch: pytest.MonkeyPatch) -> None:

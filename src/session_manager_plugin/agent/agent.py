@@ -1,19 +1,19 @@
-"""The agent's end of one session: ``Connection(Role.AGENT)``, a shell and one timer.
+"""The agent's end of one session: ``Connection(Role.AGENT)``, the session's program and one timer.
 
 It is joined to the gateway in memory by binary messages, the ones a real agent would send over a websocket.
 Everything that happens ends in ``_pump``::
 
     OPENING    the handshake is going on, if there is one
-    RUNNING    the shell runs
-    DRAINING   the shell has ended; its last output waits for its acknowledgements, for ``DRAIN_TIMEOUT`` at
+    RUNNING    the program runs
+    DRAINING   the program has ended; its last output waits for its acknowledgements, for ``DRAIN_TIMEOUT`` at
                most, and as long as the client is away
     ENDED      the result was reported; nothing is sent or received any more
 
-Output is read from the terminal only while it can be sent: not while the window is full, the client is away
+Output is read from the program only while it can be sent: not while the window is full, the client is away
 or its socket is congested. A program that writes more waits, as on any slow terminal.
 
-Input is different: the core acknowledges a message when it takes it, so what the terminal does not take in
-time would pile up here without a limit. Above ``MAX_INPUT_SIZE`` further input messages are therefore
+Input is different: the core acknowledges a message when it takes it, so what the program does not take in time would
+pile up here without a limit. While the program takes no input, further input messages are therefore
 withheld from the core, unacknowledged, which stops the sender at its window; acknowledgements pass, so output
 goes on flowing meanwhile (a program that echoes its input needs that). What exceeds ``MAX_WITHHELD_SIZE`` is
 dropped, and the sender sends it again.
@@ -25,17 +25,22 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Literal
+from typing import Literal, cast
 
+from session_manager_plugin.agent.api import ApiError
 from session_manager_plugin.agent.documents import SessionType
-from session_manager_plugin.agent.shell import Shell
-from session_manager_plugin.errors import RemoteProtocolError
+from session_manager_plugin.agent.key_service import LocalKeyService
+from session_manager_plugin.agent.program import ERROR_HEADING, ProgramError, SessionProgram
+from session_manager_plugin.agent.programs import ProgramMaker
+from session_manager_plugin.errors import EncryptionError
 from session_manager_plugin.protocol.connection import Connection, Role
+from session_manager_plugin.protocol.crypto import encryption_context
 from session_manager_plugin.protocol.events import (
     ChannelClosedReceived,
+    DataKeyRequired,
     DataReceived,
     Event,
     MessageRejected,
@@ -44,25 +49,19 @@ from session_manager_plugin.protocol.events import (
     SessionFailed,
     SessionReady,
 )
-from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, ClientMessageType, PayloadType
-from session_manager_plugin.protocol.payloads import Size
+from session_manager_plugin.protocol.messages import ClientMessageType
 from session_manager_plugin.utils.logging import get_logger
 
 Pace = Literal["real", "fast"]
-"""``real`` sleeps as the official agent does: before the first output, and after each message."""
-REAL_START_DELAY = 1.0
-REAL_MESSAGE_DELAY = 0.001
+"""``real`` sleeps as the official agent does, before the first output and after messages, by the session's type."""
 DRAIN_TIMEOUT = 2.0
 """Seconds the last output has to be acknowledged, as in the official agent."""
-MAX_INPUT_SIZE = 256 * 1024
-"""Bytes of input that wait for the terminal before more is withheld."""
 MAX_WITHHELD_SIZE = 4 * 1024 * 1024
 """Bytes of withheld messages: more than our client's window, so that it never has to send them again."""
 
 _MAX_BATCH = 128
-"""Messages made of one readiness of the terminal, so that other sessions get their turn."""
+"""Messages made of one readiness of the program, so that other sessions get their turn."""
 _INPUT_STREAM_DATA = ClientMessageType.INPUT_STREAM_DATA.value.encode().ljust(32)
-_ERROR_HEADING = "\n----------ERROR-------\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +69,11 @@ class AgentSettings:
     """What all agents of a sandbox have in common; see ``Sandbox``."""
 
     version: str
-    handshake: bool
+    handshake: bool | None
     pace: Pace
     shell: Sequence[str]
+    key_service: LocalKeyService | None = None
+    """What shells and commands are encrypted with; ports never are."""
 
 
 class AgentState(Enum):
@@ -87,23 +88,25 @@ class AgentState(Enum):
 class Agent:
     """See the module docstring.
 
-    ``deliver`` takes messages for the gateway, ``finished`` the session's result once: the text for
-    ``channel_closed``, empty after a normal end.
+    ``deliver`` takes messages for the gateway, ``finished`` the session's result once: whether it failed, and the text
+    for ``channel_closed``.
     """
 
     def __init__(
         self,
         session_id: str,
+        target: str,
         session_type: SessionType,
-        commands: str,
+        properties: Mapping[str, str],
         settings: AgentSettings,
         *,
-        deliver: Callable[[Sequence[bytes | str]], None],
-        finished: Callable[[str], None],
+        deliver: Callable[[Sequence[bytes]], None],
+        finished: Callable[[bool, str], None],
     ) -> None:
         self._logger = get_logger(__name__)
         self._loop = asyncio.get_running_loop()
         self._session_id = session_id
+        self._target = target
         self._session_type = session_type
         self._settings = settings
         self._deliver = deliver
@@ -115,36 +118,42 @@ class Agent:
             random_bytes=os.urandom,
             session_id=session_id,
         )
-        self._shell = Shell(
-            ["sh", "-c", commands] if commands.strip() else settings.shell,
-            on_output=self._read_output,
-            on_input_taken=self._input_taken,
-        )
+        self._maker = ProgramMaker(session_type, properties, version=settings.version, shell=settings.shell)
+        self._program: SessionProgram | None = None
         self.state = AgentState.OPENING
         self._congested = False
         self._resting = False
         self._withheld: deque[bytes | bytearray] = deque()
         self._withheld_size = 0
+        self._failure: str | None = None
         self._drain_deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._closing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Report for work and begin: with the handshake, or with the shell."""
+        """Report for work and begin: with the handshake, or with the program."""
         now = self._loop.time()
         self._connection.connected(None, now)
         self._connection.send_session_state("Connected", now)
-        if self._settings.handshake:
-            self._connection.request_handshake(self._session_type, None, now)
+        wanted = self._settings.handshake
+        keys = None if self._session_type is SessionType.PORT else self._settings.key_service
+        if keys is not None or (self._session_type.requires_handshake if wanted is None else wanted):
+            self._connection.request_handshake(
+                self._session_type,
+                self._maker.handshake_properties,
+                now,
+                kms_key_id="" if keys is None else keys.key_id,
+                customer_message=self._maker.customer_message,
+            )
         else:
             self._connection.skip_handshake()
         self._pump()
 
     @property
-    def shell_pid(self) -> int:
-        """The process id of the session's program; 0 before it was started."""
-        return self._shell.pid
+    def program_pid(self) -> int:
+        """The process id of the session's program; 0 before it was started, and if it is no process."""
+        return 0 if self._program is None else self._program.pid
 
     # What the gateway calls.
 
@@ -154,7 +163,7 @@ class Agent:
             return
         now = self._loop.time()
         receive_message = self._connection.receive_message
-        withholding = bool(self._withheld) or self._shell.input_size >= MAX_INPUT_SIZE
+        withholding = bool(self._withheld) or (self._program is not None and not self._program.takes_input)
         for data in messages:
             if withholding and data[4:36] == _INPUT_STREAM_DATA:
                 self._withhold(data)
@@ -163,15 +172,16 @@ class Agent:
         self._pump()
 
     def set_congested(self, congested: bool) -> None:
-        """While the client's socket takes no more, nothing is read from the shell and nothing sent again."""
+        """While the client's socket takes no more, nothing is read from the program and nothing sent again."""
         self._congested = congested
         if congested:
-            self._shell.set_reading(False)
+            if self._program is not None:
+                self._program.set_reading(False)
         elif self.state is not AgentState.ENDED:
             self._pump()
 
     async def close(self) -> None:
-        """End whatever runs, without a word to anybody; returns when no process of the session is left."""
+        """End whatever runs, without a word to anybody; returns when no process and no socket of it is left."""
         self._end()
         if self._closing is not None:
             await self._closing
@@ -183,17 +193,18 @@ class Agent:
         if self.state is AgentState.ENDED:
             return
         now = self._loop.time()
-        if self.state is AgentState.RUNNING:
-            self._shell.set_reading(self._connection.send_capacity > 0 and not self._congested and not self._resting)
+        if self.state is AgentState.RUNNING and self._program is not None:
+            self._program.set_reading(self._connection.send_capacity > 0 and not self._congested and not self._resting)
         drained = self.state is AgentState.DRAINING and (
             not self._connection.in_flight or (self._drain_deadline is not None and self._drain_deadline <= now)
         )
         if drained:
             self._connection.send_session_state("Terminating", now)
-        if messages := self._connection.messages_to_send(now):
+        # Only a client sends text, its token.
+        if messages := cast(list[bytes], self._connection.messages_to_send(now)):
             self._deliver(messages)
         if drained:
-            self._finish("")
+            self._finish(failed=self._failure is not None, output=self._failure or "")
         else:
             self._arm_timer()
 
@@ -201,17 +212,31 @@ class Agent:
         while self.state is not AgentState.ENDED and (event := self._connection.next_event()) is not None:
             self._dispatch(event)
 
+    def _decrypt_data_key(self, required: DataKeyRequired) -> None:
+        now, keys = self._loop.time(), self._settings.key_service
+        assert keys is not None
+        context = encryption_context(self._session_id, self._target, required.challenge)
+        try:
+            data_key = keys.decrypt(required.cipher_text, context, required.key_id)
+        except ApiError as error:
+            self._connection.refuse_data_key(EncryptionError(f"{error.code}: {error}"), now)
+        else:
+            self._connection.provide_data_key(data_key, now)
+
     def _dispatch(self, event: Event) -> None:
         match event:
-            case DataReceived() if self.state is AgentState.RUNNING:
-                self._receive_data(event)
-            case SessionReady():
-                self._start_shell()
+            case DataReceived() if self.state is AgentState.RUNNING and self._program is not None:
+                self._program.receive(event)
+            case DataKeyRequired():
+                self._decrypt_data_key(event)
+            case SessionReady(peer_version=client_version):
+                self._start_program(client_version)
             case SessionFailed(error=error):
                 heading = "Encountered error while initiating handshake. "
-                self._fail(f"{heading if self.state is AgentState.OPENING else ''}{error}")
+                text = f"{heading if self.state is AgentState.OPENING else ''}{error}"
+                self._finish(failed=True, output=f"{ERROR_HEADING}{text}")
             case ChannelClosedReceived():
-                self._finish("")
+                self._finish(failed=False, output="")
             case PublicationPaused():
                 self._drain_deadline = None  # nobody is there to acknowledge anything
             case PublicationStarted():
@@ -219,21 +244,6 @@ class Agent:
                     self._drain_deadline = self._loop.time() + DRAIN_TIMEOUT
             case MessageRejected(reason=reason):
                 self._logger.debug("session %s: message dropped: %s", self._session_id, reason)
-
-    def _receive_data(self, event: DataReceived) -> None:
-        if event.payload_type == PayloadType.OUTPUT:
-            self._shell.write(event.data)
-        elif event.payload_type == PayloadType.SIZE:
-            for payload in event.payloads:
-                self._resize(payload)
-
-    def _resize(self, data: bytes | bytearray) -> None:
-        try:
-            size = Size.from_json(data)
-        except RemoteProtocolError as error:
-            self._logger.debug("session %s: %s", self._session_id, error)
-        else:
-            self._shell.resize(size.columns, size.rows)
 
     def _arm_timer(self) -> None:
         """Have the timer fire no later than the next deadline. One that fires too early does no harm, so it is
@@ -254,38 +264,33 @@ class Agent:
             self._connection.handle_timeout(self._loop.time())
         self._pump()
 
-    # The shell.
+    # The program.
 
-    def _start_shell(self) -> None:
+    def _start_program(self, client_version: str) -> None:
         try:
-            self._shell.start()
-        except OSError as error:
-            self._fail(f"Unable to start command: {error.filename}: {error.strerror}")
+            program = self._maker.make(client_version, on_output=self._read_output, on_input_taken=self._input_taken)
+            self._program = program
+            program.start()
+        except ProgramError as error:
+            self._drain(str(error))
             return
         self.state = AgentState.RUNNING
-        if self._settings.pace == "real":
-            self._rest(REAL_START_DELAY)
+        if self._settings.pace == "real" and program.start_delay:
+            self._rest(program.start_delay)
 
     def _read_output(self) -> None:
-        if self.state is not AgentState.RUNNING:
+        program = self._program
+        if self.state is not AgentState.RUNNING or program is None:
             return
-        real = self._settings.pace == "real"
-        room = min(self._connection.send_capacity, 1 if real else _MAX_BATCH) * MAX_PAYLOAD_SIZE
-        chunks = []
-        while room > 0 and (chunk := self._shell.read(room)):
-            chunks.append(chunk)
-            room -= len(chunk)
-        output = b"".join(chunks)
+        delay = program.message_delay if self._settings.pace == "real" else 0.0
         now = self._loop.time()
-        for start in range(0, len(output), MAX_PAYLOAD_SIZE):
-            self._connection.send_data(PayloadType.OUTPUT, output[start : start + MAX_PAYLOAD_SIZE], now)
-        if self._shell.at_end:
-            self.state = AgentState.DRAINING
-            self._drain_deadline = now + DRAIN_TIMEOUT
-            self._forget_withheld()
-            self._close_shell()
-        elif real:
-            self._rest(REAL_MESSAGE_DELAY)
+        send_data = self._connection.send_data
+        for payload_type, payload in program.read(min(self._connection.send_capacity, 1 if delay else _MAX_BATCH)):
+            send_data(payload_type, payload, now)
+        if program.ended:
+            self._drain(program.failure)
+        elif delay:
+            self._rest(delay)
         self._pump()
 
     def _rest(self, seconds: float) -> None:
@@ -304,7 +309,7 @@ class Agent:
 
     def _input_taken(self) -> None:
         now = self._loop.time()
-        while self._withheld and self._shell.input_size < MAX_INPUT_SIZE:
+        while self._withheld and self._program is not None and self._program.takes_input:
             data = self._withheld.popleft()
             self._withheld_size -= len(data)
             self._connection.receive_message(data, now)
@@ -318,12 +323,16 @@ class Agent:
 
     # The end.
 
-    def _fail(self, text: str) -> None:
-        self._finish(f"{_ERROR_HEADING}{text}")
+    def _drain(self, failure: str | None) -> None:
+        self.state = AgentState.DRAINING
+        self._failure = failure
+        self._drain_deadline = self._loop.time() + DRAIN_TIMEOUT
+        self._forget_withheld()
+        self._close_program()
 
-    def _finish(self, output: str) -> None:
+    def _finish(self, *, failed: bool, output: str) -> None:
         self._end()
-        self._finished(output)
+        self._finished(failed, output)
 
     def _end(self) -> None:
         self.state = AgentState.ENDED
@@ -331,8 +340,8 @@ class Agent:
             self._timer.cancel()
             self._timer = None
         self._forget_withheld()
-        self._close_shell()
+        self._close_program()
 
-    def _close_shell(self) -> None:
-        if self._closing is None:
-            self._closing = self._loop.create_task(self._shell.close())
+    def _close_program(self) -> None:
+        if self._closing is None and self._program is not None:
+            self._closing = self._loop.create_task(self._program.close())

@@ -23,7 +23,6 @@ from typing import Any, Protocol
 from session_manager_plugin.agent.http_messages import HttpRequest, HttpResponse, text_response
 from session_manager_plugin.errors import UsageError
 
-_TARGET_PREFIX = "AmazonSSM."
 _CONTENT_TYPE = "application/x-amz-json-1.1"
 _CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 .*\bCredential=([^/,\s]+)/")
 
@@ -63,16 +62,24 @@ class SessionService(Protocol):
         ...
 
 
-class Api:
-    """Answers the requests of ``access_key_id``'s owner."""
+Operation = Callable[[dict[str, Any]], dict[str, Any]]
+"""Answers the JSON object of a request; raises ``ApiError``."""
 
-    def __init__(self, service: SessionService, access_key_id: str) -> None:
+
+class Api:
+    """Answers the requests of ``access_key_id``'s owner: Session Manager's, and further ``operations`` by the value of
+    their X-Amz-Target header."""
+
+    def __init__(
+        self, service: SessionService, access_key_id: str, operations: Mapping[str, Operation] | None = None
+    ) -> None:
         self._service = service
         self._access_key_id = access_key_id
-        self._operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-            "StartSession": self._start_session,
-            "ResumeSession": self._resume_session,
-            "TerminateSession": self._terminate_session,
+        self._operations: dict[str, Operation] = {
+            "AmazonSSM.StartSession": self._start_session,
+            "AmazonSSM.ResumeSession": self._resume_session,
+            "AmazonSSM.TerminateSession": self._terminate_session,
+            **(operations or {}),
         }
 
     def respond(self, request: HttpRequest) -> HttpResponse:
@@ -83,7 +90,7 @@ class Api:
             )
         try:
             self._authenticate(request.headers.get("authorization", ""))
-            name = request.headers.get("x-amz-target", "").removeprefix(_TARGET_PREFIX)
+            name = request.headers.get("x-amz-target", "")
             if name not in self._operations:
                 raise ApiError("UnknownOperationException", f"the sandbox has no operation {name[:64]!r}")
             return _json_response(HTTPStatus.OK, self._operations[name](_parse_input(request.body)))

@@ -3,7 +3,8 @@
 websockets' own server reads only GET requests, and AWS SDKs send POST; so connections begin here as plain
 HTTP, and one that asks for a websocket is handed, bytes and all, to the library's sans-I/O
 ``ServerProtocol``. That also makes the path of a message short: all messages of one read go to the session in
-one call, and what it answers leaves in one write; there is no task, future or queue between.
+one call, and what it answers leaves in one write; there is no task, future or queue between. Whole binary messages,
+which is what a session consists of, do not even pass through the library (``frames.py``).
 
 A connection::
 
@@ -30,6 +31,7 @@ from websockets.http11 import Request
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
+from session_manager_plugin.agent.frames import FrameReader, frame_header
 from session_manager_plugin.agent.http_messages import (
     BadRequestError,
     HttpRequest,
@@ -104,6 +106,7 @@ class GatewayConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._requests = RequestReader()
         self._websocket = ServerProtocol(max_size=MAX_MESSAGE_SIZE, logger=_LOGGER)
+        self._frames = FrameReader(MAX_MESSAGE_SIZE)
         self._fragmented: Opcode | None = None
         self._fragments = bytearray()
         self._path_session_id = ""
@@ -127,7 +130,7 @@ class GatewayConnection(asyncio.Protocol):
             self._requests.feed(data)
             self._answer_requests()
         else:
-            self._websocket.receive_data(data)
+            self._frames.feed(data)
             self._handle_frames()
 
     def eof_received(self) -> bool:
@@ -201,11 +204,25 @@ class GatewayConnection(asyncio.Protocol):
             self._websocket.send_response(self._websocket.accept(event))
         # Only now what came in the same read: it must not be answered before the request is.
         if rest := self._requests.take_rest():
-            self._websocket.receive_data(rest)
+            self._frames.feed(rest)
         self._handle_frames()
 
     def _handle_frames(self) -> None:
         messages: list[bytes | bytearray] = []
+        while True:
+            payloads, other = self._frames.read(binary=self._state is _State.OPEN and self._fragmented is None)
+            messages += payloads
+            if not other:
+                break
+            self._websocket.receive_data(other)
+            self._handle_events(messages)
+        if messages and self._session is not None:
+            self._session.receive(self, messages)
+        if self._websocket.state is not State.OPEN and self._state is not _State.CLOSING:
+            self._leave()
+        self._flush()
+
+    def _handle_events(self, messages: list[bytes | bytearray]) -> None:
         for frame in self._websocket.events_received():
             assert isinstance(frame, Frame)
             message = self._reassemble(frame)
@@ -216,11 +233,6 @@ class GatewayConnection(asyncio.Protocol):
                 self._open_session(opcode, data)
             elif opcode is Opcode.BINARY:
                 messages.append(data)
-        if messages and self._session is not None:
-            self._session.receive(self, messages)
-        if self._websocket.state is not State.OPEN and self._state is not _State.CLOSING:
-            self._leave()
-        self._flush()
 
     def _reassemble(self, frame: Frame) -> tuple[Opcode, bytes | bytearray] | None:
         """The message that ``frame`` completes, if it does."""
@@ -236,7 +248,8 @@ class GatewayConnection(asyncio.Protocol):
             self._fragmented, self._fragments = frame.opcode, bytearray(data)
         if not frame.fin or self._fragmented is None:
             return None
-        return self._fragmented, self._fragments
+        opcode, self._fragmented = self._fragmented, None
+        return opcode, self._fragments
 
     def _open_session(self, opcode: Opcode, data: bytes | bytearray) -> None:
         session = self._gateway.find_session(self._path_session_id)
@@ -249,17 +262,16 @@ class GatewayConnection(asyncio.Protocol):
         self._expect_within(None)
         session.attach(self)
 
-    def send(self, messages: Sequence[bytes | str]) -> None:
-        """Write messages to the client, all in one write; nothing happens when it is leaving."""
-        websocket = self._websocket
-        if websocket.state is not State.OPEN:
+    def send(self, messages: Sequence[bytes]) -> None:
+        """Write binary messages to the client, all in one write; nothing happens when it is leaving."""
+        if self._websocket.state is not State.OPEN:
             return
-        for message in messages:
-            if isinstance(message, str):
-                websocket.send_text(message.encode())
-            else:
-                websocket.send_binary(message)
         self._flush()
+        if not self._transport.is_closing():
+            parts: list[bytes] = []
+            for message in messages:
+                parts += (frame_header(len(message)), message)
+            self._write(b"".join(parts))
 
     def close(self, code: int) -> None:
         """Close the websocket behind what was written."""
@@ -290,11 +302,13 @@ class GatewayConnection(asyncio.Protocol):
         if not writes or self._transport.is_closing():
             return
         ends = writes[-1] is SEND_EOF
-        if data := b"".join(writes):
-            self._transport.write(data)
+        self._write(b"".join(writes))
         if ends:
             self._transport.write_eof()
-        elif self._transport.get_write_buffer_size() > MAX_UNREAD_SIZE:
+
+    def _write(self, data: bytes) -> None:
+        self._transport.write(data)
+        if self._transport.get_write_buffer_size() > MAX_UNREAD_SIZE:
             self._transport.pause_reading()
 
     # Time.

@@ -14,6 +14,7 @@ from session_manager_plugin.agent.agent import AgentSettings, Pace
 from session_manager_plugin.agent.api import Api, ApiError, StartedSession
 from session_manager_plugin.agent.documents import DEFAULT_DOCUMENT, DOCUMENTS, InvalidParametersError
 from session_manager_plugin.agent.gateway import DATA_CHANNEL_PATH, Gateway
+from session_manager_plugin.agent.key_service import LocalKeyService
 from session_manager_plugin.agent.session import EndReason, SandboxSession
 from session_manager_plugin.utils.logging import register_secret
 
@@ -36,11 +37,12 @@ class Sandbox:
     what its clients ask for as the user it runs as, so only the holder of these credentials or of a session's
     token gets in.
 
-    ``port`` 0 takes a free one. ``agent_version`` is announced in the handshake. ``handshake`` None is as the
-    real agent does it, which makes none for shells and interactive commands; True makes one, False never.
-    ``pace`` "real" keeps the official agent's sleeps: 1 s before a session's first output, 1 ms after each
-    message. ``shell`` is the command line of a plain session's shell, the official agent's ``sh`` when it is
-    None; raises ``ValueError`` when its quoting is wrong.
+    ``port`` 0 takes a free one. ``agent_version`` is announced in the handshake, and decides what the agent can do.
+    ``handshake`` None is as the real agent does it, which makes none for shells and interactive commands; True makes
+    one, False never. ``pace`` "real" keeps the official agent's sleeps: 1 s before a shell's first output, 1 ms after
+    each message of most session types. ``shell`` is the command line of a plain session's shell, the official agent's
+    ``sh`` when it is None; raises ``ValueError`` when its quoting is wrong. With ``kms`` shells and commands are
+    encrypted, with a key of a local key service that answers GenerateDataKey and Decrypt at the same endpoint.
     """
 
     def __init__(
@@ -51,15 +53,20 @@ class Sandbox:
         handshake: bool | None = None,
         pace: Pace = "fast",
         shell: str | None = None,
+        kms: bool = False,
     ) -> None:
         self._wanted_port = port
-        self._settings = AgentSettings(agent_version, bool(handshake), pace, shlex.split(shell) if shell else ["sh"])
         self.region = REGION
+        self.key_service = LocalKeyService(region=REGION) if kms else None
+        self._settings = AgentSettings(
+            agent_version, handshake, pace, shlex.split(shell) if shell else ["sh"], self.key_service
+        )
         self.access_key_id = "AKIA" + base64.b32encode(secrets.token_bytes(10)).decode()
         self.secret_access_key = secrets.token_urlsafe(30)
         register_secret(self.access_key_id)
         self._sessions: dict[str, SandboxSession] = {}
-        self._gateway = Gateway(Api(self, self.access_key_id).respond, self._sessions.get)
+        operations = {} if self.key_service is None else self.key_service.operations
+        self._gateway = Gateway(Api(self, self.access_key_id, operations).respond, self._sessions.get)
 
     async def __aenter__(self) -> Self:
         """Start listening. Raises ``OSError`` when the port is taken."""
@@ -75,7 +82,7 @@ class Sandbox:
         await self.close()
 
     async def close(self) -> None:
-        """End every session and stop listening; returns when no process of a session is left."""
+        """End every session and stop listening; returns when no process and no socket of a session is left."""
         sessions = list(self._sessions.values())
         for session in sessions:
             session.terminate(EndReason.CLOSED, "The sandbox was closed.")
@@ -98,7 +105,9 @@ class Sandbox:
 
         The region under both its names: the AWS CLI's first version and botocore read only ``AWS_DEFAULT_REGION``.
         """
+        key_service = {} if self.key_service is None else {"AWS_ENDPOINT_URL_KMS": self.endpoint_url}
         return {
+            **key_service,
             "AWS_ACCESS_KEY_ID": self.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
             "AWS_REGION": self.region,
@@ -133,7 +142,7 @@ class Sandbox:
         if name not in DOCUMENTS:
             raise ApiError("InvalidDocument", f"Document with name {name} does not exist.")
         try:
-            commands = DOCUMENTS[name].resolve_commands(parameters)
+            properties = DOCUMENTS[name].resolve(parameters)
         except InvalidParametersError as error:
             raise ApiError("InvalidParameters", str(error)) from None
         session_id = f"user-0{secrets.token_hex(8)}"
@@ -142,7 +151,7 @@ class Sandbox:
             target=target,
             document=name,
             session_type=DOCUMENTS[name].session_type,
-            commands=commands,
+            properties=properties,
             settings=self._settings,
         )
         self._forget_ended()

@@ -13,7 +13,7 @@ import asyncio
 import hmac
 import secrets
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Protocol
@@ -35,7 +35,7 @@ class EndReason(Enum):
     EXITED = "exited"
     """Its program ended."""
     FAILED = "failed"
-    """It could not begin or go on; the session's ``output`` says why."""
+    """It could not begin or go on; the session's ``output`` says why, as far as the official agent does."""
     TERMINATED = "terminated"
     """TerminateSession was called."""
     CLOSED = "closed"
@@ -45,8 +45,8 @@ class EndReason(Enum):
 class ClientLink(Protocol):
     """The client's websocket, as a session uses it."""
 
-    def send(self, messages: Sequence[bytes | str]) -> None:
-        """Write messages: bytes as binary, str as text."""
+    def send(self, messages: Sequence[bytes]) -> None:
+        """Write binary messages."""
         ...
 
     def close(self, code: int) -> None:
@@ -66,7 +66,7 @@ class SandboxSession:
         target: str,
         document: str,
         session_type: SessionType,
-        commands: str,
+        properties: Mapping[str, str],
         settings: AgentSettings,
     ) -> None:
         self.session_id = session_id
@@ -85,8 +85,9 @@ class SandboxSession:
         self._started = False
         self._agent = Agent(
             session_id,
+            target,
             session_type,
-            commands,
+            properties,
             settings,
             deliver=self._relay_to_client,
             finished=self._agent_finished,
@@ -98,9 +99,9 @@ class SandboxSession:
         return self.end_reason is EndReason.TERMINATED
 
     @property
-    def shell_pid(self) -> int:
-        """The process id of the session's program; 0 before it was started."""
-        return self._agent.shell_pid
+    def program_pid(self) -> int:
+        """The process id of the session's program; 0 before it was started, and if it is no process."""
+        return self._agent.program_pid
 
     # Tokens.
 
@@ -158,10 +159,10 @@ class SandboxSession:
         if link is self._link:
             self._agent.set_congested(congested)
 
-    def _relay_to_client(self, messages: Sequence[bytes | str]) -> None:
+    def _relay_to_client(self, messages: Sequence[bytes]) -> None:
         relayed = []
         for message in messages:
-            if isinstance(message, bytes) and message[4:36] == _AGENT_SESSION_STATE:
+            if message.startswith(_AGENT_SESSION_STATE, 4):
                 self._take_agent_state(message)
             else:
                 relayed.append(message)
@@ -181,12 +182,12 @@ class SandboxSession:
         self._agent.receive([self._channel_closed("")])
 
     async def wait_closed(self) -> None:
-        """Return when no process of the session is left. Call ``terminate`` first."""
+        """Return when no process and no socket of the session is left. Call ``terminate`` first."""
         await self._agent.close()
 
-    def _agent_finished(self, output: str) -> None:
+    def _agent_finished(self, failed: bool, output: str) -> None:
         if not self.ended.is_set():
-            self._end(EndReason.FAILED if output else EndReason.EXITED, output)
+            self._end(EndReason.FAILED if failed else EndReason.EXITED, output)
 
     def _end(self, reason: EndReason, output: str) -> None:
         self.end_reason, self.output = reason, output

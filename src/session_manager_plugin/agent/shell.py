@@ -1,35 +1,42 @@
-"""A program on a pseudo-terminal of its own, driven from an event loop.
+"""A program on a pseudo-terminal of its own: Standard_Stream and InteractiveCommands.
 
-The program is started with ``posix_spawn``, not ``fork``: this process may have threads (the loop's executor,
-a test runner's), and after a fork in such a process only async-signal-safe code may run, which rules out
-Python code between fork and exec, so ``pty.fork`` and ``preexec_fn``. What is left to do there, taking the
-terminal as controlling terminal, is done by ``/bin/sh``: as leader of a new session it opens the terminal,
-which acquires it, and then becomes the program. ``posix_spawn`` also gives every signal its default action,
-which ``subprocess`` cannot: a sandbox started in the background by a script ignores SIGINT, and Ctrl-C would
-not interrupt anything in its shells.
+What is left to do in the new process before it becomes the program, taking the terminal as controlling terminal, is
+done by ``/bin/sh``: as leader of a new session it opens the terminal, which acquires it, and then becomes the program.
+(See ``process.py`` for why no Python can run there.)
 
-Nothing here blocks. Output is read when the owner asks; input that the terminal does not take yet is kept,
-and the owner, who sees ``input_size``, decides when that is too much.
+Nothing here blocks. Output is read when the owner asks; input that the terminal does not take yet is kept, and above
+``MAX_INPUT_SIZE`` no more is wanted.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import fcntl
 import os
 import shutil
-import signal
 import struct
 import termios
-import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-KILL_DELAY = 1.0
-"""Seconds between SIGHUP and SIGKILL."""
+from session_manager_plugin.agent.process import ChildProcess
+from session_manager_plugin.agent.program import (
+    ERROR_HEADING,
+    MESSAGE_DELAY,
+    OutputMessage,
+    ProgramError,
+    to_messages,
+)
+from session_manager_plugin.errors import RemoteProtocolError
+from session_manager_plugin.protocol.events import DataReceived
+from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, PayloadType
+from session_manager_plugin.protocol.payloads import Size
+from session_manager_plugin.utils.logging import get_logger
 
+MAX_INPUT_SIZE = 256 * 1024
+"""Bytes of input that wait for the terminal before no more is wanted."""
+
+_LOGGER = get_logger(__name__)
 _TAKE_TERMINAL = ': <>"$0"; exec "$@"'
 _WRITE_SIZE = 64 * 1024
 _LAST_OUTPUT_SIZE = 2 * 1024 * 1024
@@ -38,12 +45,11 @@ _MAX_WINDOW_SIDE = 0xFFFF
 
 
 class Shell:
-    """One program, its terminal and everything it starts there.
+    """One program, its terminal and everything it starts there; see ``SessionProgram``."""
 
-    ``on_output`` is called while there is something to ``read`` (after ``set_reading(True)``),
-    ``on_input_taken`` when all input has been taken by the terminal. Call order: ``start``, anything else,
-    ``close``.
-    """
+    start_delay = 1.0
+    message_delay = MESSAGE_DELAY
+    failure: str | None = None
 
     def __init__(
         self, argv: Sequence[str], *, on_output: Callable[[], None], on_input_taken: Callable[[], None]
@@ -52,62 +58,54 @@ class Shell:
         self._on_output = on_output
         self._on_input_taken = on_input_taken
         self._loop = asyncio.get_running_loop()
+        self._process = ChildProcess(self._process_exited)
         self._master = -1
-        self._pid = 0
         self._input = bytearray()
         self._reading = False
         self._writing = False
-        self._exited = asyncio.Event()
         self._last_output_size = _LAST_OUTPUT_SIZE
-        self.at_end = False
-        """Whether all output has been read and there will be no more."""
+        self.ended = False
 
     @property
-    def input_size(self) -> int:
-        """Bytes of input that the terminal has not taken yet."""
-        return len(self._input)
+    def takes_input(self) -> bool:
+        """Whether less than ``MAX_INPUT_SIZE`` waits for the terminal."""
+        return len(self._input) < MAX_INPUT_SIZE
 
     @property
     def pid(self) -> int:
         """The program's process id, which is also its session's; 0 before ``start``."""
-        return self._pid
+        return self._process.pid
 
     def start(self) -> None:
-        """Start the program, in the current directory. Raises ``OSError``.
+        """Start the program, in the current directory. Raises ``ProgramError``.
 
         The size of the terminal is 0 × 0 until ``resize``, as the official agent leaves it.
         """
+        try:
+            self._start()
+        except OSError as error:
+            raise ProgramError(f"{ERROR_HEADING}Unable to start command: {error.filename}: {error.strerror}") from error
+        except ValueError as error:  # a NUL in it, or what is no Unicode text
+            raise ProgramError(f"{ERROR_HEADING}Unable to start command: {error}") from error
+
+    def _start(self) -> None:
         if shutil.which(self._argv[0]) is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._argv[0])
         master, slave = os.openpty()
         try:
             os.set_blocking(master, False)
-            self._pid = os.posix_spawn(
-                "/bin/sh",
-                ["sh", "-c", _TAKE_TERMINAL, os.ttyname(slave), *self._argv],
-                _environment(),
-                file_actions=[(os.POSIX_SPAWN_DUP2, slave, descriptor) for descriptor in range(3)],
-                setsid=True,
-                setsigmask=(),
-                setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+            self._process.start(
+                ["/bin/sh", "-c", _TAKE_TERMINAL, os.ttyname(slave), *self._argv],
+                [(os.POSIX_SPAWN_DUP2, slave, descriptor) for descriptor in range(3)],
             )
-        except OSError:
+        except (OSError, ValueError):
             os.close(master)
             raise
         finally:
             os.close(slave)
         self._master = master
-        # A thread, because it is the one way to await a process that works on every platform and every event loop.
-        threading.Thread(target=self._reap, name=f"wait for {self._pid}", daemon=True).start()
-
-    def _reap(self) -> None:
-        with contextlib.suppress(ChildProcessError):  # somebody else in this process reaped it
-            os.waitpid(self._pid, 0)
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._process_exited)
 
     def _process_exited(self) -> None:
-        self._exited.set()
         if self._reading:
             self._on_output()
 
@@ -122,33 +120,54 @@ class Shell:
             self._loop.remove_reader(self._master)
             return
         self._loop.add_reader(self._master, self._on_output)
-        if self._exited.is_set():
+        if self._process.exited:
             # With the terminal kept open by a process in the background, no end of file would ever show.
             self._loop.call_soon(self._on_output)
 
-    def read(self, size: int) -> bytes:
-        """At most ``size`` bytes of output; empty when there is none now. Look at ``at_end`` afterwards.
+    def read(self, limit: int) -> list[OutputMessage]:
+        """See ``SessionProgram``.
 
         The end is when nobody has the terminal open any more, or when the program has exited and what it had
         written is read: a process it left in the background does not keep the session open, silent or not.
         """
+        room = limit * MAX_PAYLOAD_SIZE
+        chunks = []
+        while room > 0 and (chunk := self._read(room)):
+            chunks.append(chunk)
+            room -= len(chunk)
+        return to_messages(PayloadType.OUTPUT, b"".join(chunks))
+
+    def _read(self, size: int) -> bytes:
         if self._master < 0:
             return b""
         try:
             data = os.read(self._master, size)
         except BlockingIOError:
-            self.at_end = self._exited.is_set()
+            self.ended = self._process.exited
             return b""
         except OSError as error:
             if error.errno != errno.EIO:  # what Linux says when the last user of the terminal is gone
                 raise
             data = b""
-        if self._exited.is_set():
+        if self._process.exited:
             self._last_output_size -= len(data)
-        self.at_end = not data or self._last_output_size <= 0
+        self.ended = not data or self._last_output_size <= 0
         return data
 
     # Input.
+
+    def receive(self, data: DataReceived) -> None:
+        """Type what was typed, take each size."""
+        if data.payload_type == PayloadType.OUTPUT:
+            self.write(data.data)
+        elif data.payload_type == PayloadType.SIZE:
+            for payload in data.payloads:
+                try:
+                    size = Size.from_json(payload)
+                except RemoteProtocolError as error:
+                    _LOGGER.debug("%s", error)
+                else:
+                    self.resize(size.columns, size.rows)
 
     def write(self, data: bytes | bytearray) -> None:
         """Type ``data`` on the terminal, behind what it has not taken yet."""
@@ -185,13 +204,8 @@ class Shell:
     # The end.
 
     async def close(self) -> None:
-        """Hang up: the terminal is closed and every process of the session gets SIGHUP, and SIGKILL
-        ``KILL_DELAY`` seconds later if it is still there. Returns when they are gone.
-
-        Only a process that left the session with ``setsid`` escapes. Where there is no ``/proc``, neither do
-        jobs in the background get more than the shell gives them.
-        """
-        if not self._pid or self._master < 0:
+        """Hang up: the terminal is closed and every process of the session ended; see ``ChildProcess.end``."""
+        if self._master < 0:
             return
         self.set_reading(False)
         if self._writing:
@@ -200,39 +214,4 @@ class Shell:
         self._input.clear()
         os.close(self._master)
         self._master = -1
-        deadline = self._loop.time() + KILL_DELAY
-        self._signal(signal.SIGHUP)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._exited.wait(), KILL_DELAY)
-        if not self._exited.is_set() or _session_members(self._pid):
-            await asyncio.sleep(deadline - self._loop.time())
-            self._signal(signal.SIGKILL)
-        await self._exited.wait()
-
-    def _signal(self, number: signal.Signals) -> None:
-        if not self._exited.is_set():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._pid, number)
-        for pid in _session_members(self._pid):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment as the official agent passes it on, without what describes another terminal."""
-    environment = {"LANG": "C.UTF-8", **os.environ, "TERM": "xterm-256color"}
-    for name in ("COLUMNS", "LINES"):
-        environment.pop(name, None)
-    return environment
-
-
-def _session_members(session_id: int) -> list[int]:
-    """The living processes of a session; none where there is no Linux ``/proc`` (proc(5), ``stat``)."""
-    members = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has just gone
-            # The name in parentheses may hold anything, so the fields are counted from behind it.
-            state, _, _, session = stat.read_text(errors="replace").rpartition(")")[2].split()[:4]
-            if int(session) == session_id and state not in "ZX":
-                members.append(int(stat.parent.name))
-    return members
+        await self._process.end()

@@ -7,20 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from session_manager_plugin.errors import AccessDenied, ConfigurationError, EncryptionError, SessionManagerError
-from session_manager_plugin.protocol.crypto import DATA_KEY_SIZE
+from session_manager_plugin.protocol.crypto import DATA_KEY_SIZE, encryption_context
 from session_manager_plugin.session.protocols import DataKey
 
 CALL_TIMEOUT = 10.0
 """Seconds for connecting, and seconds for the answer; the agent waits for its handshake 15."""
 _DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidClientTokenId"})
-
-
-def encryption_context(session_id: str, target: str, challenge: str) -> dict[str, str]:
-    """What a session's data key is bound to; the agent gives the same to Decrypt. ``challenge`` may be empty."""
-    context = {"aws:ssm:SessionId": session_id, "aws:ssm:TargetId": target}
-    if challenge:
-        context["aws:ssm:RandomChallenge"] = challenge
-    return context
 
 
 class KmsKeyService:

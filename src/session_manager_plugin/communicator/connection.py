@@ -151,7 +151,7 @@ class GatewayConnection(ClientConnection):
     """The library's connection with its data path replaced.
 
     Messages may come in the same read as the answer to the opening, before ``open_connection`` has returned: they
-    are kept until ``attach``, and reading pauses meanwhile.
+    are kept until ``attach``.
     """
 
     def __init__(self, owner: ConnectionOwner, *args: Any, **kwargs: Any) -> None:
@@ -166,7 +166,6 @@ class GatewayConnection(ClientConnection):
     def attach(self) -> None:
         """From here on messages go to the owner, and so does the news of the end."""
         self._attached = True
-        self.set_reading(True)
         self._hand_on()
 
     @property
@@ -268,8 +267,6 @@ class GatewayConnection(ClientConnection):
     def _hand_on(self) -> None:
         """Give the owner what has come, and the end when it has."""
         if not self._attached:
-            if self._messages:
-                self.set_reading(False)
             return
         if self._messages:
             messages, self._messages = self._messages, []

@@ -19,6 +19,12 @@ OVERHEAD = NONCE_SIZE + TAG_SIZE
 _NONCES = 1 << (8 * NONCE_SIZE)
 
 
+def encryption_context(session_id: str, target: str, challenge: str) -> dict[str, str]:
+    """What KMS binds a session's data key to; both ends give the same. ``challenge`` is left out when it is empty."""
+    context = {"aws:ssm:SessionId": session_id, "aws:ssm:TargetId": target}
+    return {**context, "aws:ssm:RandomChallenge": challenge} if challenge else context
+
+
 class PayloadCipher:
     """Seals and opens the payloads of one session, for the agent's end or the client's.
 

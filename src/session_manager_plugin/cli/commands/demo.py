@@ -57,7 +57,7 @@ def demo(environment: Environment, *, status: str) -> int | BaseException:
         name = os.path.basename(shell)
         tell(
             environment,
-            f"this is a demo: {name} on this machine, through a local Session Manager; exit leaves it",
+            f"this is a demo: {name} here, through a local Session Manager; exit leaves it",
             error=False,
         )
     ending = run(main)

@@ -50,6 +50,7 @@ smp sandbox --json                           (for programs: one line when it is 
     show_default=True,
     help="real rests as the official agent does: 1 s before the first output, 1 ms after each message.",
 )
+@click.option("--kms", is_flag=True, help="Encrypt shells and commands, with a key service at the same endpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when ready, and nothing else.")
 def sandbox(
     environment: Environment,
@@ -58,6 +59,7 @@ def sandbox(
     agent_version: str | None,
     handshake: bool | None,
     pace: Literal["fast", "real"],
+    kms: bool,
     as_json: bool,
 ) -> int:
     """Run a Session Manager on this machine.
@@ -71,7 +73,7 @@ def sandbox(
     version = {} if agent_version is None else {"agent_version": agent_version}
 
     async def main(_interruption: Interruption) -> int:
-        running = Sandbox(port=port, handshake=handshake, pace=pace, **version)
+        running = Sandbox(port=port, handshake=handshake, pace=pace, kms=kms, **version)
         async with _listening(running, port):
             environment.write(_as_json(running) if as_json else await _as_text(running, environment))
             await asyncio.Event().wait()

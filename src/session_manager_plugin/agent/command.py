@@ -1,0 +1,305 @@
+"""NonInteractiveCommands: a command without a terminal and without input.
+
+Its words are executed as they are, no shell between. It has two output modes, as in the official agent:
+
+- together: both outputs go to one file, of which nothing is sent before the command has ended; no exit code;
+- separate (agents from ``SEPARATE_STREAMS_FROM``): each output as it comes, by its own payload type; then the exit
+  code.
+
+Ctrl-C and Ctrl-\\ at the beginning of a message become signals for the command; all other input means nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+import shlex
+import shutil
+import signal
+import tempfile
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from session_manager_plugin.agent.process import ChildProcess
+from session_manager_plugin.agent.program import (
+    ERROR_HEADING,
+    MESSAGE_DELAY,
+    OutputMessage,
+    OutputSignal,
+    ProgramError,
+    to_messages,
+)
+from session_manager_plugin.protocol.events import DataReceived
+from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, PayloadType
+
+SEPARATE_STREAMS_FROM: Final = "3.1.1511.0"
+"""The agent's version that has them."""
+OUTDATED_CLIENT_MESSAGE: Final = (
+    "Please update session manager plugin version (minimum required version 1.2.312.0) "
+    "for fully support of separate StdOut/StdErr output.\r\n"
+)
+"""What the agent has an old client show when a command wants separate streams."""
+ERROR_DELAY: Final = 1.0
+"""Seconds that the official agent sleeps before it sends an error text."""
+
+_PREFIX: Final = re.compile(r"[0-9a-zA-Z\r\n_:-]{0,30}")
+_SIGNALS: Final = {0x03: signal.SIGINT, 0x1C: signal.SIGQUIT}
+_ERROR_EXIT_CODE: Final = 1
+"""What the official agent reports for a command that could not be started, or whose end it could not learn."""
+_KILLED_EXIT_CODE: Final = -1
+
+
+class _Command(ABC):
+    """What both modes have in common; see ``SessionProgram``."""
+
+    start_delay = 0.0
+    message_delay = 0.0
+    takes_input = True
+
+    def __init__(self, commands: str, *, on_output: Callable[[], None]) -> None:
+        self._commands = commands
+        self._process = ChildProcess(self._process_exited)
+        self._signal = OutputSignal(on_output, self._has_output)
+        self._last_messages: deque[OutputMessage] | None = None
+        """Once nothing else follows: what is still to be sent."""
+        self.ended = False
+        self.failure: str | None = None
+
+    @property
+    def pid(self) -> int:
+        """The command's process id; 0 when it was not started."""
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the command, in the current directory. That it cannot be started becomes its output."""
+        try:
+            words = shlex.split(self._commands)
+        except ValueError as error:
+            text = f"Unable to start command: Failed to parse commands input: {error}\n\n"
+            self.start_delay = ERROR_DELAY
+            self._could_not_start([], text, f"{ERROR_HEADING}{text}")
+            return
+        try:
+            self._execute(words)
+        except (OSError, ValueError) as error:  # ValueError: a NUL, or what is no Unicode text
+            text = f"Error occurred starting the command: {_reason(words[0], error)}\n"
+            exit_code = self._exit_code_messages(_ERROR_EXIT_CODE)
+            self.start_delay = 0.0 if exit_code else ERROR_DELAY
+            self._could_not_start(exit_code, text, "")
+
+    def _could_not_start(self, messages: list[OutputMessage], text: str, failure: str) -> None:
+        self.message_delay = ERROR_DELAY
+        self.failure = failure
+        self._last_messages = deque(messages + to_messages(PayloadType.STDERR, text.encode(errors="replace")))
+
+    @abstractmethod
+    def _execute(self, words: list[str]) -> None:
+        """Start the command with its outputs where they belong. Raises ``OSError`` and ``ValueError``."""
+
+    @abstractmethod
+    def _exit_code_messages(self, code: int) -> list[OutputMessage]:
+        """How the client is told the exit code, if it is."""
+
+    def _spawn(self, words: Sequence[str], output: int, error_output: int) -> None:
+        if "/" not in words[0] and shutil.which(words[0]) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), words[0])
+        self._process.start(
+            words,
+            [
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, error_output, 2),
+            ],
+        )
+
+    def _process_exited(self) -> None:
+        self._signal.notify()
+
+    def receive(self, data: DataReceived) -> None:
+        """Pass on Ctrl-C and Ctrl-\\ as signals; any message may begin with one."""
+        if data.payload_type == PayloadType.OUTPUT:
+            for payload in data.payloads:
+                if payload and payload[0] in _SIGNALS:
+                    self._process.send_signal(_SIGNALS[payload[0]])
+
+    @abstractmethod
+    def _has_output(self) -> bool:
+        """Whether there is something to read, apart from what a file descriptor tells by itself."""
+
+    def set_reading(self, wanted: bool) -> None:
+        """See ``SessionProgram``."""
+        self._signal.set_reading(wanted)
+
+    def _take_last_messages(self, limit: int) -> list[OutputMessage]:
+        if self._last_messages is None:
+            return []
+        taken = [self._last_messages.popleft() for _ in range(min(limit, len(self._last_messages)))]
+        self.ended = not self._last_messages
+        return taken
+
+    async def close(self) -> None:
+        """End the command and all that it started; see ``ChildProcess.end``."""
+        self._signal.set_reading(False)
+        await self._process.end()
+
+
+class CommandOutputTogether(_Command):
+    """A command in the first mode."""
+
+    message_delay = MESSAGE_DELAY
+
+    def __init__(self, commands: str, *, on_output: Callable[[], None]) -> None:
+        super().__init__(commands, on_output=on_output)
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by ``close``
+        self._offset = 0
+
+    def _execute(self, words: list[str]) -> None:
+        self._spawn(words, self._file.fileno(), self._file.fileno())
+
+    def _exit_code_messages(self, code: int) -> list[OutputMessage]:
+        return []
+
+    def _has_output(self) -> bool:
+        return self._process.exited or self._last_messages is not None
+
+    def read(self, limit: int) -> list[OutputMessage]:
+        """See ``SessionProgram``; what a process in the background still writes is not waited for."""
+        if self._last_messages is not None:
+            return self._take_last_messages(limit)
+        size = limit * MAX_PAYLOAD_SIZE
+        # Not from the position that the command's descriptors share with ours.
+        data = os.pread(self._file.fileno(), size, self._offset)
+        self._offset += len(data)
+        self.ended = len(data) < size
+        return to_messages(PayloadType.OUTPUT, data)
+
+    async def close(self) -> None:
+        """See ``SessionProgram``."""
+        await super().close()
+        self._file.close()
+
+
+class CommandOutputSeparate(_Command):
+    """A command in the second mode. A prefix goes before each piece of its output that begins a line, as far as the
+    pieces that are read tell."""
+
+    def __init__(self, commands: str, *, output_prefix: str, error_prefix: str, on_output: Callable[[], None]) -> None:
+        """Raises ``ProgramError`` when a prefix has a character that it must not have, or too many."""
+        super().__init__(commands, on_output=on_output)
+        for name, prefix in (("stdout", output_prefix), ("stderr", error_prefix)):
+            if not _PREFIX.fullmatch(prefix):
+                raise ProgramError(f"invalid {name}SeparatorPrefix {prefix}")
+        self._on_output = on_output
+        self._output_prefix = output_prefix
+        self._error_prefix = error_prefix
+        self._pipes: list[_Pipe] = []
+
+    def _execute(self, words: list[str]) -> None:
+        pipes = [
+            _Pipe(PayloadType.OUTPUT, self._output_prefix.encode(), self._on_output),
+            _Pipe(PayloadType.STDERR, self._error_prefix.encode(), self._on_output),
+        ]
+        try:
+            self._spawn(words, *(pipe.write_end for pipe in pipes))
+        except (OSError, ValueError):
+            for pipe in pipes:
+                pipe.close()
+            raise
+        finally:
+            for pipe in pipes:
+                pipe.close_write_end()
+        self._pipes = pipes
+
+    def _exit_code_messages(self, code: int) -> list[OutputMessage]:
+        return [OutputMessage(PayloadType.EXIT_CODE, f"EXIT_CODE: {code}".encode())]
+
+    def _has_output(self) -> bool:
+        return self._last_messages is not None or (self._process.exited and not self._pipes)
+
+    def set_reading(self, wanted: bool) -> None:
+        """See ``SessionProgram``."""
+        super().set_reading(wanted)
+        for pipe in self._pipes:
+            pipe.set_reading(wanted)
+
+    def read(self, limit: int) -> list[OutputMessage]:
+        """See ``SessionProgram``. The exit code follows the end of both outputs, so a process in the background that
+        has them open is waited for."""
+        messages: list[OutputMessage] = []
+        turns = deque(self._pipes)
+        while turns and len(messages) < limit:
+            pipe = turns.popleft()
+            payload = pipe.read()
+            if payload:
+                messages.append(OutputMessage(pipe.payload_type, payload))
+                turns.append(pipe)
+            elif payload is not None:
+                pipe.close()
+                self._pipes.remove(pipe)
+        if self._last_messages is None and not self._pipes and self._process.exited:
+            code = self._process.exit_code
+            code = _ERROR_EXIT_CODE if code is None else max(code, _KILLED_EXIT_CODE)
+            self._last_messages = deque(self._exit_code_messages(code))
+        return messages + self._take_last_messages(limit - len(messages))
+
+    async def close(self) -> None:
+        """See ``SessionProgram``."""
+        for pipe in self._pipes:
+            pipe.close()
+        self._pipes.clear()
+        await super().close()
+
+
+class _Pipe:
+    """One output of a command; ``on_readable`` is called while reading is wanted and there is something to read."""
+
+    def __init__(self, payload_type: PayloadType, prefix: bytes, on_readable: Callable[[], None]) -> None:
+        self.payload_type = payload_type
+        self._prefix = prefix
+        self._begins_line = True
+        self._on_readable = on_readable
+        self._loop = asyncio.get_running_loop()
+        self._reading = False
+        self._read_end, self.write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+
+    def set_reading(self, wanted: bool) -> None:
+        if wanted != self._reading:
+            self._reading = wanted
+            if wanted:
+                self._loop.add_reader(self._read_end, self._on_readable)
+            else:
+                self._loop.remove_reader(self._read_end)
+
+    def read(self) -> bytes | None:
+        """The next payload, with its prefix; empty at the end, None when there is nothing now."""
+        try:
+            data = os.read(self._read_end, MAX_PAYLOAD_SIZE - len(self._prefix))
+        except BlockingIOError:
+            return None
+        prefix = self._prefix if data and self._begins_line else b""
+        self._begins_line = data.endswith(b"\n")
+        return prefix + data
+
+    def close_write_end(self) -> None:
+        """Leave it to the command; harmless when it is closed."""
+        if self.write_end >= 0:
+            os.close(self.write_end)
+            self.write_end = -1
+
+    def close(self) -> None:
+        self.set_reading(False)
+        os.close(self._read_end)
+        self.close_write_end()
+
+
+def _reason(program: str, error: OSError | ValueError) -> str:
+    """Why a program could not be started, as Go says it."""
+    if isinstance(error, FileNotFoundError) and "/" not in program:
+        return f'exec: "{program}": executable file not found in $PATH'
+    reason = str(error) if isinstance(error, ValueError) or error.strerror is None else error.strerror.lower()
+    return f"fork/exec {program}: {reason}"

@@ -1,0 +1,179 @@
+"""Where a port session leads: resolving its host, what is forbidden, dialling, and one TCP connection.
+
+As the official agent does it (``agent/session/plugins/port``): the host is resolved once, its addresses are tried in
+order, there is no time limit of its own, and an end of file from either side ends the connection in both directions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Mapping
+from ipaddress import IPv6Address, ip_address
+from typing import Protocol, cast
+
+from session_manager_plugin.agent.program import ProgramError
+
+DENIED_ADDRESSES = frozenset(
+    ip_address(text)
+    for text in (
+        "169.254.169.254",  # instance metadata
+        "169.254.169.253",  # the VPC's DNS
+        "169.254.169.123",  # time
+        "169.254.169.250",  # Windows licences
+        "169.254.169.251",
+        "fd00:ec2::254",
+        "fd00:ec2::253",
+        "fd00:ec2::123",
+        "fd00:ec2::240",
+    )
+)
+"""The official agent's ``DeniedPortForwardingRemoteIPs``; it adds some of the instance's own network."""
+WRITE_HIGH_WATER = 64 * 1024
+"""Bytes that wait for the destination above which it counts as slow."""
+WRITE_LOW_WATER = 16 * 1024
+
+
+class Destination:
+    """What the properties ``host`` (none: this machine) and ``portNumber`` name."""
+
+    def __init__(self, properties: Mapping[str, str]) -> None:
+        self._host = properties.get("host", "")
+        self._port = properties["portNumber"]
+        self._addresses: list[tuple[str, int]] = []
+        self._unresolved = ""
+
+    async def resolve(self) -> None:
+        """Look the host up; that it is not found, only ``dial`` tells.
+
+        Raises ``ProgramError`` when one of its addresses is denied.
+        """
+        host = self._host or "localhost"
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, self._port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):  # a label of more than 63 characters
+            self._unresolved = f"dial tcp: lookup {host}: no such host"
+            return
+        self._addresses = list(dict.fromkeys((str(address[0]), int(address[1])) for *_, address in found))
+        if not self._host:
+            # 127.0.0.1 first, whatever the resolver prefers.
+            self._addresses.sort(key=lambda address: ":" in address[0])
+        if self._host and any(_is_denied(address) for address, _ in self._addresses):
+            raise ProgramError(f"Forwarding to IP address {self._host} is forbidden.")
+
+    async def dial(self, connection: DialledConnection) -> None:
+        """Connect ``connection`` to the first address that answers. Raises ``OSError``, whose text is the official
+        agent's, when none does."""
+        failure = self._unresolved
+        for address, port in self._addresses:
+            try:
+                await asyncio.get_running_loop().create_connection(lambda: connection, address, port)
+            except OSError as error:
+                reason = os.strerror(error.errno).lower() if error.errno else str(error)
+                shown = f"[{address}]" if ":" in address else address
+                failure = failure or f"dial tcp {shown}:{port}: connect: {reason}"
+            else:
+                return
+        raise ConnectionError(failure)
+
+
+def _is_denied(text: str) -> bool:
+    address = ip_address(text)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address in DENIED_ADDRESSES
+
+
+class ConnectionOwner(Protocol):
+    """Who is told of what happens to a connection."""
+
+    def destination_sent(self, connection: DialledConnection, data: bytes) -> None:
+        """``data`` has come."""
+        ...
+
+    def destination_caught_up(self, connection: DialledConnection) -> None:
+        """``slow`` is no longer true."""
+        ...
+
+    def destination_gone(self, connection: DialledConnection, error: Exception | None) -> None:
+        """The connection is closed: by the destination, then with the ``error`` if there was one, or by us."""
+        ...
+
+
+class DialledConnection(asyncio.Protocol):
+    """One TCP connection to the destination. It may be written to before it is made, and is closed only once."""
+
+    def __init__(self, owner: ConnectionOwner) -> None:
+        self._owner = owner
+        self._transport: asyncio.Transport | None = None
+        self._early: list[bytes | bytearray] = []
+        self._closing = False
+        self.slow = False
+        """Whether more waits for the destination than it should; what is written all the same is kept."""
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the connection is closed."""
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The destination has answered."""
+        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
+        transport.set_write_buffer_limits(WRITE_HIGH_WATER, WRITE_LOW_WATER)
+        if self._early:
+            transport.writelines(self._early)
+            self._early = []
+        if self._closing:
+            transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """The destination has sent something."""
+        self._owner.destination_sent(self, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed; after an end of file, asyncio has closed our side too."""
+        if not self.gone.done():
+            self.gone.set_result(None)
+        self._owner.destination_gone(self, exc)
+
+    def pause_writing(self) -> None:
+        """The destination reads too slowly."""
+        self.slow = True
+
+    def resume_writing(self) -> None:
+        """The destination has caught up."""
+        self.slow = False
+        self._owner.destination_caught_up(self)
+
+    # What its owner calls.
+
+    def write(self, pieces: list[bytes | bytearray]) -> None:
+        """Send ``pieces``, when the connection is made; nothing happens once it is closing."""
+        if self._closing:
+            return
+        if self._transport is None:
+            self._early += pieces
+        else:
+            self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def set_reading(self, wanted: bool) -> None:
+        """Whether the destination may send."""
+        if self._transport is not None and not self._transport.is_closing():
+            if wanted:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def close(self) -> None:
+        """Close both directions behind what was written; nothing more comes from the destination."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once; await ``gone``."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+        elif not self.gone.done():
+            self.gone.set_result(None)

@@ -1,0 +1,100 @@
+"""Which program a session runs, by its type, its document's properties and the versions of the two ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from session_manager_plugin.agent.basic_port import BasicPort
+from session_manager_plugin.agent.command import (
+    OUTDATED_CLIENT_MESSAGE,
+    SEPARATE_STREAMS_FROM,
+    CommandOutputSeparate,
+    CommandOutputTogether,
+)
+from session_manager_plugin.agent.destination import Destination
+from session_manager_plugin.agent.documents import LOCAL_PORT_FORWARDING, SessionType
+from session_manager_plugin.agent.mux_port import MuxPort
+from session_manager_plugin.agent.program import ProgramError, SessionProgram
+from session_manager_plugin.agent.shell import Shell
+from session_manager_plugin.protocol.versions import (
+    agent_compare,
+    agent_supports_mux,
+    agent_supports_terminate_flag,
+    agent_wants_keepalive,
+    client_is_outdated,
+    client_supports_mux,
+    client_wants_keepalive,
+)
+
+
+class ProgramMaker:
+    """Makes the program of one session. ``version`` is the agent's, ``shell`` the command line of a plain shell."""
+
+    def __init__(
+        self, session_type: SessionType, properties: Mapping[str, str], *, version: str, shell: Sequence[str]
+    ) -> None:
+        self._session_type = session_type
+        self._properties = properties
+        self._version = version
+        self._shell = shell
+
+    @property
+    def handshake_properties(self) -> dict[str, str] | None:
+        """What the client is told of the properties: all of them for a port, in Go's order of keys, else nothing."""
+        return dict(sorted(self._properties.items())) if self._session_type is SessionType.PORT else None
+
+    def customer_message(self, client_version: str) -> str:
+        """What the client is to show its user before the session begins."""
+        return OUTDATED_CLIENT_MESSAGE if self._separates and client_is_outdated(client_version) else ""
+
+    @property
+    def _separates(self) -> bool:
+        wanted = self._properties.get("separateOutputStream", "").lower() == "true"
+        return wanted and agent_compare(self._version, SEPARATE_STREAMS_FROM) >= 0
+
+    def make(
+        self, client_version: str, *, on_output: Callable[[], None], on_input_taken: Callable[[], None]
+    ) -> SessionProgram:
+        """The program, not started. ``client_version`` is the handshake's, empty when there was none.
+
+        Raises ``ProgramError`` when the properties do not allow one.
+        """
+        commands = self._properties.get("commands", "")
+        match self._session_type:
+            case SessionType.STANDARD_STREAM:
+                return Shell(self._shell, on_output=on_output, on_input_taken=on_input_taken)
+            case SessionType.PORT:
+                return self._make_port(client_version, on_output, on_input_taken)
+            case _ if not commands.strip():
+                raise ProgramError(f"Commands cannot be empty for session type {self._session_type}")
+            case SessionType.INTERACTIVE_COMMANDS:
+                return Shell(["sh", "-c", commands], on_output=on_output, on_input_taken=on_input_taken)
+            case SessionType.NON_INTERACTIVE_COMMANDS if self._separates:
+                return CommandOutputSeparate(
+                    commands,
+                    output_prefix=self._properties.get("stdOutSeparatorPrefix", ""),
+                    error_prefix=self._properties.get("stdErrSeparatorPrefix", ""),
+                    on_output=on_output,
+                )
+            case SessionType.NON_INTERACTIVE_COMMANDS:
+                return CommandOutputTogether(commands, on_output=on_output)
+
+    def _make_port(
+        self, client_version: str, on_output: Callable[[], None], on_input_taken: Callable[[], None]
+    ) -> SessionProgram:
+        properties = self._properties
+        if not properties.get("portNumber"):
+            shown = " ".join(f"{key}:{properties[key]}" for key in sorted(properties))
+            raise ProgramError(f"Port number is empty in session properties. map[{shown}]")
+        destination = Destination(properties)
+        forwards = properties.get("type") == LOCAL_PORT_FORWARDING
+        if forwards and agent_supports_mux(self._version) and client_supports_mux(client_version):
+            keepalive = client_wants_keepalive(client_version) or agent_wants_keepalive(self._version)
+            return MuxPort(destination, keepalive=keepalive, on_output=on_output, on_input_taken=on_input_taken)
+        return BasicPort(
+            destination,
+            reconnects=forwards,
+            knows_terminate=agent_supports_terminate_flag(self._version),
+            on_output=on_output,
+            on_input_taken=on_input_taken,
+        )

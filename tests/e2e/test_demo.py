@@ -1,0 +1,49 @@
+"""The README's first command, as a person sees it in a terminal of 80×24."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import BIN
+from tests.support.tmux import Tmux, View, shell_environment
+
+BAR = re.compile(r" connected   (?P<session>\S+)  \d+(\.\d)? ms .*exit or Ctrl-D leaves")
+
+
+def shown(view: View) -> list[str]:
+    """The rows that are not empty."""
+    return [row for row in view.rows if row]
+
+
+def test_a_demo(tmp_path: Path) -> None:
+    if shutil.which("tmux") is None:
+        pytest.skip("tmux is not installed, and it is the terminal this test looks at")
+    with Tmux(shell_environment(tmp_path, BIN), tmp_path) as tmux:
+        terminal = tmux.terminal("/bin/sh", rows=24, columns=80)
+        terminal.wait_for("$")
+        terminal.enter("smp demo")
+        terminal.wait(lambda view: BAR.fullmatch(view.rows[-1]) and shown(view)[-2] == "$", "a prompt and the bar")
+        terminal.enter("echo $((40+2))")
+        view = terminal.wait(lambda view: shown(view)[-3:-1] == ["42", "$"], "the answer")
+        bar = BAR.fullmatch(view.rows[-1])
+        assert bar is not None
+        terminal.enter("exit")
+        terminal.wait(lambda view: shown(view)[-1] == "$", "the prompt of the shell below")
+        terminal.enter("echo status $?")
+        view = terminal.wait(lambda view: shown(view)[-2:] == ["status 0", "$"], "the exit status")
+        first, introduction, *rest = shown(view)
+        assert first == "$ smp demo"
+        assert introduction.startswith("smp: this is a demo: sh here")
+        assert rest[rest.index("$ echo $((40+2))") :] == [
+            "$ echo $((40+2))",
+            "42",
+            "$ exit",
+            f"smp: session {bar['session']} ended",
+            "$ echo status $?",
+            "status 0",
+            "$",
+        ]

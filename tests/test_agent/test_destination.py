@@ -1,0 +1,155 @@
+"""Where a port session leads: what a host resolves to, what is forbidden, which address answers."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+from session_manager_plugin.agent.destination import Destination, DialledConnection
+from session_manager_plugin.agent.program import ProgramError
+from tests.support.tcp_server import TcpServer, free_port
+from tests.support.waiting import wait_until
+
+
+class Owner:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self.gone = False
+
+    def destination_sent(self, connection: DialledConnection, data: bytes) -> None:
+        self.received += data
+
+    def destination_caught_up(self, connection: DialledConnection) -> None:
+        pass
+
+    def destination_gone(self, connection: DialledConnection, error: Exception | None) -> None:
+        self.gone = True
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Have every host resolve to these."""
+
+    def getaddrinfo(host: str, port: str, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
+        return [
+            (
+                socket.AF_INET6 if ":" in address else socket.AF_INET,
+                socket.SOCK_STREAM,
+                socket.IPPROTO_TCP,
+                "",
+                (address, int(port), 0, 0) if ":" in address else (address, int(port)),
+            )
+            for address in addresses
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254",
+        "169.254.169.253",
+        "169.254.169.123",
+        "169.254.169.250",
+        "169.254.169.251",
+        "fd00:ec2::254",
+        "fd00:ec2::253",
+        "fd00:ec2::123",
+        "fd00:ec2::240",
+        "fd00:0ec2:0:0::0254",
+        "::ffff:169.254.169.254",
+    ],
+)
+async def test_addresses_that_are_denied(address: str) -> None:
+    with pytest.raises(ProgramError) as caught:
+        await Destination({"host": address, "portNumber": "80"}).resolve()
+    assert str(caught.value) == f"Forwarding to IP address {address} is forbidden."
+
+
+async def test_a_name_is_denied_when_one_of_its_addresses_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "127.0.0.1", "169.254.169.254")
+    with pytest.raises(ProgramError) as caught:
+        await Destination({"host": "innocent.example", "portNumber": "80"}).resolve()
+    assert str(caught.value) == "Forwarding to IP address innocent.example is forbidden."
+
+
+async def test_an_address_that_is_only_similar_is_not_denied() -> None:
+    await Destination({"host": "169.254.169.252", "portNumber": "80"}).resolve()
+
+
+@pytest.mark.parametrize("properties", [{}, {"host": ""}, {"host": "localhost"}, {"host": "127.0.0.1"}])
+async def test_the_destination_is_this_machine_unless_a_host_is_given(properties: dict[str, str]) -> None:
+    async with TcpServer() as server:
+        destination = Destination({**properties, "portNumber": str(server.port)})
+        await destination.resolve()
+        connection = DialledConnection(Owner())
+        await destination.dial(connection)
+        connection.abort()
+        await connection.gone
+        assert len(server.peers) == 1
+
+
+async def test_the_addresses_are_tried_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "127.0.0.2", "127.0.0.3", "127.0.0.1", "127.0.0.4")
+    async with (
+        TcpServer(host="127.0.0.3", greeting=b"third") as server,
+        TcpServer(host="127.0.0.1", port=server.port) as other,
+    ):
+        destination = Destination({"host": "several.example", "portNumber": str(server.port)})
+        await destination.resolve()
+        owner = Owner()
+        connection = DialledConnection(owner)
+        await destination.dial(connection)
+        await wait_until(lambda: owner.received == b"third")
+        connection.abort()
+        await connection.gone
+        assert not other.peers
+
+
+async def test_the_error_is_that_of_the_first_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "::1", "127.0.0.1")
+    port = free_port()
+    destination = Destination({"host": "nowhere.example", "portNumber": str(port)})
+    await destination.resolve()
+    with pytest.raises(ConnectionError) as caught:
+        await destination.dial(DialledConnection(Owner()))
+    assert str(caught.value) in (
+        f"dial tcp [::1]:{port}: connect: connection refused",
+        f"dial tcp [::1]:{port}: connect: cannot assign requested address",  # where there is no IPv6
+    )
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 64 + ".example"])
+async def test_a_host_that_is_not_found_is_told_when_it_is_dialled(host: str) -> None:
+    destination = Destination({"host": host, "portNumber": "80"})
+    await destination.resolve()
+    with pytest.raises(ConnectionError) as caught:
+        await destination.dial(DialledConnection(Owner()))
+    assert str(caught.value) == f"dial tcp: lookup {host}: no such host"
+
+
+async def test_what_is_written_before_the_connection_is_made_leaves_first() -> None:
+    async with TcpServer() as server:
+        destination = Destination({"portNumber": str(server.port)})
+        await destination.resolve()
+        owner = Owner()
+        connection = DialledConnection(owner)
+        connection.write([b"early ", b"bird "])
+        connection.close()
+        connection.write([b"too late"])
+        await destination.dial(connection)
+        await connection.gone
+        assert owner.gone
+        await (await server.accepted(0)).until_received(b"early bird ")
+
+
+async def test_a_connection_that_was_never_made_is_gone_at_once() -> None:
+    connection = DialledConnection(Owner())
+    connection.set_reading(False)
+    connection.abort()
+    assert connection.gone.done()
+    connection.abort()
