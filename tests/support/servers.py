@@ -1,0 +1,129 @@
+"""Real servers on loopback for sessions to reach: an sshd and a PostgreSQL of the tests' own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+DEADLINE = 30.0
+
+
+def need(program: str, *places: str) -> str:
+    """The path of a program; where it is absent the test is skipped, aloud, or fails where nothing may be absent."""
+    path = shutil.which(program, path=os.pathsep.join([os.environ["PATH"], *places]))
+    if path is None:
+        if os.environ.get("SMP_TEST_REQUIRE_AWS"):
+            pytest.fail(f"{program} is not installed")
+        pytest.skip(f"{program} is not installed")
+    return path
+
+
+def free_port() -> int:
+    """A TCP port that is free on both loopback addresses at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def listening(port: int) -> None:
+    """Wait until somebody listens on a port of 127.0.0.1."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return
+            await asyncio.sleep(0.01)
+
+
+@dataclass(frozen=True)
+class SshServer:
+    """A running sshd, and what a client needs to log in."""
+
+    port: int
+    key: Path
+
+    @property
+    def options(self) -> list[str]:
+        """Options of ssh, scp and sftp."""
+        settings = [
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
+            "BatchMode=yes",
+            "IdentitiesOnly=yes",
+        ]
+        return ["-F", "none", "-i", str(self.key), *(part for setting in settings for part in ("-o", setting))]
+
+
+@contextlib.asynccontextmanager
+async def ssh_server(directory: Path) -> AsyncIterator[SshServer]:
+    """An sshd of our own, with keys of its own, for the user who runs the test."""
+    sshd, keygen = need("sshd", "/usr/sbin"), need("ssh-keygen")
+    for name in ("host", "user"):
+        await _run(keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name))
+    keys = directory / "authorized_keys"
+    keys.write_bytes((directory / "user.pub").read_bytes())
+    port = free_port()
+    config = directory / "sshd_config"
+    config.write_text(
+        f"ListenAddress 127.0.0.1:{port}\nHostKey {directory / 'host'}\nAuthorizedKeysFile {keys}\nStrictModes no\n"
+        "PasswordAuthentication no\nUsePAM no\nPidFile none\nSubsystem sftp internal-sftp\nMaxStartups 100\n"
+    )
+    with contextlib.suppress(PermissionError):
+        os.makedirs("/run/sshd", exist_ok=True)  # where sshd started by root wants to be locked into
+    process = await asyncio.create_subprocess_exec(sshd, "-D", "-e", "-f", str(config), stderr=subprocess.DEVNULL)
+    try:
+        await listening(port)
+        yield SshServer(port, directory / "user")
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def postgresql(directory: Path) -> AsyncIterator[int]:
+    """A PostgreSQL of our own that lets everybody in; gives its port."""
+    places = _postgresql_places()
+    initdb, server = need("initdb", *places), need("postgres", *places)
+    as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+    data = directory / "data"
+    data.mkdir()
+    if as_user:
+        for path in (directory, data):
+            shutil.chown(path, "postgres", "postgres")
+        for path in directory.parents:
+            with contextlib.suppress(PermissionError):
+                path.chmod(path.stat().st_mode | 0o011)
+    await _run(*as_user, initdb, "-D", str(data), "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8")
+    port = free_port()
+    settings = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}", "-c", "fsync=off"]
+    process = await asyncio.create_subprocess_exec(
+        *as_user, server, "-D", str(data), "-p", str(port), *settings, stderr=subprocess.DEVNULL
+    )
+    try:
+        await listening(port)
+        yield port
+    finally:
+        process.send_signal(2)  # fast shutdown
+        await process.wait()
+
+
+def _postgresql_places() -> list[str]:
+    """Where Debian keeps the programs of its servers."""
+    return sorted(str(path) for path in Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+async def _run(*argv: str) -> None:
+    process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode(errors="replace")
