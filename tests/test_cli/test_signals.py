@@ -16,6 +16,7 @@ import pytest
 
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.session import EndReason
+from session_manager_plugin.cli.signals import Interruption, run
 from tests.support.fake_gateway import silence
 from tests.support.pty_process import PtyProcess
 from tests.support.raw_server import RawServer
@@ -434,3 +435,23 @@ async def test_no_answer(key: bytes, status: int, told: str) -> None:
         assert await program.wait() == status
         assert told in program.text
         assert program.attributes == before
+
+
+def test_a_fault_that_nobody_is_there_to_catch() -> None:
+    """In a callback of the event loop: asyncio would print a traceback over the screen, and the session would hang."""
+    events: list[str] = []
+
+    async def main(interruption: Interruption) -> None:
+        def fault() -> None:
+            raise ValueError("a fault of our own")
+
+        interruption.restore = lambda: events.append("restored")
+        asyncio.get_running_loop().call_soon(fault)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            events.append("left")
+
+    with pytest.raises(ValueError, match="a fault of our own"):
+        run(main)
+    assert events == ["restored", "left"]

@@ -55,6 +55,7 @@ class Interruption:
         self._loop = asyncio.get_running_loop()
         self._handled = handled_signals()
         self._reason = ""
+        self._fault: Exception | None = None
         self.number: int | None = None
         """The signal, once there was one."""
         self.leaving = False
@@ -89,16 +90,35 @@ class Interruption:
         if not self.leaving:
             self._task.cancel()
 
+    def fail(self, error: Exception) -> None:
+        """Leave because of a fault of our own that nobody was there to catch."""
+        if self.number is not None or self._fault is not None:
+            return
+        self._fault = error
+        self.restore()
+        if not self.leaving:
+            self._task.cancel()
+
     @property
-    def error(self) -> Signalled | None:
-        """What ends the program, when something has asked it to leave."""
+    def error(self) -> Exception | None:
+        """What ends the program, when something has made it leave."""
+        if self._fault is not None:
+            return self._fault
         return None if self.number is None else Signalled(self.number, self._reason)
+
+    def _uncaught(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What asyncio would print as a traceback, over whatever the terminal shows."""
+        error = context.get("exception")
+        get_logger(__name__).error("%s", context.get("message"), exc_info=error)
+        if isinstance(error, Exception) and not isinstance(error, OSError):
+            self.fail(error)
 
     @contextlib.contextmanager
     def handling(self) -> Iterator[None]:
         """Signals are handled for the length of the block."""
         before = {number: signal.getsignal(number) for number in self._handled}
         try:
+            self._loop.set_exception_handler(self._uncaught)
             with contextlib.suppress(NotImplementedError):  # Windows: there Ctrl-C cancels the task by itself
                 for number in self._handled:
                     self._loop.add_signal_handler(number, self.interrupt, number)

@@ -77,6 +77,8 @@ class CommandHandler(Interruptible):
         if self._exit_code is None:
             check_output(ended.result())
             return 0
+        if ended.exception() is None and ended.result():
+            self._notices.trouble(f"the far end closed the session: {ended.result().strip()}")
         return self._status(self._exit_code)
 
     async def _send_keys(self, channel: IDataChannel, keys: asyncio.Queue[bytes]) -> None:

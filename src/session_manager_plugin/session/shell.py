@@ -7,8 +7,9 @@ import time
 from collections import deque
 from enum import Enum
 
-from session_manager_plugin.errors import NotConnected, SessionEnded, TerminalGone
+from session_manager_plugin.errors import NotConnected, TerminalGone
 from session_manager_plugin.protocol.messages import PayloadType
+from session_manager_plugin.session.ending import check_output
 from session_manager_plugin.session.protocols import IDataChannel
 from session_manager_plugin.terminal.console import Console
 from session_manager_plugin.terminal.size import TerminalSize
@@ -61,7 +62,8 @@ class ShellHandler:
             typing = asyncio.ensure_future(self._type(channel))
             channel.set_payload_handler(PayloadType.STDERR, console.write_error)
             channel.set_input_handler(self._show)
-            ways_to_end: set[asyncio.Future[str] | asyncio.Future[None]] = {ended, typing, output_failed}
+            # Telling the size ends only by a fault.
+            ways_to_end: set[asyncio.Future[str] | asyncio.Future[None]] = {ended, typing, sizes, output_failed}
             try:
                 await asyncio.wait(ways_to_end, return_when=asyncio.FIRST_COMPLETED)
                 if ended.done():
@@ -73,11 +75,11 @@ class ShellHandler:
         if output_failed.done():
             await output_failed
         if not ended.cancelled():
-            output = ended.result()
-            if output:
-                raise SessionEnded(output.strip(), output=output)
-        elif not typing.cancelled():
-            typing.result()
+            check_output(ended.result())
+            return 0
+        for task in (typing, sizes):
+            if not task.cancelled():
+                task.result()
         return 0
 
     def _show(self, data: bytes) -> None:

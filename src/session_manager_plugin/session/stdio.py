@@ -15,6 +15,8 @@ from session_manager_plugin.terminal.console import Console
 SILENCE_AFTER_EOF = 60.0
 """Seconds without a byte, once standard input has ended and everything has arrived, after which the session is ended:
 the far end cannot be told that no more comes, so it may wait for ever."""
+PAUSE_CHECK_INTERVAL = 1.0
+"""Seconds between looks at whether standard output, which was full when this time had passed, has been read."""
 
 
 class StdioHandler:
@@ -76,7 +78,7 @@ class StdioHandler:
             remaining = self._last_byte_at + SILENCE_AFTER_EOF - time.monotonic()
             if remaining <= 0 and not self._paused:
                 return
-            await asyncio.sleep(max(remaining, 1.0))
+            await asyncio.sleep(remaining if remaining > 0 else PAUSE_CHECK_INTERVAL)
 
     def _received(self, data: bytes) -> None:
         self._last_byte_at = time.monotonic()
