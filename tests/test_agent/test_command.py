@@ -57,6 +57,28 @@ def separate(run: Run) -> Run:
     return start
 
 
+class Gates:
+    """Places where a shell script waits until the test lets it go on, each once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def wait(self, number: int = 0) -> str:
+        """What the script has to do to wait."""
+        fifo = self._directory / f"gate-{number}"
+        os.mkfifo(fifo)
+        return f"read gate < {fifo}"
+
+    async def open(self, number: int = 0) -> None:
+        """Let it go on, once it is there."""
+        await asyncio.to_thread((self._directory / f"gate-{number}").write_text, "\n")
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Gates:
+    return Gates(tmp_path)
+
+
 # Both modes.
 
 
@@ -146,13 +168,12 @@ async def test_closing_ends_the_command_and_what_it_started(
 # Together.
 
 
-async def test_together_nothing_is_sent_before_the_command_has_ended(run: Run, tmp_path: Path) -> None:
-    fifo, written = tmp_path / "go", tmp_path / "written"
-    os.mkfifo(fifo)
-    far = run(f"sh -c 'echo out; echo err >&2; echo more; touch {written}; read x < {fifo}; echo end'")
+async def test_together_nothing_is_sent_before_the_command_has_ended(run: Run, gates: Gates, tmp_path: Path) -> None:
+    written = tmp_path / "written"
+    far = run(f"sh -c 'echo out; echo err >&2; echo more; touch {written}; {gates.wait()}; echo end'")
     await far.until(written.exists)
     assert far.received == []
-    await asyncio.to_thread(fifo.write_text, "\n")
+    await gates.open()
     assert await far.until_finished() == ""
     assert far.received == [(OUTPUT, b"out\nerr\nmore\nend\n")]
 
@@ -209,14 +230,12 @@ async def test_a_signal_is_reported_as_minus_one(separate: Run, name: str) -> No
     assert far.received == [(OUTPUT, b"out\n"), (EXIT_CODE, b"EXIT_CODE: -1")]
 
 
-async def test_separate_outputs_come_while_the_command_runs(separate: Run, tmp_path: Path) -> None:
-    fifo = tmp_path / "go"
-    os.mkfifo(fifo)
-    far = separate(f"sh -c 'echo first; read x < {fifo}; echo second >&2; read x < {fifo}'")
+async def test_separate_outputs_come_while_the_command_runs(separate: Run, gates: Gates) -> None:
+    far = separate(f"sh -c 'echo first; {gates.wait(1)}; echo second >&2; {gates.wait(2)}'")
     await far.until(lambda: far.received == [(OUTPUT, b"first\n")])
-    await asyncio.to_thread(fifo.write_text, "\n")
+    await gates.open(1)
     await far.until(lambda: far.received == [(OUTPUT, b"first\n"), (STDERR, b"second\n")])
-    await asyncio.to_thread(fifo.write_text, "\n")
+    await gates.open(2)
     await far.until_finished()
 
 
@@ -231,26 +250,22 @@ async def test_both_outputs_at_once_are_complete(separate: Run, tmp_path: Path) 
     assert far.received[-1] == (EXIT_CODE, b"EXIT_CODE: 0")
 
 
-async def test_separate_a_process_with_the_outputs_open_is_waited_for(separate: Run, tmp_path: Path) -> None:
-    fifo = tmp_path / "go"
-    os.mkfifo(fifo)
-    far = separate(f"sh -c '(read x < {fifo}; echo late) & echo early'")
+async def test_separate_a_process_with_the_outputs_open_is_waited_for(separate: Run, gates: Gates) -> None:
+    far = separate(f"sh -c '({gates.wait()}; echo late) & echo early'")
     await far.until_output(b"early\n")
     await far.until(lambda: not is_alive(far.agent.program_pid))
     assert far.result is None
-    await asyncio.to_thread(fifo.write_text, "\n")
+    await gates.open()
     await far.until_finished()
     assert far.received == [(OUTPUT, b"early\n"), (OUTPUT, b"late\n"), (EXIT_CODE, b"EXIT_CODE: 0")]
 
 
-async def test_separate_output_is_not_read_while_the_client_is_away(separate: Run, tmp_path: Path) -> None:
-    fifo = tmp_path / "go"
-    os.mkfifo(fifo)
-    far = separate(f"sh -c 'echo ready; read x < {fifo}; seq 10000'")
+async def test_separate_output_is_not_read_while_the_client_is_away(separate: Run, gates: Gates) -> None:
+    far = separate(f"sh -c 'echo ready; {gates.wait()}; seq 10000'")
     await far.until_output(b"ready\n")
     far.send(publication(ClientMessageType.PAUSE_PUBLICATION))
     sent = len(far.delivered)
-    await asyncio.to_thread(fifo.write_text, "\n")
+    await gates.open()
     for _ in range(200):
         await asyncio.sleep(0)
     assert len(far.delivered) == sent
@@ -260,11 +275,9 @@ async def test_separate_output_is_not_read_while_the_client_is_away(separate: Ru
     assert far.received[-1] == (EXIT_CODE, b"EXIT_CODE: 0")
 
 
-async def test_a_prefix_begins_each_piece_that_begins_a_line(separate: Run, tmp_path: Path) -> None:
-    fifo = tmp_path / "go"
-    os.mkfifo(fifo)
+async def test_a_prefix_begins_each_piece_that_begins_a_line(separate: Run, gates: Gates) -> None:
     steps = ["printf line", "printf more", "echo end", "echo next", "printf last >&2"]
-    script = f"; read x < {fifo}; ".join(steps)
+    script = "; ".join(f"{step}; {gates.wait(number)}" for number, step in enumerate(steps))
     far = separate(f"sh -c '{script}'", stdoutSeparatorPrefix="OUT:\r\n", stderrSeparatorPrefix="E_r-r")
     expected = [
         (OUTPUT, b"OUT:\r\nline"),
@@ -276,12 +289,11 @@ async def test_a_prefix_begins_each_piece_that_begins_a_line(separate: Run, tmp_
 
     async def until_received(count: int) -> None:
         await far.until(lambda: len(far.received) >= count)
-        assert far.received[:count] == expected[:count]
+        assert far.received == expected[:count]
 
-    await until_received(1)
-    for count in range(2, len(expected) + 1):
-        await asyncio.to_thread(fifo.write_text, "\n")
-        await until_received(count)
+    for number in range(len(steps)):
+        await until_received(number + 1)
+        await gates.open(number)
     await far.until_finished()
     assert far.received == [*expected, (EXIT_CODE, b"EXIT_CODE: 0")]
 

@@ -297,14 +297,14 @@ async def test_a_url_that_cannot_be_opened_gives_false_as_well() -> None:
 
 
 async def test_closing_while_connecting() -> None:
-    reached = asyncio.Event()
-    go_on = asyncio.Event()
+    reached, go_on, gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def slow(peer: Peer) -> None:
         reached.set()
         await go_on.wait()
         await peer.accept()
-        assert await peer.until_gone() == b""
+        await peer.until_gone()
+        gone.set()
 
     async with RawServer(slow) as server:
         channel = WebSocketChannel(config_for(server))
@@ -316,6 +316,7 @@ async def test_closing_while_connecting() -> None:
         go_on.set()
 
         assert await connecting is False
+        await asyncio.wait_for(gone.wait(), DEADLINE)  # what was opened too late is not kept
         assert channel.connection_state is ConnectionState.CLOSED
         assert not channel.is_connected
 

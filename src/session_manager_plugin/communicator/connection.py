@@ -8,6 +8,7 @@ more than twice as many messages a second as the library's ``recv`` and ``send``
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 import struct
@@ -97,6 +98,8 @@ async def open_connection(config: WebSocketConfig, owner: ConnectionOwner) -> Ga
         options: dict[str, Any] = {}
         if uri.secure:
             options = {"ssl": ssl_context(network.ca_bundle), "server_hostname": host}
+        if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):  # uvloop tries one address after the other
+            options["happy_eyeballs_delay"] = HAPPY_EYEBALLS_DELAY
         opening = _Opening(
             dialled,
             additional_headers=_bearer_header(config, host),
@@ -109,7 +112,6 @@ async def open_connection(config: WebSocketConfig, owner: ConnectionOwner) -> Ga
             max_size=config.max_message_size,
             write_limit=WRITE_LIMIT,
             create_connection=cast("type[ClientConnection]", create_connection),
-            happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY,
             **options,
         )
         return cast(GatewayConnection, await opening)

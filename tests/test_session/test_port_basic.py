@@ -1,0 +1,363 @@
+"""``PortHandler`` with agents from before multiplexing: one local connection after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+import struct
+from importlib import import_module
+
+import pytest
+
+from session_manager_plugin.errors import SessionEnded
+from session_manager_plugin.protocol.messages import Flag, PayloadType
+from tests.support.forwarding import Forwarding, basic, is_listening, port_properties, read_exactly, read_to_end
+from tests.support.memory_channel import MemoryAgent, MemoryChannel
+from tests.support.port_agent import Answer, BasicAgent, Destination, Echo
+from tests.support.waiting import DEADLINE, wait_until
+
+BASIC = import_module("session_manager_plugin.session.port_basic")
+DISCONNECT = Flag.DISCONNECT_TO_PORT.serialize()
+TERMINATE = Flag.TERMINATE_SESSION.serialize()
+
+
+class Chatter(Destination):
+    """Sends what the test says, when it says so."""
+
+
+class Greeter(Destination):
+    """Speaks first."""
+
+    def connected(self) -> None:
+        self.send(b"220 ready\r\n")
+
+
+def noise(size: int, seed: int = 1) -> bytes:
+    """Bytes that no other place has."""
+    return random.Random(seed).randbytes(size)
+
+
+@pytest.fixture(autouse=True)
+def _short_silences(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BASIC, "HALF_CLOSE_SILENCE", 0.1)
+    monkeypatch.setattr(BASIC, "SETTLE_SILENCE", 0.1)
+
+
+async def test_bytes_go_both_ways_as_they_are() -> None:
+    data = bytes(range(256)) * 700 + b"\n"
+    async with basic(Echo) as (forwarding, _):
+        reader, writer = await forwarding.connect()
+        for piece in (b"\n", data):
+            writer.write(piece)
+            assert await read_exactly(reader, len(piece)) == piece
+    assert forwarding.notices.multiplexed is False
+    assert forwarding.notices.accepted == 1
+
+
+async def test_one_connection_after_the_other() -> None:
+    async with basic(Echo) as (forwarding, agent):
+        programs = [await forwarding.connect() for _ in range(3)]
+        for number, (_, writer) in enumerate(programs):
+            writer.write(f"hello {number}".encode())
+        for number, (reader, writer) in enumerate(programs):
+            assert await read_exactly(reader, 7) == f"hello {number}".encode()
+            assert len(agent.destinations) == number + 1
+            writer.close()
+        await agent.until(lambda: agent.flags == [DISCONNECT] * 3)
+    assert [bytes(destination.received) for destination in agent.destinations] == [b"hello 0", b"hello 1", b"hello 2"]
+    assert forwarding.notices.accepted == 1
+
+
+async def test_a_server_that_speaks_first_is_heard_by_the_first_connection() -> None:
+    async with basic(Greeter) as (forwarding, _):
+        await asyncio.sleep(0.05)  # it has spoken when nobody was there
+        reader, _writer = await forwarding.connect()
+        assert await read_exactly(reader, 11) == b"220 ready\r\n"
+
+
+async def test_a_visitor_that_exchanges_nothing_uses_nothing_up() -> None:
+    async with basic(Chatter) as (forwarding, agent):
+        _, visitor = await forwarding.connect()
+        visitor.close()
+        await visitor.wait_closed()
+        reader, writer = await forwarding.connect()
+        await forwarding.notices.until(lambda: forwarding.notices.accepted)
+        await wait_until(lambda: len(agent.destinations) == 1)
+        writer.write(b"GET")
+        await agent.until(lambda: agent.destinations[0].received == b"GET")
+        agent.destinations[0].send(b"ok")
+        assert await read_exactly(reader, 2) == b"ok"
+        assert agent.flags == []
+
+
+async def test_d8_the_answer_to_a_request_that_ends_with_shutdown_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reference defect D8, without multiplexing: the flag that follows a local half-close closes the destination.
+
+    Back without ``await self._silence(HALF_CLOSE_SILENCE, connection)``.
+    """
+    monkeypatch.setattr(BASIC, "HALF_CLOSE_SILENCE", 1.0)
+    request, answer = noise(3000), noise(20_000, 2)
+    async with basic(lambda: Answer(request, answer, delay=0.1)) as (forwarding, agent):
+        reader, writer = await forwarding.connect()
+        writer.write(request)
+        writer.write_eof()
+        assert await read_to_end(reader) == answer
+        assert agent.flags == [DISCONNECT]
+
+
+async def test_a_program_that_goes_away_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BASIC, "HALF_CLOSE_SILENCE", 1000.0)
+    async with basic(Echo) as (forwarding, agent):
+        with socket.create_connection(("127.0.0.1", forwarding.notices.port)) as program:
+            program.sendall(b"x")
+            await agent.until(lambda: agent.destinations[0].received)
+            program.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await agent.until(lambda: agent.flags == [DISCONNECT])
+
+
+async def test_silence_says_nothing_while_the_link_is_down() -> None:
+    async with basic(Echo) as (forwarding, agent):
+        _, writer = await forwarding.connect()
+        writer.write(b"x")
+        await agent.until(lambda: agent.destinations[0].received)
+        forwarding.channel.link_up = False
+        writer.write_eof()
+        await asyncio.sleep(0.4)
+        assert agent.flags == []
+        forwarding.channel.link_up = True
+        await agent.until(lambda: agent.flags == [DISCONNECT])
+
+
+# What belongs to whom.
+
+
+async def test_d9_what_is_left_of_one_connection_never_reaches_the_next() -> None:
+    """Reference defect D9: data for a connection that has gone is kept back and finally delivered to the next,
+    unrelated one.
+
+    Back with ``self._current = connection`` regardless of ``self._fresh`` at the beginning of
+    ``BasicForwarder._serve``.
+    """
+    async with basic(Echo) as (forwarding, agent):
+        agent.leftovers = [b"LEFT OVER"]
+        _, writer = await forwarding.connect()
+        writer.write(b"first")
+        await agent.until(lambda: agent.destinations[0].received == b"first")
+        writer.close()
+        reader, writer = await forwarding.connect()
+        await agent.until(lambda: agent.flags == [DISCONNECT])
+        agent.agent.send(b"LATE")  # nobody has connected again
+        await asyncio.sleep(0.05)
+        writer.write(b"second")
+        assert await read_exactly(reader, 6) == b"second"
+
+
+async def test_d9_the_next_connection_sends_nothing_before_the_agent_has_closed() -> None:
+    """Reference defect D9, the race in it: what the next connection sends before the flag is acknowledged meets the
+    old destination, and what the old one sends then meets the next connection.
+
+    Back without ``await self._channel.drain()`` in ``BasicForwarder._serve``.
+    """
+    async with basic(Echo) as (forwarding, agent):
+        _, writer = await forwarding.connect()
+        writer.write(b"first")
+        await agent.until(lambda: agent.destinations[0].received == b"first")
+        agent.agent.acknowledging = False
+        writer.close()
+        reader, writer = await forwarding.connect()
+        writer.write(b"second")
+        await agent.until(lambda: agent.flags == [DISCONNECT])
+        await asyncio.sleep(0.3)  # more than the silence
+        assert len(agent.destinations) == 1
+        agent.agent.acknowledging = True
+        assert await read_exactly(reader, 6) == b"second"
+
+
+async def test_d9_the_next_connection_waits_until_nothing_comes_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reference defect D9: the piece that the agent had read before it closed comes behind its acknowledgement.
+
+    Back without ``await self._silence(SETTLE_SILENCE)`` in ``BasicForwarder._serve``.
+    """
+    monkeypatch.setattr(BASIC, "SETTLE_SILENCE", 1.0)
+    async with basic(Echo) as (forwarding, agent):
+        _, writer = await forwarding.connect()
+        writer.write(b"first")
+        await agent.until(lambda: agent.destinations[0].received == b"first")
+        writer.close()
+        reader, writer = await forwarding.connect()
+        writer.write(b"second")
+        await agent.until(lambda: agent.flags == [DISCONNECT])
+        loop = asyncio.get_running_loop()
+        for _ in range(2):
+            await asyncio.sleep(0.2)
+            agent.agent.send(b"LEFT OVER")
+        last_at = loop.time()
+        assert await read_exactly(reader, 6) == b"second"
+        assert loop.time() - last_at > 1.0 - 0.01
+
+
+async def test_d10_flags_never_reach_a_program() -> None:
+    """Reference defect D10: the four bytes of a flag are written into the user's stream.
+
+    Back with ``set_payload_handler(PayloadType.FLAG, self._received)``.
+    """
+    async with basic(Chatter) as (forwarding, agent):
+        reader, writer = await forwarding.connect()
+        writer.write(b"GET")
+        await agent.until(lambda: agent.destinations[0].received)
+        for flag in Flag:
+            agent.agent.send(flag.serialize(), PayloadType.FLAG)
+        agent.agent.send(b"x", PayloadType.STDERR)
+        agent.destinations[0].send(b"ok")
+        writer.write_eof()
+        assert await read_to_end(reader) == b"ok"
+    assert forwarding.notices.failures == [""]
+
+
+# Slow ends.
+
+
+async def test_h15_a_program_that_does_not_read_pauses_reading_only_beyond_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Reference defect H15: a local program that does not read blocks acknowledgements, pongs and the session's end.
+
+    Back with ``MAX_KEPT = 0``.
+    """
+    limit = BASIC.MAX_KEPT
+    monkeypatch.setattr(BASIC, "MAX_KEPT", 2 * 1024 * 1024)
+    size = 14 * 1024 * 1024
+    async with basic(Chatter) as (forwarding, agent):
+        reader, writer = await forwarding.connect()
+        writer.write(b"GET")
+        await agent.until(lambda: agent.destinations[0].received)
+        reading = reader._transport  # type: ignore[attr-defined]
+        reading.pause_reading()
+        data = noise(1 << 20)
+        sending = asyncio.ensure_future(agent.agent.write(data * 14))
+        await forwarding.channel.until(lambda: forwarding.channel.reading_paused)
+        reading.resume_reading()
+        assert await read_exactly(reader, size) == data * 14
+        await sending
+        assert not forwarding.channel.reading_paused
+    assert limit == 8 * 1024 * 1024
+
+
+async def test_what_comes_before_the_first_program_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BASIC, "MAX_KEPT", 100_000)
+    data = noise(300_000)
+    async with basic(Chatter) as (forwarding, agent):
+        sending = asyncio.ensure_future(agent.agent.write(data))
+        await forwarding.channel.until(lambda: forwarding.channel.reading_paused)
+        reader, _writer = await forwarding.connect()
+        assert await read_exactly(reader, len(data)) == data
+        await sending
+
+
+async def test_a_stalled_program_that_goes_away_lets_reading_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BASIC, "MAX_KEPT", 100_000)
+    async with basic(Chatter) as (forwarding, agent):
+        with socket.create_connection(("127.0.0.1", forwarding.notices.port)) as program:
+            program.sendall(b"GET")
+            await agent.until(lambda: agent.destinations[0].received)
+            sending = asyncio.ensure_future(agent.agent.write(bytes(16 * 1024 * 1024)))
+            await forwarding.channel.until(lambda: forwarding.channel.reading_paused)
+        await agent.until(lambda: agent.flags == [DISCONNECT])
+        await asyncio.wait_for(sending, DEADLINE)
+        assert not forwarding.channel.reading_paused
+
+
+async def test_a_program_that_writes_faster_than_the_far_end_takes_is_slowed_down() -> None:
+    async with basic(Chatter) as (forwarding, agent):
+        _, writer = await forwarding.connect()
+        agent.agent.acknowledging = False
+        written = 0
+        while written < 64 * 1024 * 1024:
+            writer.write(bytes(1 << 18))
+            written += 1 << 18
+            try:
+                await asyncio.wait_for(writer.drain(), 0.5)
+            except TimeoutError:
+                break
+        assert written < 64 * 1024 * 1024
+        agent.agent.acknowledging = True
+        await agent.until(lambda: len(agent.destinations[0].received) == written)
+
+
+# The end.
+
+
+async def test_h13_an_old_agent_without_the_flag_can_be_left_with_ctrl_c() -> None:
+    """Reference defect H13: with agents that do not know the TerminateSession flag the first Ctrl-C does not end the
+    process, and later ones are swallowed.
+
+    Back with ``return 0`` moved into ``if self._agent_takes_flag``, or with ``return True`` for every signal in
+    ``PortHandler.interrupt``.
+    """
+    async with basic(Echo, version="2.3.722.0") as (forwarding, agent):
+        assert forwarding.handler.interrupt(signal.SIGINT)
+        assert not forwarding.handler.interrupt(signal.SIGINT)
+        assert await forwarding.result() == 0
+        assert agent.flags == []
+
+
+async def test_d14_agents_that_know_the_flag_get_it_and_acknowledge_it() -> None:
+    """Reference defect D14, see ``test_port_mux``: the process exits right after sending the flag."""
+    async with basic(Echo, version="2.3.723.0") as (forwarding, agent):
+        agent.agent.acknowledging = False
+        assert forwarding.handler.interrupt(signal.SIGINT)
+        await agent.until(lambda: agent.flags == [TERMINATE])
+        await asyncio.sleep(0)
+        assert not forwarding.running.done()
+        agent.agent.acknowledging = True
+        assert await forwarding.result() == 0
+
+
+@pytest.mark.parametrize("moment", ["waiting", "connected", "settling"])
+async def test_the_end_comes_at_any_moment(moment: str) -> None:
+    async with basic(Echo) as (forwarding, agent):
+        port = forwarding.notices.port
+        if moment != "waiting":
+            reader, writer = await forwarding.connect()
+            writer.write(b"x")
+            assert await read_exactly(reader, 1) == b"x"
+            if moment == "settling":
+                agent.agent.acknowledging = False
+                writer.close()
+                await agent.until(lambda: agent.flags == [DISCONNECT])
+        forwarding.channel.end("")
+        assert await forwarding.result() == 0
+        assert not is_listening(port)
+
+
+async def test_d15_what_has_arrived_is_delivered_although_the_session_is_over() -> None:
+    """Reference defect D15: channel_closed ends the process at once; what was not yet copied to the local connection
+    is lost.
+
+    Back with ``await forwarder.close()`` in place of ``await forwarder.deliver()``.
+    """
+    data = noise(200_000)
+    async with basic(Chatter) as (forwarding, agent):
+        reader, writer = await forwarding.connect()
+        writer.write(b"GET")
+        await agent.until(lambda: agent.destinations[0].received)
+        await agent.agent.write(data)
+        agent.agent.close_channel("Unable to connect to specified port")
+        assert await read_exactly(reader, len(data)) == data
+        with pytest.raises(SessionEnded, match="Unable to connect to specified port"):
+            await forwarding.result()
+
+
+@pytest.mark.parametrize("version", ["3.0.196.0", "2.3.50.0"])
+async def test_old_agents_are_spoken_to_without_a_multiplexer(version: str) -> None:
+    agent = MemoryAgent(properties=port_properties(), version=version)
+    forwarding = Forwarding(agent, MemoryChannel(agent))
+    await forwarding.start()
+    BasicAgent(agent, Echo).connect()
+    reader, writer = await forwarding.connect()
+    writer.write(b"plain")
+    assert await read_exactly(reader, 5) == b"plain"
+    assert agent.data() == b"plain"
+    await forwarding.stop()
