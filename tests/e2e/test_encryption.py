@@ -62,3 +62,14 @@ async def test_a_key_that_is_denied(sandbox: Sandbox, environment: dict[str, str
     assert (output, process.returncode) == (b"", 255)
     assert sandbox.key_service.key_id in errors.decode()
     assert b"kms:GenerateDataKey" in errors
+
+
+async def test_an_interactive_command(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    started = await sandbox.start_session("AWS-StartInteractiveCommand", {"command": ["stty -echo; tr a-z A-Z"]})
+    argv = [str(BIN / "smp"), "connect", "--url", started.stream_url, "--token", started.token or ""]
+    process = await create_subprocess_exec(
+        *argv, "--target", "local", stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment
+    )
+    output, errors = await process.communicate(b"sealed both ways\n")
+    assert output.endswith(b"SEALED BOTH WAYS\r\n")
+    assert (errors, process.returncode) == (b"", 0)

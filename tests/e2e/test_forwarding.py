@@ -111,11 +111,11 @@ async def test_ssh(aws: str, sandbox: Sandbox, environment: dict[str, str], serv
 async def test_copies_through_ssh(
     aws: str, sandbox: Sandbox, environment: dict[str, str], server: SshServer, tmp_path: Path
 ) -> None:
-    """scp and rsync, 32 MiB each way, and sftp."""
+    """scp and rsync, 100 MiB each way, and sftp."""
     scp, rsync, sftp = need("scp"), need("rsync"), need("sftp")
     proxy = f"ProxyCommand={proxy_command(aws, sandbox, server.port)}"
     original = tmp_path / "original"
-    original.write_bytes(random.Random(4).randbytes(32 * MIB))
+    original.write_bytes(random.Random(4).randbytes(100 * MIB))
     there, back = tmp_path / "there", tmp_path / "back"
     options = [*server.options, "-o", proxy]
     await output_of(scp, *options, str(original), f"root@local:{there}", env=environment)
