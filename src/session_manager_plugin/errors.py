@@ -4,7 +4,8 @@
 
     SessionManagerError
     ├── UsageError                  the caller asked for something that makes no sense
-    │   └── InvalidURL                the stream URL cannot be used
+    │   ├── InvalidURL                the stream URL cannot be used
+    │   └── ApiError                  the sandbox refuses a call of its API
     ├── ConfigurationError          the machine or the environment is not set up for it
     ├── ConnectError                a data channel could not be opened
     │   ├── Refused                   the other end answered, and refused
@@ -36,6 +37,15 @@ class UsageError(SessionManagerError):
 
 class InvalidURL(UsageError, ValueError):
     """A stream URL that cannot be used."""
+
+
+class ApiError(UsageError):
+    """A call that the sandbox refuses; ``code`` is the service's name for the reason, as in
+    ``TargetNotConnected``."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ConfigurationError(SessionManagerError):

@@ -435,3 +435,27 @@ async def test_the_other_address_family_is_tried_as_well(monkeypatch: pytest.Mon
         channel = channel_to(f"ws://gateway.test:{gateway.port}{PATH}")
         assert await channel.connect()
         channel.abort()
+
+
+def test_under_uvloop() -> None:
+    """Its ``create_connection`` takes fewer options than asyncio's."""
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed; the package works without it too")
+
+    async def talk() -> list[str | bytes]:
+        async with RawServer(script) as server:
+            channel = channel_to(server.url())
+            recorder = Recorder(channel)
+            recorder.take_messages()
+            assert await channel.connect()
+            await recorder.until(lambda: len(recorder.messages) == len(MESSAGES))
+            await channel.close()
+            return recorder.data
+
+    async def script(peer: Peer) -> None:
+        await peer.accept(b"".join(frame(BINARY, message) for message in MESSAGES))
+        _, payload = await peer.receive_frame()
+        peer.write(close_frame(int.from_bytes(payload, "big")))
+        peer.end()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(talk()) == MESSAGES

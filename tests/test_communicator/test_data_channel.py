@@ -19,7 +19,6 @@ from session_manager_plugin.communicator.connection import WRITE_LIMIT
 from session_manager_plugin.communicator.data_channel import UNCLAIMED_SIZE
 from session_manager_plugin.errors import (
     ConnectionLost,
-    LocalProtocolError,
     NotConnected,
     Refused,
     RemoteProtocolError,
@@ -594,34 +593,6 @@ async def test_cancelling_a_send_leaves_the_channel_usable() -> None:
         await asyncio.wait_for(channel.send_input_data(b"b"), DEADLINE)
         await gateway.until(lambda: gateway.input.endswith(b"b"))
         assert gateway.input == b"a" * (INITIAL_WINDOW * 1024) + b"b"
-
-
-async def test_sending_without_waiting() -> None:
-    async with AgentGateway() as gateway:
-        channel = channel_to(gateway.url)
-        assert channel.send_capacity == 0
-        with pytest.raises(NotConnected):
-            channel.send_now(b"too early")
-        assert await channel.open()
-        await channel.ready()
-        capacity = channel.send_capacity
-        assert capacity == INITIAL_WINDOW * 1024
-
-        gateway.stop_acknowledging()
-        channel.send_now(bytes(capacity - 10))
-        assert channel.send_capacity == 0  # a window is counted in messages, and the last one is not full
-        with pytest.raises(LocalProtocolError):
-            channel.send_now(b"x")
-        heard = Happenings()
-        channel.set_writable_handler(heard.happened)
-        await gateway.until(lambda: len(gateway.held_back) >= INITIAL_WINDOW)
-        await gateway.acknowledge_again()
-        await heard.until(lambda: channel.send_capacity)
-        channel.send_now(b"more")
-        await gateway.until(lambda: gateway.input == bytes(capacity - 10) + b"more")
-        await channel.close()
-        with pytest.raises(NotConnected):
-            channel.send_now(b"too late")
 
 
 # The path of a message.

@@ -6,7 +6,7 @@ Everything that happens ends in ``_pump``::
     OPENING    the handshake is going on, if there is one
     RUNNING    the program runs
     DRAINING   the program has ended; its last output waits for its acknowledgements, for ``DRAIN_TIMEOUT`` at
-               most, and as long as the client is away
+               most, and as long as the client is away; but not at all when it was the client that ended it
     ENDED      the result was reported; nothing is sent or received any more
 
 Output is read from the program only while it can be sent: not while the window is full, the client is away
@@ -30,12 +30,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Literal, cast
 
-from session_manager_plugin.agent.api import ApiError
 from session_manager_plugin.agent.documents import SessionType
 from session_manager_plugin.agent.key_service import LocalKeyService
 from session_manager_plugin.agent.program import ERROR_HEADING, ProgramError, SessionProgram
 from session_manager_plugin.agent.programs import ProgramMaker
-from session_manager_plugin.errors import EncryptionError
+from session_manager_plugin.errors import ApiError, EncryptionError
 from session_manager_plugin.protocol.connection import Connection, Role
 from session_manager_plugin.protocol.crypto import encryption_context
 from session_manager_plugin.protocol.events import (
@@ -193,10 +192,18 @@ class Agent:
         if self.state is AgentState.ENDED:
             return
         now = self._loop.time()
+        terminated = self._program is not None and self._program.terminated
         if self.state is AgentState.RUNNING and self._program is not None:
-            self._program.set_reading(self._connection.send_capacity > 0 and not self._congested and not self._resting)
+            if terminated:
+                self._drain(None)
+            else:
+                self._program.set_reading(
+                    self._connection.send_capacity > 0 and not self._congested and not self._resting
+                )
         drained = self.state is AgentState.DRAINING and (
-            not self._connection.in_flight or (self._drain_deadline is not None and self._drain_deadline <= now)
+            terminated
+            or not self._connection.in_flight
+            or (self._drain_deadline is not None and self._drain_deadline <= now)
         )
         if drained:
             self._connection.send_session_state("Terminating", now)

@@ -21,19 +21,10 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from session_manager_plugin.agent.http_messages import HttpRequest, HttpResponse, text_response
-from session_manager_plugin.errors import UsageError
+from session_manager_plugin.errors import ApiError
 
 _CONTENT_TYPE = "application/x-amz-json-1.1"
 _CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 .*\bCredential=([^/,\s]+)/")
-
-
-class ApiError(UsageError):
-    """A call the service refuses; ``code`` is the service's name for the reason, as in
-    ``TargetNotConnected``."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)

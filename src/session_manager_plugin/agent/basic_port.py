@@ -74,11 +74,11 @@ class BasicPort:
         self._signal = OutputSignal(on_output, self._has_output)
         self._state = _State.IDLE
         self._connection = DialledConnection(self)
-        self._connections: set[DialledConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._output: deque[bytes] = deque()
         self._output_size = 0
         self.failure: str | None = None
+        self.terminated = False
 
     def start(self) -> None:
         """Dial."""
@@ -87,7 +87,6 @@ class BasicPort:
     def _open(self, dial: Callable[[DialledConnection], Coroutine[None, None, None]]) -> None:
         self._state = _State.DIALLING
         self._connection = DialledConnection(self)
-        self._connections.add(self._connection)
         task = self._loop.create_task(dial(self._connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -104,7 +103,6 @@ class BasicPort:
         try:
             await self._destination.dial(connection)
         except OSError as error:
-            self._connections.discard(connection)
             self._end(f"Unable to connect to specified port: {error}")
         else:
             if connection is self._connection and self._state is _State.DIALLING:
@@ -137,6 +135,7 @@ class BasicPort:
     def _obey(self, flag: bytes | bytearray) -> None:
         if flag == _TERMINATE and self._knows_terminate:
             self._forget_output()
+            self.terminated = True
             self._end(None)
         elif flag == _DISCONNECT and self._state is not _State.IDLE:
             self._forget_output()  # whoever wanted it is gone
@@ -157,9 +156,8 @@ class BasicPort:
         """See ``ConnectionOwner``."""
         self._offer_input()
 
-    def destination_gone(self, connection: DialledConnection, error: Exception | None) -> None:
-        """The destination has closed the connection, or it was us; see ``ConnectionOwner``."""
-        self._connections.discard(connection)
+    def destination_closed(self, connection: DialledConnection, error: Exception | None) -> None:
+        """See ``ConnectionOwner``."""
         if connection is self._connection and self._state in (_State.DIALLING, _State.CONNECTED):
             if error is not None:
                 _LOGGER.info("the connection to the destination broke: %s", error)
@@ -221,8 +219,4 @@ class BasicPort:
             task.cancel()
         if self._tasks:
             await asyncio.wait(set(self._tasks))
-        connections = list(self._connections)
-        for connection in connections:
-            connection.abort()
-        if connections:
-            await asyncio.wait([connection.gone for connection in connections])
+        await self._destination.close()

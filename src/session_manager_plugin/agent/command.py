@@ -59,6 +59,7 @@ class _Command(ABC):
     start_delay = 0.0
     message_delay = 0.0
     takes_input = True
+    terminated = False
 
     def __init__(self, commands: str, *, on_output: Callable[[], None]) -> None:
         self._commands = commands

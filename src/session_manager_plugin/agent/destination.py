@@ -36,13 +36,14 @@ WRITE_LOW_WATER = 16 * 1024
 
 
 class Destination:
-    """What the properties ``host`` (none: this machine) and ``portNumber`` name."""
+    """What the properties ``host`` (none: this machine) and ``portNumber`` name, and the connections to it."""
 
     def __init__(self, properties: Mapping[str, str]) -> None:
         self._host = properties.get("host", "")
         self._port = properties["portNumber"]
         self._addresses: list[tuple[str, int]] = []
         self._unresolved = ""
+        self._connections: set[DialledConnection] = set()
 
     async def resolve(self) -> None:
         """Look the host up; that it is not found, only ``dial`` tells.
@@ -66,6 +67,8 @@ class Destination:
         """Connect ``connection`` to the first address that answers. Raises ``OSError``, whose text is the official
         agent's, when none does."""
         failure = self._unresolved
+        self._connections.add(connection)
+        connection.gone.add_done_callback(lambda _: self._connections.discard(connection))
         for address, port in self._addresses:
             try:
                 await asyncio.get_running_loop().create_connection(lambda: connection, address, port)
@@ -75,7 +78,16 @@ class Destination:
                 failure = failure or f"dial tcp {shown}:{port}: connect: {reason}"
             else:
                 return
+        connection.abort()
         raise ConnectionError(failure)
+
+    async def close(self) -> None:
+        """Drop all connections; returns when they are closed."""
+        connections = list(self._connections)
+        for connection in connections:
+            connection.abort()
+        if connections:
+            await asyncio.wait([connection.gone for connection in connections])
 
 
 def _is_denied(text: str) -> bool:
@@ -96,8 +108,9 @@ class ConnectionOwner(Protocol):
         """``slow`` is no longer true."""
         ...
 
-    def destination_gone(self, connection: DialledConnection, error: Exception | None) -> None:
-        """The connection is closed: by the destination, then with the ``error`` if there was one, or by us."""
+    def destination_closed(self, connection: DialledConnection, error: Exception | None) -> None:
+        """Nothing more comes: the destination has closed the connection, or it broke (``error``), or we have closed it
+        and what was written has left. Comes once, unless the connection was never made."""
         ...
 
 
@@ -109,6 +122,7 @@ class DialledConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._early: list[bytes | bytearray] = []
         self._closing = False
+        self._at_end = False
         self.slow = False
         """Whether more waits for the destination than it should; what is written all the same is kept."""
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -130,11 +144,18 @@ class DialledConnection(asyncio.Protocol):
         """The destination has sent something."""
         self._owner.destination_sent(self, data)
 
+    def eof_received(self) -> bool:
+        """The destination sends no more; asyncio closes the connection behind what was written."""
+        self._closing = self._at_end = True
+        self._owner.destination_closed(self, None)
+        return False
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is closed; after an end of file, asyncio has closed our side too."""
+        """The connection is closed."""
         if not self.gone.done():
             self.gone.set_result(None)
-        self._owner.destination_gone(self, exc)
+        if not self._at_end:
+            self._owner.destination_closed(self, exc)
 
     def pause_writing(self) -> None:
         """The destination reads too slowly."""

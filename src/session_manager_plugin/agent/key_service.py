@@ -12,7 +12,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from session_manager_plugin.agent.api import ApiError, Operation
+from session_manager_plugin.agent.api import Operation
+from session_manager_plugin.errors import ApiError
 from session_manager_plugin.protocol.crypto import NONCE_SIZE
 from session_manager_plugin.session.protocols import DataKey
 

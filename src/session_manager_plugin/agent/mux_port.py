@@ -90,6 +90,7 @@ class MuxPort:
         self._timer: asyncio.TimerHandle | None = None
         self.ended = False
         self.failure: str | None = None
+        self.terminated = False
 
     def start(self) -> None:
         """Resolve the host and wait for streams; nothing is dialled before the client opens one."""
@@ -113,6 +114,7 @@ class MuxPort:
                 self._mux.receive_data(payload, now)
             self._handle_events()
         elif data.payload_type == PayloadType.FLAG and _TERMINATE in data.payloads:
+            self.terminated = True
             self._end(None)
 
     def _handle_events(self) -> None:
@@ -197,7 +199,7 @@ class MuxPort:
         self._count_as_read(connection)
         self._offer_input()
 
-    def destination_gone(self, connection: DialledConnection, error: Exception | None) -> None:
+    def destination_closed(self, connection: DialledConnection, error: Exception | None) -> None:
         """Close the stream; see ``ConnectionOwner``."""
         assert isinstance(connection, _StreamConnection)
         if error is not None:
@@ -208,9 +210,8 @@ class MuxPort:
             self._signal.notify()
 
     def _close_stream(self, connection: _StreamConnection) -> None:
-        if self._connections.get(connection.stream_id) is connection:
-            del self._connections[connection.stream_id]
-            self._mux.close_stream(connection.stream_id)
+        self._connections.pop(connection.stream_id, None)
+        self._mux.close_stream(connection.stream_id)
 
     # Output.
 
@@ -251,7 +252,7 @@ class MuxPort:
         self._signal.notify()
 
     async def close(self) -> None:
-        """Drop every connection; see ``SessionProgram``."""
+        """Drop all connections; see ``SessionProgram``."""
         self.ended = True
         self._signal.set_reading(False)
         if self._timer is not None:
@@ -259,8 +260,4 @@ class MuxPort:
         if self._dialling is not None:
             self._dialling.cancel()
             await asyncio.wait([self._dialling])
-        connections = list(self._connections.values())
-        for connection in connections:
-            connection.abort()
-        if connections:
-            await asyncio.wait([connection.gone for connection in connections])
+        await self._destination.close()

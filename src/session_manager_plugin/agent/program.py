@@ -59,6 +59,11 @@ class SessionProgram(Protocol):
         ...
 
     @property
+    def terminated(self) -> bool:
+        """Whether it has ended because the client said so: then nobody waits for what is still on its way."""
+        ...
+
+    @property
     def pid(self) -> int:
         """The process id of what it runs; 0 if that is no process, or was not started."""
         ...

@@ -11,11 +11,12 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 from session_manager_plugin.agent.agent import AgentSettings, Pace
-from session_manager_plugin.agent.api import Api, ApiError, StartedSession
+from session_manager_plugin.agent.api import Api, StartedSession
 from session_manager_plugin.agent.documents import DEFAULT_DOCUMENT, DOCUMENTS, InvalidParametersError
 from session_manager_plugin.agent.gateway import DATA_CHANNEL_PATH, Gateway
 from session_manager_plugin.agent.key_service import LocalKeyService
 from session_manager_plugin.agent.session import EndReason, SandboxSession
+from session_manager_plugin.errors import ApiError
 from session_manager_plugin.utils.logging import register_secret
 
 TARGET = "local"

@@ -50,6 +50,7 @@ class Shell:
     start_delay = 1.0
     message_delay = MESSAGE_DELAY
     failure: str | None = None
+    terminated = False
 
     def __init__(
         self, argv: Sequence[str], *, on_output: Callable[[], None], on_input_taken: Callable[[], None]
