@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
+from importlib import import_module
 from typing import Any
+
+import pytest
 
 from session_manager_plugin.session.listener import Listener
 from session_manager_plugin.session.port import FORWARDING, PortHandler
@@ -14,6 +17,8 @@ from session_manager_plugin.session.protocols import Notices
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
 from tests.support.port_agent import BasicAgent, Destination, Dial, Echo, MuxAgent
 from tests.support.waiting import DEADLINE, Happenings
+
+LISTENER = import_module("session_manager_plugin.session.listener")
 
 BASIC_VERSION = "3.0.196.0"
 """The newest agent without multiplexing."""
@@ -140,6 +145,49 @@ async def basic(
         yield forwarding, basic_agent
     finally:
         await forwarding.stop()
+
+
+@contextlib.asynccontextmanager
+async def stalled(port: int) -> AsyncIterator[socket.socket]:
+    """A local program that connects and reads nothing by itself."""
+    with socket.socket() as program:
+        program.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        program.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(program, ("127.0.0.1", port))
+        yield program
+
+
+async def receive_all(program: socket.socket) -> bytes:
+    """Read a stalled program's socket to its end."""
+    loop, data = asyncio.get_running_loop(), bytearray()
+    async with asyncio.timeout(DEADLINE):
+        while piece := await loop.sock_recv(program, 1 << 18):
+            data += piece
+    return bytes(data)
+
+
+async def receive_until_reset(program: socket.socket) -> bytes:
+    """The same for a connection that must not end in any other way than by a reset."""
+    loop, data = asyncio.get_running_loop(), bytearray()
+    async with asyncio.timeout(DEADLINE):
+        try:
+            while piece := await loop.sock_recv(program, 1 << 18):
+                data += piece
+        except ConnectionResetError:
+            return bytes(data)
+    raise AssertionError("the connection came to a proper end")
+
+
+def use_small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the kernel keep little for programs that do not read; by itself it may take 4 MiB and more."""
+    bind = LISTENER._bind
+
+    def bind_with_small_buffers(host: str, port: int) -> socket.socket:
+        listening: socket.socket = bind(host, port)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)  # which accepted ones inherit
+        return listening
+
+    monkeypatch.setattr(LISTENER, "_bind", bind_with_small_buffers)
 
 
 async def read_exactly(reader: asyncio.StreamReader, size: int) -> bytes:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from session_manager_plugin.agent.api import Api, ApiError, StartedSession
+from session_manager_plugin.agent.api import Api, StartedSession
 from session_manager_plugin.agent.http_messages import HttpRequest, HttpResponse
+from session_manager_plugin.errors import ApiError
 
 KEY = "AKIASANDBOX"
 AUTHORIZATION = (

@@ -227,6 +227,18 @@ async def test_the_terminate_flag_ends_the_session(forward: Forward, document: s
         await wait_until(lambda: peer.at_end or peer.gone)
 
 
+async def test_a_client_that_terminates_need_not_stay_for_the_rest(forward: Forward) -> None:
+    async with TcpServer(greeting=bytes(8 * 1024 * 1024)) as server:
+        far = forward(FORWARDING, server.port)
+        await far.until_output(bytes(MAX_PAYLOAD_SIZE))
+        far.receiving = False
+        await far.until(lambda: far.agent._connection.send_capacity == 0)
+        send_flag(far, Flag.TERMINATE_SESSION)
+        far.send(publication(ClientMessageType.PAUSE_PUBLICATION))
+        assert await far.until_finished() == ""
+        assert far.agent._connection.in_flight > 0
+
+
 async def test_an_agent_from_before_the_terminate_flag_ignores_it(forward: Forward) -> None:
     async with TcpServer(echoes=True) as server:
         far = forward(FORWARDING, server.port, settings=replace(SETTINGS, version="2.3.722.0"))

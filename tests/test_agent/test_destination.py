@@ -18,7 +18,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.received = bytearray()
-        self.gone = False
+        self.closed = False
 
     def destination_sent(self, connection: DialledConnection, data: bytes) -> None:
         self.received += data
@@ -26,8 +26,8 @@ class Owner:
     def destination_caught_up(self, connection: DialledConnection) -> None:
         pass
 
-    def destination_gone(self, connection: DialledConnection, error: Exception | None) -> None:
-        self.gone = True
+    def destination_closed(self, connection: DialledConnection, error: Exception | None) -> None:
+        self.closed = True
 
 
 def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
@@ -78,7 +78,9 @@ async def test_a_name_is_denied_when_one_of_its_addresses_is(monkeypatch: pytest
 
 
 async def test_an_address_that_is_only_similar_is_not_denied() -> None:
-    await Destination({"host": "169.254.169.252", "portNumber": "80"}).resolve()
+    destination = Destination({"host": "169.254.169.252", "portNumber": "80"})
+    await destination.resolve()
+    assert destination._addresses == [("169.254.169.252", 80)]
 
 
 @pytest.mark.parametrize("properties", [{}, {"host": ""}, {"host": "localhost"}, {"host": "127.0.0.1"}])
@@ -143,7 +145,7 @@ async def test_what_is_written_before_the_connection_is_made_leaves_first() -> N
         connection.write([b"too late"])
         await destination.dial(connection)
         await connection.gone
-        assert owner.gone
+        assert owner.closed
         await (await server.accepted(0)).until_received(b"early bird ")
 
 

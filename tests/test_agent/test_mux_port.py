@@ -105,6 +105,22 @@ async def test_an_end_of_file_of_the_destination_closes_both_directions(sandbox:
         assert peer.received == b""
 
 
+async def test_a_destination_that_ends_without_reading_closes_its_stream_at_once(
+    sandbox: Sandbox, client: MuxClient
+) -> None:
+    async with TcpServer(reading=False) as server:
+        await forward(sandbox, client, server.port)
+        stream = await client.open_stream()
+        peer = await server.accepted(0)
+        writing = asyncio.create_task(client.write(stream, bytes(16 * MIB)))
+        await client.until(lambda: client.connection.send_capacity == 0)
+        peer.transport.write(b"no")
+        peer.transport.write_eof()
+        await client.until(lambda: stream in client.finished)
+        assert client.streams[stream] == b"no"
+        await writing
+
+
 @pytest.mark.parametrize("size", [20 * MIB])
 async def test_20_mb_from_the_destination(sandbox: Sandbox, client: MuxClient, size: int) -> None:
     data = random.Random(2).randbytes(size)
@@ -391,7 +407,7 @@ async def test_closing_the_sandbox_leaves_no_socket(client: MuxClient) -> None:
                 await server.accepted(number)
                 if number % 2:
                     await client.close_stream(stream)
-            connections = list(program_of(sandbox, session_id)._connections.values())
+            connections = list(program_of(sandbox, session_id)._destination._connections)
             assert connections
         assert all(connection.gone.done() for connection in connections)
         await wait_until(lambda: all(peer.gone for peer in server.peers))

@@ -48,23 +48,28 @@ async def make() -> AsyncIterator[Make]:
 
 
 @pytest.mark.parametrize(
-    ("session_type", "properties", "program"),
+    ("session_type", "properties", "program", "delays"),
     [
-        (SessionType.STANDARD_STREAM, {}, Shell),
-        (SessionType.INTERACTIVE_COMMANDS, {"commands": "ls"}, Shell),
-        (COMMAND, {"commands": "ls"}, CommandOutputTogether),
-        (COMMAND, {"commands": "ls", "separateOutputStream": "false"}, CommandOutputTogether),
-        (COMMAND, SEPARATE, CommandOutputSeparate),
-        (PORT, {"portNumber": "22"}, BasicPort),
-        (PORT, FORWARDING, MuxPort),
+        (SessionType.STANDARD_STREAM, {}, Shell, (1.0, 0.001)),
+        (SessionType.INTERACTIVE_COMMANDS, {"commands": "ls"}, Shell, (1.0, 0.001)),
+        (COMMAND, {"commands": "ls"}, CommandOutputTogether, (0.0, 0.001)),
+        (COMMAND, {"commands": "ls", "separateOutputStream": "false"}, CommandOutputTogether, (0.0, 0.001)),
+        (COMMAND, SEPARATE, CommandOutputSeparate, (0.0, 0.0)),
+        (PORT, {"portNumber": "22"}, BasicPort, (0.0, 0.001)),
+        (PORT, FORWARDING, MuxPort, (0.0, 0.001)),
     ],
 )
-async def test_each_type_has_its_program(
-    make: Make, session_type: SessionType, properties: dict[str, str], program: type
+async def test_each_type_has_its_program_and_its_pace(
+    make: Make,
+    session_type: SessionType,
+    properties: dict[str, str],
+    program: type,
+    delays: tuple[float, float],
 ) -> None:
     made = make(session_type, properties)
     assert isinstance(made, program)
     assert not made.ended
+    assert (made.start_delay, made.message_delay) == delays
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,18 @@ from botocore.exceptions import ClientError
 
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent import sandbox as sandbox_module
-from session_manager_plugin.agent.api import ApiError
 from session_manager_plugin.agent.session import EndReason
+from session_manager_plugin.errors import ApiError
 from session_manager_plugin.protocol.messages import PayloadType
 from tests.support.raw_client import DEADLINE, RawClient
+from tests.support.tcp_server import TcpServer
+from tests.support.waiting import wait_until
 from tests.test_agent.processes import is_alive
 
 INTERACTIVE = "AWS-StartInteractiveCommand"
+NON_INTERACTIVE = "AWS-StartNonInteractiveCommand"
+SSH = "AWS-StartSSHSession"
+FORWARDING = "AWS-StartPortForwardingSession"
 
 
 class Ssm:
@@ -102,6 +107,11 @@ async def test_a_session_from_start_to_exit(sandbox: Sandbox, ssm: Ssm, client: 
         ("start_session", {"Target": "local", "DocumentName": "No-Such-Document"}, "InvalidDocument"),
         ("start_session", {"Target": "local", "DocumentName": INTERACTIVE}, "InvalidParameters"),
         ("start_session", {"Target": "local", "Parameters": {"command": ["ls"]}}, "InvalidParameters"),
+        (
+            "start_session",
+            {"Target": "local", "DocumentName": FORWARDING, "Parameters": {"portNumber": ["0"]}},
+            "InvalidParameters",
+        ),
         ("resume_session", {"SessionId": "user-0123"}, "DoesNotExistException"),
         ("terminate_session", {"SessionId": "user-0123"}, "DoesNotExistException"),
     ],
@@ -262,6 +272,87 @@ async def test_4_mib_through_a_program_that_echoes_all_its_input(sandbox: Sandbo
     sending = asyncio.create_task(client.send_input(data))
     assert await client.read_exactly(len(data)) == data
     await sending
+
+
+# Other session types.
+
+
+async def test_a_command_with_separate_outputs_through_the_api(ssm: Ssm, sandbox: Sandbox, client: RawClient) -> None:
+    started = await ssm(
+        "start_session",
+        Target="local",
+        DocumentName=NON_INTERACTIVE,
+        Parameters={"command": ["sh -c 'echo out; echo err >&2; exit 3'"], "separateOutputStream": ["true"]},
+    )
+    await client.open(started["StreamUrl"], started["TokenValue"])
+    assert await client.until_closed() == ""
+    assert (client.output, client.error_output) == (bytearray(b"out\n"), bytearray(b"err\n"))
+    assert client.exit_code == "EXIT_CODE: 3"
+    assert sandbox.session(started["SessionId"]).end_reason is EndReason.EXITED
+
+
+async def test_a_command_that_cannot_be_started_is_a_failed_session(sandbox: Sandbox, client: RawClient) -> None:
+    started = await sandbox.start_session(NON_INTERACTIVE, {"command": ["/no/such/program"]})
+    await client.open(started.stream_url, started.token)
+    assert await client.until_closed() == ""
+    assert client.error_output.startswith(b"Error occurred starting the command: ")
+    assert sandbox.session(started.session_id).end_reason is EndReason.FAILED
+
+
+async def test_an_ssh_session_through_the_api(ssm: Ssm, client: RawClient) -> None:
+    async with TcpServer(greeting=b"SSH-2.0-test\r\n") as server:
+        started = await ssm(
+            "start_session", Target="local", DocumentName=SSH, Parameters={"portNumber": [str(server.port)]}
+        )
+        await client.open(started["StreamUrl"], started["TokenValue"])
+        assert await client.read_until(b"\n") == b"SSH-2.0-test\r\n"
+        await client.send_input(b"SSH-2.0-client\r\n")
+        await server.peers[0].until_received(b"SSH-2.0-client\r\n")
+        server.peers[0].transport.write_eof()
+        assert await client.until_closed() == ""
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(20 * 1024 * 1024, SSH), (20 * 1024 * 1024, FORWARDING)])
+async def test_20_mib_each_way_without_smux(sandbox: Sandbox, size: int, wanted: str) -> None:
+    data = random.Random(8).randbytes(size)
+    async with TcpServer(echoes=True) as server, RawClient(version="1.1.69.0") as client:
+        started = await sandbox.start_session(wanted, {"portNumber": [str(server.port)]})
+        await client.open(started.stream_url, started.token)
+        sending = asyncio.create_task(client.send_input(data))
+        echoed = await client.read_exactly(size)
+        await sending
+        assert hashlib.sha256(echoed).digest() == hashlib.sha256(data).digest()
+        assert server.peers[0].received == data
+
+
+async def test_a_port_session_that_is_told_to_make_no_handshake_is_basic() -> None:
+    async with (
+        TcpServer(greeting=b"hello") as server,
+        Sandbox(handshake=False) as sandbox,
+        RawClient() as client,
+    ):
+        started = await sandbox.start_session(FORWARDING, {"portNumber": [str(server.port)]})
+        await client.open(started.stream_url, started.token)
+        await client.read_until(b"hello")
+        assert client.ready is not None
+        assert client.ready.session_type is None
+
+
+async def test_closing_the_sandbox_ends_commands_and_connections(client: RawClient) -> None:
+    async with TcpServer() as server, RawClient() as other:
+        async with Sandbox() as sandbox:
+            command_session = await sandbox.start_session(NON_INTERACTIVE, {"command": ["sleep 1000"]})
+            await client.open(command_session.stream_url, command_session.token)
+            port_session = await sandbox.start_session(SSH, {"portNumber": [str(server.port)]})
+            await other.open(port_session.stream_url, port_session.token)
+            peer = await server.accepted(0)
+            session = sandbox.session(command_session.session_id)
+            await client.until(lambda: client.ready is not None)
+            assert is_alive(session.program_pid)
+            assert sandbox.session(port_session.session_id).program_pid == 0
+        assert not is_alive(session.program_pid)
+        await wait_until(lambda: peer.at_end or peer.gone)
+        assert await client.until_closed() == await other.until_closed() == "The sandbox was closed."
 
 
 # Coming back.

@@ -40,6 +40,7 @@ class Command:
         await self.channel.open()
         await self.channel.ready()
         self.running = asyncio.ensure_future(self.handler.run(self.channel))
+        self.running.add_done_callback(lambda _running: self.pipes.console.close())
         await asyncio.sleep(0)  # from here on it can be interrupted
 
     def exit(self, code: int | str) -> None:

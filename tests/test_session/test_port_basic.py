@@ -13,7 +13,17 @@ import pytest
 
 from session_manager_plugin.errors import SessionEnded
 from session_manager_plugin.protocol.messages import Flag, PayloadType
-from tests.support.forwarding import Forwarding, basic, is_listening, port_properties, read_exactly, read_to_end
+from tests.support.forwarding import (
+    Forwarding,
+    basic,
+    is_listening,
+    port_properties,
+    read_exactly,
+    read_to_end,
+    receive_until_reset,
+    stalled,
+    use_small_buffers,
+)
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
 from tests.support.port_agent import Answer, BasicAgent, Destination, Echo
 from tests.support.waiting import DEADLINE, wait_until
@@ -43,6 +53,7 @@ def noise(size: int, seed: int = 1) -> bytes:
 def _short_silences(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BASIC, "HALF_CLOSE_SILENCE", 0.1)
     monkeypatch.setattr(BASIC, "SETTLE_SILENCE", 0.1)
+    use_small_buffers(monkeypatch)
 
 
 async def test_bytes_go_both_ways_as_they_are() -> None:
@@ -148,8 +159,9 @@ async def test_d9_what_is_left_of_one_connection_never_reaches_the_next() -> Non
         writer.close()
         reader, writer = await forwarding.connect()
         await agent.until(lambda: agent.flags == [DISCONNECT])
-        agent.agent.send(b"LATE")  # nobody has connected again
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.4)  # by now it is the second one's turn
+        agent.agent.send(b"LATE")  # and the agent has not connected again
+        await agent.agent.until(lambda: not agent.agent.connection.in_flight)
         writer.write(b"second")
         assert await read_exactly(reader, 6) == b"second"
 
@@ -309,7 +321,8 @@ async def test_d14_agents_that_know_the_flag_get_it_and_acknowledge_it() -> None
         agent.agent.acknowledging = False
         assert forwarding.handler.interrupt(signal.SIGINT)
         await agent.until(lambda: agent.flags == [TERMINATE])
-        await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
         assert not forwarding.running.done()
         agent.agent.acknowledging = True
         assert await forwarding.result() == 0
@@ -338,14 +351,14 @@ async def test_d15_what_has_arrived_is_delivered_although_the_session_is_over() 
 
     Back with ``await forwarder.close()`` in place of ``await forwarder.deliver()``.
     """
-    data = noise(200_000)
-    async with basic(Chatter) as (forwarding, agent):
-        reader, writer = await forwarding.connect()
-        writer.write(b"GET")
+    data = noise(1 << 20) * 2
+    async with basic(Chatter) as (forwarding, agent), stalled(forwarding.notices.port) as program:
+        await asyncio.get_running_loop().sock_sendall(program, b"GET")
         await agent.until(lambda: agent.destinations[0].received)
         await agent.agent.write(data)
         agent.agent.close_channel("Unable to connect to specified port")
-        assert await read_exactly(reader, len(data)) == data
+        await wait_until(lambda: not forwarding.channel.is_open)
+        assert await receive_until_reset(program) == data  # the far end has not finished
         with pytest.raises(SessionEnded, match="Unable to connect to specified port"):
             await forwarding.result()
 

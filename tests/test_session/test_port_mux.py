@@ -13,7 +13,6 @@ import socket
 import struct
 import tempfile
 import tracemalloc
-from collections.abc import AsyncIterator
 from importlib import import_module
 
 import pytest
@@ -33,6 +32,8 @@ from session_manager_plugin.protocol.smux import (
     SHARED_FRAME_DATA,
     VERSION,
 )
+from session_manager_plugin.session.local_connection import LocalConnection
+from session_manager_plugin.session.port_mux import MuxForwarder
 from tests.support.forwarding import (
     Forwarding,
     is_listening,
@@ -40,6 +41,9 @@ from tests.support.forwarding import (
     port_properties,
     read_exactly,
     read_to_end,
+    receive_all,
+    stalled,
+    use_small_buffers,
 )
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
 from tests.support.port_agent import Answer, Destination, Echo, MuxAgent, Sink, Source
@@ -61,23 +65,9 @@ def noise(size: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-@contextlib.asynccontextmanager
-async def stalled(port: int) -> AsyncIterator[socket.socket]:
-    """A local program that connects and reads nothing by itself."""
-    with socket.socket() as program:
-        program.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        program.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(program, ("127.0.0.1", port))
-        yield program
-
-
-async def receive_all(program: socket.socket) -> bytes:
-    """Read a stalled program's socket to its end."""
-    loop, data = asyncio.get_running_loop(), bytearray()
-    async with asyncio.timeout(DEADLINE):
-        while piece := await loop.sock_recv(program, 1 << 18):
-            data += piece
-    return bytes(data)
+@pytest.fixture(autouse=True)
+def _small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_small_buffers(monkeypatch)
 
 
 class Chatter(Destination):
@@ -655,7 +645,8 @@ async def test_d15_what_has_arrived_is_delivered_although_the_session_is_over() 
         agent.agent.close_channel()
         await wait_until(lambda: not forwarding.channel.is_open)
         assert len(await receive_all(program)) == MAX_STREAM_UNREAD
-        assert await forwarding.result() == 0
+        # It has not closed its end, and nobody waits for that.
+        assert await asyncio.wait_for(asyncio.shield(forwarding.running), LOCAL.LINGER_TIMEOUT - 1) == 0
 
 
 async def test_an_unfinished_stream_ends_in_a_reset() -> None:
@@ -721,20 +712,28 @@ async def test_h12_nobody_is_accepted_when_the_session_has_failed() -> None:
     """Reference defect H12: after a failure the listener stays open and accepts one more connection, which leads
     nowhere.
 
-    Back with ``await asyncio.wait(...)`` outside ``with self._bind() as listener`` in ``PortHandler.run``; or, for
-    those on the way, without ``connection.abort()`` in ``Forwarder.connection_made`` (reference defect U16).
+    Back with ``await forwarder.deliver()`` inside ``with self._bind() as listener`` in ``PortHandler.run``.
     """
-    async with mux(Echo) as (forwarding, _agent):
+    async with mux(lambda: Source(MAX_STREAM_UNREAD)) as (forwarding, agent):
         port = forwarding.notices.port
-        # Connected in the kernel's eyes, not accepted when the session fails.
+        async with stalled(port) as program:
+            await agent.until(lambda: agent.destinations and not agent.mux.send_pending)
+            forwarding.channel.end(ConnectionLost("gone"))
+            await wait_until(lambda: not is_listening(port))
+            assert not forwarding.running.done()  # the program has not read all
+            assert not is_listening(port, "::1")
+            assert len(await receive_all(program)) == MAX_STREAM_UNREAD
+        with pytest.raises(ConnectionLost):
+            await forwarding.result()
+
+
+async def test_a_failure_resets_those_who_wait_to_be_accepted() -> None:
+    async with mux(Echo) as (forwarding, _):
         programs = [await forwarding.connect() for _ in range(3)]
         forwarding.channel.end(ConnectionLost("gone"))
         for reader, _writer in programs:
             with pytest.raises(ConnectionResetError):
                 await read_to_end(reader)
-        with pytest.raises(ConnectionLost):
-            await forwarding.result()
-        assert not is_listening(port)
 
 
 async def test_u16_a_connection_that_cannot_get_a_stream_is_closed() -> None:
@@ -742,13 +741,15 @@ async def test_u16_a_connection_that_cannot_get_a_stream_is_closed() -> None:
 
     Back without ``connection.abort()`` in ``Forwarder.connection_made``.
     """
-    async with mux(Echo) as (forwarding, agent):
-        reader, _writer = await forwarding.connect()
-        agent.agent.send(b"\x01\x09\x00\x00\x03\x00\x00\x00")
-        with pytest.raises(ConnectionResetError):
-            await read_to_end(reader)
-        with pytest.raises(RemoteProtocolError):
-            await forwarding.result()
+    async with mux(Echo) as (forwarding, _):
+        forwarder = MuxForwarder(forwarding.channel, forwarding.notices, keepalive=False)
+        await forwarder.close()
+        program, endpoint = socket.socketpair()
+        endpoint.setblocking(False)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: LocalConnection(forwarder, 1), endpoint)
+        reader, writer = await asyncio.open_connection(sock=program)
+        assert await read_to_end(reader) == b""
+        writer.close()
 
 
 # Keep-alive.

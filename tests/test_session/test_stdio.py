@@ -50,6 +50,7 @@ class Stdio:
             self.agent.send(data, payload_type)
         handler = StdioHandler(self.pipes.console, self.notices)
         self.running = asyncio.ensure_future(handler.run(self.channel))
+        self.running.add_done_callback(lambda _running: self.pipes.console.close())
 
     async def result(self) -> int:
         """The exit status, once it has ended."""

@@ -23,6 +23,8 @@ from typing import Protocol, cast
 
 LINGER_TIMEOUT = 5.0
 """Seconds that a program has to close its end once it has been given the end of the data."""
+HURRIED_LINGER_TIMEOUT = 0.5
+"""The same when the session is over and everybody waits."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -62,6 +64,7 @@ class LocalConnection(asyncio.Protocol):
         self._socket_full = False
         self._ending = _Ending.NONE
         self._lingering: asyncio.TimerHandle | None = None
+        self._linger_timeout = LINGER_TIMEOUT
         self._peer = ""
         self.kept_size = 0
         """Bytes that the socket has not taken."""
@@ -115,9 +118,10 @@ class LocalConnection(asyncio.Protocol):
             self._reset()
 
     def hurry(self) -> None:
-        """Do not wait for a program that was given the end of the data."""
+        """Do not wait long for a program that is, or will be, given the end of the data."""
+        self._linger_timeout = HURRIED_LINGER_TIMEOUT
         if self._lingering is not None:
-            self._close()
+            self._linger()
 
     def _end(self, ending: _Ending) -> None:
         if self.ending or self.closed:
@@ -142,7 +146,12 @@ class LocalConnection(asyncio.Protocol):
             elif self._lingering is None:
                 with contextlib.suppress(OSError):  # it is gone already
                     transport.write_eof()
-                self._lingering = asyncio.get_running_loop().call_later(LINGER_TIMEOUT, self._close)
+                self._linger()
+
+    def _linger(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self._lingering = asyncio.get_running_loop().call_later(self._linger_timeout, self._close)
 
     def _close(self) -> None:
         if self._transport is not None:
