@@ -22,7 +22,7 @@ from session_manager_plugin.agent.session import EndReason
 from tests.support.servers import SshServer, free_port, listening, need, postgresql, ssh_server
 
 MIB = 1024 * 1024
-DEADLINE = 90.0
+DEADLINE = 180.0
 
 
 async def output_of(*argv: str, env: dict[str, str], stdin: bytes = b"", status: int = 0) -> bytes:
@@ -108,6 +108,7 @@ async def test_ssh(aws: str, sandbox: Sandbox, environment: dict[str, str], serv
     assert {session.end_reason for session in sandbox.sessions.values()} <= {EndReason.EXITED, EndReason.TERMINATED}
 
 
+@pytest.mark.timeout(400)  # half a gigabyte, on whatever machine this is
 async def test_copies_through_ssh(
     aws: str, sandbox: Sandbox, environment: dict[str, str], server: SshServer, tmp_path: Path
 ) -> None:
