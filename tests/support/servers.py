@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 DEADLINE = 30.0
+MOST_TRIES = 5
 
 
 def need(program: str, *places: str) -> str:
@@ -45,6 +47,28 @@ async def listening(port: int) -> None:
             await asyncio.sleep(0.01)
 
 
+@contextlib.asynccontextmanager
+async def _running(argv_on: Callable[[int], list[str]], end: signal.Signals) -> AsyncIterator[int]:
+    """A server on a port that was free a moment ago; on another one when somebody was faster. Gives the port."""
+    for _ in range(MOST_TRIES):
+        port = free_port()
+        process = await asyncio.create_subprocess_exec(*argv_on(port), stderr=subprocess.DEVNULL)
+        ended, ready = asyncio.ensure_future(process.wait()), asyncio.ensure_future(listening(port))
+        await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            break
+        ready.cancel()
+    else:
+        raise AssertionError(f"{argv_on(0)[0]} does not start")
+    try:
+        await ready
+        yield port
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(end)
+        await ended
+
+
 @dataclass(frozen=True)
 class SshServer:
     """A running sshd, and what a client needs to log in."""
@@ -73,21 +97,19 @@ async def ssh_server(directory: Path) -> AsyncIterator[SshServer]:
         await _run(keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name))
     keys = directory / "authorized_keys"
     keys.write_bytes((directory / "user.pub").read_bytes())
-    port = free_port()
     config = directory / "sshd_config"
     config.write_text(
-        f"ListenAddress 127.0.0.1:{port}\nHostKey {directory / 'host'}\nAuthorizedKeysFile {keys}\nStrictModes no\n"
+        f"HostKey {directory / 'host'}\nAuthorizedKeysFile {keys}\nStrictModes no\n"
         "PasswordAuthentication no\nUsePAM no\nPidFile none\nSubsystem sftp internal-sftp\nMaxStartups 100\n"
     )
     with contextlib.suppress(PermissionError):
         os.makedirs("/run/sshd", exist_ok=True)  # where sshd started by root wants to be locked into
-    process = await asyncio.create_subprocess_exec(sshd, "-D", "-e", "-f", str(config), stderr=subprocess.DEVNULL)
-    try:
-        await listening(port)
+
+    def argv_on(port: int) -> list[str]:
+        return [sshd, "-D", "-e", "-f", str(config), "-o", f"ListenAddress=127.0.0.1:{port}"]
+
+    async with _running(argv_on, signal.SIGTERM) as port:
         yield SshServer(port, directory / "user")
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 @contextlib.asynccontextmanager
@@ -105,17 +127,13 @@ async def postgresql(directory: Path) -> AsyncIterator[int]:
             with contextlib.suppress(PermissionError):
                 path.chmod(path.stat().st_mode | 0o011)
     await _run(*as_user, initdb, "-D", str(data), "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8")
-    port = free_port()
     settings = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}", "-c", "fsync=off"]
-    process = await asyncio.create_subprocess_exec(
-        *as_user, server, "-D", str(data), "-p", str(port), *settings, stderr=subprocess.DEVNULL
-    )
-    try:
-        await listening(port)
+
+    def argv_on(port: int) -> list[str]:
+        return [*as_user, server, "-D", str(data), "-p", str(port), *settings]
+
+    async with _running(argv_on, signal.SIGINT) as port:  # a fast shutdown
         yield port
-    finally:
-        process.send_signal(2)  # fast shutdown
-        await process.wait()
 
 
 def _postgresql_places() -> list[str]:
