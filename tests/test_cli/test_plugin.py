@@ -433,8 +433,12 @@ def test_the_exit_status_can_be_chosen(gateway_session: Any, monkeypatch: pytest
     assert run.status == (255 if setting == "always" else 0)
 
 
-def test_the_texts_keep_off_the_output_of_ssh(gateway_session: Any) -> None:
-    """Reference defect D11: the banner is written into a byte-transparent session."""
+def test_d11_the_texts_keep_off_the_output_of_ssh(gateway_session: Any) -> None:
+    """Reference defect D11: the banner is written into a byte-transparent session.
+
+    It would be back if ``cli/drop_in.py``: ``_Texts.say`` wrote to standard output ``if self._is_stdio is not
+    None``.
+    """
     run = gateway_session(say(handshake_request("Teleport")), SSH)
     assert run.out == b""
     assert run.err.startswith("\nStarting session with SessionId: alice-1\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -147,7 +148,11 @@ async def test_a_session_with_a_handshake() -> None:
         await consumer.until(lambda: consumer.data == b"written")
 
 
-async def test_a_program_that_says_nothing_is_usable_and_type_ahead_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_h9_a_program_that_says_nothing_is_usable_and_type_ahead_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reference defect H9: until the remote program prints something there is no input.
+
+    It would be back if ``protocol/connection.py``: ``Connection.connected`` did not set ``self._ready_at``.
+    """
     monkeypatch.setattr(CORE, "READY_DELAY", 0.05)
     async with AgentGateway(greeting=b"") as gateway:
         channel = channel_to(gateway.url)
@@ -166,6 +171,30 @@ async def test_type_ahead_waits_for_the_handshake() -> None:
         await channel.send_input_data(b"typed ahead")  # returns once it has been sent
         assert (await channel.ready()).session_type == "Standard_Stream"
         await gateway.until(lambda: gateway.input == b"typed ahead")
+        await channel.close()
+
+
+async def test_h14_a_session_that_becomes_ready_twice_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reference defect H14: a second session type, while the first is not fetched, blocks the reader for good.
+
+    It would be back if ``communicator/data_channel.py``: ``SessionDataChannel._dispatch`` set the result of ``_ready``
+    without looking whether it is done. That this is an error then, and no wait, is structural: no queue is involved.
+    """
+    monkeypatch.setattr(CORE, "READY_DELAY", 0.01)
+    far_end = StreamPeer()
+    actions = [{"ActionType": "SessionType", "ActionParameters": {"SessionType": "Standard_Stream"}}]
+    request = {"AgentVersion": "3.3.0.0", "RequestedClientActions": actions}
+    complete = {"HandshakeTimeToComplete": 1, "CustomerMessage": ""}
+    async with AgentGateway(greeting=b"") as gateway:
+        channel = channel_to(gateway.url)
+        consumer = Consumer(channel)
+        assert await channel.open()
+        assert (await channel.ready()).session_type is None  # it has begun by itself; the handshake comes later
+        await gateway.send_raw(far_end.stream(json.dumps(request), PayloadType.HANDSHAKE_REQUEST))
+        await gateway.send_raw(far_end.stream(json.dumps(complete), PayloadType.HANDSHAKE_COMPLETE))
+        await gateway.send_raw(far_end.stream("$ "))
+        await consumer.until(lambda: consumer.data == b"$ ")
+        assert channel.is_open
         await channel.close()
 
 
@@ -354,7 +383,12 @@ async def test_other_payload_types_have_handlers_of_their_own() -> None:
     assert (bytes(errors), bytes(codes), bytes(consumer.data)) == (b"err", b"EXIT_CODE: 3", b"$ out")
 
 
-async def test_handlers_set_late_get_everything_in_order() -> None:
+async def test_d4_handlers_set_late_get_everything_in_order() -> None:
+    """Reference defect D4: what was acknowledged is thrown away when its handler is not ready.
+
+    It would be back if ``communicator/data_channel.py``: ``SessionDataChannel._data_received`` did not append to
+    ``_unclaimed``.
+    """
     taken: list[tuple[str, bytes]] = []
     async with AgentGateway() as gateway, opened(gateway) as channel:
         await gateway.write(b"one")

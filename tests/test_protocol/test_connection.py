@@ -121,9 +121,13 @@ def test_ready_by_handshake_complete() -> None:
 
 @pytest.mark.parametrize("handshake_required", [False, True])
 @pytest.mark.parametrize("payload_type", [PayloadType.OUTPUT, PayloadType.STDERR, PayloadType.FLAG, 99])
-def test_ready_by_the_first_stream_message(payload_type: int, handshake_required: bool) -> None:
-    """Of whatever type: reference defect D13 is to hang when it is not Output. An agent that sends data will send no
-    handshake any more, so that data counts even where a handshake was expected."""
+def test_d13_ready_by_the_first_stream_message_of_any_type(payload_type: int, handshake_required: bool) -> None:
+    """Reference defect D13: a first message that is not Output, without a handshake, hangs the session. An agent
+    that sends data will send no handshake any more, so that data counts even where a handshake was expected.
+
+    It would be back if ``protocol/connection.py``: ``Connection._deliver`` dropped, before the handshake is
+    settled, what is not ``PayloadType.OUTPUT``.
+    """
     client, agent = connected(handshake_required=handshake_required), Peer()
     client.receive_message(agent.stream("$ ", payload_type), 0.5)
     assert drain_events(client) == [SessionReady(None), DataReceived(payload_type, [b"$ "])]
@@ -131,8 +135,11 @@ def test_ready_by_the_first_stream_message(payload_type: int, handshake_required
     assert client.next_timeout() is None
 
 
-def test_ready_by_two_seconds_of_silence() -> None:
-    """Reference defect H9: until the remote program prints something there is no input, no size and no Ctrl-C."""
+def test_h9_ready_by_two_seconds_of_silence() -> None:
+    """Reference defect H9: until the remote program prints something there is no input, no size and no Ctrl-C.
+
+    It would be back if ``protocol/connection.py``: ``Connection.connected`` did not set ``self._ready_at``.
+    """
     client = connected()
     assert client.next_timeout() == READY_DELAY
     client.handle_timeout(READY_DELAY - 0.001)
@@ -475,8 +482,12 @@ def test_the_wait_is_for_time_on_a_websocket() -> None:
     assert client.next_timeout() == 1000.0 + HANDSHAKE_TIMEOUT
 
 
-def test_given_up_when_nothing_is_acknowledged_for_five_minutes() -> None:
-    """As the official client, which then hangs, however: reference defect H10."""
+def test_h10_given_up_when_nothing_is_acknowledged_for_five_minutes() -> None:
+    """Reference defect H10: the official client gives up then too, but does not exit, and hangs.
+
+    It would be back if ``protocol/connection.py``: ``Connection.handle_timeout`` did not fail the session when it
+    is ``overdue``. That its resend loop blocks on a full queue is structural: here nothing waits in a queue.
+    """
     client, _ = begun()
     client.send_data(PayloadType.OUTPUT, b"x", 1.0)
     assert at(client, 1.0 + RESEND_TIMEOUT) == []

@@ -183,25 +183,38 @@ def test_nothing_waits_for_a_handler(name: str) -> None:
     assert [step.delivered for step in steps] == wanted
 
 
-def test_a_held_message_is_delivered_whoever_is_ready() -> None:
-    """Reference defect D4: a message that was held, and acknowledged, is thrown away when its handler is not ready
-    at the moment when its turn comes."""
+def test_d4_a_held_message_is_delivered_whoever_is_ready() -> None:
+    """Reference defect D4: a message that was held, and acknowledged, is thrown away when its handler is not
+    ready at the moment when its turn comes.
+
+    It would be back if ``protocol/connection.py``: ``Connection._receive_stream`` delivered only
+    ``in_order[:1]``. For handlers that are set late see ``test_d4_handlers_set_late_get_everything_in_order``.
+    """
     steps = replay(DRAINING)
     assert [step.delivered for step in steps] == [[], ["1:a", "1:b"], ["1:c"]]
     assert [step.acknowledged for step in steps] == [[1], [0], [2]]
 
 
-def test_a_handshake_message_that_was_held_is_no_data() -> None:
+def test_d5_a_handshake_message_that_was_held_is_no_data() -> None:
     """Reference defect D5: a handshake message that came out of order is printed as output. In this script it
-    also comes behind data, so that there can be no handshake any more: it is dropped, aloud."""
+    also comes behind data, so that there can be no handshake any more: it is dropped, aloud.
+
+    It would be back if ``protocol/connection.py``: ``Connection._receive_stream`` delivered what is not
+    ``message`` itself as ``PayloadType.OUTPUT``.
+    """
     steps = replay(HELD_REQUEST)
     assert [step.delivered for step in steps] == [[], ["1:a"]]
     assert [step.acknowledged for step in steps] == [[1], [0]]
     assert len(steps[1].of(MessageRejected)) == 1
 
 
-def test_a_handshake_in_the_wrong_order_is_completed() -> None:
-    """Reference defect D5, its consequence: with the two messages of the agent exchanged the session never starts."""
+def test_d5_a_handshake_in_the_wrong_order_is_completed() -> None:
+    """Reference defect D5: its consequence: with the two messages of the agent exchanged the session never
+    starts.
+
+    It would be back if ``protocol/connection.py``: ``Connection._receive_stream`` delivered what is not
+    ``message`` itself as ``PayloadType.OUTPUT``.
+    """
     client = new_connection(Role.CLIENT)
     client.connected("token", 0.0)
     agent = Peer()
@@ -235,8 +248,13 @@ def test_every_payload_type_is_delivered_as_what_it_is() -> None:
             assert step.as_recorded()
 
 
-def test_a_request_that_cannot_be_read_ends_the_session() -> None:
-    """Reference defect D6: it is acknowledged but never processed, and never sent again: both sides wait for ever."""
+def test_d6_a_request_that_cannot_be_read_ends_the_session() -> None:
+    """Reference defect D6: it is acknowledged but never processed, and never sent again: both sides wait for
+    ever.
+
+    It would be back if ``protocol/connection.py``: ``Connection._handshake_error`` did not call
+    ``self._fail(error)``.
+    """
     client = new_connection(Role.CLIENT)
     client.connected("token", 0.0)
     client.receive_message(Peer().stream('{"AgentVersion":', PayloadType.HANDSHAKE_REQUEST), 0.0)
@@ -269,8 +287,12 @@ def test_every_record_of_sending_is_tested() -> None:
     }
 
 
-def test_no_byte_is_rewritten() -> None:
-    """Reference defect D1: a message that is one newline becomes a carriage return, in forwarded data too."""
+def test_d1_no_byte_is_rewritten() -> None:
+    """Reference defect D1: a message that is one newline becomes a carriage return, in forwarded data too.
+
+    It would be back if ``protocol/connection.py``: ``Connection.send_data`` transmitted ``b"\\r" if payload ==
+    b"\\n" else payload``.
+    """
     client = ready_client()
     for record in SENDING["newline_rewrite"]:
         payload = bytes.fromhex(record["input_hex"])
@@ -287,8 +309,12 @@ def test_no_byte_is_rewritten() -> None:
             assert message.payload == payload
 
 
-def test_a_full_window_refuses_instead_of_forgetting() -> None:
-    """Reference defect D3: the 10,001st message throws out the first, for which the far end then waits for ever."""
+def test_d3_a_full_window_refuses_instead_of_forgetting() -> None:
+    """Reference defect D3: the 10,001st message throws out the first, for which the far end then waits for ever.
+
+    It would be back if ``protocol/connection.py``: ``Connection.send_data`` removed the oldest message of
+    ``self._sender._in_flight`` where it raises for want of capacity.
+    """
     assert SENDING["outgoing_overflow_after_10001"]["oldest_kept_sequence"] == 1
     client = ready_client()
     while client.send_capacity:
@@ -301,8 +327,12 @@ def test_a_full_window_refuses_instead_of_forgetting() -> None:
     assert [message.sequence_number for message in sent_by(client, 0.0)] == list(range(INITIAL_WINDOW))
 
 
-def test_what_is_sent_while_the_link_is_down_is_kept() -> None:
-    """Reference defect D2: when the websocket cannot be written to, the data is gone and its number used again."""
+def test_d2_what_is_sent_while_the_link_is_down_is_kept() -> None:
+    """Reference defect D2: when the websocket cannot be written to, the data is gone and its number used again.
+
+    It would be back if ``protocol/connection.py``: ``Connection._transmit`` called ``self._sender.sent`` only
+    ``if self._connected``.
+    """
     assert SENDING["send_failure"]["outgoing_buffer_after"] == 0
     client = ready_client()
     client.disconnected(0.0)

@@ -104,8 +104,12 @@ def test_an_acknowledgement_counts_once() -> None:
     assert sender.window == INITIAL_WINDOW + 1
 
 
-def test_a_full_window_has_no_capacity_left_and_forgets_nothing() -> None:
-    """Reference defect D3: a full buffer throws its oldest unacknowledged message away."""
+def test_d3_a_full_window_has_no_capacity_left_and_forgets_nothing() -> None:
+    """Reference defect D3: a full buffer throws its oldest unacknowledged message away.
+
+    It would be back if ``protocol/reliable.py``: ``StreamSender.sent`` removed the oldest of ``_in_flight`` when
+    ``capacity`` is down to 1.
+    """
     sender = StreamSender()
     messages = send(sender, INITIAL_WINDOW, 0.0)
     assert sender.capacity == 0

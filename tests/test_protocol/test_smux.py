@@ -423,9 +423,10 @@ def test_one_stream_may_hold_4_mib_unread() -> None:
 
 
 def test_h16_all_streams_together_may_hold_64_mib_unread() -> None:
-    """H16: in the reference 4 MiB unread on one stream stop all of them.
+    """Reference defect H16: 4 MiB unread on one stream stop all of them.
 
-    It would be back with ``self._total_unread > MAX_STREAM_UNREAD`` in ``reading_paused``.
+    It would be back if ``protocol/smux.py``: ``MuxSession.reading_paused`` compared ``_total_unread`` with
+    ``MAX_STREAM_UNREAD``.
     """
     agent = new_session(Role.AGENT)
     streams = range(3, 3 + 2 * (MAX_TOTAL_UNREAD // MAX_STREAM_UNREAD), 2)
@@ -523,10 +524,11 @@ def test_what_is_queued_is_counted() -> None:
 
 
 def test_d8_the_answer_to_a_half_closed_request_arrives() -> None:
-    """D8: the reference sends FIN when its local end is finished writing, and drops the answer.
+    """Reference defect D8: FIN is sent when the local end is finished writing, and the answer is dropped. Here
+    the owner sends none then.
 
-    Our owner sends none then. The defect would be back with ``self.close_stream(stream_id)`` at the end of
-    ``send_data``.
+    It would be back if ``protocol/smux.py``: ``MuxSession.send_data`` ended with
+    ``self.close_stream(stream_id)``.
     """
     joined = Joined()
     stream_id = joined.open()

@@ -70,7 +70,8 @@ async def command() -> AsyncIterator[Command]:
 async def test_d12_the_outputs_are_apart_and_the_exit_status_is_none_of_them() -> None:
     """Reference defect D12: standard error and ``EXIT_CODE: N`` are printed on standard output.
 
-    Back with ``console.write`` as the handler of ``PayloadType.STDERR``, or of ``PayloadType.EXIT_CODE``.
+    It would be back if ``session/command.py``: ``CommandHandler.run`` gave ``console.write`` as the handler of
+    ``PayloadType.STDERR``, or of ``PayloadType.EXIT_CODE``.
     """
     async with command() as session:
         session.agent.send(b"out 1\n")
@@ -138,7 +139,8 @@ async def test_prefixes_are_passed_on_as_they_come() -> None:
 async def test_d10_a_flag_is_never_shown() -> None:
     """Reference defect D10: flags are shown as output.
 
-    Back with ``set_payload_handler(PayloadType.FLAG, console.write)``.
+    It would be back if ``session/command.py``: ``CommandHandler.run`` gave ``console.write`` as a handler of
+    ``PayloadType.FLAG``.
     """
     async with command() as session:
         for flag in Flag:
@@ -152,7 +154,8 @@ async def test_d13_a_first_message_that_is_no_output_stops_nothing() -> None:
     """Reference defect D13: when the first message, without a handshake, is no output, nothing after it is
     acknowledged, and the session hangs.
 
-    Back with ``return`` for other types than output in ``Connection._first_data``.
+    It would be back if ``protocol/connection.py``: ``Connection._deliver`` dropped, before the handshake is
+    settled, what is not ``PayloadType.OUTPUT``.
     """
     async with ConsolePipes() as pipes:
         agent = MemoryAgent(None)
@@ -278,10 +281,12 @@ async def test_when_nobody_reads_the_output_the_command_is_left() -> None:
 
 @pytest.mark.parametrize("payload_type", [PayloadType.OUTPUT, PayloadType.STDERR])
 async def test_h15_outputs_that_are_not_read_pause_reading(payload_type: PayloadType) -> None:
-    """Reference defect H15: a slow reader of an output blocks acknowledgements, pongs and the session's end; nor may
-    what waits for it grow without limit.
+    """Reference defect H15: a slow reader of an output blocks acknowledgements, pongs and the session's end; nor
+    may what waits for it grow without limit.
 
-    Back, for standard error, without ``self._set_flow_handlers(self._error_output)`` in ``Console.write_error``.
+    It would be back if ``terminal/console.py``: ``Console.write_error`` did not
+    ``self._set_flow_handlers(self._error_output)`` (the second half, for standard error). For the first half see
+    ``test_stdio``.
     """
     data = random.Random(1).randbytes(1 << 20)
     async with command() as session:
@@ -334,7 +339,8 @@ async def test_a_closed_standard_error_is_no_error() -> None:
 async def test_d15_what_has_arrived_is_written_although_the_session_is_over() -> None:
     """Reference defect D15: channel_closed ends the process at once; what was not written yet is lost.
 
-    Back without ``await console.drain()`` in ``CommandHandler.run``.
+    It would be back if ``session/command.py``: ``CommandHandler.run`` did not ``await console.drain()`` when the
+    session has ended.
     """
     data = random.Random(1).randbytes(500_000)
     async with command() as session:

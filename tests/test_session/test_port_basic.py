@@ -104,9 +104,10 @@ async def test_a_visitor_that_exchanges_nothing_uses_nothing_up() -> None:
 
 
 async def test_d8_the_answer_to_a_request_that_ends_with_shutdown_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reference defect D8, without multiplexing: the flag that follows a local half-close closes the destination.
+    """Reference defect D8: without multiplexing: the flag that follows a local half-close closes the destination.
 
-    Back without ``await self._silence(HALF_CLOSE_SILENCE, connection)``.
+    It would be back if ``session/port_basic.py``: ``BasicForwarder._serve`` did not ``await
+    self._silence(HALF_CLOSE_SILENCE, connection)``.
     """
     monkeypatch.setattr(BASIC, "HALF_CLOSE_SILENCE", 1.0)
     request, answer = noise(3000), noise(20_000, 2)
@@ -148,8 +149,8 @@ async def test_d9_what_is_left_of_one_connection_never_reaches_the_next() -> Non
     """Reference defect D9: data for a connection that has gone is kept back and finally delivered to the next,
     unrelated one.
 
-    Back with ``self._current = connection`` regardless of ``self._fresh`` at the beginning of
-    ``BasicForwarder._serve``.
+    It would be back if ``session/port_basic.py``: ``BasicForwarder._serve`` set ``self._current = connection`` at
+    its beginning, whether ``self._fresh`` or not.
     """
     async with basic(Echo) as (forwarding, agent):
         agent.leftovers = [b"LEFT OVER"]
@@ -167,10 +168,11 @@ async def test_d9_what_is_left_of_one_connection_never_reaches_the_next() -> Non
 
 
 async def test_d9_the_next_connection_sends_nothing_before_the_agent_has_closed() -> None:
-    """Reference defect D9, the race in it: what the next connection sends before the flag is acknowledged meets the
-    old destination, and what the old one sends then meets the next connection.
+    """Reference defect D9: the race in it: what the next connection sends before the flag is acknowledged meets
+    the old destination, and what the old one sends then meets the next connection.
 
-    Back without ``await self._channel.drain()`` in ``BasicForwarder._serve``.
+    It would be back if ``session/port_basic.py``: ``BasicForwarder._serve`` did not ``await
+    self._channel.drain()``.
     """
     async with basic(Echo) as (forwarding, agent):
         _, writer = await forwarding.connect()
@@ -190,7 +192,8 @@ async def test_d9_the_next_connection_sends_nothing_before_the_agent_has_closed(
 async def test_d9_the_next_connection_waits_until_nothing_comes_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reference defect D9: the piece that the agent had read before it closed comes behind its acknowledgement.
 
-    Back without ``await self._silence(SETTLE_SILENCE)`` in ``BasicForwarder._serve``.
+    It would be back if ``session/port_basic.py``: ``BasicForwarder._serve`` did not ``await
+    self._silence(SETTLE_SILENCE)``.
     """
     monkeypatch.setattr(BASIC, "SETTLE_SILENCE", 1.0)
     async with basic(Echo) as (forwarding, agent):
@@ -213,7 +216,8 @@ async def test_d9_the_next_connection_waits_until_nothing_comes_any_more(monkeyp
 async def test_d10_flags_never_reach_a_program() -> None:
     """Reference defect D10: the four bytes of a flag are written into the user's stream.
 
-    Back with ``set_payload_handler(PayloadType.FLAG, self._received)``.
+    It would be back if ``session/port_basic.py``: ``BasicForwarder.start`` gave ``self._received`` as the handler
+    of ``PayloadType.FLAG``.
     """
     async with basic(Chatter) as (forwarding, agent):
         reader, writer = await forwarding.connect()
@@ -234,9 +238,11 @@ async def test_d10_flags_never_reach_a_program() -> None:
 async def test_h15_a_program_that_does_not_read_pauses_reading_only_beyond_a_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Reference defect H15: a local program that does not read blocks acknowledgements, pongs and the session's end.
+    """Reference defect H15: a local program that does not read blocks acknowledgements, pongs and the session's
+    end.
 
-    Back with ``MAX_KEPT = 0``.
+    It would be back if ``session/port_basic.py``: ``MAX_KEPT`` were 0. Only the
+    constant is looked at: a pause that comes earlier than it says is not noticed here, but in ``test_port_mux``.
     """
     limit = BASIC.MAX_KEPT
     monkeypatch.setattr(BASIC, "MAX_KEPT", 2 * 1024 * 1024)
@@ -302,11 +308,11 @@ async def test_a_program_that_writes_faster_than_the_far_end_takes_is_slowed_dow
 
 
 async def test_h13_an_old_agent_without_the_flag_can_be_left_with_ctrl_c() -> None:
-    """Reference defect H13: with agents that do not know the TerminateSession flag the first Ctrl-C does not end the
-    process, and later ones are swallowed.
+    """Reference defect H13: with agents that do not know the TerminateSession flag the first Ctrl-C does not end
+    the process, and later ones are swallowed.
 
-    Back with ``return 0`` moved into ``if self._agent_takes_flag``, or with ``return True`` for every signal in
-    ``PortHandler.interrupt``.
+    It would be back if ``session/port.py``: ``PortHandler.run`` waited for ``channel.ended()`` after an
+    interrupt; or ``PortHandler.interrupt`` gave ``True`` for the later ones too.
     """
     async with basic(Echo, version="2.3.722.0") as (forwarding, agent):
         assert forwarding.handler.interrupt(signal.SIGINT)
@@ -316,7 +322,11 @@ async def test_h13_an_old_agent_without_the_flag_can_be_left_with_ctrl_c() -> No
 
 
 async def test_d14_agents_that_know_the_flag_get_it_and_acknowledge_it() -> None:
-    """Reference defect D14, see ``test_port_mux``: the process exits right after sending the flag."""
+    """Reference defect D14: the process exits right after sending the TerminateSession flag, which may then be
+    lost.
+
+    It would be back if ``session/ending.py``: ``terminate`` did not ``await channel.drain()``.
+    """
     async with basic(Echo, version="2.3.723.0") as (forwarding, agent):
         agent.agent.acknowledging = False
         assert forwarding.handler.interrupt(signal.SIGINT)
@@ -346,10 +356,11 @@ async def test_the_end_comes_at_any_moment(moment: str) -> None:
 
 
 async def test_d15_what_has_arrived_is_delivered_although_the_session_is_over() -> None:
-    """Reference defect D15: channel_closed ends the process at once; what was not yet copied to the local connection
-    is lost.
+    """Reference defect D15: channel_closed ends the process at once; what was not yet copied to the local
+    connection is lost.
 
-    Back with ``await forwarder.close()`` in place of ``await forwarder.deliver()``.
+    It would be back if ``session/port.py``: ``PortHandler.run`` had ``await forwarder.close()`` in place of
+    ``await forwarder.deliver()``.
     """
     data = noise(1 << 20) * 2
     async with basic(Chatter) as (forwarding, agent), stalled(forwarding.notices.port) as program:

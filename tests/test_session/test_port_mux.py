@@ -91,7 +91,8 @@ async def test_d1_a_newline_that_travels_alone_stays_a_newline() -> None:
     """Reference defect D1: a message that is one newline arrives as a carriage return; 1017 bytes behind the smux
     header of 8 put the last byte into a message of its own.
 
-    Back with ``data.replace(b"\\n", b"\\r") if data == b"\\n" else data`` where a payload is sent.
+    It would be back if ``protocol/connection.py``: ``Connection.send_data`` transmitted ``b"\\r" if payload ==
+    b"\\n" else payload``.
     """
     async with mux(Echo) as (forwarding, _):
         reader, writer = await forwarding.connect()
@@ -170,7 +171,8 @@ async def test_large_amounts_both_ways_and_memory_stays_flat() -> None:
 async def test_d8_the_answer_to_a_request_that_ends_with_shutdown_arrives() -> None:
     """Reference defect D8: a local half-close closes both directions, so the answer never arrives.
 
-    Back with ``self._release(connection)`` as the first line of ``MuxForwarder.eof_received``.
+    It would be back if ``session/port_mux.py``: ``MuxForwarder.eof_received`` began with
+    ``self._release(connection)``.
     """
     request, answer = noise(3000), noise(100_000, 2)
     async with mux(lambda: Answer(request, answer, delay=0.1)) as (forwarding, _):
@@ -311,10 +313,11 @@ async def test_a_program_that_goes_away_closes_the_far_end_at_once() -> None:
 
 
 async def test_h15_a_stalled_program_stops_nobody_else() -> None:
-    """Reference defect H15: a local program that does not read blocks the reader of the websocket: acknowledgements,
-    pongs and all other streams stand still.
+    """Reference defect H15: a local program that does not read blocks the reader of the websocket:
+    acknowledgements, pongs and all other streams stand still.
 
-    Back with ``self._channel.pause_reading()`` in ``LocalConnection.pause_writing`` (in the owner's name).
+    It would be back if ``session/port_mux.py``: ``MuxForwarder._apply_flow_control`` paused when
+    ``self._mux.total_unread > 0``.
     """
     destinations: list[Destination] = [Source(MAX_STREAM_UNREAD), Echo()]
     async with mux(lambda: destinations.pop(0)) as (forwarding, agent), stalled(forwarding.notices.port) as program:
@@ -331,10 +334,11 @@ async def test_h15_a_stalled_program_stops_nobody_else() -> None:
 
 
 async def test_h16_a_stalled_stream_with_4_mib_unread_pauses_all_and_is_named() -> None:
-    """Reference defect H16: 4 MiB unread of one stream stall all streams, without a word; here they do so only beyond
-    that, with the culprit's name, and all goes on when it reads.
+    """Reference defect H16: 4 MiB unread of one stream stall all streams, without a word; here they do so only
+    beyond that, with the culprit's name, and all goes on when it reads.
 
-    Back, without the word, without ``self._notices.trouble(`` in ``MuxForwarder._apply_flow_control``.
+    It would be back if ``session/port_mux.py``: ``MuxForwarder._apply_flow_control`` did not call
+    ``self._notices.trouble`` (the word).
     """
     size = MAX_STREAM_UNREAD + 24 * 1024 * 1024
     destinations: list[Destination] = [Source(size), Echo()]
@@ -352,9 +356,10 @@ async def test_h16_a_stalled_stream_with_4_mib_unread_pauses_all_and_is_named() 
 
 
 async def test_h16_many_stalled_streams_are_limited_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reference defect H16, the other budget: what all streams together hold is limited too.
+    """Reference defect H16: the other budget: what all streams together hold is limited too.
 
-    Back with ``pause = False`` in ``MuxForwarder._apply_flow_control``.
+    It would be back if ``session/port_mux.py``: ``MuxForwarder._apply_flow_control`` began with ``pause = False``
+    (that the limit is missing, not that it is too low).
     """
     monkeypatch.setattr(SMUX, "MAX_TOTAL_UNREAD", 6 * 1024 * 1024)
     assert MAX_TOTAL_UNREAD == 64 * 1024 * 1024
@@ -476,7 +481,8 @@ async def test_refusals_that_come_at_once() -> None:
 async def test_d10_flags_and_other_payloads_never_reach_a_program() -> None:
     """Reference defect D10: the four bytes of a flag are written into the user's stream.
 
-    Back with ``set_payload_handler(PayloadType.FLAG, self._received)``.
+    It would be back if ``session/port_mux.py``: ``MuxForwarder.start`` gave ``self._received`` as the handler of
+    ``PayloadType.FLAG``.
     """
     destination = Chatter()
     async with mux(lambda: destination) as (forwarding, agent):
@@ -527,7 +533,9 @@ async def test_h5_what_comes_before_everything_is_set_up_does_no_harm() -> None:
 async def test_h14_a_second_completed_handshake_changes_nothing() -> None:
     """Reference defect H14: a second pending session type blocks the reader for good.
 
-    Back with ``self._ready.set_result(event)`` without looking whether it is set.
+    It would be back if ``protocol/connection.py``: ``Connection._handshake_error`` failed a session whose
+    handshake is settled too. That it fails then, and does not hang, is structural; see
+    ``test_h14_a_session_that_becomes_ready_twice_goes_on``.
     """
     async with mux(Echo) as (forwarding, agent):
         complete = HandshakeComplete(1).to_json().encode()
@@ -561,9 +569,10 @@ async def test_u13_no_file_stands_for_the_multiplexer() -> None:
 
 
 async def test_d14_the_flag_is_acknowledged_before_the_end() -> None:
-    """Reference defect D14: the process exits right after sending the TerminateSession flag, which may then be lost.
+    """Reference defect D14: the process exits right after sending the TerminateSession flag, which may then be
+    lost.
 
-    Back without ``await channel.drain()`` in ``terminate``.
+    It would be back if ``session/ending.py``: ``terminate`` did not ``await channel.drain()``.
     """
     async with mux(Echo) as (forwarding, agent):
         agent.agent.acknowledging = False
@@ -632,10 +641,11 @@ async def test_a_cancelled_handler_sends_the_flag_and_leaves_nothing() -> None:
 
 
 async def test_d15_what_has_arrived_is_delivered_although_the_session_is_over() -> None:
-    """Reference defect D15: channel_closed ends the process at once; what was not yet copied to a local connection
-    is lost.
+    """Reference defect D15: channel_closed ends the process at once; what was not yet copied to a local
+    connection is lost.
 
-    Back with ``await forwarder.close()`` in place of ``await forwarder.deliver()``.
+    It would be back if ``session/port.py``: ``PortHandler.run`` had ``await forwarder.close()`` in place of
+    ``await forwarder.deliver()``.
     """
     async with (
         mux(lambda: Source(MAX_STREAM_UNREAD)) as (forwarding, agent),
@@ -712,7 +722,9 @@ async def test_h12_nobody_is_accepted_when_the_session_has_failed() -> None:
     """Reference defect H12: after a failure the listener stays open and accepts one more connection, which leads
     nowhere.
 
-    Back with ``await forwarder.deliver()`` inside ``with self._bind() as listener`` in ``PortHandler.run``.
+    It would be back if ``session/port.py``: ``PortHandler.run`` did not close the listener by ``with
+    self._bind()``; or, for those on the way, ``session/forwarder.py``: ``Forwarder.connection_made`` did not
+    ``connection.abort()`` (reference defect U16).
     """
     async with mux(lambda: Source(MAX_STREAM_UNREAD)) as (forwarding, agent):
         port = forwarding.notices.port

@@ -93,7 +93,7 @@ async def test_bytes_go_both_ways_as_they_are() -> None:
 async def test_d1_a_newline_that_travels_alone_stays_a_newline() -> None:
     """Reference defect D1: a chunk that is one newline arrives as a carriage return.
 
-    Back with ``data.replace(b"\\n", b"\\r") if data == b"\\n" else data`` in ``StdioHandler._send``.
+    It would be back if ``session/stdio.py``: ``StdioHandler._send`` sent ``b"\\r" if data == b"\\n" else data``.
     """
     async with stdio() as session:
         await session.pipes.type(b"\n")
@@ -102,10 +102,11 @@ async def test_d1_a_newline_that_travels_alone_stays_a_newline() -> None:
 
 
 async def test_d7_after_the_end_of_the_input_all_arrives_and_the_answer_comes() -> None:
-    """Reference defect D7: the end of standard input ends the process at once; what was not acknowledged and what was
-    to come is lost.
+    """Reference defect D7: the end of standard input ends the process at once; what was not acknowledged and what
+    was to come is lost.
 
-    Back with ``return`` in place of ``await channel.drain()`` in ``StdioHandler._send``.
+    It would be back if ``session/stdio.py``: ``StdioHandler._send`` had ``return`` in place of ``await
+    channel.drain()``.
     """
     request, answer = noise(500_000), noise(200_000, 2)
     async with stdio() as session:
@@ -174,7 +175,8 @@ async def test_when_nobody_reads_the_output_the_session_ends_without_an_error(en
 async def test_d10_only_payload_reaches_the_output() -> None:
     """Reference defect D10: flags and any other payloads are written into the user's byte stream.
 
-    Back with ``set_payload_handler(PayloadType.FLAG, self._received)``.
+    It would be back if ``session/stdio.py``: ``StdioHandler.run`` gave ``self._received`` as the handler of
+    ``PayloadType.FLAG``.
     """
     async with stdio() as session:
         for payload_type in PayloadType:
@@ -191,7 +193,8 @@ async def test_d10_only_payload_reaches_the_output() -> None:
 async def test_d13_a_first_message_that_is_no_output_stops_nothing() -> None:
     """Reference defect D13: when the first message is no output, nothing after it is ever acknowledged.
 
-    Back with ``set_payload_handler`` and ``set_input_handler`` only once the first output has come.
+    It would be back if ``session/stdio.py``: ``StdioHandler.run`` did not set its input handler when it begins.
+    That a handler removes itself is structural in the reference, and no one line does that here.
     """
     early = ((Flag.CONNECT_TO_PORT_ERROR.serialize(), PayloadType.FLAG), (b"x", PayloadType.STDERR))
     async with stdio(*early) as session:
@@ -204,7 +207,8 @@ async def test_d13_a_first_message_that_is_no_output_stops_nothing() -> None:
 async def test_d15_what_has_arrived_is_written_although_the_session_is_over() -> None:
     """Reference defect D15: channel_closed ends the process at once; what was not written yet is lost.
 
-    Back without ``await console.drain()`` in ``StdioHandler.run``.
+    It would be back if ``session/stdio.py``: ``StdioHandler.run`` did not ``await console.drain()`` when the
+    session has ended.
     """
     data = noise(1_000_000)
     async with stdio() as session:
@@ -218,9 +222,10 @@ async def test_d15_what_has_arrived_is_written_although_the_session_is_over() ->
 async def test_h15_an_output_that_is_not_read_pauses_reading_only_beyond_a_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Reference defect H15: a slow reader of standard output blocks acknowledgements, pongs and the session's end.
+    """Reference defect H15: a slow reader of standard output blocks acknowledgements, pongs and the session's
+    end.
 
-    Back with ``high_water=0`` in ``Console``.
+    It would be back if ``terminal/output.py``: ``OutputWriter`` asked for a pause when ``self._buffered > 0``.
     """
     limit = OUTPUT.HIGH_WATER
     async with stdio() as session:

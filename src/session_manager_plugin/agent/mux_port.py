@@ -53,7 +53,7 @@ _CONNECT_ERROR = OutputMessage(PayloadType.FLAG, Flag.CONNECT_TO_PORT_ERROR.seri
 
 
 class _StreamConnection(DialledConnection):
-    """The connection of one stream; ``unread`` counts the bytes given to it that it has not taken for sent."""
+    """The connection of one stream; ``unread`` counts the bytes given to it that smux still counts as unread."""
 
     def __init__(self, owner: MuxPort, stream_id: int) -> None:
         super().__init__(owner)

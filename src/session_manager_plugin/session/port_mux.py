@@ -90,7 +90,8 @@ class MuxForwarder(Forwarder):
             return
         connection.stream_id = self._mux.open_stream()
         self._streams[connection.stream_id] = connection
-        self._flush_soon()
+        # Not before the program's first bytes have been read, if they are here already: they leave together.
+        self._loop.call_soon(self._flush_soon)
 
     def data_received(self, connection: LocalConnection, data: bytes) -> None:
         if self._over:
@@ -184,8 +185,8 @@ class MuxForwarder(Forwarder):
         """Send as much as the data channel takes."""
         if self._over or not self._mux.send_pending:
             return
-        channel, data_to_send = self._channel, self._mux.data_to_send
-        while (capacity := channel.send_capacity) and (data := data_to_send(capacity)):
+        channel, mux = self._channel, self._mux
+        while mux.send_pending and (capacity := channel.send_capacity) and (data := mux.data_to_send(capacity)):
             channel.send_now(data)
         self._dispatch()  # who may write again
 
