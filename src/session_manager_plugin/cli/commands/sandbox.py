@@ -114,6 +114,8 @@ async def _as_text(sandbox: Sandbox, environment: Environment) -> str:
     smp = _own_command(environment)
     connect = shlex.join([*smp, "connect", "--url", started.stream_url, "--token", started.token])
     variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in sandbox.environment.items())
+    if sandbox.key_service is not None:  # the client calls it too
+        connect = f"{variables} {connect} --target local"
     aws = f"aws ssm start-session --endpoint-url {sandbox.endpoint_url} --target local"
     return f"""\
 # A Session Manager for this machine; Ctrl-C ends it. Paste into another terminal:
