@@ -127,7 +127,7 @@ INVOCATION: dict[str, Any] = {
         ([], {"can_encrypt": False, "target": ""}),
         (["work"], {"profile": "work", "target": ""}),
         (["work", SHELL], {"profile": "work", "document": "SSM-SessionManagerRunShell"}),
-        (["", SSH], {"document": "AWS-StartSSHSession"}),
+        (["", SSH], {"document": "AWS-StartSSHSession", "parameters": {"portNumber": ["22"]}}),
         (["", '{"Target": "t", "DocumentName": null}'], {"document": "SSM-SessionManagerRunShell", "target": "t"}),
         (["", SHELL, ""], {"document": "SSM-SessionManagerRunShell"}),
         (["", CUSTOM, "https://ssm.example"], {"document": "Our-Shell", "endpoint_url": "https://ssm.example"}),
@@ -144,22 +144,15 @@ def test_argument_forms(rest: list[str], expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "port"),
-    [
-        ('{"localPortNumber": ["5432"], "portNumber": ["80"]}', 5432),
-        ('{"localPortNumber": ["0"]}', 0),
-        ('{"portNumber": ["80"]}', 0),
-        ("null", 0),
-        ('{"localPortNumber": ["http"]}', None),
-        ('{"localPortNumber": ["65536"]}', None),
-        ('{"localPortNumber": [5]}', None),
-    ],
+    ("parameters", "expected"),
+    [('{"localPortNumber": ["5432"]}', {"localPortNumber": ["5432"]}), ("null", {}), ('["80"]', {})],
 )
-def test_the_local_port_that_is_bound_before_anything_else(parameters: str, port: int | None) -> None:
-    for document, expected in (("AWS-StartPortForwardingSessionToRemoteHost", port), ("AWS-StartSSHSession", None)):
+def test_the_parameters_of_the_document(parameters: str, expected: dict[str, Any]) -> None:
+    documents = {"AWS-StartPortForwardingSessionToRemoteHost": True, "AWS-StartSSHSession": False}
+    for document, forwards_port in documents.items():
         request = f'{{"Target": "i-1", "DocumentName": "{document}", "Parameters": {parameters}}}'
         invocation = parse(["response", "eu-west-1", "StartSession", "", request], response())
-        assert invocation.local_port == expected
+        assert (invocation.parameters, invocation.forwards_port) == (expected, forwards_port)
 
 
 @pytest.mark.parametrize(

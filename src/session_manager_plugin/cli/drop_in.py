@@ -27,8 +27,9 @@ from session_manager_plugin.communicator import NetworkOptions
 from session_manager_plugin.errors import ConfigurationError, SessionEnded
 from session_manager_plugin.library import KEEPALIVE, connect
 from session_manager_plugin.protocol.events import SessionReady
-from session_manager_plugin.session.listener import listen_on_port
+from session_manager_plugin.session.listener import Listener
 from session_manager_plugin.session.notices import OfficialNotices
+from session_manager_plugin.session.port import LocalEnd
 from session_manager_plugin.session.protocols import DataKey, KeyService
 from session_manager_plugin.utils.logging import configure
 
@@ -130,12 +131,18 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
                 ),
                 began=texts.begin,
                 notices=OfficialNotices(invocation.session_id, texts.say, partial(tell, environment)),
-                bind=None if invocation.local_port is None else partial(listen_on_port, invocation.local_port),
+                bind=partial(_bind, invocation) if invocation.forwards_port else None,
             )
 
     ending = run(main, die=policy.die)
     texts.end(ending)
     return ending.status if ending.error is None else ending.error
+
+
+def _bind(invocation: Invocation) -> Listener | None:
+    """The local end of a forwarded port, if the arguments tell it; else only the session's properties do."""
+    local_end = LocalEnd.of_request(invocation.parameters)
+    return None if local_end is None else local_end.bind()
 
 
 def _key_service(invocation: Invocation) -> KeyService:

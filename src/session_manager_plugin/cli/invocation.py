@@ -52,8 +52,8 @@ class Invocation:
     """The name of the session's document; None when the arguments do not tell it."""
     target: str = ""
     """The target, which an encrypted session's data key is bound to."""
-    local_port: int | None = None
-    """The port to listen on, where the arguments tell it: it is bound before anything else."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """The document's parameters, each a list of strings, unless somebody wrote something else."""
     can_encrypt: bool = True
     """Whether the caller is new enough for encryption: the oldest gives no profile."""
 
@@ -67,10 +67,14 @@ class Invocation:
         return None
 
     @property
+    def forwards_port(self) -> bool:
+        """Whether the document is known to forward a port."""
+        return (self.document or "").startswith(_PORT_DOCUMENTS)
+
+    @property
     def needs_handshake(self) -> bool:
         """Whether the document is known to begin with a handshake (sessions for ports and commands do)."""
-        document = self.document or ""
-        return document in (_STDIO_DOCUMENT, _COMMAND_DOCUMENT) or document.startswith(_PORT_DOCUMENTS)
+        return self.document in (_STDIO_DOCUMENT, _COMMAND_DOCUMENT) or self.forwards_port
 
 
 def take_response(argument: str, environment: Environment) -> str | None:
@@ -118,7 +122,7 @@ def parse(arguments: Sequence[str], response: str | None) -> Invocation:
         endpoint_url=None if is_ecs else endpoint_url or None,
         document=document,
         target=request.get("Target", ""),
-        local_port=_local_port(request) if (document or "").startswith(_PORT_DOCUMENTS) else None,
+        parameters=_parameters(request),
         can_encrypt=len(arguments) > 3,
     )
 
@@ -141,12 +145,9 @@ def _document(request: dict[str, Any]) -> str:
     return document if isinstance(document, str) and document else DEFAULT_DOCUMENT
 
 
-def _local_port(request: dict[str, Any]) -> int | None:
-    """The local port of a port forwarding request, 0 when the system is to pick one; None when it cannot be told."""
+def _parameters(request: dict[str, Any]) -> dict[str, Any]:
     parameters = request.get("Parameters")
-    values = parameters.get("localPortNumber") if isinstance(parameters, dict) else None
-    text = values[0] if isinstance(values, list) and values else "0"
-    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and int(text) < 65536 else None
+    return parameters if isinstance(parameters, dict) else {}
 
 
 def _pairs(response: str) -> list[tuple[str, Any]]:

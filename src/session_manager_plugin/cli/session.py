@@ -51,7 +51,7 @@ async def join(
     bar: bool = False,
     stdin_eof: StdinEof = StdinEof.EOT,
     notices: Notices | None = None,
-    bind: Callable[[], Listener] | None = None,
+    bind: Callable[[], Listener | None] | None = None,
     terminate: Terminate | None = None,
     began: Callable[[SessionReady], None] | None = None,
 ) -> Ending:

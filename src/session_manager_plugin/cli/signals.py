@@ -110,6 +110,7 @@ class Interruption:
         """What asyncio would print as a traceback, over whatever the terminal shows."""
         error = context.get("exception")
         get_logger(__name__).error("%s", context.get("message"), exc_info=error)
+        # An OSError is the network's, of a transport that is closed already: whoever used it is told by other ways.
         if isinstance(error, Exception) and not isinstance(error, OSError):
             self.fail(error)
 

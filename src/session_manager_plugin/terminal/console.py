@@ -53,11 +53,6 @@ class Console:
         """Whether the input ended because the terminal went away."""
         return self._input is not None and self._input.hung_up
 
-    @property
-    def output_error(self) -> OSError | None:
-        """Why standard output takes nothing any more."""
-        return self._output.error
-
     @contextlib.contextmanager
     def held(self, status: Callable[[], LinkStatus], size_changed: Callable[[TerminalSize], None]) -> Iterator[None]:
         """The terminal is the session's for the length of the block: raw mode, bar, `size_changed` at every resize.
@@ -140,11 +135,6 @@ class Console:
         await self._output.drain()
         if self._error_output is not None:
             await self._error_output.drain()
-
-    def look_at_link(self) -> None:
-        """The link's state has changed: the bar should show it now."""
-        if self._bar is not None:
-            self._bar.look()
 
     def close(self) -> None:
         """Give the terminal back and stop reading and writing; the descriptors stay open."""
