@@ -13,6 +13,7 @@
     ├── ConnectionLost              an open data channel went away and was not resumed
     ├── TimedOut                    a deadline passed
     ├── SessionEnded                the far end closed the session with an error text
+    ├── SessionExpired              the service does not know the session any more
     ├── TerminalGone                the terminal we work for was closed
     ├── AccessDenied                AWS refused a call
     ├── EncryptionError             a key, a challenge or a ciphertext is wrong
@@ -98,6 +99,10 @@ class SessionEnded(SessionManagerError):
     def __init__(self, message: str, *, output: str) -> None:
         super().__init__(message)
         self.output = output
+
+
+class SessionExpired(SessionManagerError):
+    """The session ended, or timed out, while the link was away: the service gives no token for it any more."""
 
 
 class TerminalGone(SessionManagerError):

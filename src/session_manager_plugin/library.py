@@ -8,6 +8,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from session_manager_plugin.communicator import (
+    RECONNECT_TIMEOUT,
     NetworkOptions,
     SessionDataChannel,
     complete_stream_url,
@@ -15,10 +16,10 @@ from session_manager_plugin.communicator import (
 )
 from session_manager_plugin.communicator.utils import is_loopback
 from session_manager_plugin.errors import InvalidURL
-from session_manager_plugin.session.protocols import KeyService
+from session_manager_plugin.session.protocols import KeyService, ResumeService
 from session_manager_plugin.session.runner import HANDLERS, Session
 
-__all__ = ["KEEPALIVE", "Session", "connect"]
+__all__ = ["KEEPALIVE", "RECONNECT_TIMEOUT", "Session", "connect"]
 
 KEEPALIVE = 15.0
 """Seconds between pings: below the idle limits of NAT routers and proxies."""
@@ -35,12 +36,17 @@ def connect(
     insecure: bool = False,
     handshake_required: bool = False,
     key_service: KeyService | None = None,
+    resume_service: ResumeService | None = None,
+    reconnect_timeout: float = RECONNECT_TIMEOUT,
 ) -> Session:
     """A session on a stream URL and its token, as StartSession gives them; `async with` opens it.
 
     `url` is a complete stream URL, used verbatim, or a bare endpoint, which needs `session_id`. Timeout and ping
     interval are in seconds. `handshake_required` says that the session's document is known to begin with a handshake.
     `key_service` gives the data key of a session that asks for encryption (`aws.kms.KmsKeyService` asks KMS).
+
+    A lost connection is replaced, for `reconnect_timeout` seconds at most (0: never): first with the token, then with
+    one that `resume_service` gives (`aws.resume.SessionResumer` calls ResumeSession).
 
     Raises `InvalidURL` for a URL that cannot be used, and for `ws://` to another machine unless `insecure`: the
     token would travel in clear.
@@ -65,5 +71,7 @@ def connect(
         session_types=frozenset(HANDLERS),
         handshake_required=handshake_required,
         key_service=key_service,
+        resume_service=resume_service,
+        reconnect_timeout=reconnect_timeout,
     )
     return Session(channel)

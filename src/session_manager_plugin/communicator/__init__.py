@@ -1,6 +1,6 @@
 """The shell to the network: websockets to a message gateway, and the data channel over them."""
 
-from session_manager_plugin.communicator.data_channel import SessionDataChannel
+from session_manager_plugin.communicator.data_channel import RECONNECT_TIMEOUT, SessionDataChannel
 from session_manager_plugin.communicator.types import (
     Bearer,
     ConnectionHandler,
@@ -21,6 +21,7 @@ from session_manager_plugin.communicator.utils import (
 from session_manager_plugin.communicator.websocket_channel import WebSocketChannel, websocket_channel
 
 __all__ = [
+    "RECONNECT_TIMEOUT",
     "Bearer",
     "ConnectionHandler",
     "ConnectionState",

@@ -34,7 +34,13 @@ from session_manager_plugin.communicator.utils import (
     join_host_and_port,
     validate_websocket_url,
 )
-from session_manager_plugin.errors import ConnectionLost, InvalidURL, NotConnected
+from session_manager_plugin.errors import (
+    ConnectionLost,
+    InvalidURL,
+    NotConnected,
+    RemoteProtocolError,
+    SessionManagerError,
+)
 from session_manager_plugin.utils.logging import redact_url
 
 try:
@@ -276,7 +282,7 @@ class GatewayConnection(ClientConnection):
         if not self.is_open:
             self._owner.connection_ended(self, self._reason())
 
-    def _reason(self) -> ConnectionLost:
+    def _reason(self) -> SessionManagerError:
         close = self.protocol.close_rcvd
         if close is not None and close.code != CloseCode.NO_STATUS_RCVD:
             reason = f" ({close.reason})" if close.reason and close.reason.isprintable() else ""
@@ -285,9 +291,9 @@ class GatewayConnection(ClientConnection):
             )
         broken = self.protocol.parser_exc
         if isinstance(broken, PayloadTooBig):
-            return ConnectionLost(f"the service sent a message that is too long: {broken}")
+            return RemoteProtocolError(f"the service sent a message that is too long: {broken}")
         if broken is not None and not isinstance(broken, EOFError):
-            return ConnectionLost(f"the service broke the websocket protocol: {broken}")
+            return RemoteProtocolError(f"the service broke the websocket protocol: {broken}")
         if isinstance(self._lost_by, ssl.SSLError):
             return ConnectionLost(f"the connection broke: {self._lost_by}")
         if isinstance(self._lost_by, OSError):

@@ -14,11 +14,14 @@ from typing import Any
 
 from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.communicator.connection import Message
+from session_manager_plugin.communicator.keepalive import SILENCE_DELAY
+from session_manager_plugin.communicator.reconnection import Reconnection
 from session_manager_plugin.communicator.types import ConnectionState, WebSocketConfig
 from session_manager_plugin.communicator.websocket_channel import WebSocketChannel
 from session_manager_plugin.errors import (
     ConfigurationError,
     ConnectError,
+    ConnectionLost,
     LocalProtocolError,
     NotConnected,
     SessionEnded,
@@ -38,12 +41,23 @@ from session_manager_plugin.protocol.events import (
 )
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, Flag, PayloadType
 from session_manager_plugin.protocol.payloads import Size
-from session_manager_plugin.session.protocols import IDataChannel, InputHandler, KeyService, OutputHandler
+from session_manager_plugin.session.protocols import (
+    IDataChannel,
+    InputHandler,
+    KeyService,
+    OutputHandler,
+    ResumeService,
+)
 from session_manager_plugin.utils.logging import get_logger
 
 SHELL_SESSION_TYPES = ("Standard_Stream", "InteractiveCommands")
 CLOSE_DRAIN_TIMEOUT = 2.0
 """Seconds that ``close`` gives what was sent to be acknowledged."""
+RECONNECT_TIMEOUT = 900.0
+"""Seconds that a lost link is tried to be brought back."""
+PROOF_DELAY = 1.0
+"""Seconds that a new websocket has to stay open, when no message comes on it, to count as one that works: a gateway
+that refuses the token closes it at once."""
 UNCLAIMED_SIZE = 1024 * 1024
 """Bytes kept while there is no handler for the remote's output, before reading from the network pauses."""
 
@@ -54,6 +68,10 @@ class SessionDataChannel(IDataChannel):
     ``session_types`` are those the caller can run; ``handshake_required`` says that the session's document is known to
     begin with a handshake, so its absence is an error rather than a plain shell. ``key_service`` is asked when the
     session is to be encrypted.
+
+    A lost websocket is replaced for ``reconnect_timeout`` seconds (0: never), with tokens of ``resume_service``; what
+    the far end had not acknowledged is sent again at once, what is sent meanwhile is kept. A session that nothing was
+    ever heard of is given up at the first obstacle.
     """
 
     def __init__(
@@ -64,6 +82,8 @@ class SessionDataChannel(IDataChannel):
         session_types: Collection[str] = SHELL_SESSION_TYPES,
         handshake_required: bool = False,
         key_service: KeyService | None = None,
+        resume_service: ResumeService | None = None,
+        reconnect_timeout: float = RECONNECT_TIMEOUT,
     ) -> None:
         self.logger = get_logger(__name__)
         self._session_id = session_id
@@ -75,6 +95,10 @@ class SessionDataChannel(IDataChannel):
         self._channel.set_error_handler(self._channel_failed)
         self._channel.set_connection_handler(self._state_changed)
         self._channel.set_write_resumed_handler(self._pump)
+        self._channel.set_silence_handler(self._look_at_link)
+        self._reconnection = Reconnection(self._channel, config, resume_service, reconnect_timeout)
+        self._can_resume = resume_service is not None
+        self._reconnecting: asyncio.Task[None] | None = None
         self._connection = Connection(
             Role.CLIENT,
             version=PLUGIN_VERSION,
@@ -87,7 +111,15 @@ class SessionDataChannel(IDataChannel):
         self._input_handler: InputHandler | None = None
         self._output_handler: OutputHandler | None = None
         self._payload_handlers: dict[int, InputHandler] = {}
-        self._state_handler: Callable[[ConnectionState], None] | None = None
+        self._link_handler: Callable[[], None] | None = None
+        self._heard = False
+        """Whether a message has come, ever."""
+        self._unproven = False
+        """Whether the websocket is a new one that no message has come on."""
+        self._proof_timer: asyncio.TimerHandle | None = None
+        self._paused_since: float | None = None
+        self._troubled = False
+        """Whether there was something to say about the link when it was last looked at."""
         self._writable_handler: Callable[[], None] | None = None
         self._unclaimed: list[tuple[int, bytes]] = []
         self._unclaimed_size = 0
@@ -108,7 +140,7 @@ class SessionDataChannel(IDataChannel):
 
     @property
     def is_open(self) -> bool:
-        return self._channel.is_connected and not self._over
+        return self._opened and not self._over
 
     @property
     def last_error(self) -> Exception | None:
@@ -131,11 +163,56 @@ class SessionDataChannel(IDataChannel):
         """The state of the websocket underneath."""
         return self._channel.connection_state
 
+    @property
+    def state(self) -> str:
+        if self._channel.connection_state is ConnectionState.CLOSING:
+            return "closing"
+        if self._opened and self._over:
+            return "closed"
+        if self._reconnection.active:
+            return "reconnecting"
+        return "connected" if self._channel.is_connected else "connecting"
+
+    @property
+    def reconnects(self) -> int:
+        return self._reconnection.count
+
+    @property
+    def trouble(self) -> str:
+        now = time.monotonic()
+        if self._over:
+            return ""
+        if self._reconnection.active:
+            return self._reconnection.describe(now)
+        if self._paused_since is not None and now >= self._paused_since + SILENCE_DELAY:
+            return f"the target has been away for {now - self._paused_since:.0f} s"
+        silent_since = self._silent_since(now)
+        return "" if silent_since is None else f"no answer for {now - silent_since:.0f} s"
+
+    def _silent_since(self, now: float) -> float | None:
+        """The instant since which the far end owes us an answer, if that is longer ago than ``SILENCE_DELAY``."""
+        since = self._channel.silent_since
+        if since is None and not self._channel.reading_paused and self._paused_since is None:
+            stalled_since = self._connection.stalled_since
+            if stalled_since is not None and now >= stalled_since + SILENCE_DELAY:
+                since = stalled_since
+        return since
+
     def get_channel_info(self) -> dict[str, Any]:
-        """Facts for monitoring, those of ``WebSocketChannel.get_connection_info``."""
+        """Facts for monitoring: those of ``WebSocketChannel.get_connection_info`` and of the session."""
         if not self._opened:
             return {"state": "not_initialized", "is_open": False}
-        return {**self._channel.get_connection_info(), "is_open": self.is_open}
+        return {
+            **self._channel.get_connection_info(),
+            "is_open": self.is_open,
+            "link": self.state,
+            "trouble": self.trouble,
+            "reconnects": self.reconnects,
+            "latency": self.latency,
+            "round_trip_time": self._connection.round_trip_time,
+            "in_flight": self._connection.in_flight,
+            "retransmitting": self.retransmitting,
+        }
 
     def set_input_handler(self, handler: InputHandler) -> None:
         self._input_handler = handler
@@ -148,9 +225,8 @@ class SessionDataChannel(IDataChannel):
         self._payload_handlers[payload_type] = handler
         self._claim()
 
-    def set_state_handler(self, handler: Callable[[ConnectionState], None]) -> None:
-        """``handler`` is told every change of the websocket's state."""
-        self._state_handler = handler
+    def set_link_handler(self, handler: Callable[[], None]) -> None:
+        self._link_handler = handler
 
     # Life.
 
@@ -176,7 +252,10 @@ class SessionDataChannel(IDataChannel):
         return await asyncio.shield(self._ended)
 
     async def close(self) -> None:
-        if self.is_open and self._connection.in_flight:
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            await asyncio.gather(self._reconnecting, return_exceptions=True)
+        if self.is_open and self._channel.is_connected and self._connection.in_flight:
             try:
                 async with asyncio.timeout(CLOSE_DRAIN_TIMEOUT):
                     await self.drain()
@@ -198,6 +277,7 @@ class SessionDataChannel(IDataChannel):
     def _end(self, outcome: str | Exception) -> None:
         """The session is over, by the far end's closing text or by an error: said once, to everyone who waits."""
         self._cancel_timer()
+        self._cancel_proof()
         if self._ended is not None and not self._ended.done():
             if isinstance(outcome, str):
                 self._ended.set_result(outcome)
@@ -259,6 +339,7 @@ class SessionDataChannel(IDataChannel):
             while position < len(data):
                 if self._over:
                     raise NotConnected("the data channel is not open")
+                self._channel.check_clock()
                 now = time.monotonic()
                 for _ in range(connection.send_capacity):
                     connection.send_data(payload_type, data[position : position + MAX_PAYLOAD_SIZE], now)
@@ -301,26 +382,90 @@ class SessionDataChannel(IDataChannel):
         else:
             self._channel.resume_reading()
 
+    # The link.
+
+    def reconnect(self) -> None:
+        if self._reconnecting is not None:
+            self._reconnection.hurry()
+        elif self._channel.is_connected and not self._over:
+            self._channel.drop(ConnectionLost("dropped by request"))
+
+    def _state_changed(self, state: ConnectionState) -> None:
+        if state is ConnectionState.CONNECTED:
+            self._unproven = True
+            self._connection.connected(self._config.token, time.monotonic())
+            self._pump()
+            if self._reconnection.active:
+                self._proof_timer = asyncio.get_running_loop().call_later(PROOF_DELAY, self._prove)
+        self._link_changed()
+
+    def _channel_failed(self, error: Exception) -> None:
+        if self._channel.connection_state is not ConnectionState.CONNECTED:
+            return  # an attempt to connect; whoever made it knows
+        now = time.monotonic()
+        self._cancel_proof()
+        self._connection.disconnected(now)
+        # Anything else than a lost link, such as what breaks the rules of websockets, would come again.
+        lost = isinstance(error, ConnectionLost) and self._reconnection.timeout > 0
+        if self._over or not lost or not (self._heard or self._can_resume):
+            self._end(error)
+        else:
+            self._reconnection.begin(error, now, unheard=self._unproven, patient=self._heard)
+            self.logger.info("%s; reconnecting", error)
+            if self._reconnecting is None:
+                self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
+            self._link_changed()
+
+    async def _reconnect(self) -> None:
+        try:
+            while not self._channel.is_connected:  # it may be lost again before we get here
+                await self._reconnection.run()
+        except SessionManagerError as error:
+            self._end(error)
+            self._link_changed()
+        finally:
+            self._reconnecting = None
+
+    def _prove(self) -> None:
+        """The websocket works: a message has come on it, or it has stayed open for a moment."""
+        self._unproven = False
+        self._cancel_proof()
+        if self._reconnection.active:
+            self._reconnection.succeeded()
+            self._link_changed()
+
+    def _cancel_proof(self) -> None:
+        if self._proof_timer is not None:
+            self._proof_timer.cancel()
+            self._proof_timer = None
+
+    def _look_at_link(self) -> None:
+        """Tell when there begins to be something to say about the link, and when there is nothing more."""
+        troubled = bool(self.trouble)
+        if troubled and not self._troubled:
+            self._channel.check_link()
+        if troubled is not self._troubled:
+            self._troubled = troubled
+            self._link_changed()
+
+    def _link_changed(self) -> None:
+        self._troubled = bool(self.trouble)
+        if self._link_handler is not None:
+            self._link_handler()
+
     # What happens.
 
     def _messages_received(self, messages: list[Message]) -> None:
         now = time.monotonic()
+        if self._unproven:
+            self._heard = True
+            self._prove()
         receive = self._connection.receive_message
         for message in messages:
             receive(message, now)
         self._pump()
-
-    def _state_changed(self, state: ConnectionState) -> None:
-        if state is ConnectionState.CONNECTED:
-            self._connection.connected(self._config.token, time.monotonic())
-            self._pump()
-        if self._state_handler is not None:
-            self._state_handler(state)
-
-    def _channel_failed(self, error: Exception) -> None:
-        if self._channel.connection_state is ConnectionState.CONNECTED:
-            self._connection.disconnected(time.monotonic())
-            self._end(error)
+        if self._troubled:
+            self._look_at_link()
 
     def _pump(self) -> None:
         """Send what is due, dispatch the events, re-arm the timer."""
@@ -355,8 +500,12 @@ class SessionDataChannel(IDataChannel):
                 self._end(error)
             case MessageRejected(reason):
                 self.logger.warning("a message was dropped: %s", reason)
-            case PublicationPaused() | PublicationStarted():
-                self.logger.info("%s", type(event).__name__)
+            case PublicationPaused():
+                self.logger.info("the target is away")
+                self._paused_since = time.monotonic()
+            case PublicationStarted():
+                self.logger.info("the target is back")
+                self._paused_since = None
 
     async def _fetch_key(self, key_id: str, challenge: str) -> None:
         """Get the data key of an encrypted session; without one the agent is told and the session ends."""
@@ -418,3 +567,4 @@ class SessionDataChannel(IDataChannel):
         self._timer_at = float("inf")
         self._connection.handle_timeout(time.monotonic())
         self._pump()
+        self._look_at_link()

@@ -9,6 +9,12 @@ from typing import Protocol
 from session_manager_plugin.communicator.connection import GatewayConnection
 from session_manager_plugin.errors import ConnectionLost
 
+SILENCE_DELAY = 2.0
+"""Seconds without an answer to a ping after which there is something to say about the link."""
+CLOCK_JUMP = 5.0
+"""Seconds by which the wall clock has to run ahead of the monotonic one, or a timer to be late, to mean that this
+machine was asleep or this process stopped."""
+
 
 class KeepaliveOwner(Protocol):
     """What the judgement needs to know, and whom it tells."""
@@ -22,13 +28,17 @@ class KeepaliveOwner(Protocol):
     def connection_ended(self, connection: GatewayConnection | None, error: Exception) -> None:
         """The link is dead."""
 
+    def silence_changed(self) -> None:
+        """``silent_since`` is not None any more."""
+
 
 class Keepalive:
     """One ping at the start and one every ``interval`` seconds (none when that is 0).
 
     A link is dead ``timeout`` seconds after a ping that brought neither a pong nor any other traffic. A gateway that
     has never answered a ping on this connection is judged by its other traffic only, and while we ourselves do not
-    read, silence says nothing. ``last_ping_time`` and ``last_pong_time`` are in seconds since the Unix epoch.
+    read, silence says nothing. When this machine has slept, or this process was stopped, nothing that was due meanwhile
+    counts: a ping tells anew. ``last_ping_time`` and ``last_pong_time`` are in seconds since the Unix epoch.
     """
 
     def __init__(self, interval: float, timeout: float, owner: KeepaliveOwner) -> None:
@@ -40,12 +50,22 @@ class Keepalive:
         self._owner = owner
         self._connection: GatewayConnection | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._wake_at = 0.0
         self._answered = False
         self._resumed_at = 0.0
         self._pinged_at = 0.0
         self._payload = b""
         self._waiting_since: float | None = None
         """The instant of the first ping after the last sign of life."""
+        self._wall_offset = 0.0
+
+    @property
+    def silent_since(self) -> float | None:
+        """The instant of a ping that nothing has answered for ``SILENCE_DELAY`` seconds; else None."""
+        since = self._waiting_since
+        if since is None or not self._is_silent(since) or not self._answered or self._owner.reading_paused:
+            return None
+        return since if time.monotonic() >= since + min(SILENCE_DELAY, self._timeout) else None
 
     def start(self, connection: GatewayConnection) -> None:
         """Watch a new connection; the first ping leaves now."""
@@ -60,51 +80,88 @@ class Keepalive:
     def stop(self) -> None:
         """Send no more pings."""
         self._connection = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._waiting_since = None
+        self._cancel_timer()
+
+    def check(self) -> None:
+        """Ping now, unless an answer is awaited or no pings are wanted."""
+        if self._connection is not None and self._interval > 0 and self._waiting_since is None:
+            self._ping(time.monotonic())
+            self._arm()
+
+    def check_clock(self) -> None:
+        """Ping now if this machine has slept: the network may be another one. Costs next to nothing; to be called when
+        something happens after a pause."""
+        if self._interval > 0 and time.time() - time.monotonic() > self._wall_offset + CLOCK_JUMP:
+            self._woke(time.monotonic())
+            self._arm()
 
     def pong(self, payload: bytes) -> None:
         """A pong came."""
         self._answered = True
+        self._waiting_since = None
         self.last_pong_time = time.time()
         if payload == self._payload:
             self.latency = time.monotonic() - self._pinged_at
+        self._arm()
 
     def reading_resumed(self) -> None:
         """Reading goes on: what was not read meanwhile is not held against the far end."""
         self._resumed_at = time.monotonic()
 
+    def _is_silent(self, since: float) -> bool:
+        return max(self._owner.last_contact_at, self._resumed_at) < since
+
     def _ping(self, now: float) -> None:
         if self._connection is None:
             return
         self._pinged_at = now
+        self._wall_offset = time.time() - now
         self.last_ping_time = time.time()
         self._payload = f"keepalive {now:.6f}".encode()
         if self._waiting_since is None:
             self._waiting_since = now
         self._connection.ping_now(self._payload)
 
+    def _woke(self, now: float) -> None:
+        self._waiting_since = None
+        self._ping(now)
+
     def _fired(self) -> None:
-        owner = self._owner
+        self._timer = None
         now = time.monotonic()
-        if self._waiting_since is not None:
-            if max(owner.last_contact_at, self._resumed_at) >= self._waiting_since:
+        if now > self._wake_at + CLOCK_JUMP or time.time() - now > self._wall_offset + CLOCK_JUMP:
+            self._woke(now)
+        elif (since := self._waiting_since) is not None:
+            if not self._is_silent(since):
                 self._waiting_since = None
-            elif self._answered and not owner.reading_paused and now >= self._waiting_since + self._timeout:
-                owner.connection_ended(
-                    self._connection,
-                    ConnectionLost(f"the link is dead: nothing came for {self._timeout:g} seconds after a ping"),
-                )
-                return
+            elif self._answered and not self._owner.reading_paused:
+                if now >= since + self._timeout:
+                    self._owner.connection_ended(
+                        self._connection,
+                        ConnectionLost(f"the link is dead: nothing came for {self._timeout:g} seconds after a ping"),
+                    )
+                    return
+                self._owner.silence_changed()
         if now >= self._pinged_at + self._interval:
             self._ping(now)
         self._arm()
 
     def _arm(self) -> None:
-        """Wake up for the next ping, or before it for the judgement."""
+        """Wake up for the next ping, or before it for something to say about the silence, or for the judgement."""
+        if self._connection is None:
+            return
         now = time.monotonic()
-        wake_at = self._pinged_at + self._interval
-        if self._waiting_since is not None and now < self._waiting_since + self._timeout < wake_at:
-            wake_at = self._waiting_since + self._timeout
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, wake_at - now), self._fired)
+        self._wake_at = self._pinged_at + self._interval
+        if self._waiting_since is not None:
+            for delay in (SILENCE_DELAY, self._timeout):
+                if now < self._waiting_since + delay < self._wake_at:
+                    self._wake_at = self._waiting_since + delay
+                    break
+        self._cancel_timer()
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, self._wake_at - now), self._fired)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

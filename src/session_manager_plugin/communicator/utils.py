@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import quote, unquote_plus, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote_plus, urlencode, urlsplit, urlunsplit
 
 from session_manager_plugin.communicator.types import WebSocketConfig
 from session_manager_plugin.errors import InvalidURL
@@ -75,6 +75,12 @@ def complete_stream_url(url: str, session_id: str | None, token: str) -> tuple[s
     if is_aws_host(parts.hostname or ""):
         return _add_to_query(url, sessionId=session_id), session_id
     return _add_to_query(url, sessionId=session_id, token=token), session_id
+
+
+def replace_token(url: str, old: str, new: str) -> str:
+    """``url`` with the token ``new`` where its query holds ``old``; an URL without it stays as it is."""
+    values = [value for name, value in parse_qsl(urlsplit(url).query) if name == "token"]
+    return _add_to_query(url, token=new) if old in values else url
 
 
 def _shown(url: str) -> str:

@@ -61,6 +61,7 @@ class WebSocketChannel:
         self._error_handler: ErrorHandler | None = None
         self._connection_handler: ConnectionHandler | None = None
         self._write_resumed_handler: Callable[[], None] | None = None
+        self._silence_handler: Callable[[], None] | None = None
         self._keepalive = Keepalive(config.ping_interval, config.ping_timeout, self)
         self._message_count = 0
         self._error_count = 0
@@ -115,6 +116,24 @@ class WebSocketChannel:
         """``handler`` is called when ``can_write`` becomes true again."""
         self._write_resumed_handler = handler
 
+    def set_silence_handler(self, handler: Callable[[], None]) -> None:
+        """``handler`` is called when ``silent_since`` becomes an instant, and at the next pong."""
+        self._silence_handler = handler
+
+    @property
+    def silent_since(self) -> float | None:
+        """The instant of a ping that has waited for an answer, or for anything else to come, for
+        ``SILENCE_DELAY`` seconds; None while all is well."""
+        return self._keepalive.silent_since
+
+    def check_link(self) -> None:
+        """Ping now unless an answer is awaited already: there is reason to doubt the link."""
+        self._keepalive.check()
+
+    def check_clock(self) -> None:
+        """Ping now if this machine has slept meanwhile. Costs next to nothing; to be called when a person acts."""
+        self._keepalive.check_clock()
+
     # Opening.
 
     async def connect(self) -> bool:
@@ -140,6 +159,7 @@ class WebSocketChannel:
             self._set_state(ConnectionState.CONNECTED)
             if self.is_connected:  # not if the handler has cut the connection at once
                 self._keepalive.start(connection)
+                self._apply_flow_control()
                 connection.attach()
             return True
 
@@ -217,6 +237,12 @@ class WebSocketChannel:
     def pong_received(self, payload: bytes) -> None:
         """A pong came."""
         self._keepalive.pong(payload)
+        self.silence_changed()
+
+    def silence_changed(self) -> None:
+        """``silent_since`` may have changed."""
+        if self._silence_handler is not None:
+            self._silence_handler()
 
     def write_paused(self, connection: GatewayConnection, paused: bool) -> None:
         """The socket's buffer is full, or has room again."""
@@ -292,6 +318,10 @@ class WebSocketChannel:
             finally:
                 connection.transport.abort()
         self._set_state(ConnectionState.CLOSED)
+
+    def drop(self, error: Exception) -> None:
+        """Cut the connection as if it had been lost for the reason ``error``."""
+        self.connection_ended(self._connection, error)
 
     def abort(self) -> None:
         """Cut the connection without a word."""

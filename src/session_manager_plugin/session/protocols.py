@@ -7,7 +7,7 @@ use it, and neither imports the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.protocol.messages import Flag, PayloadType
@@ -27,7 +27,7 @@ class IDataChannel(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether the session goes on: the websocket underneath is open, and nothing has ended the session."""
+        """Whether the session goes on: it was opened and nothing has ended it, though the websocket may be away."""
 
     @property
     def last_error(self) -> Exception | None:
@@ -45,6 +45,27 @@ class IDataChannel(Protocol):
     def retransmitting(self) -> int:
         """How many messages in flight were sent more than once."""
 
+    @property
+    def state(self) -> str:
+        """The link in one word: connecting, connected, reconnecting, closing or closed."""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the link at this moment, as a clause without a full stop; empty while all is well."""
+
+    @property
+    def reconnects(self) -> int:
+        """How often a lost websocket has been replaced."""
+
+    def reconnect(self) -> None:
+        """Drop the websocket and open another one, at once; while that is being tried, do not wait any longer."""
+
+    def get_channel_info(self) -> dict[str, Any]:
+        """Facts for monitoring and for a person who asks; nothing secret."""
+
+    def set_link_handler(self, handler: Callable[[], None]) -> None:
+        """``handler`` is called when ``state`` changes, and when ``trouble`` begins or is over."""
+
     async def open(self) -> bool:
         """Connect. False when that failed; the reason is in ``last_error``."""
 
@@ -55,7 +76,8 @@ class IDataChannel(Protocol):
         """Wait until the session has begun. Raises what ended it when it never does."""
 
     async def ended(self) -> str:
-        """Wait until the far end closes the session; gives its text, empty at a normal end.
+        """Wait until the far end closes the session; gives its text, empty at a normal end. A lost link does not end
+        it as long as reconnecting may help.
 
         Raises ``ConnectionLost``, ``TimedOut``, ``ProtocolError`` … when it ended in another way.
         """
@@ -145,6 +167,25 @@ class KeyService(Protocol):
         """
 
 
+class ResumedSession(NamedTuple):
+    """What ResumeSession answers: a fresh token, and the stream URL if there was one in the answer."""
+
+    token: str
+    url: str | None = None
+
+    def __repr__(self) -> str:
+        return "ResumedSession()"
+
+
+class ResumeService(Protocol):
+    """Where a session gets a fresh token when the gateway does not take the one in hand any more."""
+
+    async def resume_session(self) -> ResumedSession:
+        """Ask for one. Raises ``SessionExpired`` when there is no such session any more, and ``AccessDenied``,
+        ``ConfigurationError`` or ``ConnectError`` when asking again later may help.
+        """
+
+
 class SessionHandler(Protocol):
     """What a session type does with its bytes."""
 
@@ -161,3 +202,11 @@ class Interruptible(Protocol):
 
         Never waits; to be called in the event loop, while ``run`` runs.
         """
+
+
+@runtime_checkable
+class Forwarding(Protocol):
+    """A handler that forwards local connections."""
+
+    def connections(self) -> Sequence[str]:
+        """A line for each that is open at this moment."""

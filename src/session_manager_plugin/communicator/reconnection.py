@@ -1,0 +1,190 @@
+"""Bringing a lost websocket back: when to try, with which token, and when to give up."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import Protocol
+
+from session_manager_plugin.communicator.types import WebSocketConfig
+from session_manager_plugin.communicator.utils import replace_token, validate_websocket_url
+from session_manager_plugin.errors import ConnectError, ConnectionLost, Refused, SessionExpired, SessionManagerError
+from session_manager_plugin.session.protocols import ResumeService
+from session_manager_plugin.utils.logging import get_logger, register_secret
+
+FIRST_DELAY = 0.05
+"""Seconds before the first attempt at most; twice that before the next, and so on."""
+MAX_DELAY = 5.0
+"""Seconds between two attempts at most: an hour in a tunnel, and five seconds after it the session is back."""
+ATTEMPT_TIMEOUT = 15.0
+"""Seconds for one attempt at most: what was begun on a network that is gone never ends."""
+TOKEN_REFUSED = 1008
+"""The close code for a token that the gateway does not take (protocol reference 7)."""
+_PROXY_REFUSED = 407
+
+
+class Reconnectable(Protocol):
+    """The websocket to be opened again."""
+
+    last_error: Exception | None
+
+    async def connect(self) -> bool:
+        """Try once. False when that failed; the reason is in ``last_error``."""
+
+
+class Reconnection:
+    """One outage after the other, of one websocket.
+
+    The order of things: a new websocket with the token in hand; when that is refused, by an HTTP status, by close code
+    1008 or by closing before any message, a token from ``service`` and a websocket with that. Without credentials it
+    goes on with the token in hand. An outage begins with ``begin``, is over with ``succeeded``, and has
+    ``timeout`` seconds; ``run`` may be needed several times in it, since a websocket that opens is none yet that works.
+
+    Attempts are made after delays that double, each drawn from its upper half, so that the clients of a gateway that
+    restarts do not come back all at once.
+    """
+
+    def __init__(
+        self, websocket: Reconnectable, config: WebSocketConfig, service: ResumeService | None, timeout: float
+    ) -> None:
+        self.logger = get_logger(__name__)
+        self.timeout = timeout
+        self.count = 0
+        """How often the websocket has been replaced by one that works."""
+        self._websocket = websocket
+        self._config = config
+        self._service = service
+        self._began_at: float | None = None
+        self._reason: Exception | None = None
+        self._obstacle = ""
+        self._patient = True
+        self._attempts = 0
+        self._next_attempt_at = 0.0
+        self._trying = False
+        self._token_refused = False
+        self._hurried = asyncio.Event()
+
+    @property
+    def active(self) -> bool:
+        """Whether there is an outage."""
+        return self._began_at is not None
+
+    def begin(self, reason: Exception, now: float, *, unheard: bool, patient: bool) -> None:
+        """The websocket was lost for ``reason``. ``unheard``: no message had come on it.
+
+        ``patient`` is for sessions that are known to exist: only then is a failure to get a token tried again.
+        """
+        if self._began_at is None:
+            self._began_at, self._reason = now, reason
+        else:
+            self._obstacle = str(reason)
+        self._patient = patient
+        self._token_refused = unheard or _refuses_token(reason)
+
+    def succeeded(self) -> float:
+        """The outage is over; gives the seconds it took."""
+        assert self._began_at is not None
+        lasted = time.monotonic() - self._began_at
+        self.logger.info("reconnected after %.1f s and %d attempts", lasted, self._attempts)
+        self.count += 1
+        self._began_at, self._obstacle, self._attempts = None, "", 0
+        return lasted
+
+    def hurry(self) -> None:
+        """Make the next attempt now."""
+        self._hurried.set()
+
+    def describe(self, now: float) -> str:
+        """How it stands, as a clause."""
+        assert self._began_at is not None
+        parts = [f"no connection for {now - self._began_at:.0f} s ({self._obstacle or self._reason})"]
+        if self._trying:
+            parts.append(f"trying to reconnect, attempt {self._attempts}")
+        else:
+            parts.append(f"next attempt in {max(0.0, self._next_attempt_at - now):.0f} s")
+        return "; ".join(parts)
+
+    async def run(self) -> None:
+        """Try until the websocket is open. Raises ``ConnectionLost`` when the time is over, and ``SessionExpired``."""
+        while True:
+            await self._wait()
+            self._attempts += 1
+            self._trying = True
+            try:
+                async with asyncio.timeout(min(ATTEMPT_TIMEOUT, self._config.connect_timeout)) as limit:
+                    if await self._attempt():
+                        return
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                self._obstacle = f"no answer within {min(ATTEMPT_TIMEOUT, self._config.connect_timeout):g} s"
+            finally:
+                self._trying = False
+            self.logger.info("attempt %d to reconnect failed: %s", self._attempts, self._obstacle)
+
+    async def _wait(self) -> None:
+        assert self._began_at is not None
+        delay = min(MAX_DELAY, FIRST_DELAY * 2 ** min(self._attempts, 10)) * random.uniform(0.5, 1.0)
+        now = time.monotonic()
+        deadline = self._began_at + self.timeout
+        if now >= deadline:
+            last = f"; the last attempt: {self._obstacle}" if self._obstacle else ""
+            raise self._lost(f"it could not be brought back within {self.timeout:g} seconds{last}")
+        self._next_attempt_at = min(now + delay, deadline)
+        try:
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + self._next_attempt_at - now):
+                await self._hurried.wait()
+        except TimeoutError:
+            pass
+        self._hurried.clear()
+
+    async def _attempt(self) -> bool:
+        if self._token_refused:
+            # The token in hand is tried again the next time: whatever keeps us from a new one may have been what
+            # refused the old one, a proxy with a page of its own for instance.
+            self._token_refused = False
+            try:
+                await self._resume()
+            except SessionExpired:
+                raise
+            except SessionManagerError as error:
+                if not self._patient:
+                    raise ConnectionLost(
+                        f"{self._reason}; and no new token: {error}",
+                        close_code=getattr(self._reason, "close_code", None),
+                    ) from error
+                self._obstacle = str(error)
+                return False
+        if await self._websocket.connect():
+            return True
+        failure = self._websocket.last_error
+        self._obstacle = str(failure)
+        self._token_refused = failure is not None and _refuses_token(failure)
+        return False
+
+    def _lost(self, outcome: str) -> ConnectionLost:
+        return ConnectionLost(f"{self._reason}; {outcome}", close_code=getattr(self._reason, "close_code", None))
+
+    async def _resume(self) -> None:
+        if self._service is None:
+            raise ConnectError(
+                "the gateway takes the token only once, and there are no credentials to resume the session with: "
+                "give --region, --profile or --endpoint-url"
+            )
+        resumed = await self._service.resume_session()
+        register_secret(resumed.token)
+        config = self._config
+        if resumed.url and validate_websocket_url(resumed.url) and resumed.url.startswith(config.url.partition("/")[0]):
+            config.url = resumed.url
+        else:
+            config.url = replace_token(config.url, config.token, resumed.token)
+        config.token = resumed.token
+
+
+def _refuses_token(error: Exception) -> bool:
+    if isinstance(error, ConnectionLost):
+        return error.close_code == TOKEN_REFUSED
+    if isinstance(error, Refused):
+        return 400 <= error.status < 500 and error.status != _PROXY_REFUSED and not error.retryable
+    return False

@@ -1,0 +1,446 @@
+"""A link that heals: ``SessionDataChannel`` over websockets that are lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+
+import pytest
+
+from session_manager_plugin.communicator import SessionDataChannel, WebSocketConfig, create_websocket_config
+from session_manager_plugin.communicator.reconnection import FIRST_DELAY, MAX_DELAY, Reconnection
+from session_manager_plugin.errors import (
+    AccessDenied,
+    ConnectError,
+    ConnectionLost,
+    Refused,
+    RemoteProtocolError,
+    SessionExpired,
+)
+from session_manager_plugin.protocol.connection import Role
+from session_manager_plugin.session.protocols import ResumedSession, ResumeService
+from tests.support.agent_gateway import SESSION_ID, TOKEN, AgentGateway
+from tests.support.fake_gateway import close, cut_after, refuse, say
+from tests.support.pair import Peer as StreamPeer
+from tests.support.raw_server import BINARY, CLOSE, PING, PONG, Peer, RawServer, Script, frame
+from tests.support.waiting import DEADLINE, Happenings, wait_until
+
+CHANNEL = import_module("session_manager_plugin.communicator.data_channel")
+RECONNECTION = import_module("session_manager_plugin.communicator.reconnection")
+KEEPALIVE = import_module("session_manager_plugin.communicator.keepalive")
+
+
+class Tokens(ResumeService):
+    """Gives what it is made with, one after the other; an exception is raised."""
+
+    def __init__(self, *answers: ResumedSession | Exception) -> None:
+        self._answers = list(answers)
+        self.calls = 0
+
+    async def resume_session(self) -> ResumedSession:
+        """See ``ResumeService``."""
+        self.calls += 1
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Notes(Happenings):
+    """What the link's handler is told: ``state`` and ``trouble`` at each call."""
+
+    def __init__(self, channel: SessionDataChannel) -> None:
+        super().__init__()
+        self.states: list[str] = []
+        self.troubles: list[str] = []
+        self._channel = channel
+        channel.set_link_handler(self._told)
+
+    def _told(self) -> None:
+        self.states.append(self._channel.state)
+        self.troubles.append(self._channel.trouble)
+        self.happened()
+
+
+@asynccontextmanager
+async def opened(
+    url: str, *, service: ResumeService | None = None, timeout: float = 900.0, keepalive: tuple[float, float] = (0, 10)
+) -> AsyncIterator[tuple[SessionDataChannel, bytearray]]:
+    """A channel that is open, and what the remote has written."""
+    config = create_websocket_config(
+        url, TOKEN, ping_interval=keepalive[0], ping_timeout=keepalive[1], retry_attempts=1, connect_timeout=5
+    )
+    channel = SessionDataChannel(config, session_id=SESSION_ID, resume_service=service, reconnect_timeout=timeout)
+    received = bytearray()
+    channel.set_input_handler(received.extend)
+    try:
+        assert await channel.open()
+        yield channel, received
+    finally:
+        await channel.close()
+
+
+async def test_a_lost_websocket_is_replaced_and_no_byte_is_lost() -> None:
+    data = random.Random("upload").randbytes(300_000)
+    async with AgentGateway() as gateway, opened(gateway.url) as (channel, received):
+        await asyncio.wait_for(channel.ready(), DEADLINE)
+        notes = Notes(channel)
+        typing = asyncio.ensure_future(channel.send_input_data(data))
+        for lost in range(1, 4):
+            size = len(data) * lost // 5
+            await gateway.until(lambda size=size: len(gateway.input) >= size)  # type: ignore[misc]
+            gateway.websocket.transport.abort()
+            await gateway.until(lambda lost=lost: len(gateway.openings) == lost + 1)  # type: ignore[misc]
+        await asyncio.wait_for(typing, DEADLINE)
+        await asyncio.wait_for(channel.drain(), DEADLINE)
+        assert gateway.input == data
+        await gateway.write(b"still here")
+        await wait_until(lambda: received == b"$ still here")
+        assert channel.reconnects == 3
+        assert channel.state == "connected"
+        assert channel.trouble == ""
+        assert {"reconnecting", "connected"} <= set(notes.states)
+        assert any("no connection for 0 s" in trouble for trouble in notes.troubles)
+        assert {opening["TokenValue"] for opening in gateway.openings} == {TOKEN}
+        assert len({opening["ClientId"] for opening in gateway.openings}) == 1
+
+
+async def test_u4_what_is_typed_while_the_link_is_away_arrives() -> None:
+    """Reference defect U4: typing during a reconnect ends the session."""
+    async with AgentGateway() as gateway, opened(gateway.url) as (channel, _received):
+        await asyncio.wait_for(channel.ready(), DEADLINE)
+        gateway.websocket.transport.abort()
+        await wait_until(lambda: channel.state == "reconnecting")
+        await asyncio.wait_for(channel.send_input_data(b"typed meanwhile"), DEADLINE)
+        await gateway.until(lambda: gateway.input == b"typed meanwhile")
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1011])
+async def test_a_close_by_the_gateway_is_resumable(code: int) -> None:
+    async with AgentGateway() as gateway, opened(gateway.url) as (channel, received):
+        await asyncio.wait_for(channel.ready(), DEADLINE)
+        await gateway.close_websocket(code, "Bye")
+        await gateway.until(lambda: len(gateway.openings) == 2)
+        await gateway.write(b"again")
+        await wait_until(lambda: received == b"$ again")
+
+
+async def test_the_first_attempt_comes_within_50_ms_and_what_is_unacknowledged_leaves_at_once() -> None:
+    """Reference defect A4: only the oldest message is sent again, one per 100 ms."""
+    assert FIRST_DELAY <= 0.05
+    async with AgentGateway() as gateway, opened(gateway.url) as (channel, _received):
+        await asyncio.wait_for(channel.ready(), DEADLINE)
+        gateway.websocket.transport.pause_reading()
+        await channel.send_input_data(b"x" * 1024 * 30)
+        gateway.websocket.transport.abort()
+        await gateway.until(lambda: len(gateway.openings) == 2)
+        reopened_at = time.monotonic()
+        await gateway.until(lambda: len(gateway.input) == 1024 * 30)
+        # One per 100 ms would take three seconds.
+        assert time.monotonic() - reopened_at < 1.5
+
+
+async def test_a_token_that_was_used_up_is_replaced_by_resuming() -> None:
+    service = Tokens(ResumedSession("a second token"))
+    async with AgentGateway() as gateway, opened(gateway.url, service=service) as (channel, received):
+        await asyncio.wait_for(channel.ready(), DEADLINE)
+        await gateway.close_websocket(1008, "the token was used")
+        await gateway.until(lambda: len(gateway.openings) == 2)
+        await gateway.write(b"again")
+        await wait_until(lambda: received == b"$ again")
+        assert [opening["TokenValue"] for opening in gateway.openings] == [TOKEN, "a second token"]
+        assert "a second token" not in repr(channel.get_channel_info())
+
+
+class Turnstile(RawServer):
+    """Does with each connection what the next of ``scripts`` says; the last one serves all that follow."""
+
+    def __init__(self, *scripts: Script) -> None:
+        super().__init__(self._next)
+        self.visits = 0
+        self.heard = Happenings()
+        self._scripts = scripts
+
+    async def _next(self, peer: Peer) -> None:
+        script = self._scripts[min(self.visits, len(self._scripts) - 1)]
+        self.visits += 1
+        self.heard.happened()
+        await script(peer)
+
+    async def visited(self, times: int) -> None:
+        """Wait for so many connections."""
+        await self.heard.until(lambda: self.visits >= times)
+
+
+async def stay(peer: Peer) -> None:
+    """Takes the token, answers pings and the close, and says nothing else."""
+    await peer.accept()
+    opcode = 0
+    while opcode != CLOSE:
+        opcode, payload = await peer.receive_frame()
+        if opcode in (PING, CLOSE):
+            peer.write(frame({PING: PONG}.get(opcode, CLOSE), payload))
+    peer.end()
+
+
+def prompt() -> bytes:
+    """The first stream message of an agent."""
+    return StreamPeer(Role.AGENT).stream(b"$ ")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [refuse(401), refuse(403), close(1008), close(1000), refuse(404)],
+    ids=["401", "403", "1008", "1000", "404"],
+)
+async def test_a_refused_token_is_replaced_by_resuming(refusal: Script) -> None:
+    """An answer that refuses, close code 1008, and a websocket that is closed before any message."""
+    service = Tokens(ResumedSession("new"))
+    async with (
+        Turnstile(cut_after(prompt()), refusal, stay) as gateway,
+        opened(gateway.url(), service=service) as (channel, _received),
+    ):
+        await gateway.visited(3)
+        await wait_until(lambda: channel.reconnects == 1)
+        assert service.calls == 1
+        assert channel.state == "connected"
+
+
+@pytest.mark.parametrize("status", [407, 500, 502, 503, 429])
+async def test_a_gateway_or_a_proxy_that_is_busy_costs_no_new_token(status: int) -> None:
+    service = Tokens()
+    async with (
+        Turnstile(cut_after(prompt()), refuse(status), refuse(status), stay) as gateway,
+        opened(gateway.url(), service=service) as (channel, _received),
+    ):
+        await wait_until(lambda: channel.reconnects == 1)
+        assert service.calls == 0
+        assert gateway.visits == 4
+
+
+async def test_without_credentials_it_goes_on_with_the_token_in_hand_and_says_so() -> None:
+    async with (
+        Turnstile(cut_after(prompt()), close(1008), close(1008), stay) as gateway,
+        opened(gateway.url()) as (channel, _received),
+    ):
+        troubles = Notes(channel).troubles
+        await wait_until(lambda: channel.reconnects == 1)
+        assert gateway.visits == 4
+        assert any("no credentials to resume the session" in trouble for trouble in troubles)
+
+
+async def test_credentials_that_are_expired_are_asked_for_again() -> None:
+    service = Tokens(AccessDenied("expired"), ConnectError("no DNS"), ResumedSession("new"))
+    async with (
+        Turnstile(cut_after(prompt()), close(1008), close(1008), close(1008), stay) as gateway,
+        opened(gateway.url(), service=service) as (channel, _received),
+    ):
+        await wait_until(lambda: channel.reconnects == 1)
+        assert service.calls == 3
+
+
+async def test_a_session_that_is_gone_is_not_waited_for() -> None:
+    service = Tokens(SessionExpired("session s timed out while the connection was away"))
+    async with (
+        Turnstile(cut_after(prompt()), close(1008)) as gateway,
+        opened(gateway.url(), service=service) as (channel, _received),
+    ):
+        with pytest.raises(SessionExpired):
+            await asyncio.wait_for(channel.ended(), DEADLINE)
+        assert channel.state == "closed"
+        assert channel.trouble == ""
+
+
+async def test_h2_a_link_that_cannot_be_brought_back_ends_the_session_with_its_reason() -> None:
+    """Reference defect H2: after a failed resume the client waits for ever, silently."""
+    async with (
+        Turnstile(cut_after(prompt()), refuse(503)) as gateway,
+        opened(gateway.url(), timeout=0.3) as (channel, _received),
+    ):
+        with pytest.raises(ConnectionLost, match=r"could not be brought back within 0\.3 seconds; .*status 503"):
+            await asyncio.wait_for(channel.ended(), DEADLINE)
+
+
+async def test_h6_a_link_lost_before_anything_came_ends_the_session_at_once() -> None:
+    """Reference defect H6: a read error right behind the opening kills the reader, and the client waits for ever."""
+    async with Turnstile(close(1008)) as gateway, opened(gateway.url()) as (channel, _received):
+        with pytest.raises(ConnectionLost, match="1008"):
+            await asyncio.wait_for(channel.ended(), DEADLINE)
+        assert gateway.visits == 1
+
+
+async def test_a_used_token_at_the_start_is_replaced_when_there_are_credentials() -> None:
+    service = Tokens(ResumedSession("new"))
+    async with (
+        Turnstile(close(1008), close(1008), say(prompt())) as gateway,
+        opened(gateway.url(), service=service) as (_channel, received),
+    ):
+        # The token in hand is not tried twice: the gateway has refused it.
+        await wait_until(lambda: gateway.visits == 2)
+        assert service.calls == 1
+        del received
+
+
+async def test_at_the_start_the_first_failure_to_get_a_token_is_the_end() -> None:
+    service = Tokens(AccessDenied("not yours"))
+    async with (
+        Turnstile(close(1008)) as gateway,
+        opened(gateway.url(), service=service) as (channel, _received),
+    ):
+        with pytest.raises(ConnectionLost, match=r"1008.*no new token: not yours") as caught:
+            await asyncio.wait_for(channel.ended(), DEADLINE)
+        assert caught.value.close_code == 1008
+        assert gateway.visits == 1
+
+
+async def test_a_gateway_that_breaks_the_rules_is_not_asked_again() -> None:
+    async def too_long(peer: Peer) -> None:
+        await peer.accept()
+        await peer.receive_frame()
+        peer.write(frame(BINARY, prompt()))
+        await peer.receive_frame()
+        peer.write(bytes([0x82, 127]) + (1 << 40).to_bytes(8, "big"))
+        await peer.until_gone()
+
+    async with Turnstile(too_long) as gateway, opened(gateway.url()) as (channel, _received):
+        with pytest.raises(RemoteProtocolError, match="too long"):
+            await asyncio.wait_for(channel.ended(), DEADLINE)
+        assert gateway.visits == 1
+
+
+async def test_the_answers_new_url_is_used_and_the_tokens_in_urls_are_replaced() -> None:
+    async with Turnstile(stay) as second:
+        service = Tokens(ResumedSession("new", second.url()))
+        async with (
+            Turnstile(cut_after(prompt()), close(1008)) as first,
+            opened(first.url(), service=service) as (channel, _received),
+        ):
+            await second.visited(1)
+            await wait_until(lambda: channel.reconnects == 1)
+            assert first.visits == 2
+
+
+async def test_reconnect_now_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RECONNECTION, "FIRST_DELAY", 3600.0)
+    monkeypatch.setattr(RECONNECTION, "MAX_DELAY", 3600.0)
+    async with AgentGateway() as gateway, opened(gateway.url, timeout=9999) as (channel, received):
+        await asyncio.wait_for(channel.ready(), DEADLINE)
+        channel.reconnect()
+        assert channel.state == "reconnecting"
+        assert "dropped by request" in channel.trouble
+        channel.reconnect()
+        await gateway.until(lambda: len(gateway.openings) == 2)
+        await gateway.write(b"again")
+        await wait_until(lambda: received == b"$ again")
+
+
+async def test_closing_while_reconnecting_takes_no_time() -> None:
+    async with Turnstile(cut_after(prompt()), refuse(503)) as gateway:
+        async with opened(gateway.url()) as (channel, _received):
+            await gateway.visited(2)
+            started = time.monotonic()
+        assert time.monotonic() - started < CHANNEL.CLOSE_DRAIN_TIMEOUT
+        assert channel.state == "closed"
+
+
+async def test_h7_a_silent_link_is_told_within_two_seconds_and_then_replaced() -> None:
+    """Reference defect H7: no deadline for reading, so that a dead link is noticed after many minutes or never."""
+    assert KEEPALIVE.SILENCE_DELAY == 2.0
+    async with (
+        AgentGateway() as gateway,
+        opened(gateway.url, keepalive=(0.5, 3.0)) as (channel, _received),
+    ):
+        await asyncio.wait_for(channel.ready(), DEADLINE)
+        await wait_until(lambda: channel.latency is not None)
+        notes = Notes(channel)
+        dead = gateway.websocket
+        dead.transport.pause_reading()
+        silent_at = time.monotonic()
+        await notes.until(lambda: any("no answer for 2 s" in trouble for trouble in notes.troubles))
+        # The next ping is half a second away, and it has two seconds; the rest is for a slow machine.
+        assert time.monotonic() - silent_at < 2.5 + 5.0
+        assert channel.state == "connected"
+        await notes.until(lambda: "reconnecting" in notes.states)
+        await gateway.until(lambda: len(gateway.openings) == 2)
+        await notes.until(lambda: notes.states[-1] == "connected")
+        assert channel.trouble == ""
+        dead.transport.abort()
+        await dead.wait_closed()
+
+
+async def test_a_message_that_is_not_acknowledged_is_evidence_and_makes_a_ping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CHANNEL, "SILENCE_DELAY", 0.2)
+    async with AgentGateway() as gateway, opened(gateway.url, keepalive=(3600, 3600)) as (channel, _received):
+        await asyncio.wait_for(channel.ready(), DEADLINE)
+        await wait_until(lambda: channel.latency is not None)
+        first_pong = channel.get_channel_info()["last_pong_time"]
+        notes = Notes(channel)
+        gateway.stop_acknowledging()
+        await channel.send_input_data(b"x")
+        await notes.until(lambda: any("no answer" in trouble for trouble in notes.troubles))
+        await wait_until(lambda: channel.get_channel_info()["last_pong_time"] != first_pong)
+        await gateway.acknowledge_again()
+        await notes.until(lambda: notes.troubles[-1] == "")
+
+
+async def test_a_jump_of_the_clock_makes_a_ping_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after sleep: the wall clock has run on, the monotonic one has not."""
+    async with AgentGateway() as gateway, opened(gateway.url, keepalive=(3600, 3600)) as (channel, _received):
+        await asyncio.wait_for(channel.ready(), DEADLINE)
+        await wait_until(lambda: channel.latency is not None)
+        first_pong = channel.get_channel_info()["last_pong_time"]
+        real_time = time.time
+        await channel.send_input_data(b"no jump")
+        await channel.drain()
+        assert channel.get_channel_info()["last_pong_time"] == first_pong
+        monkeypatch.setattr(KEEPALIVE.time, "time", lambda: real_time() + 600)
+        await channel.send_input_data(b"x")
+        await wait_until(lambda: channel.get_channel_info()["last_pong_time"] != first_pong)
+
+
+class Unreachable:
+    """A websocket that never opens."""
+
+    last_error: Exception | None = ConnectError("no route")
+
+    def __init__(self, times: list[float]) -> None:
+        self._times = times
+
+    async def connect(self) -> bool:
+        """See ``Reconnectable``."""
+        self._times.append(asyncio.get_running_loop().time())
+        return False
+
+
+async def test_the_delays_double_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, scale in (("FIRST_DELAY", FIRST_DELAY), ("MAX_DELAY", MAX_DELAY)):
+        monkeypatch.setattr(RECONNECTION, name, scale / 50)
+    times: list[float] = []
+    reconnection = Reconnection(Unreachable(times), WebSocketConfig("ws://127.0.0.1/", TOKEN), None, 0.6)
+    started = asyncio.get_running_loop().time()
+    reconnection.begin(ConnectionLost("cut"), time.monotonic(), unheard=False, patient=True)
+    with pytest.raises(ConnectionLost, match=r"cut; it could not be brought back within 0\.6 seconds; .*no route"):
+        await asyncio.wait_for(reconnection.run(), DEADLINE)
+    gaps = [after - before for before, after in zip([started, *times], times, strict=False)]
+    for number, gap in enumerate(gaps[:-1]):
+        assert gap >= min(MAX_DELAY, FIRST_DELAY * 2**number) / 50 * 0.5
+    assert len(times) >= 5
+
+
+@pytest.mark.parametrize(
+    ("error", "refuses"),
+    [
+        (ConnectionLost("x", close_code=1008), True),
+        (ConnectionLost("x", close_code=1000), False),
+        (Refused("x", status=403), True),
+        (Refused("x", status=407), False),
+        (Refused("x", status=503, retryable=True), False),
+        (ConnectError("x"), False),
+    ],
+)
+def test_what_means_that_the_token_is_refused(error: Exception, refuses: bool) -> None:
+    assert RECONNECTION._refuses_token(error) is refuses
