@@ -29,7 +29,7 @@ from session_manager_plugin.protocol.messages import (
     PayloadType,
 )
 from session_manager_plugin.protocol.payloads import ChannelClosed, Size
-from session_manager_plugin.session.protocols import IDataChannel, InputHandler, OutputHandler
+from session_manager_plugin.session.protocols import IDataChannel, InputHandler, LinkState, OutputHandler
 from session_manager_plugin.session.runner import HANDLERS
 from tests.support.pair import Peer
 from tests.support.waiting import Happenings
@@ -205,7 +205,17 @@ class MemoryChannel(_End, IDataChannel):
 
     @property
     def is_open(self) -> bool:
-        return self.link_up and not self._ended.done()
+        return not self._ended.done()
+
+    @property
+    def state(self) -> LinkState:
+        if self._ended.done():
+            return "closed"
+        return "connected" if self.link_up else "reconnecting"
+
+    @property
+    def trouble(self) -> str:
+        return "" if self.link_up else "connection lost 3 s ago"
 
     @property
     def last_error(self) -> Exception | None:
@@ -222,6 +232,19 @@ class MemoryChannel(_End, IDataChannel):
     @property
     def retransmitting(self) -> int:
         return self.connection.retransmitting
+
+    @property
+    def reconnects(self) -> int:
+        return 0
+
+    def reconnect(self) -> None:
+        raise NotImplementedError
+
+    def get_channel_info(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def set_link_handler(self, handler: Callable[[], None]) -> None:
+        raise NotImplementedError
 
     # Life.
 

@@ -341,7 +341,10 @@ async def test_a_proxy_that_does_not_reach_the_host() -> None:
 
     assert isinstance(channel.last_error, Refused)
     assert channel.last_error.retryable
-    assert str(channel.last_error) == (f"the proxy {place} refused the connection to gateway.test:80 with status 502")
+    assert str(channel.last_error) == (
+        f"the proxy {place} refused the connection to gateway.test:80 with status 502; "
+        "the proxy cannot reach it: check the host, or try again"
+    )
 
 
 async def test_a_proxy_that_is_not_there() -> None:

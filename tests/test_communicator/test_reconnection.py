@@ -104,7 +104,7 @@ async def test_a_lost_websocket_is_replaced_and_no_byte_is_lost() -> None:
         assert channel.state == "connected"
         assert channel.trouble == ""
         assert {"reconnecting", "connected"} <= set(notes.states)
-        assert any("no connection for 0 s" in trouble for trouble in notes.troubles)
+        assert not any(notes.troubles)  # none of the outages has lasted
         assert {opening["TokenValue"] for opening in gateway.openings} == {TOKEN}
         assert len({opening["ClientId"] for opening in gateway.openings}) == 1
 
@@ -227,10 +227,9 @@ async def test_without_credentials_it_goes_on_with_the_token_in_hand_and_says_so
         Turnstile(cut_after(prompt()), close(1008), close(1008), stay) as gateway,
         opened(gateway.url()) as (channel, _received),
     ):
-        troubles = Notes(channel).troubles
+        await wait_until(lambda: "no credentials to resume the session" in channel.trouble)
         await wait_until(lambda: channel.reconnects == 1)
         assert gateway.visits == 4
-        assert any("no credentials to resume the session" in trouble for trouble in troubles)
 
 
 async def test_credentials_that_are_expired_are_asked_for_again() -> None:
@@ -291,7 +290,7 @@ async def test_at_the_start_the_first_failure_to_get_a_token_is_the_end() -> Non
         Turnstile(close(1008)) as gateway,
         opened(gateway.url(), service=service) as (channel, _received),
     ):
-        with pytest.raises(ConnectionLost, match=r"1008.*no new token: not yours") as caught:
+        with pytest.raises(ConnectionLost, match=r"1008.*\(and there is no new token: not yours\)") as caught:
             await asyncio.wait_for(channel.ended(), DEADLINE)
         assert caught.value.close_code == 1008
         assert gateway.visits == 1
@@ -331,7 +330,6 @@ async def test_reconnect_now_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> N
         await asyncio.wait_for(channel.ready(), DEADLINE)
         channel.reconnect()
         assert channel.state == "reconnecting"
-        assert "dropped by request" in channel.trouble
         channel.reconnect()
         await gateway.until(lambda: len(gateway.openings) == 2)
         await gateway.write(b"again")

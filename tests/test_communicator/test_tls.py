@@ -49,8 +49,8 @@ async def test_an_unknown_authority(authority: Authority) -> None:
 
     assert isinstance(error, ConnectError)
     assert str(error) == (
-        "the certificate of gateway.test:443 is not trusted: unable to get local issuer certificate; "
-        "if a proxy inspects TLS here, give its CA with --ca-bundle or AWS_CA_BUNDLE"
+        "the certificate of gateway.test:443 is not trusted: unable to get local issuer certificate "
+        "(it was issued by Test authority); if a proxy inspects TLS here, give its CA with --ca-bundle or AWS_CA_BUNDLE"
     )
     assert not error.retryable
 

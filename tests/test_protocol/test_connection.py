@@ -15,11 +15,8 @@ from session_manager_plugin.errors import (
     TimedOut,
 )
 from session_manager_plugin.protocol.connection import (
-    AGENT_HANDSHAKE_TIMEOUT,
-    HANDSHAKE_TIMEOUT,
     MAX_PENDING_ACKNOWLEDGEMENTS,
     MAX_REJECTED,
-    READY_DELAY,
     RESEND_TIMEOUT,
     Connection,
     Role,
@@ -42,6 +39,7 @@ from session_manager_plugin.protocol.payloads import (
     ProcessedAction,
     RequestedAction,
 )
+from session_manager_plugin.protocol.readiness import AGENT_HANDSHAKE_TIMEOUT, HANDSHAKE_TIMEOUT, READY_DELAY
 from session_manager_plugin.protocol.reliable import INITIAL_WINDOW, MAX_WINDOW
 from tests.support.pair import EPOCH, SESSION_ID, Peer, drain_events, new_connection, sent_by
 from tests.support.vectors import load_vectors
@@ -494,6 +492,18 @@ def test_h10_given_up_when_nothing_is_acknowledged_for_five_minutes() -> None:
     error = failure(at(client, 1.0 + RESEND_TIMEOUT + 5.0))
     assert isinstance(error, TimedOut)
     assert str(error) == "the far end has acknowledged nothing for 300 seconds"
+
+
+def test_a_process_that_was_stopped_does_not_blame_the_far_end() -> None:
+    """The first timer comes ten minutes late: nothing that was due meanwhile was done, and nothing could come."""
+    client, agent = begun()
+    client.send_data(PayloadType.OUTPUT, b"x", 1.0)
+    client.messages_to_send(1.0)
+    client.handle_timeout(601.0)
+    assert drain_events(client) == []
+    assert [message.payload for message in sent_by(client, 601.0)] == [b"x"]
+    client.receive_message(agent.acknowledge(0), 601.1)
+    assert client.in_flight == 0
 
 
 def test_an_acknowledgement_begins_the_five_minutes_anew() -> None:

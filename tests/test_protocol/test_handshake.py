@@ -23,8 +23,11 @@ EXPECTED: dict[tuple[HandshakeState, HandshakeInput], HandshakeState] = {
     (S.ANSWERING, I.ANSWER): S.RESPONDED,
     # A client that has answered.
     (S.RESPONDED, I.DATA_RECEIVED): S.RESPONDED,
-    (S.RESPONDED, I.CHALLENGE_RECEIVED): S.RESPONDED,
+    (S.RESPONDED, I.CHALLENGE_RECEIVED): S.PROVED,
     (S.RESPONDED, I.COMPLETE_RECEIVED): S.COMPLETE,
+    # A client that has answered the encryption challenge as well: there is one only.
+    (S.PROVED, I.DATA_RECEIVED): S.PROVED,
+    (S.PROVED, I.COMPLETE_RECEIVED): S.COMPLETE,
     # An agent asks, or does not.
     (S.AWAITING, I.REQUEST): S.REQUESTED,
     (S.AWAITING, I.SKIP): S.SKIPPED,

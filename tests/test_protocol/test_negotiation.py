@@ -13,7 +13,7 @@ from session_manager_plugin.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
-from session_manager_plugin.protocol.connection import AGENT_HANDSHAKE_TIMEOUT, HANDSHAKE_TIMEOUT, Connection, Role
+from session_manager_plugin.protocol.connection import Connection, Role
 from session_manager_plugin.protocol.events import (
     DataKeyRequired,
     DataReceived,
@@ -35,6 +35,7 @@ from session_manager_plugin.protocol.payloads import (
     ProcessedAction,
     RequestedAction,
 )
+from session_manager_plugin.protocol.readiness import AGENT_HANDSHAKE_TIMEOUT, HANDSHAKE_TIMEOUT
 from tests.support.pair import Link, Pair, Peer, drain_events, new_connection, sent_by
 from tests.support.vectors import load_vectors
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 import pytest
 
 from session_manager_plugin.errors import RemoteProtocolError
-from session_manager_plugin.protocol.connection import READY_DELAY
 from session_manager_plugin.protocol.events import (
     ChannelClosedReceived,
     MessageRejected,
@@ -17,6 +16,7 @@ from session_manager_plugin.protocol.events import (
 )
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, PayloadType
 from session_manager_plugin.protocol.payloads import OpenDataChannelInput, Size
+from session_manager_plugin.protocol.readiness import READY_DELAY
 from session_manager_plugin.protocol.reliable import INITIAL_WINDOW, MAX_WINDOW
 from tests.support.pair import LATENCY, End, Link, Pair
 

@@ -3,13 +3,12 @@
 import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from session_manager_plugin.errors import RemoteProtocolError
-from session_manager_plugin.protocol.connection import Connection, Role
+from session_manager_plugin.protocol.connection import Role
 from session_manager_plugin.protocol.events import DataReceived, MessageRejected, SessionFailed
 from session_manager_plugin.protocol.messages import (
     AcknowledgementWriter,
@@ -20,8 +19,9 @@ from session_manager_plugin.protocol.messages import (
     acknowledged_sequence_number,
 )
 from session_manager_plugin.protocol.payloads import HandshakeRequest, HandshakeResponse, RequestedAction, Size
-from session_manager_plugin.protocol.reliable import MAX_WINDOW, StreamReceiver, StreamSender
-from tests.support.pair import Link, Pair, Peer, drain_events, new_connection, sent_by
+from session_manager_plugin.protocol.reliable import StreamReceiver, StreamSender
+from tests.support.owner import Owner
+from tests.support.pair import Link, Pair, Peer, new_connection, sent_by
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 UINT32 = st.integers(0, 2**32 - 1)
@@ -148,56 +148,6 @@ PLAUSIBLE = st.builds(
     flags=st.just(0),
     schema_version=st.just(1),
 ).map(ClientMessage.serialize)
-
-
-@dataclass
-class Owner:
-    """Drives one core as its owner would, and checks after every step what must hold then."""
-
-    connection: Connection
-    now: float = 0.0
-    is_connected: bool = False
-    failed: bool = False
-    events: list[object] = field(default_factory=list)
-
-    def receive(self, data: bytes | str) -> None:
-        if self.is_connected:
-            self.connection.receive_message(data, self.now)
-
-    def wait(self, seconds: float) -> None:
-        self.now += seconds
-        self.connection.handle_timeout(self.now)
-        timeout = self.connection.next_timeout()
-        assert timeout is None or timeout > self.now
-
-    def send(self, payload: bytes) -> None:
-        if self.connection.send_capacity:
-            self.connection.send_data(PayloadType.OUTPUT, payload, self.now)
-
-    def switch(self) -> None:
-        if self.is_connected:
-            self.connection.disconnected(self.now)
-        else:
-            self.connection.connected("token", self.now)
-        self.is_connected = not self.is_connected
-
-    def check(self) -> None:
-        connection = self.connection
-        for message in connection.messages_to_send(self.now):
-            if isinstance(message, bytes):
-                ClientMessage.parse(message)
-            else:
-                json.loads(message)
-        for event in drain_events(connection):
-            assert not self.failed
-            self.failed = isinstance(event, SessionFailed)
-            self.events.append(event)
-        assert connection.send_capacity >= 0
-        assert connection.in_flight <= 2 * MAX_WINDOW
-        if self.failed:
-            assert connection.next_timeout() is None
-            assert not connection.ready
-        assert (connection.in_flight == 0) == (connection.stalled_since is None)
 
 
 Step = Callable[[Owner], None]

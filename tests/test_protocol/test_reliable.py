@@ -7,6 +7,7 @@ import pytest
 
 from session_manager_plugin.protocol.messages import ClientMessage
 from session_manager_plugin.protocol.reliable import (
+    BURST,
     INITIAL_WINDOW,
     MAX_HELD_MESSAGES,
     MAX_HELD_SIZE,
@@ -230,6 +231,67 @@ def test_the_back_off_lasts_until_a_message_gets_through_at_once() -> None:
     sender.acknowledged(1, 1.1)
     send(sender, 1, 2.0)
     assert sender.next_timeout() == pytest.approx(2.0 + sender.estimator.retransmission_timeout)
+
+
+def grown(messages: int) -> tuple[StreamSender, list[bytes]]:
+    """A sender with so many in flight, and what they are."""
+    sender = StreamSender()
+    while sender.window < messages:
+        send(sender, 1, 0.0)
+        sender.acknowledged(sender.next_sequence_number - 1, 0.0)
+    return sender, send(sender, messages, 0.0)
+
+
+def test_much_that_is_lost_at_once_leaves_in_a_burst_and_then_by_acknowledgements() -> None:
+    """A link that breaks after some hundred kilobytes would break each time under all of it."""
+    sender, messages = grown(500)
+    first = sender.next_sequence_number - 500
+    left = sender.all_again(1.0)
+    assert left == messages[:BURST]
+    assert sender.in_flight == 500
+    assert sender.capacity == 0
+    number = 0
+    while sender.parked:
+        assert sender.acknowledged(first + number, 1.0 + number / 1000)
+        again = sender.unparked(1.0 + number / 1000)
+        assert len(again) <= 2
+        left += again
+        number += 1
+    assert left == messages
+    assert sender.in_flight == 500 - number
+    assert sender.capacity == sender.window - sender.in_flight
+    assert sender.unparked(2.0) == []
+
+
+def test_an_acknowledgement_of_what_is_parked_counts() -> None:
+    sender, messages = grown(200)
+    first = sender.next_sequence_number - 200
+    sender.all_again(1.0)
+    assert sender.acknowledged(first + BURST, 1.1)
+    assert not sender.acknowledged(first + BURST, 1.1)
+    assert sender.unparked(1.1) == messages[BURST + 1 : BURST + 3]
+
+
+def test_parked_messages_go_with_the_next_websocket_in_order() -> None:
+    sender, messages = grown(200)
+    sender.all_again(1.0)
+    assert sender.all_again(2.0) == messages[:BURST]
+
+
+def test_a_silent_link_gets_a_burst_each_time_and_not_everything() -> None:
+    sender, messages = grown(500)
+    timeout = sender.next_timeout()
+    assert timeout is not None
+    assert sender.due(timeout) == messages[:BURST]
+    later = sender.next_timeout()
+    assert later is not None
+    assert later > timeout
+    assert sender.due(later) == messages[:BURST]
+    # All that had left is acknowledged late, without anybody asking for the parked ones.
+    for number in range(sender.next_sequence_number - 500, sender.next_sequence_number - 500 + BURST):
+        sender.acknowledged(number, later)
+    assert sender.next_timeout() is not None
+    assert sender.due(later) == messages[BURST : BURST + 2]
 
 
 def test_on_a_new_websocket_everything_goes_out_in_sequence_order() -> None:

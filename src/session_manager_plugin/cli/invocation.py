@@ -16,6 +16,7 @@ the response's keys in lower camel case, and its own service's endpoint.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ from typing import Any
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.errors import UsageError
 
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""Halves of surrogate pairs, which cannot be written anywhere; Go's decoder replaces them, too."""
 VARIABLE_PREFIX = "AWS_SSM_START_SESSION_RESPONSE"
 OPERATION = "StartSession"
 DEFAULT_DOCUMENT = "SSM-SessionManagerRunShell"
@@ -42,7 +45,7 @@ class Invocation:
     """What the arguments say."""
 
     session_id: str
-    stream_url: str
+    stream_url: str = field(repr=False)
     token: str = field(repr=False)
     region: str | None
     profile: str | None
@@ -178,4 +181,4 @@ def _text(fields: dict[str, Any], key: str) -> str:
     value = fields.get(key.casefold())
     if not isinstance(value, str) or not value:
         raise UsageError(f"the response of {OPERATION} (argument 1) has no {key}")
-    return value
+    return _HALF_PAIR.sub("\ufffd", value)

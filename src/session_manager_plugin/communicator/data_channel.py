@@ -15,7 +15,7 @@ from typing import Any
 from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.communicator.connection import Message
 from session_manager_plugin.communicator.keepalive import SILENCE_DELAY
-from session_manager_plugin.communicator.reconnection import Reconnection
+from session_manager_plugin.communicator.reconnection import TELLING_DELAY, Reconnection
 from session_manager_plugin.communicator.types import ConnectionState, WebSocketConfig
 from session_manager_plugin.communicator.websocket_channel import WebSocketChannel
 from session_manager_plugin.errors import (
@@ -45,6 +45,7 @@ from session_manager_plugin.session.protocols import (
     IDataChannel,
     InputHandler,
     KeyService,
+    LinkState,
     OutputHandler,
     ResumeService,
 )
@@ -60,6 +61,8 @@ PROOF_DELAY = 1.0
 that refuses the token closes it at once."""
 UNCLAIMED_SIZE = 1024 * 1024
 """Bytes kept while there is no handler for the remote's output, before reading from the network pauses."""
+UNCLAIMED_OVERHEAD = 100
+"""Bytes that each piece of it counts besides, however short it is."""
 
 
 class SessionDataChannel(IDataChannel):
@@ -164,7 +167,7 @@ class SessionDataChannel(IDataChannel):
         return self._channel.connection_state
 
     @property
-    def state(self) -> str:
+    def state(self) -> LinkState:
         if self._channel.connection_state is ConnectionState.CLOSING:
             return "closing"
         if self._opened and self._over:
@@ -395,6 +398,7 @@ class SessionDataChannel(IDataChannel):
             self._unproven = True
             self._connection.connected(self._config.token, time.monotonic())
             self._pump()
+            self.logger.info("the token is sent; waiting for the session to begin")
             if self._reconnection.active:
                 self._proof_timer = asyncio.get_running_loop().call_later(PROOF_DELAY, self._prove)
         self._link_changed()
@@ -405,6 +409,7 @@ class SessionDataChannel(IDataChannel):
         now = time.monotonic()
         self._cancel_proof()
         self._connection.disconnected(now)
+        self._pump()  # a session that the service had closed already ends with its websocket
         # Anything else than a lost link, such as what breaks the rules of websockets, would come again.
         lost = isinstance(error, ConnectionLost) and self._reconnection.timeout > 0
         if self._over or not lost or not (self._heard or self._can_resume):
@@ -412,6 +417,7 @@ class SessionDataChannel(IDataChannel):
         else:
             self._reconnection.begin(error, now, unheard=self._unproven, patient=self._heard)
             self.logger.info("%s; reconnecting", error)
+            asyncio.get_running_loop().call_later(TELLING_DELAY, self._look_at_link)
             if self._reconnecting is None:
                 self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
             self._link_changed()
@@ -490,11 +496,20 @@ class SessionDataChannel(IDataChannel):
             case DataReceived():
                 self._data_received(event.payload_type, event.data)
             case SessionReady():
+                self.logger.info(
+                    "the session has begun: type %s, agent %s",
+                    event.session_type or "not announced (a shell)",
+                    event.peer_version or "of unknown version (no handshake)",
+                )
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_result(event)
-            case ChannelClosedReceived(output):
+            case ChannelClosedReceived(output, undelivered):
+                if undelivered:
+                    self.logger.warning("%d messages are lost: others before them never came", undelivered)
+                self.logger.info("the far end closed the session: %s", output or "without a reason")
                 self._end(output)
             case DataKeyRequired(key_id, challenge):
+                self.logger.info("handshake: the agent asks for encryption; asking KMS for a data key of %s", key_id)
                 self._key_task = asyncio.get_running_loop().create_task(self._fetch_key(key_id, challenge))
             case SessionFailed(error):
                 self._end(error)
@@ -519,6 +534,7 @@ class SessionDataChannel(IDataChannel):
         except SessionManagerError as error:
             self._connection.refuse_data_key(error, time.monotonic())
         else:
+            self.logger.info("KMS gave a data key")
             self._connection.provide_data_key(key.plaintext, time.monotonic(), cipher_text=key.cipher_text)
         self._pump()
 
@@ -530,7 +546,7 @@ class SessionDataChannel(IDataChannel):
             handler(data)
         elif self._input_handler is None:
             self._unclaimed.append((payload_type, data))
-            self._unclaimed_size += len(data)
+            self._unclaimed_size += len(data) + UNCLAIMED_OVERHEAD
             self._apply_flow_control()
         else:
             self.logger.info("%d bytes of payload type %d have no use here", len(data), payload_type)

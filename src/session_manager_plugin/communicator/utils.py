@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from ipaddress import ip_address
 from typing import Any
@@ -12,6 +13,7 @@ from session_manager_plugin.errors import InvalidURL
 
 DATA_CHANNEL = "/data-channel/"
 
+_REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
 _AWS_SUFFIXES = (
     ".amazonaws.com",
     ".amazonaws.com.cn",
@@ -31,19 +33,30 @@ def build_stream_url(base_url: str, session_id: str, token: str) -> str:
     """The stream URL of a session at ``base_url``: ``sessionId`` and ``token`` are added to its query, the rest stays.
 
     ``http(s)`` becomes ``ws(s)`` and a bare host ``wss``. A complete stream URL (its path holds ``/data-channel/``) is
-    returned as it is, but for the scheme.
+    returned as it is, but for the scheme. Raises ``InvalidURL`` for what cannot be taken apart.
     """
     url = websocket_scheme(base_url)
-    if DATA_CHANNEL in urlsplit(url).path:
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        raise InvalidURL(f"{_shown(url)!r} is not a URL") from None
+    if DATA_CHANNEL in path:
         return url
     return _add_to_query(url, sessionId=session_id, token=token)
 
 
 def _add_to_query(url: str, **parameters: str) -> str:
-    """``url`` with these parameters; others stay byte for byte, older values of the same ones do not."""
+    """``url`` with these parameters; others stay byte for byte, older values of the same ones do not.
+
+    Raises ``InvalidURL`` when one of them is not Unicode text, such as an argument in another encoding.
+    """
     parts = urlsplit(url)
     kept = [pair for pair in parts.query.split("&") if pair and unquote_plus(pair.partition("=")[0]) not in parameters]
-    return urlunsplit(parts._replace(query="&".join([*kept, urlencode(parameters)])))
+    try:
+        added = urlencode(parameters)
+    except UnicodeEncodeError:
+        raise InvalidURL(f"the {' or the '.join(parameters)} for {_shown(url)!r} is not text") from None
+    return urlunsplit(parts._replace(query="&".join([*kept, added])))
 
 
 def websocket_scheme(url: str) -> str:
@@ -70,7 +83,7 @@ def complete_stream_url(url: str, session_id: str | None, token: str) -> tuple[s
     if not session_id:
         raise InvalidURL(f"{_shown(url)!r} names no session: give a complete stream URL or a session id")
     if parts.path in ("", "/"):
-        channel = f"/v1{DATA_CHANNEL}{quote(session_id, safe='')}"
+        channel = f"/v1{DATA_CHANNEL}{quote(session_id, safe='', errors='replace')}"
         url = _add_to_query(urlunsplit(parts._replace(path=channel)), role="publish_subscribe")
     if is_aws_host(parts.hostname or ""):
         return _add_to_query(url, sessionId=session_id), session_id
@@ -119,6 +132,21 @@ def join_host_and_port(host: str, port: int) -> str:
 def is_aws_host(host: str) -> bool:
     """Whether ``host`` belongs to an AWS service, which takes the token from the first message."""
     return host.lower().rstrip(".").endswith(_AWS_SUFFIXES)
+
+
+def aws_region(host: str) -> str | None:
+    """The region that the host name of an AWS service holds, as in ``ssmmessages.eu-west-1.amazonaws.com``."""
+    labels = host.lower().split(".")
+    return labels[1] if is_aws_host(host) and _REGION.fullmatch(labels[1]) else None
+
+
+def is_address(host: str) -> bool:
+    """Whether ``host`` is an IP address, which needs no DNS."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

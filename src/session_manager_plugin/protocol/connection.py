@@ -5,12 +5,9 @@ Six verbs: ``receive_message``, ``send_data``, ``messages_to_send``, ``next_even
 of them the owner sends ``messages_to_send``, dispatches ``next_event`` until None and arms its timer for
 ``next_timeout``. Instants are float seconds of a monotonic clock.
 
-The client becomes ready (``SessionReady``) by HandshakeComplete, by the first stream message, or, when the
-document is not known to need a handshake, ``READY_DELAY`` seconds after opening with nothing received: a remote program
-that prints nothing must be usable (reference defect H9). Data sent on that assumption is kept: should a
-handshake begin after all, the agent has thrown away what came before its end, so it is sent again under new
-numbers. What has a lower number than our answer to the request is exactly what was thrown away, since the agent
-takes messages in order.
+When the client becomes ready (``SessionReady``) is ``readiness.py``'s rule. ``channel_closed`` ends the session: at
+once, or, while messages are held since earlier ones are missing, when those have come, at the latest after
+``CLOSE_DELAY`` (reference defect D15 is to end with them lost).
 
 It leaves to its owner: sockets, clocks, what to do with the data, when to reconnect.
 """
@@ -20,7 +17,7 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from collections.abc import Callable, Collection
-from enum import Enum
+from enum import Enum, auto
 from typing import Any
 
 from session_manager_plugin.errors import (
@@ -53,16 +50,17 @@ from session_manager_plugin.protocol.messages import (
 )
 from session_manager_plugin.protocol.negotiation import AgentNegotiation, ClientNegotiation, Replies
 from session_manager_plugin.protocol.payloads import AgentSessionState, ChannelClosed, OpenDataChannelInput
+from session_manager_plugin.protocol.readiness import Readiness
 from session_manager_plugin.protocol.reliable import MAX_WINDOW, StreamReceiver, StreamSender
 
-READY_DELAY = 2.0
-"""Seconds after opening with nothing received until a client assumes that no handshake will come."""
-HANDSHAKE_TIMEOUT = 30.0
-"""Seconds a client waits for a handshake, or for any sign of life."""
-AGENT_HANDSHAKE_TIMEOUT = 15.0
-"""Seconds the official agent waits for the client's answer."""
 RESEND_TIMEOUT = 300.0
 """Seconds without any acknowledgement, while connected, after which the far end is given up: the official limit."""
+CLOSE_DELAY = 2.0
+"""Seconds after channel_closed for messages that are missing: as long as the official agent goes on sending them."""
+STOPPED_AFTER = 10.0
+"""Seconds by which a timer is never late unless the process was stopped or the machine asleep."""
+RESUME_INTERVAL = 1.0
+"""Seconds between two times that everything is sent again because the far end says that it is back."""
 MAX_REJECTED = 100
 """Unusable messages in a row that end the session: the far end is not a Session Manager."""
 MAX_PENDING_ACKNOWLEDGEMENTS = 10_000
@@ -80,10 +78,8 @@ _HANDSHAKE_PAYLOADS = frozenset(
 _FROM_CLIENT = frozenset({PayloadType.OUTPUT})
 _FROM_AGENT = frozenset({PayloadType.OUTPUT, PayloadType.STDERR, PayloadType.EXIT_CODE})
 """What each end encrypts, in an encrypted session; the rest stays clear."""
-_AGENT_WAITS = (HandshakeState.REQUESTED, HandshakeState.DECRYPTING, HandshakeState.CHALLENGED)
 # Looked up for every message: an enum's attribute takes a tenth of a microsecond in Python 3.11.
 _ACKNOWLEDGE = ClientMessageType.ACKNOWLEDGE.value
-_ASSUMED = HandshakeState.ASSUMED
 
 
 class Role(Enum):
@@ -91,6 +87,14 @@ class Role(Enum):
 
     CLIENT = "client"
     AGENT = "agent"
+
+
+class _Life(Enum):
+    """``CLOSING``: the service has closed the session, what is missing may still come. ``OVER``: it was said."""
+
+    RUNNING = auto()
+    CLOSING = auto()
+    OVER = auto()
 
 
 class Connection:
@@ -118,7 +122,6 @@ class Connection:
         self._version = version
         self._epoch = epoch
         self._random_bytes = random_bytes
-        self._handshake_required = handshake_required
 
         sends, receives = ClientMessageType.INPUT_STREAM_DATA, ClientMessageType.OUTPUT_STREAM_DATA
         if role is Role.AGENT:
@@ -136,22 +139,20 @@ class Connection:
             else AgentNegotiation(version, random_bytes)
         )
         self._handshake = self._negotiation.handshake
+        self._readiness = Readiness(self._handshake, client=role is Role.CLIENT, handshake_required=handshake_required)
         self._sealed, self._opened = _FROM_CLIENT, _FROM_AGENT
         if role is Role.AGENT:
             self._sealed, self._opened = self._opened, self._sealed
         self._connected = False
         self._paused = False
-        self._failed = False
+        self._life = _Life.RUNNING
+        self._closing_output = ""
+        self._close_at: float | None = None
+        self._resumed_at = float("-inf")
         self._acknowledgements: deque[tuple[bytes, int]] = deque(maxlen=MAX_PENDING_ACKNOWLEDGEMENTS)
         self._outgoing: list[bytes | str] = []
         self._events: deque[Event] = deque()
         self._batch: DataReceived | None = None
-        self._retained: list[tuple[int, bytes]] = []
-
-        self._ready_at: float | None = None
-        self._handshake_deadline: float | None = None
-        self._assumption_deadline: float | None = None
-        self._heard = False
         self._rejected = 0
         self._first_rejection = ""
 
@@ -160,17 +161,14 @@ class Connection:
     @property
     def ready(self) -> bool:
         """Whether data may be sent."""
-        return self._handshake.open and not self._failed
+        return self._handshake.open and self._life is _Life.RUNNING
 
     @property
     def send_capacity(self) -> int:
         """How many messages ``send_data`` takes now; 0 before the session is ready and while the window is full."""
-        if not self._handshake.open or self._paused or self._failed:
+        if not self._handshake.open or self._paused or self._life is not _Life.RUNNING:
             return 0
-        capacity = self._sender.capacity
-        if self._retained:
-            capacity = min(capacity, self._sender.window - len(self._retained))
-        return max(0, capacity)
+        return max(0, min(self._sender.capacity, self._sender.window - self._readiness.kept))
 
     @property
     def in_flight(self) -> int:
@@ -196,41 +194,43 @@ class Connection:
 
     def connected(self, token: str | None, now: float) -> None:
         """A new websocket is open. ``token`` goes first, in the opening message (None for the agent's end, which the
-        gateway has already let in); then whatever is unacknowledged, at once."""
+        gateway has already let in); then whatever is unacknowledged, at once. A session that is over sends nothing."""
         self._connected = True
         self._outgoing.clear()
+        if self._life is _Life.OVER:
+            return
         if token is not None:
             request_id = str(uuid.UUID(bytes=self._random_bytes(16), version=4))
             opening = OpenDataChannelInput(request_id, token, self._client_id, self._version)
             self._outgoing.append(opening.to_json())
-        if self.role is Role.CLIENT and not self._handshake.settled:
-            self._handshake_deadline = now + HANDSHAKE_TIMEOUT
-            if not self._handshake_required and self._handshake.state is HandshakeState.AWAITING:
-                self._ready_at = now + READY_DELAY
-        elif self._handshake.state in _AGENT_WAITS:
-            self._handshake_deadline = now + AGENT_HANDSHAKE_TIMEOUT
+        self._readiness.connected(now)
         self._lift_pause()
         self._send_again(self._sender.all_again(now))
 
     def disconnected(self, now: float) -> None:
         """The websocket is gone. What is unacknowledged stays; acknowledgements that had not left are not owed any
-        more, since the far end sends again what was not acknowledged."""
+        more, since the far end sends again what was not acknowledged. A session that the service has closed ends
+        now, which is an event."""
         self._connected = False
         self._acknowledgements.clear()
-        self._ready_at = self._handshake_deadline = None
+        self._readiness.disconnected()
+        if self._life is _Life.CLOSING:
+            self._say_closed()
 
     # Receiving.
 
     def receive_message(self, data: bytes | bytearray | str, now: float) -> None:
         """Take one websocket message. Nothing the far end sends makes this raise: a message that cannot be used is
         dropped unacknowledged (``MessageRejected``), too many of them end the session (``SessionFailed``). A session
-        that has failed takes nothing more."""
-        if self._failed:
+        that is over takes nothing more, one that the service has closed only what is missing."""
+        if self._life is _Life.OVER:
             return
         try:
-            message = ClientMessage.parse(data.encode() if isinstance(data, str) else data)
+            message = ClientMessage.parse(data.encode(errors="replace") if isinstance(data, str) else data)
             if message.message_type == self._received_type:
                 self._receive_stream(message, now)
+            elif self._life is _Life.CLOSING:
+                return
             elif message.message_type == _ACKNOWLEDGE:
                 self._receive_acknowledgement(message, now)
             else:
@@ -241,7 +241,7 @@ class Connection:
             self._rejected = 0
 
     def _receive_stream(self, message: ClientMessage, now: float) -> None:
-        self._heard = True
+        self._readiness.heard = True
         if self._paused:
             self._resume(now)
         in_order = self._receiver.receive(message)
@@ -249,7 +249,11 @@ class Connection:
             return
         self._acknowledgements.append((message.message_id, message.sequence_number))
         for ready in in_order:
+            if self._life is _Life.OVER:
+                return
             self._deliver(ready.payload_type, ready.payload, now)
+        if self._life is _Life.CLOSING and not self._receiver.held:
+            self._say_closed()
 
     def _deliver(self, payload_type: int, payload: bytes | bytearray, now: float) -> None:
         if payload_type in _HANDSHAKE_PAYLOADS:
@@ -277,53 +281,56 @@ class Connection:
         """Data before the handshake is settled; tells whether it is to be delivered."""
         if self.role is Role.AGENT:
             return False  # acknowledged and thrown away, as the official agent does
-        state = self._handshake.state
-        if state in (HandshakeState.AWAITING, HandshakeState.ASSUMED):
-            self._handshake.apply(HandshakeInput.DATA_RECEIVED)
-            self._no_handshake()
-            if state is HandshakeState.AWAITING:
-                self._become_ready()
-        return state is not HandshakeState.FAILED
-
-    def _no_handshake(self) -> None:
-        """It is certain now: nothing has to be kept for one, or waited for."""
-        self._retained.clear()
-        self._assumption_deadline = self._handshake_deadline = None
+        if self._readiness.data_received():
+            self._become_ready()
+        return self._handshake.state is not HandshakeState.FAILED
 
     def _receive_acknowledgement(self, message: ClientMessage, now: float) -> None:
         number = acknowledged_sequence_number(message.payload)
-        self._heard = True
+        self._readiness.heard = True
         acknowledged = self._sender.acknowledged(number, now)
         if self._paused:
             self._resume(now)
-        if acknowledged and self._handshake.state is _ASSUMED and self._assumption_deadline is None:
-            # An agent that acknowledges and still wants a handshake gives up on it after this time.
-            self._assumption_deadline = now + AGENT_HANDSHAKE_TIMEOUT
+        if acknowledged:
+            self._readiness.acknowledged(now)
+            if self._sender.parked:
+                self._send_again(self._sender.unparked(now))
 
     def _receive_control(self, message: ClientMessage, now: float) -> None:
         match message.message_type:
             case ClientMessageType.CHANNEL_CLOSED:
-                self._heard = True
-                try:
-                    output = ChannelClosed.from_json(message.payload).output
-                except RemoteProtocolError:
-                    output = ""  # as the official client: the session is over, whatever was meant
-                self._emit(ChannelClosedReceived(output))
+                self._close(message, now)
             case ClientMessageType.PAUSE_PUBLICATION:
-                self._heard = True
+                self._readiness.heard = True
                 if not self._paused:
                     self._paused = True
                     self._emit(PublicationPaused())
             case ClientMessageType.START_PUBLICATION:
-                self._heard = True
+                self._readiness.heard = True
                 if self._paused:
                     self._resume(now)
             case _:
                 raise RemoteProtocolError(f"unexpected message type {message.message_type[:32]!r}")
 
+    def _close(self, message: ClientMessage, now: float) -> None:
+        try:
+            self._closing_output = ChannelClosed.from_json(message.payload).output
+        except RemoteProtocolError:
+            self._closing_output = ""  # as the official client: the session is over, whatever was meant
+        self._life = _Life.CLOSING
+        if self.role is Role.CLIENT and self._connected and self._receiver.held:
+            self._close_at = now + CLOSE_DELAY
+        else:
+            self._say_closed()
+
+    def _say_closed(self) -> None:
+        self._life = _Life.OVER
+        self._emit(ChannelClosedReceived(self._closing_output, self._receiver.held))
+
     def _resume(self, now: float) -> None:
         self._lift_pause()
-        if self._connected:
+        if self._connected and now - self._resumed_at >= RESUME_INTERVAL:  # else by the timer
+            self._resumed_at = now
             self._send_again(self._sender.all_again(now))
 
     def _lift_pause(self) -> None:
@@ -359,23 +366,15 @@ class Connection:
 
     def _handshake_moved(self, now: float) -> None:
         """Do what the new state of the handshake asks for."""
-        state = self._handshake.state
-        self._ready_at = self._assumption_deadline = None
+        self._readiness.handshake_moved(now)
         if self._negotiation.key_required is not None:
             self._emit(self._negotiation.key_required)
-        if state is HandshakeState.COMPLETE:
+        if self._handshake.state is HandshakeState.COMPLETE:
             self._become_ready()
-            discarded, self._retained = self._retained, []
-            for payload_type, payload in discarded:
+            for payload_type, payload in self._readiness.take_discarded():
                 self._transmit(payload_type, payload, now)
-        else:
-            self._handshake_deadline = now + self._handshake_timeout
         if self._negotiation.agreement.error is not None:
             self._fail(self._negotiation.agreement.error)
-
-    @property
-    def _handshake_timeout(self) -> float:
-        return HANDSHAKE_TIMEOUT if self.role is Role.CLIENT else AGENT_HANDSHAKE_TIMEOUT
 
     def _handshake_error(self, error: ProtocolError | EncryptionError) -> None:
         if self._handshake.settled:
@@ -384,9 +383,7 @@ class Connection:
             self._fail(error)
 
     def _become_ready(self) -> None:
-        self._ready_at = None
-        if self._handshake.settled:
-            self._handshake_deadline = None
+        self._readiness.began()
         agreement = self._negotiation.agreement
         self._emit(
             SessionReady(
@@ -413,7 +410,7 @@ class Connection:
         replies = negotiation.request(
             session_type, properties, now, kms_key_id=kms_key_id, customer_message=customer_message
         )
-        self._handshake_deadline = now + AGENT_HANDSHAKE_TIMEOUT
+        self._readiness.handshake_moved(now)
         self._reply(replies, now)
 
     def skip_handshake(self) -> None:
@@ -424,9 +421,11 @@ class Connection:
     def provide_data_key(self, data_key: bytes, now: float, *, cipher_text: bytes = b"") -> None:
         """Answer ``DataKeyRequired``: the data key in clear (64 bytes) and, from a client, as KMS encrypted it.
 
-        A key of the wrong size ends the session. Raises ``LocalProtocolError`` when no key is required.
+        A key of the wrong size ends the session; in one that is over it has no effect. Raises ``LocalProtocolError``
+        when no key is required.
         """
-        self._only_when_key_is_required()
+        if not self._requires_key():
+            return
         before = self._handshake.state
         try:
             if isinstance(self._negotiation, ClientNegotiation):
@@ -442,16 +441,18 @@ class Connection:
     def refuse_data_key(self, error: SessionManagerError, now: float) -> None:
         """Answer ``DataKeyRequired``: there is none, for this reason. A client's agent is told; the session has failed.
 
-        Raises ``LocalProtocolError`` when no key is required.
+        Without effect in a session that is over. Raises ``LocalProtocolError`` when no key is required.
         """
-        self._only_when_key_is_required()
+        if not self._requires_key():
+            return
         if isinstance(self._negotiation, ClientNegotiation):
             self._reply(self._negotiation.refuse_data_key(error), now)
         self._fail(error)
 
-    def _only_when_key_is_required(self) -> None:
+    def _requires_key(self) -> bool:
         if self._negotiation.key_required is None:
             raise LocalProtocolError("no data key is required")
+        return self._life is not _Life.OVER
 
     def _agent_negotiation(self) -> AgentNegotiation:
         if not isinstance(self._negotiation, AgentNegotiation):
@@ -470,8 +471,7 @@ class Connection:
             raise LocalProtocolError(f"a payload of {len(payload)} bytes cannot be sent")
         if not self.send_capacity:
             raise LocalProtocolError("the session takes no data now")
-        if self._handshake.state is _ASSUMED:
-            self._retained.append((payload_type, payload))
+        self._readiness.keep(payload_type, payload)
         self._transmit(payload_type, payload, now)
 
     def _transmit(self, payload_type: int, payload: bytes, now: float) -> None:
@@ -532,32 +532,30 @@ class Connection:
 
     def next_timeout(self) -> float | None:
         """The instant at which ``handle_timeout`` has something to do, or None."""
-        if self._failed:
+        if self._life is _Life.OVER:
             return None
-        deadlines = [
-            deadline
-            for deadline in (self._ready_at, self._handshake_deadline, self._assumption_deadline)
-            if deadline is not None
-        ]
+        if self._life is _Life.CLOSING:
+            return self._close_at
+        deadline = self._readiness.next_timeout()
         if self._connected and not self._paused and (resend_at := self._sender.next_timeout()) is not None:
-            deadlines.append(resend_at)
-        return min(deadlines, default=None)
+            deadline = resend_at if deadline is None else min(deadline, resend_at)
+        return deadline
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due; calling it early or late is harmless."""
-        if self._failed:
+        if self._life is not _Life.RUNNING:
+            if self._life is _Life.CLOSING and self._close_at is not None and self._close_at <= now:
+                self._say_closed()
             return
-        if self._ready_at is not None and self._ready_at <= now:
-            self._handshake.apply(HandshakeInput.NOTHING_CAME)
+        if self._readiness.begins(now):
             self._become_ready()
-        if self._assumption_deadline is not None and self._assumption_deadline <= now:
-            self._handshake.apply(HandshakeInput.SKIP)
-            self._no_handshake()
-        if self._handshake_deadline is not None and self._handshake_deadline <= now:
-            self._handshake_deadline = None
-            self._handshake_overdue()
+        if (error := self._readiness.overdue(now, self._first_rejection if self._rejected else "")) is not None:
+            self._fail(error)
         if self._connected and not self._paused:
-            self._send_again(self._sender.due(now))
+            resend_at = self._sender.next_timeout()
+            # So late a call means that this process was stopped: the far end is not to blame for the silence.
+            stopped = resend_at is not None and now - resend_at > STOPPED_AFTER
+            self._send_again(self._sender.all_again(now) if stopped else self._sender.due(now))
             stalled_since = self._sender.stalled_since
             overdue = stalled_since is not None and now - stalled_since > RESEND_TIMEOUT
             if overdue and self.role is Role.CLIENT:
@@ -567,26 +565,6 @@ class Connection:
                         seconds=RESEND_TIMEOUT,
                     )
                 )
-
-    def _handshake_overdue(self) -> None:
-        if self.role is Role.AGENT:
-            text = "Handshake timed out. Please ensure that you have the latest version of the session manager plugin."
-            if self._handshake.state is HandshakeState.CHALLENGED:
-                text = "Timed out waiting for encryption challenge."
-            self._fail(TimedOut(text, seconds=AGENT_HANDSHAKE_TIMEOUT))
-        elif self._handshake.state is HandshakeState.ASSUMED and self._heard:
-            return
-        else:
-            came = "nothing came from the far end"
-            if self._handshake.state is HandshakeState.ANSWERING:
-                came = "KMS did not give a data key"
-            elif self._handshake.state is HandshakeState.RESPONDED:
-                came = "the far end began a handshake and did not complete it"
-            elif self._heard:
-                came = "the far end did not begin the handshake that this session needs"
-            elif self._rejected:
-                came = f"the far end sent only what is not of the Session Manager protocol ({self._first_rejection})"
-            self._fail(TimedOut(f"{came} within {HANDSHAKE_TIMEOUT:.0f} seconds", seconds=HANDSHAKE_TIMEOUT))
 
     # Events.
 
@@ -604,8 +582,8 @@ class Connection:
         self._batch = event if isinstance(event, DataReceived) else None
 
     def _fail(self, error: SessionManagerError) -> None:
-        if not self._failed:
-            self._failed = True
+        if self._life is not _Life.OVER:
+            self._life = _Life.OVER
             if not self._handshake.settled:
                 self._handshake.apply(HandshakeInput.FAIL)
             self._emit(SessionFailed(error))

@@ -52,9 +52,13 @@ class DataReceived:
 
 @dataclass(frozen=True, slots=True)
 class ChannelClosedReceived:
-    """The service closed the session; ``output`` is its reason, empty at a normal end."""
+    """The service closed the session; ``output`` is its reason, empty at a normal end.
+
+    ``undelivered`` messages had come and are lost, since others before them never came.
+    """
 
     output: str
+    undelivered: int = 0
 
 
 @dataclass(frozen=True, slots=True)

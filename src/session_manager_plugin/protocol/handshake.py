@@ -10,6 +10,7 @@ Client states::
     ASSUMED    nothing came; the client has begun, and what it sends may be thrown away if a request comes after all
     ANSWERING  a request came; its answer waits for a data key, if encryption is asked for
     RESPONDED  the request was answered; an encryption challenge may come
+    PROVED     the challenge was answered: there is one, and whoever sends more only wants us to work
     COMPLETE   the agent is satisfied
     SKIPPED    there is no handshake
 
@@ -40,6 +41,7 @@ class HandshakeState(Enum):
     ASSUMED = auto()
     ANSWERING = auto()
     RESPONDED = auto()
+    PROVED = auto()
     REQUESTED = auto()
     DECRYPTING = auto()
     CHALLENGED = auto()
@@ -79,8 +81,10 @@ TRANSITIONS: dict[tuple[HandshakeState, HandshakeInput], HandshakeState] = {
     (_S.ANSWERING, _I.DATA_RECEIVED): _S.ANSWERING,
     (_S.ANSWERING, _I.ANSWER): _S.RESPONDED,
     (_S.RESPONDED, _I.DATA_RECEIVED): _S.RESPONDED,
-    (_S.RESPONDED, _I.CHALLENGE_RECEIVED): _S.RESPONDED,
+    (_S.RESPONDED, _I.CHALLENGE_RECEIVED): _S.PROVED,
     (_S.RESPONDED, _I.COMPLETE_RECEIVED): _S.COMPLETE,
+    (_S.PROVED, _I.DATA_RECEIVED): _S.PROVED,
+    (_S.PROVED, _I.COMPLETE_RECEIVED): _S.COMPLETE,
     # agent
     (_S.AWAITING, _I.REQUEST): _S.REQUESTED,
     (_S.AWAITING, _I.SKIP): _S.SKIPPED,
@@ -95,6 +99,7 @@ TRANSITIONS: dict[tuple[HandshakeState, HandshakeInput], HandshakeState] = {
     (_S.ASSUMED, _I.FAIL): _S.FAILED,
     (_S.ANSWERING, _I.FAIL): _S.FAILED,
     (_S.RESPONDED, _I.FAIL): _S.FAILED,
+    (_S.PROVED, _I.FAIL): _S.FAILED,
     (_S.REQUESTED, _I.FAIL): _S.FAILED,
     (_S.DECRYPTING, _I.FAIL): _S.FAILED,
     (_S.CHALLENGED, _I.FAIL): _S.FAILED,

@@ -38,6 +38,11 @@ HEADER_LENGTH = 116
 PAYLOAD_OFFSET = 120
 MAX_PAYLOAD_SIZE = 1024
 """Bytes of data in one stream message: both official ends read at most this much from their source."""
+MAX_JSON_SIZE = 128 * 1024
+"""Bytes of a JSON payload: twice what a session's document may have. What is parsed may take thirty times that."""
+MAX_JSON_DEPTH = 64
+"""How deep objects and arrays may be nested in a JSON payload; what is deeper cannot be handed on without a care."""
+_INT64 = range(-(1 << 63), 1 << 63)
 
 _HEADER = struct.Struct(">I32sIQqQ8s8s32sII")
 _SYN_FIN = 3
@@ -263,7 +268,7 @@ def acknowledged_sequence_number(payload: bytes | bytearray) -> int:
     if match := _ACKNOWLEDGED.fullmatch(payload):
         return int(match[1])
     value = parse_json_object(payload, "acknowledge").get("acknowledgedmessagesequencenumber", 0)
-    if type(value) is not int:
+    if type(value) is not int or value not in _INT64:
         raise RemoteProtocolError("acknowledge: the sequence number is not an integer")
     return value
 
@@ -272,16 +277,46 @@ def parse_json_object(payload: bytes | bytearray | str, what: str) -> dict[str, 
     """A JSON object with its keys in lower case: the official ends (Go) match keys whatever their case.
 
     As in Go, what is no Unicode text (invalid UTF-8, half a surrogate pair) reads as U+FFFD: every string in the
-    object can be written again. Raises ``RemoteProtocolError``, which names ``what``, when it is not a JSON object.
+    object can be written again. Raises ``RemoteProtocolError``, which names ``what``, when it is not a JSON object, or
+    one that is larger or nested deeper than ``MAX_JSON_SIZE`` and ``MAX_JSON_DEPTH`` allow.
     """
-    text = payload if isinstance(payload, str) else payload.decode(errors="replace")
+    data = payload.encode("utf-8", "surrogatepass") if isinstance(payload, str) else payload
+    if len(data) > MAX_JSON_SIZE:
+        raise RemoteProtocolError(f"{what}: a JSON payload of {len(data)} bytes is too long")
+    text = data.decode(errors="replace")
     try:
-        value = json.loads(text)
+        value = _DECODER.decode(text)
+        if text.count("[") + text.count("{") > MAX_JSON_DEPTH and _is_too_deep(value):
+            raise RecursionError
         if "\\ud" in text.lower():
             whole = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass")
-            value = json.loads(whole.decode("utf-16", "replace"))
-    except (ValueError, RecursionError):
+            value = _DECODER.decode(whole.decode("utf-16", "replace"))
+    except ValueError:
         raise RemoteProtocolError(f"{what}: the payload is not JSON") from None
+    except RecursionError:
+        raise RemoteProtocolError(f"{what}: the JSON payload is nested too deep") from None
     if not isinstance(value, dict):
         raise RemoteProtocolError(f"{what}: the payload is not a JSON object")
     return {key.lower(): item for key, item in value.items()}
+
+
+def _is_too_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+"""Refuses NaN and the infinities, which Python reads and the official ends do not."""

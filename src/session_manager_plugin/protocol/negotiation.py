@@ -46,6 +46,8 @@ AGENT_CHALLENGE_SIZE = 16
 """Bytes of the challenge that goes into the data key's encryption context."""
 CHALLENGE_SIZE = 64
 """Bytes that the client has to open and seal again."""
+MAX_SESSION_TYPE_LENGTH = 128
+"""Characters of a session type's name that an answer about it repeats."""
 ENCRYPTED_MESSAGE = "This session is encrypted using AWS KMS."
 
 
@@ -279,6 +281,6 @@ def _session_type(parameters: object) -> tuple[str, dict[str, Any]]:
     fields = lower_keys(parameters)
     session_type, properties = fields.get("sessiontype"), fields.get("properties")
     return (
-        session_type if isinstance(session_type, str) else "",
+        session_type[:MAX_SESSION_TYPE_LENGTH] if isinstance(session_type, str) else "",
         properties if isinstance(properties, dict) else {},
     )

@@ -18,6 +18,12 @@ from typing import Any
 from session_manager_plugin.errors import RemoteProtocolError
 from session_manager_plugin.protocol.messages import parse_json_object
 
+MAX_ACTIONS = 32
+"""Actions of one handshake; official agents ask for two. Each costs an answer that is longer than it."""
+MAX_ACTION_TYPE_LENGTH = 128
+_INT64 = range(-(1 << 63), 1 << 63)
+_UINT32 = range(1 << 32)
+
 SESSION_TYPE_ACTION = "SessionType"
 KMS_ENCRYPTION_ACTION = "KMSEncryption"
 
@@ -40,11 +46,11 @@ def _string(fields: Mapping[str, Any], key: str, what: str) -> str:
     return value
 
 
-def _integer(fields: Mapping[str, Any], key: str, what: str) -> int:
+def _integer(fields: Mapping[str, Any], key: str, what: str, allowed: range = _INT64) -> int:
     value = fields.get(key.lower())
     if value is None:
         return 0
-    if type(value) is not int:
+    if type(value) is not int or value not in allowed:
         raise RemoteProtocolError(f"{what}: {key} is not an integer")
     return value
 
@@ -63,6 +69,17 @@ def _objects(fields: Mapping[str, Any], key: str, what: str) -> list[dict[str, A
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise RemoteProtocolError(f"{what}: {key} is not a list of objects")
     return [{name.lower(): item for name, item in entry.items()} for entry in value]
+
+
+def _actions(fields: Mapping[str, Any], key: str, what: str) -> list[tuple[str, dict[str, Any]]]:
+    """The type and the fields of each action. More of them, or longer names, than an honest end sends are refused."""
+    entries = _objects(fields, key, what)
+    if len(entries) > MAX_ACTIONS:
+        raise RemoteProtocolError(f"{what}: {len(entries)} actions are too many")
+    actions = [(_string(entry, "ActionType", what), entry) for entry in entries]
+    if any(len(action_type) > MAX_ACTION_TYPE_LENGTH for action_type, _ in actions):
+        raise RemoteProtocolError(f"{what}: an ActionType is too long")
+    return actions
 
 
 def lower_keys(value: object) -> dict[str, Any]:
@@ -141,8 +158,8 @@ class HandshakeRequest:
         return cls(
             _string(fields, "AgentVersion", what),
             tuple(
-                RequestedAction(_string(entry, "ActionType", what), entry.get("actionparameters"))
-                for entry in _objects(fields, "RequestedClientActions", what)
+                RequestedAction(action_type, entry.get("actionparameters"))
+                for action_type, entry in _actions(fields, "RequestedClientActions", what)
             ),
         )
 
@@ -197,20 +214,20 @@ class HandshakeResponse:
         what = "HandshakeResponse"
         fields = parse_json_object(payload, what)
         errors = fields.get("errors") or []
-        if not isinstance(errors, list):
-            raise RemoteProtocolError(f"{what}: Errors is not a list")
+        if not isinstance(errors, list) or not all(isinstance(error, str) for error in errors):
+            raise RemoteProtocolError(f"{what}: Errors is not a list of strings")
         return cls(
             _string(fields, "ClientVersion", what),
             tuple(
                 ProcessedAction(
-                    _string(entry, "ActionType", what),
+                    action_type,
                     _integer(entry, "ActionStatus", what),
                     entry.get("actionresult"),
                     _string(entry, "Error", what),
                 )
-                for entry in _objects(fields, "ProcessedClientActions", what)
+                for action_type, entry in _actions(fields, "ProcessedClientActions", what)
             ),
-            tuple(str(error) for error in errors),
+            tuple(errors),
         )
 
 
@@ -293,7 +310,7 @@ class Size:
     def from_json(cls, payload: bytes | bytearray | str) -> Size:
         """Read it; raises ``RemoteProtocolError``."""
         fields = parse_json_object(payload, "Size")
-        return cls(_integer(fields, "cols", "Size"), _integer(fields, "rows", "Size"))
+        return cls(_integer(fields, "cols", "Size", _UINT32), _integer(fields, "rows", "Size", _UINT32))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ or a cut websocket, never congestion, which TCP underneath deals with: so the wi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 from session_manager_plugin.protocol.messages import ClientMessage
@@ -26,6 +27,8 @@ STALLED_MAX_RETRANSMISSION_TIMEOUT = 5.0
 STALLED_AFTER = 10.0
 """Seconds without any acknowledgement after which resending may slow down to the longer timeout."""
 INITIAL_WINDOW = 64
+BURST = 64
+"""Messages sent again at a time, before anything shows that they arrive: what a new session may have in flight."""
 MAX_WINDOW = 1024
 """Messages in flight: 1 MiB of data, far below the 10,000 that an official far end can hold out of order."""
 MAX_HELD_MESSAGES = 10_000
@@ -71,6 +74,10 @@ class StreamSender:
 
     It is finished when ``in_flight`` is 0. Invariant: ``_in_flight`` is ordered by ``sent_at``, oldest first (a
     message sent again moves to the end), so what is due is a prefix and the deadline is the first entry's.
+
+    Much that is lost at once, with a websocket above all, is sent again at once up to ``BURST``; the rest is parked
+    and leaves by twos, as acknowledgements show that the link carries it. A link that breaks after some hundred
+    kilobytes would otherwise break each time under the same burst, and nothing would ever be acknowledged.
     """
 
     def __init__(self) -> None:
@@ -80,28 +87,34 @@ class StreamSender:
         self.retransmissions = 0
         """Messages sent again, over the life of the session."""
         self._in_flight: dict[int, _InFlight] = {}
+        self._parked: dict[int, _InFlight] = {}
         self._backed_off_timeout: float | None = None
         self._progress_at = 0.0
 
     @property
     def in_flight(self) -> int:
         """How many messages wait for their acknowledgement."""
-        return len(self._in_flight)
+        return len(self._in_flight) + len(self._parked)
 
     @property
     def retransmitting(self) -> int:
         """How many of them were sent more than once."""
-        return sum(1 for message in self._in_flight.values() if message.transmissions > 1)
+        return sum(1 for message in self._in_flight.values() if message.transmissions > 1) + len(self._parked)
 
     @property
     def stalled_since(self) -> float | None:
         """Since when no acknowledgement has come although some are due; None when nothing is in flight."""
-        return self._progress_at if self._in_flight else None
+        return self._progress_at if self.in_flight else None
 
     @property
     def capacity(self) -> int:
-        """How many more messages the window takes."""
-        return self.window - len(self._in_flight)
+        """How many more messages the window takes; none as long as there are parked ones."""
+        return 0 if self._parked else self.window - len(self._in_flight)
+
+    @property
+    def parked(self) -> bool:
+        """Whether there are messages for ``unparked``."""
+        return bool(self._parked)
 
     def sent(self, data: bytes, now: float) -> None:
         """Keep ``data``, which carries ``next_sequence_number`` and leaves now."""
@@ -114,7 +127,9 @@ class StreamSender:
         """An acknowledgement came. False when it is for nothing in flight: a repeated one, or a lie."""
         message = self._in_flight.pop(sequence_number, None)
         if message is None:
-            return False
+            message = self._parked.pop(sequence_number, None)  # of what had left before it was parked
+            if message is None:
+                return False
         self._progress_at = now
         if message.transmissions == 1:
             self.estimator.sample(now - message.sent_at)
@@ -129,7 +144,7 @@ class StreamSender:
         """When ``due`` will have something to send again; None while nothing is in flight."""
         for message in self._in_flight.values():
             return message.sent_at + self._timeout
-        return None
+        return self._progress_at if self._parked else None
 
     @property
     def _timeout(self) -> float:
@@ -150,18 +165,39 @@ class StreamSender:
             overdue.append(number)
             new_round = new_round or message.transmissions > 1
         if not overdue:
-            return []
+            return self.unparked(now) if self._parked and not self._in_flight else []
         if new_round:
             stalled = now - self._progress_at >= STALLED_AFTER
             ceiling = STALLED_MAX_RETRANSMISSION_TIMEOUT if stalled else MAX_RETRANSMISSION_TIMEOUT
             self._backed_off_timeout = min(ceiling, 2 * timeout)
+        if len(overdue) > BURST:
+            self._park(overdue[BURST:])
+            del overdue[BURST:]
         return self._send_again(overdue, now)
 
     def all_again(self, now: float) -> list[bytes]:
-        """Everything unacknowledged in sequence order, to be sent at once: a new websocket, or the far end is back."""
+        """What is unacknowledged, in sequence order, to be sent at once: a new websocket, or the far end is back.
+
+        At most ``BURST`` messages; the others follow from ``unparked``.
+        """
         self._backed_off_timeout = None
         self._progress_at = now
-        return self._send_again(sorted(self._in_flight), now)
+        self._park(list(self._in_flight))
+        return self._unpark(BURST, now)
+
+    def unparked(self, now: float) -> list[bytes]:
+        """The next two parked messages, to be sent again now; to be called when something was acknowledged."""
+        return self._unpark(2, now)
+
+    def _park(self, numbers: Iterable[int]) -> None:
+        parked = {**self._parked, **{number: self._in_flight.pop(number) for number in numbers}}
+        self._parked = dict(sorted(parked.items()))
+
+    def _unpark(self, count: int, now: float) -> list[bytes]:
+        numbers = list(itertools.islice(self._parked, count))
+        for number in numbers:
+            self._in_flight[number] = self._parked.pop(number)
+        return self._send_again(numbers, now)
 
     def _send_again(self, numbers: Iterable[int], now: float) -> list[bytes]:
         again = []

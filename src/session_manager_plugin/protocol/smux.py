@@ -33,7 +33,8 @@ Invariants: frames leave whole; SYN before the stream's first PSH, FIN after its
 exactly while it has data or a FIN to send; ``total_unread`` is the sum over open and finished streams.
 
 It leaves to its owner: reading no more while ``reading_paused``, and from a local end while its stream's
-``send_buffered`` is above ``SEND_HIGH_WATER``; how many streams it lets the far end open; cutting into stream messages.
+``send_buffered`` is above ``SEND_HIGH_WATER``; how many streams, up to ``MAX_STREAMS``, it lets the far end open;
+cutting into stream messages.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ SHARED_FRAME_DATA: Final = 4 * 1024 - HEADER_SIZE
 wait of small traffic by less than what is in flight on the data channel adds to it."""
 MAX_STREAM_UNREAD: Final = 4 * 1024 * 1024
 MAX_TOTAL_UNREAD: Final = 64 * 1024 * 1024
+MAX_STREAMS: Final = 16_384
+"""Streams at once up to which the far end may open more; also streams of which the end has not left yet."""
 SEND_HIGH_WATER: Final = 64 * 1024
 """Bytes queued on one stream above which its owner should queue no more; a full window of the data channel is
 queued there already."""
@@ -280,8 +283,7 @@ class MuxSession:
             self._body_stream = None if stream is None or stream.finished else stream
         elif command == SYN:
             if stream is None:
-                stream = self._streams[stream_id] = _Stream(stream_id)
-                self._events.append((stream, StreamOpened(stream_id)))
+                self._open_by_far_end(stream_id)
         elif command == FIN:
             if stream is not None and not stream.finished:
                 stream.finished = True
@@ -291,6 +293,13 @@ class MuxSession:
             self._body_stream = None
         elif command != NOP:
             self._fail(RemoteProtocolError(f"the far end sent a smux frame with the unknown command {command}"))
+
+    def _open_by_far_end(self, stream_id: int) -> None:
+        if max(len(self._streams), len(self._rotation)) >= MAX_STREAMS:
+            self._fail(RemoteProtocolError(f"the far end opened more than {MAX_STREAMS} streams"))
+            return
+        stream = self._streams[stream_id] = _Stream(stream_id)
+        self._events.append((stream, StreamOpened(stream_id)))
 
     def _deliver(self, stream: _Stream, piece: bytes | bytearray) -> None:
         size = len(piece)

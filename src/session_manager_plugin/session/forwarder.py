@@ -69,6 +69,13 @@ class Forwarder(ConnectionOwner, ABC):
         self._connections.discard(connection)
         self._gone.set()
 
+    def describe(self) -> list[str]:
+        """A line for each connection that is open, oldest first."""
+        return [
+            f"{connection}{', half closed' if connection.at_eof else ''}"
+            for connection in sorted(self._connections, key=lambda connection: connection.number)
+        ]
+
     # The end.
 
     async def deliver(self) -> None:

@@ -58,7 +58,8 @@ class LocalConnection(asyncio.Protocol):
 
     def __init__(self, owner: ConnectionOwner, number: int) -> None:
         self._owner = owner
-        self._number = number
+        self.number = number
+        """From 1, in the order of their coming."""
         self._transport: asyncio.Transport | None = None
         self._kept: deque[bytes | bytearray] = deque()
         self._socket_full = False
@@ -75,7 +76,7 @@ class LocalConnection(asyncio.Protocol):
         self.answered = False
 
     def __str__(self) -> str:
-        return f"connection {self._number}{f' from {self._peer}' if self._peer else ''}"
+        return f"connection {self.number}{f' from {self._peer}' if self._peer else ''}"
 
     @property
     def ending(self) -> bool:

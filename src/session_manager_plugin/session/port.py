@@ -8,8 +8,9 @@ input and output (for `ssh`, as its ProxyCommand).
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,13 +27,14 @@ from session_manager_plugin.session.forwarder import Forwarder
 from session_manager_plugin.session.listener import Listener, listen_on_path, listen_on_port
 from session_manager_plugin.session.port_basic import BasicForwarder
 from session_manager_plugin.session.port_mux import MuxForwarder
-from session_manager_plugin.session.protocols import IDataChannel, Interruptible, Notices, SessionHandler
+from session_manager_plugin.session.protocols import Forwarding, IDataChannel, Interruptible, Notices, SessionHandler
 from session_manager_plugin.session.stdio import StdioHandler
 from session_manager_plugin.terminal.console import Console
 
 FORWARDING = "LocalPortForwarding"
 _INTERRUPTS = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGTSTP") if hasattr(signal, name))
 """What ends a port session, as in the official client."""
+_PORT_NUMBER = re.compile("[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,8 @@ class LocalEnd:
             if not path:
                 raise UsageError("the session is to listen on a unix socket, and localUnixSocket does not say which")
             return cls(path=path)
-        if port and not (port.isascii() and port.isdigit() and int(port) < 65536):
-            raise UsageError(f"localPortNumber is {port!r}; it should be a port, 0 for any that is free")
+        if port and not (_PORT_NUMBER.fullmatch(port) and int(port) < 65536):
+            raise UsageError(f"localPortNumber is {port[:40]!r}; it should be a port, 0 for any that is free")
         return cls(port=int(port or "0"))
 
     def bind(self) -> Listener:
@@ -94,7 +96,7 @@ def _property(fields: Mapping[str, Any], key: str) -> str:
     return value
 
 
-class PortHandler(Interruptible):
+class PortHandler(Interruptible, Forwarding):
     """Forwards a port: `MuxForwarder` or `BasicForwarder`, by the version of the agent."""
 
     def __init__(self, ready: SessionReady, notices: Notices, listener: Listener | None = None) -> None:
@@ -104,6 +106,11 @@ class PortHandler(Interruptible):
         self._notices = notices
         self._listener = listener
         self._interrupted: asyncio.Future[None] | None = None
+        self._running: Forwarder | None = None
+
+    def connections(self) -> Sequence[str]:
+        """A line for each local connection that is open."""
+        return [] if self._running is None else self._running.describe()
 
     def interrupt(self, number: int) -> bool:
         """Take SIGINT, SIGQUIT or SIGTSTP, once: the session is ended properly, which takes two seconds at most."""
@@ -119,7 +126,7 @@ class PortHandler(Interruptible):
         Raises what is wrong with the local end, what made forwarding impossible, and what ended the session if that
         was no normal end. Whatever it is, nothing listens any more and no local connection is left open then.
         """
-        forwarder = self._forwarder(channel)
+        forwarder = self._running = self._forwarder(channel)
         ended = asyncio.ensure_future(channel.ended())
         interrupted = asyncio.get_running_loop().create_future()
         terminated = False

@@ -150,7 +150,7 @@ class BasicForwarder(Forwarder):
             remaining = since + seconds - time.monotonic()
             if remaining <= 0:
                 waits = connection is not None and connection.kept_size
-                if not waits and self._channel.is_open and not self._channel.retransmitting:
+                if not waits and self._channel.state == "connected" and not self._channel.retransmitting:
                     return
                 since, remaining = time.monotonic(), seconds
             self._something.clear()

@@ -231,7 +231,7 @@ class MuxForwarder(Forwarder):
     def _timer_fired(self) -> None:
         self._timer, self._timer_at = None, float("inf")
         now = time.monotonic()
-        away = not self._channel.is_open
+        away = self._channel.state != "connected"
         if away is not self._link_away:
             self._link_away = away
             self._mux.excuse_silence(away)
@@ -254,7 +254,7 @@ class MuxForwarder(Forwarder):
         """Whether silence says nothing: what is ours has not left or may not have arrived, or we do not listen."""
         mux, channel = self._mux, self._channel
         waits = mux.send_buffered(connection.stream_id) or mux.unread(connection.stream_id)
-        return bool(waits or self._reading_paused or channel.retransmitting or not channel.is_open)
+        return bool(waits or self._reading_paused or channel.retransmitting or channel.state != "connected")
 
     def _release(self, connection: LocalConnection) -> None:
         """Nothing more is expected for a local program that has written its last."""

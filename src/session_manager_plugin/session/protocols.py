@@ -7,13 +7,14 @@ use it, and neither imports the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.protocol.messages import Flag, PayloadType
 
 InputHandler = Callable[[bytes], None]
 """Receives bytes from the remote."""
+LinkState = Literal["connecting", "connected", "reconnecting", "closing", "closed"]
 OutputHandler = Callable[[bytes], None]
 """Observes bytes sent to the remote."""
 
@@ -46,8 +47,8 @@ class IDataChannel(Protocol):
         """How many messages in flight were sent more than once."""
 
     @property
-    def state(self) -> str:
-        """The link in one word: connecting, connected, reconnecting, closing or closed."""
+    def state(self) -> LinkState:
+        """How the link is."""
 
     @property
     def trouble(self) -> str:

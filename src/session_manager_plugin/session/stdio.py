@@ -15,8 +15,9 @@ from session_manager_plugin.terminal.console import Console
 SILENCE_AFTER_EOF = 60.0
 """Seconds without a byte, once standard input has ended and everything has arrived, after which the session is ended:
 the far end cannot be told that no more comes, so it may wait for ever."""
-PAUSE_CHECK_INTERVAL = 1.0
-"""Seconds between looks at whether standard output, which was full when this time had passed, has been read."""
+LOOK_INTERVAL = 5.0
+"""Seconds between looks, after the end of the input, at whether it is the link or a full standard output that keeps
+bytes away."""
 
 
 class StdioHandler:
@@ -35,6 +36,7 @@ class StdioHandler:
         Raises what ended the session when that was no normal end.
         """
         console = self._console
+        await console.stop_listening()
         output_failed = asyncio.Event()
         console.set_output_failed_handler(lambda _error: output_failed.set())
         console.set_flow_handlers(lambda: self._pause(channel), lambda: self._resume(channel))
@@ -75,10 +77,12 @@ class StdioHandler:
             await asyncio.Event().wait()  # the session is over; `ended` says why
         self._last_byte_at = time.monotonic()
         while True:
+            if channel.trouble:  # nothing could come: that is not the far end's silence
+                self._last_byte_at = time.monotonic()
             remaining = self._last_byte_at + SILENCE_AFTER_EOF - time.monotonic()
             if remaining <= 0 and not self._paused:
                 return
-            await asyncio.sleep(remaining if remaining > 0 else PAUSE_CHECK_INTERVAL)
+            await asyncio.sleep(min(max(remaining, 0.0), LOOK_INTERVAL) or LOOK_INTERVAL)
 
     def _received(self, data: bytes) -> None:
         self._last_byte_at = time.monotonic()

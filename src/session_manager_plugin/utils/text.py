@@ -1,0 +1,34 @@
+"""Text of the far end, made fit to be printed by us: nothing in it is obeyed by a terminal, and it has an end."""
+
+from __future__ import annotations
+
+import re
+
+TEXT_LIMIT = 600
+"""Characters of a message on one line; the far end may send a whole book."""
+LINES_LIMIT = 8192
+"""Characters of a text that may have several lines."""
+
+_ESCAPE_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?")
+# C0 but for tab, line feed and the carriage return before one; C1; what changes the direction of writing; halves of
+# surrogate pairs.
+_OBEYED = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]|\r(?!\n)"
+)
+
+
+def printable(text: str, limit: int = TEXT_LIMIT) -> str:
+    """`text` on one line, without anything a terminal would obey, cut to `limit` characters."""
+    text = _ESCAPE_SEQUENCE.sub("", text[: 4 * limit])
+    text = "".join(character if character.isprintable() else " " * character.isspace() for character in text)
+    return _cut(" ".join(text.split()), limit)
+
+
+def printable_lines(text: str, limit: int = LINES_LIMIT) -> str:
+    """`text` as it is, line breaks, tabs and spaces included, but for what a terminal would obey; cut to `limit`
+    characters."""
+    return _cut(_OBEYED.sub("", _ESCAPE_SEQUENCE.sub("", text[: 4 * limit])), limit)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
