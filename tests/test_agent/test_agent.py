@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import json
 import random
@@ -124,6 +125,41 @@ async def test_the_result_waits_for_the_last_output_but_not_for_ever(
     assert await far.until_finished() == ""
     assert asyncio.get_running_loop().time() - drained_at > 0.2
     assert far.states() == ["Connected", "Terminating"]
+
+
+async def test_the_result_waits_as_long_as_acknowledgements_come(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_module, "DRAIN_TIMEOUT", 1.0)
+    loop = asyncio.get_running_loop()
+    far = join("stty raw; head -c 4096 /dev/zero")
+    far.receiving = False
+    far.agent.start()
+    await far.until(lambda: far.agent.state is AgentState.DRAINING)
+    drained_at = loop.time()
+    output = [each for each in far.delivered if each.message_type == ClientMessageType.OUTPUT_STREAM_DATA]
+    for number in range(3):
+        await far.until(functools.partial(is_past, drained_at + 0.4 * (number + 1)))
+        assert far.result is None
+        far.connection.receive_message(output[number].serialize(), loop.time())
+        far.answer()
+    far.receiving = True
+    assert await far.until_finished() == ""
+    assert far.output == bytes(4096)
+
+
+def is_past(moment: float) -> bool:
+    """Whether the loop's clock has passed ``moment``."""
+    return asyncio.get_running_loop().time() > moment
+
+
+async def test_what_is_unacknowledged_leaves_at_once_when_the_client_is_back(join: Join) -> None:
+    far = join("stty raw; echo hello; read x")
+    far.receiving = False
+    far.agent.start()
+    await far.until(lambda: 0 in far.output_numbers())
+    far.send(publication(PAUSE))
+    sent = len(far.output_numbers())
+    far.send(publication(START))
+    assert far.output_numbers()[sent:] == sorted(set(far.output_numbers()))
 
 
 async def test_the_last_output_waits_for_a_client_that_is_away(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,14 @@ def test_a_session_from_a_program_without_a_loop() -> None:
         assert background.wait_ended(started.session_id, 10) is EndReason.EXITED
 
 
+def test_a_session_is_disturbed_in_the_sandboxs_thread() -> None:
+    with BackgroundSandbox() as background:
+        started = background.start_session()
+        assert background.apply(lambda sandbox: sandbox.session(started.session_id).disconnect()) is False
+        with pytest.raises(KeyError):
+            background.apply(lambda sandbox: sandbox.session("user-0123"))
+
+
 def test_a_port_that_is_taken_is_an_error() -> None:
     with BackgroundSandbox() as first, pytest.raises(OSError, match=str(first.sandbox.port)):
         BackgroundSandbox(Sandbox(port=first.sandbox.port)).__enter__()

@@ -317,6 +317,7 @@ async def test_a_client_that_closes_is_answered_and_is_away_then(sandbox: Sandbo
 
 def open_on_a_fake_transport(session: mock.Mock) -> tuple[GatewayConnection, mock.Mock]:
     """A connection on which a client has opened ``session``."""
+    session.withhold_pongs = False
     gateway = Gateway(lambda _: text_response(HTTPStatus.OK, "ok"), lambda _: session)
     transport = mock.Mock(spec=asyncio.Transport)
     transport.is_closing.return_value = False

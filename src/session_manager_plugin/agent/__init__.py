@@ -1,19 +1,20 @@
 """The local counterpart of the service: a Session Manager on loopback, with a real shell behind it.
 
-``Sandbox`` is fetched when it is first used, so that importing this package imports neither an event loop nor
+Names are fetched when they are first used, so that importing this package imports neither an event loop nor
 the POSIX-only modules that a pseudo-terminal needs.
 """
 
-__all__ = ["Sandbox"]
+__all__ = ["Faults", "MessageFaults", "Sandbox"]
 
 TYPE_CHECKING = False  # type checkers take this name for True
 if TYPE_CHECKING:
+    from session_manager_plugin.agent.faults import Faults, MessageFaults
     from session_manager_plugin.agent.sandbox import Sandbox
 else:
+    import importlib
 
     def __getattr__(name):
-        if name != "Sandbox":
+        if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from session_manager_plugin.agent.sandbox import Sandbox
-
-        return Sandbox
+        module = "sandbox" if name == "Sandbox" else "faults"
+        return getattr(importlib.import_module(f"{__name__}.{module}"), name)

@@ -5,8 +5,8 @@ Everything that happens ends in ``_pump``::
 
     OPENING    the handshake is going on, if there is one
     RUNNING    the program runs
-    DRAINING   the program has ended; its last output waits for its acknowledgements, for ``DRAIN_TIMEOUT`` at
-               most, and as long as the client is away; but not at all when it was the client that ended it
+    DRAINING   the program has ended; its last output waits for its acknowledgements, as long as they keep coming
+               (``DRAIN_TIMEOUT``) or the client is away; but not at all when it was the client that ended it
     ENDED      the result was reported; nothing is sent or received any more
 
 Output is read from the program only while it can be sent: not while the window is full, the client is away
@@ -54,7 +54,8 @@ from session_manager_plugin.utils.logging import get_logger
 Pace = Literal["real", "fast"]
 """``real`` sleeps as the official agent does, before the first output and after messages, by the session's type."""
 DRAIN_TIMEOUT = 2.0
-"""Seconds the last output has to be acknowledged, as in the official agent."""
+"""Seconds without an acknowledgement after which the last output is given up. The official agent gives up after so many
+seconds in all, and loses output over a slow link."""
 MAX_WITHHELD_SIZE = 4 * 1024 * 1024
 """Bytes of withheld messages: more than our client's window, so that it never has to send them again."""
 
@@ -192,6 +193,8 @@ class Agent:
         if self.state is AgentState.ENDED:
             return
         now = self._loop.time()
+        if self._drain_deadline is not None and (waiting_since := self._connection.stalled_since) is not None:
+            self._drain_deadline = max(self._drain_deadline, waiting_since + DRAIN_TIMEOUT)
         terminated = self._program is not None and self._program.terminated
         if self.state is AgentState.RUNNING and self._program is not None:
             if terminated:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -53,6 +53,15 @@ class BackgroundSandbox:
         """Wait until the session is over and say why; None when it is not over after ``timeout`` seconds.
         Raises ``KeyError``."""
         return self._call(self._wait_ended(session_id, timeout))
+
+    def apply(self, function: Callable[[Sandbox], T]) -> T:
+        """Call ``function`` with the sandbox in its thread, for what must not be done from another one, for example
+        ``background.apply(lambda sandbox: sandbox.session(session_id).disconnect())``."""
+
+        async def call() -> T:
+            return function(self.sandbox)
+
+        return self._call(call())
 
     async def _wait_ended(self, session_id: str, timeout: float) -> EndReason | None:
         session = self.sandbox.session(session_id)

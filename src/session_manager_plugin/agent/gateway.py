@@ -21,6 +21,10 @@ answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import socket
+import struct
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from http import HTTPStatus
@@ -31,6 +35,7 @@ from websockets.http11 import Request
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
+from session_manager_plugin.agent.faults import ABNORMAL_CLOSURE
 from session_manager_plugin.agent.frames import FrameReader, frame_header
 from session_manager_plugin.agent.http_messages import (
     BadRequestError,
@@ -56,7 +61,8 @@ LOW_WATER = 64 * 1024
 MAX_UNREAD_SIZE = 4 * 1024 * 1024
 """Bytes waiting for a client that does not read; a client within its window never has so much coming."""
 
-_LOGGER = get_logger(__name__)
+_LIBRARY_LOGGER = get_logger(f"{__name__}.websockets")
+_LIBRARY_LOGGER.setLevel(logging.WARNING)  # below that the library shows headers and messages: the token, what is typed
 
 
 class _State(Enum):
@@ -105,10 +111,11 @@ class GatewayConnection(asyncio.Protocol):
         self._state = _State.HTTP
         self._transport: asyncio.Transport
         self._requests = RequestReader()
-        self._websocket = ServerProtocol(max_size=MAX_MESSAGE_SIZE, logger=_LOGGER)
+        self._websocket = ServerProtocol(max_size=MAX_MESSAGE_SIZE, logger=_LIBRARY_LOGGER)
         self._frames = FrameReader(MAX_MESSAGE_SIZE)
         self._fragmented: Opcode | None = None
         self._fragments = bytearray()
+        self._stalled = False
         self._path_session_id = ""
         self._session: SandboxSession | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -156,7 +163,8 @@ class GatewayConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        self._transport.resume_reading()
+        if not self._stalled:
+            self._transport.resume_reading()
         if self._session is not None:
             self._session.set_congested(self, False)
 
@@ -182,7 +190,12 @@ class GatewayConnection(asyncio.Protocol):
         elif not request.path.startswith(DATA_CHANNEL_PATH):
             self._respond(text_response(HTTPStatus.NOT_FOUND, "No data channel here."), keep_alive=False)
         else:
-            self._open_websocket(request)
+            self._path_session_id = request.path.removeprefix(DATA_CHANNEL_PATH).partition("?")[0]
+            session = self._gateway.find_session(self._path_session_id)
+            if session is not None and not session.admit_websocket():
+                self._respond(text_response(HTTPStatus.FORBIDDEN, "Forbidden"), keep_alive=False)
+            else:
+                self._open_websocket(request)
 
     def _respond(self, response: HttpResponse, *, keep_alive: bool) -> None:
         self._transport.write(response.serialize(keep_alive=keep_alive))
@@ -195,7 +208,6 @@ class GatewayConnection(asyncio.Protocol):
     # The websocket.
 
     def _open_websocket(self, request: HttpRequest) -> None:
-        self._path_session_id = request.path.removeprefix(DATA_CHANNEL_PATH).partition("?")[0]
         self._state = _State.OPENING
         self._expect_within(OPENING_TIMEOUT)
         self._websocket.receive_data(request.head)
@@ -214,6 +226,8 @@ class GatewayConnection(asyncio.Protocol):
             messages += payloads
             if not other:
                 break
+            if other[0] & 0x0F == Opcode.PING and self._withholds_pongs():
+                continue
             self._websocket.receive_data(other)
             self._handle_events(messages)
         if messages and self._session is not None:
@@ -262,13 +276,17 @@ class GatewayConnection(asyncio.Protocol):
         self._expect_within(None)
         session.attach(self)
 
-    def send(self, messages: Sequence[bytes]) -> None:
+    def _withholds_pongs(self) -> bool:
+        session = self._gateway.find_session(self._path_session_id)
+        return session is not None and session.withhold_pongs
+
+    def send(self, messages: Sequence[bytes | bytearray]) -> None:
         """Write binary messages to the client, all in one write; nothing happens when it is leaving."""
         if self._websocket.state is not State.OPEN:
             return
         self._flush()
         if not self._transport.is_closing():
-            parts: list[bytes] = []
+            parts: list[bytes | bytearray] = []
             for message in messages:
                 parts += (frame_header(len(message)), message)
             self._write(b"".join(parts))
@@ -279,6 +297,28 @@ class GatewayConnection(asyncio.Protocol):
             self._websocket.send_close(code)
         self._leave()
         self._flush()
+
+    def cut(self, code: int | None) -> None:
+        """End the websocket as a fault does; see ``Faults.cut_code``."""
+        if code is None:
+            # Without lingering the kernel answers with a reset and forgets what was written.
+            with contextlib.suppress(OSError):
+                connection: socket.socket = self._transport.get_extra_info("socket")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
+        elif code == ABNORMAL_CLOSURE:
+            self._state = _State.CLOSING
+            self._transport.close()
+        else:
+            self.close(code)
+
+    def set_stalled(self, stalled: bool) -> None:
+        """Whether nothing is read from the client any more."""
+        self._stalled = stalled
+        if stalled:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     def go_away(self) -> None:
         """The sandbox is closing."""
@@ -294,6 +334,8 @@ class GatewayConnection(asyncio.Protocol):
     def _leave(self) -> None:
         self._state = _State.CLOSING
         self._expect_within(CLOSE_TIMEOUT)
+        if self._stalled:
+            self.set_stalled(False)
         if self._session is not None:
             self._session.detach(self)
 

@@ -13,6 +13,7 @@ from typing import Self
 from session_manager_plugin.agent.agent import AgentSettings, Pace
 from session_manager_plugin.agent.api import Api, StartedSession
 from session_manager_plugin.agent.documents import DEFAULT_DOCUMENT, DOCUMENTS, InvalidParametersError
+from session_manager_plugin.agent.faults import NO_FAULTS, Faults
 from session_manager_plugin.agent.gateway import DATA_CHANNEL_PATH, Gateway
 from session_manager_plugin.agent.key_service import LocalKeyService
 from session_manager_plugin.agent.session import EndReason, SandboxSession
@@ -44,6 +45,9 @@ class Sandbox:
     each message of most session types. ``shell`` is the command line of a plain session's shell, the official agent's
     ``sh`` when it is None; raises ``ValueError`` when its quoting is wrong. With ``kms`` shells and commands are
     encrypted, with a key of a local key service that answers GenerateDataKey and Decrypt at the same endpoint.
+    ``faults`` go wrong in every session; sessions can also be disturbed at any moment (``SandboxSession.disconnect``).
+
+    ``stream_port`` is the port in stream URLs, its own while it is 0; set it to have clients come through a relay.
     """
 
     def __init__(
@@ -55,8 +59,11 @@ class Sandbox:
         pace: Pace = "fast",
         shell: str | None = None,
         kms: bool = False,
+        faults: Faults = NO_FAULTS,
     ) -> None:
         self._wanted_port = port
+        self.stream_port = 0
+        self.faults = faults
         self.region = REGION
         self.key_service = LocalKeyService(region=REGION) if kms else None
         self._settings = AgentSettings(
@@ -66,6 +73,7 @@ class Sandbox:
         self.secret_access_key = secrets.token_urlsafe(30)
         register_secret(self.access_key_id)
         self._sessions: dict[str, SandboxSession] = {}
+        self._started = 0
         operations = {} if self.key_service is None else self.key_service.operations
         self._gateway = Gateway(Api(self, self.access_key_id, operations).respond, self._sessions.get)
 
@@ -154,14 +162,21 @@ class Sandbox:
             session_type=DOCUMENTS[name].session_type,
             properties=properties,
             settings=self._settings,
+            faults=self.faults,
+            seed=str(self._started),
         )
+        self._started += 1
         self._forget_ended()
         self._sessions[session_id] = session
         return self._with_token(session)
 
     def resume(self, session_id: str) -> StartedSession:
         """See ``SessionService``."""
-        return self._with_token(self._existing(session_id))
+        session = self._existing(session_id)
+        if session.refuse_resume:
+            session.refuse_resume -= 1
+            raise ApiError(self.faults.resume_error, "Refused on purpose: this session is resumed later.")
+        return self._with_token(session)
 
     def terminate(self, session_id: str) -> None:
         """See ``SessionService``."""
@@ -176,7 +191,8 @@ class Sandbox:
     def _with_token(self, session: SandboxSession) -> StartedSession:
         token = None if session.ended.is_set() else session.issue_token()
         # The host is a literal: some clients resolve "localhost" to ::1 first.
-        url = f"ws://127.0.0.1:{self.port}{DATA_CHANNEL_PATH}{session.session_id}?role=publish_subscribe"
+        port = self.stream_port or self.port
+        url = f"ws://127.0.0.1:{port}{DATA_CHANNEL_PATH}{session.session_id}?role=publish_subscribe"
         return StartedSession(session.session_id, url, token)
 
     def _forget_ended(self) -> None:

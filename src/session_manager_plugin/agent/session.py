@@ -5,11 +5,16 @@ It relays between the two ends and adds what the service adds: ``pause_publicati
 client is away and ``start_publication`` when it is back, ``channel_closed`` for both at the end. A new
 websocket takes the place of the one before it. The agent starts when the client first comes, so that a
 session may wait for its client as long as it takes somebody to paste a command.
+
+What goes wrong on purpose (``faults.py``) is chosen when the session is made: without faults messages go straight from
+one end to the other. A test may also disturb a session at any moment: ``disconnect``, ``stall``, ``withhold_pongs``,
+``refuse_websocket``, ``refuse_resume``, ``expire_token``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import secrets
 import uuid
@@ -20,6 +25,8 @@ from typing import Protocol
 
 from session_manager_plugin.agent.agent import Agent, AgentSettings
 from session_manager_plugin.agent.documents import SessionType
+from session_manager_plugin.agent.faults import NO_FAULTS, FaultCounts, Faults, Message, check_cut_code
+from session_manager_plugin.agent.faulty_path import FaultyPath
 from session_manager_plugin.agent.service_messages import channel_closed_message, publication_message
 from session_manager_plugin.protocol.messages import ClientMessage, ClientMessageType
 from session_manager_plugin.protocol.payloads import AgentSessionState
@@ -45,7 +52,7 @@ class EndReason(Enum):
 class ClientLink(Protocol):
     """The client's websocket, as a session uses it."""
 
-    def send(self, messages: Sequence[bytes]) -> None:
+    def send(self, messages: Sequence[Message]) -> None:
         """Write binary messages."""
         ...
 
@@ -53,11 +60,25 @@ class ClientLink(Protocol):
         """Close the websocket behind what was written."""
         ...
 
+    def cut(self, code: int | None) -> None:
+        """End the websocket as a fault does; see ``Faults.cut_code``."""
+        ...
+
+    def set_stalled(self, stalled: bool) -> None:
+        """Whether nothing is read from the client any more."""
+        ...
+
 
 class SandboxSession:
     """See the module docstring. ``connected`` is set while a client is attached and ``disconnected`` while
     none is; ``ended`` once the session is over, for the reason ``end_reason`` and with ``output`` in the
-    client's ``channel_closed``; ``agent_state`` is what the agent last reported."""
+    client's ``channel_closed``; ``agent_state`` is what the agent last reported. ``faults`` disturb it; ``seed`` is the
+    part of their pattern that is the session's own.
+
+    May be set at any time: ``withhold_pongs``, whether pings of the client stay unanswered; ``refuse_websocket`` and
+    ``refuse_resume``, how many websockets, once there was one, and how many ResumeSession calls are still to be
+    refused. ``websockets`` counts those that were opened with a good token.
+    """
 
     def __init__(
         self,
@@ -68,6 +89,8 @@ class SandboxSession:
         session_type: SessionType,
         properties: Mapping[str, str],
         settings: AgentSettings,
+        faults: Faults = NO_FAULTS,
+        seed: str = "",
     ) -> None:
         self.session_id = session_id
         self.target = target
@@ -79,10 +102,17 @@ class SandboxSession:
         self.end_reason: EndReason | None = None
         self.output = ""
         self.agent_state = ""
+        self.withhold_pongs = faults.withhold_pongs
+        self.refuse_websocket = faults.refuse_websocket
+        self.refuse_resume = faults.refuse_resume
+        self.websockets = 0
         self._logger = get_logger(__name__)
         self._token: str | None = None
         self._link: ClientLink | None = None
         self._started = False
+        self._faults = faults
+        self._congested = self._stalled = False
+        self._cuts = 0
         self._agent = Agent(
             session_id,
             target,
@@ -92,6 +122,18 @@ class SandboxSession:
             deliver=self._relay_to_client,
             finished=self._agent_finished,
         )
+        self._path: FaultyPath | None = None
+        self._to_agent: Callable[[Sequence[Message]], None] = self._agent.receive
+        self._to_client: Callable[[Sequence[Message]], None] = self._send_to_client
+        if faults.in_transit:
+            self._path = FaultyPath(
+                faults,
+                f"{faults.seed} {seed}",
+                to_client=self._send_to_client,
+                to_agent=self._agent.receive,
+                cut=functools.partial(self.disconnect, faults.cut_code),
+            )
+            self._to_agent, self._to_client = self._path.from_client, self._path.from_agent
 
     @property
     def terminated(self) -> bool:
@@ -111,13 +153,26 @@ class SandboxSession:
         register_secret(self._token)
         return self._token
 
+    def expire_token(self) -> None:
+        """Void the token in the client's hands: only ResumeSession gives one that is good."""
+        self._token = None
+
+    def admit_websocket(self) -> bool:
+        """Whether a new websocket may open, whatever its token is; if not, it is one that ``refuse_websocket`` counts,
+        or there is no token that it could have."""
+        if self.websockets and self.refuse_websocket:
+            self.refuse_websocket -= 1
+            return False
+        return self._token is not None or self._faults.void_token == "close"
+
     def take_token(self, token: str) -> bool:
-        """Whether ``token`` opens a websocket now; it does so once."""
+        """Whether ``token`` opens a websocket now; it does so once, unless tokens are reusable."""
         # JSON text may hold lone surrogates.
         given = token.encode(errors="surrogatepass")
         if self._token is None or not hmac.compare_digest(given, self._token.encode()):
             return False
-        self._token = None
+        if not self._faults.tokens_reusable:
+            self._token = None
         return True
 
     # The client's websocket.
@@ -129,6 +184,9 @@ class SandboxSession:
             self.detach(replaced)
             replaced.close(1001)
         self._link = link
+        self.websockets += 1
+        if self._path is not None:
+            self._path.opened()
         self.disconnected.clear()
         self.connected.set()
         self._logger.info("session %s: the client is here", self.session_id)
@@ -143,6 +201,9 @@ class SandboxSession:
         if link is not self._link:
             return
         self._link = None
+        self._congested = self._stalled = False
+        if self._path is not None:
+            self._path.lost()
         self.connected.clear()
         self.disconnected.set()
         self._logger.info("session %s: the client is away", self.session_id)
@@ -152,12 +213,13 @@ class SandboxSession:
     def receive(self, link: ClientLink, messages: Sequence[bytes | bytearray]) -> None:
         """Binary messages from the client, all that came in one read."""
         if link is self._link:
-            self._agent.receive(messages)
+            self._to_agent(messages)
 
     def set_congested(self, link: ClientLink, congested: bool) -> None:
         """Whether ``link`` has more to write than its socket takes."""
         if link is self._link:
-            self._agent.set_congested(congested)
+            self._congested = congested
+            self._agent.set_congested(congested or self._stalled)
 
     def _relay_to_client(self, messages: Sequence[bytes]) -> None:
         relayed = []
@@ -167,10 +229,49 @@ class SandboxSession:
             else:
                 relayed.append(message)
         if self._link is not None and relayed:
-            self._link.send(relayed)
+            self._to_client(relayed)
+
+    def _send_to_client(self, messages: Sequence[Message]) -> None:
+        if self._link is not None and not self._stalled:
+            self._link.send(messages)
 
     def _take_agent_state(self, message: bytes) -> None:
         self.agent_state = AgentSessionState.from_json(ClientMessage.parse(message).payload).state
+
+    # Faults on demand.
+
+    def disconnect(self, code: int | None = None) -> bool:
+        """Cut the client's websocket; the session goes on, and may be resumed. False when no client is attached.
+
+        ``code`` None resets the TCP connection, 1006 closes it without a close frame, any other is sent in a close
+        frame; raises ``ValueError`` for one that cannot be.
+        """
+        check_cut_code(code)
+        if self._link is None:
+            return False
+        self._cuts += 1
+        self._logger.info("session %s: the websocket is cut", self.session_id)
+        link = self._link
+        self.detach(link)
+        link.cut(code)
+        return True
+
+    def stall(self, stalled: bool = True) -> bool:
+        """Have the client's websocket stay open and carry nothing any more, pongs included, until ``stall(False)``
+        or the session's end. A new websocket is not stalled. False when no client is attached.
+        """
+        if self._link is None:
+            return False
+        self._stalled = stalled
+        self._agent.set_congested(stalled or self._congested)
+        self._link.set_stalled(stalled)
+        return True
+
+    @property
+    def fault_counts(self) -> FaultCounts:
+        """How often each fault happened so far, cuts on demand included."""
+        counts = FaultCounts(cuts=self._cuts)
+        return counts if self._path is None else counts + self._path.counts
 
     # The end.
 
@@ -195,6 +296,9 @@ class SandboxSession:
         self.ended.set()
         self._logger.info("session %s: %s", self.session_id, reason.value)
         if self._link is not None:
+            if self._path is not None:
+                self._path.flush()
+                self._path.lost()
             link, self._link = self._link, None
             self.connected.clear()
             self.disconnected.set()

@@ -10,11 +10,12 @@ import shlex
 import shutil
 import sys
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.faults import fault_options, make_faults
 from session_manager_plugin.cli.options import Choice, command
 from session_manager_plugin.errors import ConfigurationError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """
 smp sandbox
 smp sandbox --port 8080 --pace real
+smp sandbox --drop 5% --reorder 5% --cut-every 300000      (a bad link)
 smp sandbox --json                           (for programs: one line when it is ready)
 """
 
@@ -35,23 +37,35 @@ smp sandbox --json                           (for programs: one line when it is 
     type=click.IntRange(0, 65535),
     default=0,
     metavar="PORT",
-    help="TCP port on 127.0.0.1; a free one if not given.",
+    help="TCP port to listen on, on 127.0.0.1 only; a free one if not given. Example: 8080.",
 )
-@click.option("--agent-version", metavar="VERSION", help="What the agent says in the handshake that its version is.")
+@click.option(
+    "--agent-version",
+    metavar="VERSION",
+    help="Version that the agent tells in the handshake; clients adapt to it. Example: 3.1.1.0 is before 3.1.1511.0.",
+)
 @click.option(
     "--handshake/--no-handshake",
     default=None,
-    help="Sessions begin with a handshake, or without; by their type if not given, as with the official agent.",
+    help="Whether sessions begin with a handshake. If neither is given it depends on their type, as with the official "
+    "agent: plain shells have none.",
 )
 @click.option(
     "--pace",
     type=Choice("fast", "real"),
     default="fast",
     show_default=True,
-    help="real rests as the official agent does: 1 s before the first output, 1 ms after each message.",
+    help="How fast the agent is. real rests as the official agent does, 1 second before the first output and 1 "
+    "millisecond after each message.",
 )
-@click.option("--kms", is_flag=True, help="Encrypt shells and commands, with a key service at the same endpoint.")
-@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when ready, and nothing else.")
+@click.option("--kms", is_flag=True, help="Encrypt shells and commands, with a key service (KMS) at the same endpoint.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one line when ready, and nothing else: an object with endpoint_url, region, pid and credentials.",
+)
+@fault_options
 def sandbox(
     environment: Environment,
     *,
@@ -61,19 +75,24 @@ def sandbox(
     pace: Literal["fast", "real"],
     kms: bool,
     as_json: bool,
+    **fault_settings: Any,
 ) -> int:
     """Run a Session Manager on this machine.
 
     It listens on 127.0.0.1 only and answers smp, AWS SDKs and the AWS CLI. Its sessions are shells on this machine, for
     whoever has the credentials that it prints. Ctrl-C ends it.
+
+    To see how a client copes, have things go wrong: messages and acknowledgements lost, twice, out of order, late or
+    damaged, websockets cut, ways back refused.
     """
     from session_manager_plugin.agent import Sandbox
     from session_manager_plugin.cli.signals import run
 
+    faults = make_faults(fault_settings)
     version = {} if agent_version is None else {"agent_version": agent_version}
 
     async def main(_interruption: Interruption) -> int:
-        running = Sandbox(port=port, handshake=handshake, pace=pace, kms=kms, **version)
+        running = Sandbox(port=port, handshake=handshake, pace=pace, kms=kms, faults=faults, **version)
         async with _listening(running, port):
             environment.write(_as_json(running) if as_json else await _as_text(running, environment))
             await asyncio.Event().wait()
@@ -114,8 +133,12 @@ async def _as_text(sandbox: Sandbox, environment: Environment) -> str:
     smp = _own_command(environment)
     connect = shlex.join([*smp, "connect", "--url", started.stream_url, "--token", started.token])
     variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in sandbox.environment.items())
+    if sandbox.faults.may_cut:  # the client calls ResumeSession
+        connect = f"{connect} --endpoint-url {sandbox.endpoint_url}"
     if sandbox.key_service is not None:  # the client calls it too
-        connect = f"{variables} {connect} --target local"
+        connect = f"{connect} --target local"
+    if sandbox.faults.may_cut or sandbox.key_service is not None:
+        connect = f"{variables} {connect}"
     aws = f"aws ssm start-session --endpoint-url {sandbox.endpoint_url} --target local"
     return f"""\
 # A Session Manager for this machine; Ctrl-C ends it. Paste into another terminal:

@@ -1,0 +1,108 @@
+"""The way between the gateway and the agent of one session that has faults: two injectors, their timer, the cuts.
+
+A session without faults has none of this: its messages go from one end to the other in one call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from session_manager_plugin.agent.faults import (
+    CutSchedule,
+    FaultCounts,
+    FaultInjector,
+    Faults,
+    Message,
+    is_acknowledgement,
+)
+
+CUT_LINGER = 0.02
+"""Seconds between the last byte that passes and the cut, in which acknowledgements still pass. Both ends send
+everything unacknowledged again, at once, on a new websocket; without this time for an answer a cut in the middle of
+that burst would repeat itself for ever."""
+
+Deliver = Callable[[Sequence[Message]], None]
+
+
+class FaultyPath:
+    """See the module docstring. ``to_client`` and ``to_agent`` take what arrives; ``cut`` cuts the websocket."""
+
+    def __init__(
+        self, faults: Faults, seed: str, *, to_client: Deliver, to_agent: Deliver, cut: Callable[[], object]
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._to_client = _Direction(FaultInjector(faults.to_client, f"{seed} to the client"), to_client)
+        self._to_agent = _Direction(FaultInjector(faults.to_agent, f"{seed} to the agent"), to_agent)
+        self._schedule = CutSchedule(faults)
+        self._cut = cut
+        self._cut_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def counts(self) -> FaultCounts:
+        """What happened to messages so far, both ways together; cuts are not counted here."""
+        return self._to_client.injector.counts + self._to_agent.injector.counts
+
+    def from_agent(self, messages: Sequence[Message]) -> None:
+        """Messages for the client."""
+        self._send(self._to_client, messages)
+
+    def from_client(self, messages: Sequence[Message]) -> None:
+        """Messages for the agent."""
+        self._send(self._to_agent, messages)
+
+    def opened(self) -> None:
+        """There is a new websocket."""
+        self._schedule.opened()
+
+    def lost(self) -> None:
+        """The websocket is gone, and what was on the way with it."""
+        if self._cut_timer is not None:
+            self._cut_timer.cancel()
+            self._cut_timer = None
+        for direction in (self._to_client, self._to_agent):
+            direction.injector.release()
+            direction.arm(None)
+
+    def flush(self) -> None:
+        """Deliver at once what is on the way to the client: the session ends."""
+        self._deliver(self._to_client, self._to_client.injector.release())
+
+    def _send(self, direction: _Direction, messages: Sequence[Message]) -> None:
+        self._deliver(direction, direction.injector.receive(messages, self._loop.time()))
+        self._arm(direction)
+
+    def _arm(self, direction: _Direction) -> None:
+        due_at = direction.injector.next_timeout()
+        direction.arm(None if due_at is None else self._loop.call_at(due_at, self._fire, direction))
+
+    def _fire(self, direction: _Direction) -> None:
+        # The loop may be early by its clock's resolution; what is due then comes with the next firing.
+        self._deliver(direction, direction.injector.handle_timeout(self._loop.time()))
+        self._arm(direction)
+
+    def _deliver(self, direction: _Direction, messages: Sequence[Message]) -> None:
+        if self._cut_timer is None:
+            passing = self._schedule.pass_through(messages)
+            if passing is not None:
+                self._cut_timer = self._loop.call_later(CUT_LINGER, self._cut)
+                messages = [*messages[:passing], *filter(is_acknowledgement, messages[passing:])]
+        else:
+            messages = [message for message in messages if is_acknowledgement(message)]
+        if messages:
+            direction.deliver(messages)
+
+
+class _Direction:
+    """One way: its injector, where what arrives goes, and its timer."""
+
+    def __init__(self, injector: FaultInjector, deliver: Deliver) -> None:
+        self.injector = injector
+        self.deliver = deliver
+        self._timer: asyncio.TimerHandle | None = None
+
+    def arm(self, timer: asyncio.TimerHandle | None) -> None:
+        """Replace the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = timer

@@ -1,0 +1,174 @@
+"""The options of `smp sandbox` that make things go wrong on purpose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from session_manager_plugin.cli.options import Choice, Seconds
+from session_manager_plugin.errors import UsageError
+
+if TYPE_CHECKING:
+    from session_manager_plugin.agent import Faults
+
+_Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+_MESSAGE_FAULTS = ("drop", "duplicate", "reorder", "delay", "corrupt")
+
+
+def _probabilities(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[float, float]:
+    """How probable something is, to the client and to the agent: one number for both, or two with a comma."""
+    try:
+        first, *rest = [_probability(part) for part in value.split(",")]
+        (second,) = rest or [first]
+    except ValueError:
+        raise click.BadParameter(
+            "a probability is a number from 0 to 1 or a percentage, as in 0.05 or 5%; with a comma two of them, "
+            "to the client and to the agent, as in 5%,0"
+        ) from None
+    return first, second
+
+
+def _cut_code(_context: click.Context, _parameter: click.Parameter, value: str) -> int | None:
+    """A websocket's close code, or None for a reset."""
+    from session_manager_plugin.agent.faults import check_cut_code
+
+    if value == "reset":
+        return None
+    try:
+        code = int(value)
+        check_cut_code(code)
+    except ValueError:
+        raise click.BadParameter(
+            "choose reset, 1000, 1001, 1006, 1011 or another close code that can be sent"
+        ) from None
+    return code
+
+
+def _probability(text: str) -> float:
+    number, percent = text.strip(), 1
+    if number.endswith("%"):
+        number, percent = number[:-1], 100
+    probability = float(number) / percent
+    if not (math.isfinite(probability) and 0 <= probability <= 1):
+        raise ValueError(text)
+    return probability
+
+
+def _probable(name: str, happens: str) -> _Option:
+    return click.option(f"--{name}", default="0", metavar="P[,P]", callback=_probabilities, help=happens)
+
+
+def fault_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """All of them; `make_faults` makes `Faults` of their values."""
+    number = click.IntRange(min=0)
+    options: list[_Option] = [
+        _probable(
+            "drop",
+            "How probably a message or an acknowledgement is lost: a number from 0 to 1 or a percentage, for both "
+            "directions or, with a comma, to the client and to the agent. 0 if not given. Examples: 5%, 0.05,0.",
+        ),
+        _probable("duplicate", "How probably it arrives twice; written as with --drop. Example: 5%."),
+        _probable("reorder", "How probably 1 to 8 later ones overtake it; written as with --drop. Example: 5%."),
+        _probable("delay", "How probably it arrives --delay-time later; written as with --drop. Example: 100%."),
+        click.option(
+            "--delay-time",
+            type=Seconds(zero=True),
+            default=0.2,
+            show_default=True,
+            metavar="SECONDS",
+            help="How much later a delayed message arrives, up to 60 seconds. Example: 1.5.",
+        ),
+        _probable(
+            "corrupt", "How probably its payload is damaged or its end is missing; written as with --drop. Example: 1%."
+        ),
+        click.option(
+            "--cut-every",
+            type=number,
+            default=0,
+            metavar="BYTES",
+            help="Cut a client's websocket each time this many bytes of messages have passed through it, both ways "
+            "together. Never if not given. Example: 300000.",
+        ),
+        click.option(
+            "--cut-after",
+            type=number,
+            default=0,
+            metavar="BYTES",
+            help="Cut it once, when this many have passed in the session. Never if not given. Example: 100000.",
+        ),
+        click.option(
+            "--cut-code",
+            default="reset",
+            show_default=True,
+            metavar="reset|CODE",
+            callback=_cut_code,
+            help="How it is cut: reset (of the TCP connection), 1006 (the connection is closed without a close "
+            "frame), or the code of the close frame. Example: 1001.",
+        ),
+        click.option("--withhold-pongs", is_flag=True, help="Do not answer pings."),
+        click.option(
+            "--refuse-resume",
+            type=number,
+            default=0,
+            metavar="N",
+            help="Answer each session's first N calls of ResumeSession with an error. 0 if not given. Example: 3.",
+        ),
+        click.option(
+            "--refuse-websocket",
+            type=number,
+            default=0,
+            metavar="N",
+            help="Refuse the first N websockets after a session's first, with status 403. 0 if not given. Example: 3.",
+        ),
+        click.option(
+            "--void-token",
+            type=Choice("close", "forbidden"),
+            default="close",
+            show_default=True,
+            help="How a token is refused that was used or replaced: the websocket opens and is closed with code 1008, "
+            "or it is not opened, with status 403.",
+        ),
+        click.option("--reusable-tokens", is_flag=True, help="Let a token open any number of websockets, not one."),
+        click.option(
+            "--fault-seed",
+            type=int,
+            default=0,
+            show_default=True,
+            metavar="NUMBER",
+            help="Which messages suffer: with the same number always the same ones. Example: 7.",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def make_faults(options: dict[str, Any]) -> Faults:
+    """`Faults` of the values of `fault_options`. Raises `UsageError`."""
+    from session_manager_plugin.agent import Faults, MessageFaults
+
+    try:
+        to_client, to_agent = (
+            MessageFaults(
+                **{name: options[name][direction] for name in _MESSAGE_FAULTS}, delay_time=options["delay_time"]
+            )
+            for direction in (0, 1)
+        )
+        return Faults(
+            to_client=to_client,
+            to_agent=to_agent,
+            seed=options["fault_seed"],
+            cut_every=options["cut_every"],
+            cut_after=options["cut_after"],
+            cut_code=options["cut_code"],
+            withhold_pongs=options["withhold_pongs"],
+            refuse_resume=options["refuse_resume"],
+            refuse_websocket=options["refuse_websocket"],
+            void_token=options["void_token"],
+            tokens_reusable=options["reusable_tokens"],
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
