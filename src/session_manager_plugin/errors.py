@@ -15,6 +15,7 @@
     ├── SessionEnded                the far end closed the session with an error text
     ├── SessionExpired              the service does not know the session any more
     ├── TerminalGone                the terminal we work for was closed
+    ├── LeftByEscape                the user typed the escape that leaves
     ├── AccessDenied                AWS refused a call
     ├── EncryptionError             a key, a challenge or a ciphertext is wrong
     └── ProtocolError
@@ -107,6 +108,10 @@ class SessionExpired(SessionManagerError):
 
 class TerminalGone(SessionManagerError):
     """The terminal this process works for was closed."""
+
+
+class LeftByEscape(SessionManagerError):
+    """The user typed the escape that leaves, which is the text: `~.`."""
 
 
 class AccessDenied(SessionManagerError):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +22,7 @@ PROMPT = "$ "
 ROWS, COLUMNS = 24, 80
 BAR = re.compile(r" connected +(\S+ +)?\d+(\.\d)? ms .*exit or Ctrl-D leaves")
 TEXT_LINES = 120
+SCREENS = Path(__file__).parents[2] / "docs" / "screens"
 
 
 @pytest.fixture
@@ -198,12 +202,20 @@ def test_less(tmux: Tmux, bar: bool) -> None:
     pair.wait(at_the_prompt, "the prompt after less")
 
 
-def test_top(tmux: Tmux) -> None:
+@pytest.mark.parametrize("bar", [False, True], ids=["off", "bar"])
+def test_top(tmux: Tmux, bar: bool) -> None:
     need("top")
     if sys.platform != "linux":
         pytest.skip("this test knows the labels and keys of Linux's top only")
     rows = 13  # The test itself has enough processes to fill it.
-    pair = shells(tmux, bar=False, rows=rows, same=lambda *views: layout_of_top(views[0]) == layout_of_top(views[1]))
+
+    def same(direct: View, session: View) -> bool:
+        if bar and not has_a_bar(session):
+            return False
+        above = View(session.rows[: len(direct.rows)], session.painted[: len(direct.rows)], session.state)
+        return layout_of_top(direct) == layout_of_top(above)
+
+    pair = shells(tmux, bar=bar, rows=rows, same=same)
     pair.enter("top -d 30")
     pair.wait(is_full_of_processes, "a full screen")
     pair.resize(100, rows - 2)
@@ -212,6 +224,7 @@ def test_top(tmux: Tmux) -> None:
     pair.wait(lambda view: "[" in view.rows[2], "the summary with bars")
     pair.type("q")
     pair.wait(at_the_prompt, "the prompt after top")
+    assert pair.session.view().cursor[1] == pair.direct.view().cursor[1]
 
 
 def is_full_of_processes(view: View) -> bool:
@@ -253,6 +266,102 @@ def test_shell_above_the_bar(tmux: Tmux) -> None:
     pair.wait(at_the_top, "a clear screen")
 
 
+def test_man_above_the_bar(tmux: Tmux) -> None:
+    need("man")
+    pair = shells(tmux, bar=True)
+    title = "printf '.TH PAGE 1\\n.SH NAME\\npage \\\\- one\\n.SH TEXT\\n'"
+    pair.enter(f"({title}; seq -f '.PP %g' 1 90 | tr ' ' '\\n') > page.1; clear")
+    pair.wait(at_the_top, "a clear screen")
+    pair.enter("man ./page.1")
+    pair.wait(lambda view: "Manual page" in view.rows[-1], "the first page")
+    pair.press("PageDown")
+    pair.wait(lambda view: "Manual page" in view.rows[-1] and "PAGE" not in view.rows[0], "the second page")
+    pair.type("q")
+    pair.wait(at_the_prompt, "the prompt after man")
+
+
+def test_reset_and_clear_above_the_bar(tmux: Tmux) -> None:
+    pair = shells(tmux, bar=True)
+    pair.enter("seq 100 130; tput smcup; tput csr 3 7; tput smacs")
+    pair.enter("reset")
+    pair.wait(at_the_top, "a fresh screen")
+    pair.enter("seq 200 240; clear")
+    pair.wait(at_the_top, "a clear screen")
+    pair.enter("seq 300 340")
+    pair.wait(at_the_prompt_below("340"), "text that scrolls above the bar")
+
+
+@pytest.mark.parametrize(
+    ("commands", "seen"),
+    [
+        ("tput cup 99 0; printf last; tput cup 2 0; echo third", "third"),
+        ("tput csr 2 9; tput cup 9 0; seq 40 60; tput csr 0 $(($(tput lines) - 1)); echo; echo region", "region"),
+        ("tput csr 0 $(tput lines); tput cup 5 0; echo whole", "whole"),
+        ("tput sc; tput cup 20 0; sleep 1.2; printf there; tput rc; echo here", "here"),
+        ("tput smcup; tput cup 30 3; printf alternate; tput rmcup; echo normal", "normal"),
+        ("tput indn 3; tput cup 0 0; tput ri; tput il 2; tput dl 1; echo edited", "edited"),
+        ("seq 1 30; tput cup 12 0; tput ed; echo erased", "erased"),
+    ],
+)
+def test_tput_above_the_bar(tmux: Tmux, commands: str, seen: str) -> None:
+    pair = shells(tmux, bar=True)
+    pair.enter(commands)
+    pair.wait(at_the_prompt_below(seen), seen)
+
+
+def test_a_nested_tmux_above_the_bar(tmux: Tmux) -> None:
+    pair = shells(tmux, bar=True)
+    # A server for each terminal; its own status line would tell the time.
+    inner = "tmux -f /dev/null -S $T/s new sh \\; set status-right '' \\; set status-left nested"
+    pair.enter(f"unset TMUX; T=$(mktemp -d); {inner}")
+    pair.wait(lambda view: view.rows[-1].startswith("nested"), "the inner tmux")
+    pair.enter("seq 1 40")
+    pair.wait(lambda view: "40" in view.rows, "the last number")
+    pair.press("C-b", "%")
+    pair.wait(lambda view: "\u2502" in view.rows[3], "two panes")
+    pair.enter("seq 1 60")
+    pair.wait(lambda view: any("60" in row for row in view.rows), "the last number")
+    pair.resize(70, 18)
+    pair.wait(lambda view: len(view.rows) == 18 and view.rows[-1].startswith("nested"), "the smaller screen")
+    pair.enter("exit")
+    pair.enter("exit")
+    pair.wait(lambda view: at_the_prompt(view) and any("[exited]" in row for row in view.rows), "the end of tmux")
+
+
+def test_binary_garbage_above_the_bar(tmux: Tmux) -> None:
+    terminal = shell(tmux)
+    terminal.enter("smp demo --status bar")
+    terminal.wait(has_a_bar, "the bar")
+    terminal.enter("head -c 300000 $(command -v sh) | cat; printf '\\030\\033\\\\'; reset; echo do''ne")
+    terminal.wait(lambda view: has_a_bar(view) and any(row == "done" for row in view.rows), "the bar after it")
+    terminal.enter("seq 1000 1060")
+    terminal.wait(lambda view: view.rows[-3:-1] == ("1060", "$") and has_a_bar(view), "text that scrolls above the bar")
+
+
+def test_a_program_that_was_killed_leaves_no_traces(tmux: Tmux) -> None:
+    need("vim")
+    terminal = shell(tmux)
+    terminal.enter("smp demo --status bar")
+    terminal.wait(has_a_bar, "the bar")
+    terminal.enter("vim -u NONE -i NONE -nN text")
+    terminal.wait(lambda view: "alternate=1" in view.state and has_a_bar(view), "vim above the bar")
+    terminal.press("C-z")
+    terminal.wait(lambda view: "alternate=0" in view.state and has_a_bar(view), "the shell")
+    terminal.enter("fg")
+    terminal.wait(lambda view: "alternate=1" in view.state and has_a_bar(view), "vim again")
+    # The client is told to end in the middle.
+    there = subprocess.run(
+        ["ps", "-o", "pid=,args=", "-t", terminal.device], capture_output=True, check=True, text=True
+    )
+    (client,) = [int(line.split()[0]) for line in there.stdout.splitlines() if "smp demo" in line]
+    os.kill(client, signal.SIGTERM)
+    view = terminal.wait(lambda view: at_the_prompt(view) and "alternate=0" in view.state, "the shell below")
+    assert f"region=0-{ROWS - 1} " in view.state
+    assert "cursor=1" in view.state
+    assert "keypad=0,0" in view.state
+    assert not any("Ctrl-D leaves" in row for row in view.rows)
+
+
 def test_a_flood_above_the_bar(tmux: Tmux) -> None:
     pair = shells(tmux, bar=True)
     pair.enter("yes")
@@ -289,6 +398,37 @@ def has_a_bar(view: View) -> bool:
 
 def has_a_bar_and(state: str, view: View) -> bool:
     return has_a_bar(view) and state in view.state
+
+
+def picture(view: View) -> str:
+    """What is shown, with what differs from time to time made the same."""
+
+    def same_bar(found: re.Match[str]) -> str:
+        left = f" connected   {'user-0123456789abcdef0':22}  23.1 ms  {'▁▂▁'}"
+        return left + "exit or Ctrl-D leaves".rjust(COLUMNS - len(left))
+
+    return "".join(f"{BAR.sub(same_bar, row)}\n" for row in view.rows)
+
+
+def assert_documented(name: str, view: View) -> None:
+    """Compare with docs/screens/NAME.txt; SMP_TEST_WRITE_SCREENS=1 writes that instead."""
+    path = SCREENS / f"{name}.txt"
+    if os.environ.get("SMP_TEST_WRITE_SCREENS"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(picture(view), encoding="utf-8")
+    assert picture(view) == path.read_text(encoding="utf-8")
+
+
+def test_documented_screens(tmux: Tmux) -> None:
+    need("less")
+    terminal = shell(tmux, rows=12)
+    terminal.enter("smp demo --status bar")
+    terminal.wait(has_a_bar, "the bar")
+    terminal.enter("ls file-0*")
+    terminal.wait(lambda view: at_the_prompt(view) and "file-09" in " ".join(view.rows), "the files")
+    assert_documented("shell", terminal.view())
+    terminal.enter("less text")
+    assert_documented("less", terminal.wait(lambda view: view.rows[-2] == "text" and has_a_bar(view), "the file"))
 
 
 def test_the_bars_row_is_given_back(tmux: Tmux) -> None:

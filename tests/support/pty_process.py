@@ -11,7 +11,7 @@ import signal
 import struct
 import subprocess
 import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -92,6 +92,15 @@ class PtyProcess:
                     await asyncio.wait_for(writable.wait(), DEADLINE)
                 finally:
                     self._loop.remove_writer(self._master)
+
+    @contextlib.contextmanager
+    def unread(self) -> Iterator[None]:
+        """Read nothing of what the program writes for the length of the block."""
+        self._loop.remove_reader(self._master)
+        try:
+            yield
+        finally:
+            self._loop.add_reader(self._master, self._read)
 
     async def expect(self, pattern: str | bytes, deadline: float = DEADLINE) -> re.Match[bytes]:
         """Wait until `pattern` stands in the output behind what was expected before."""

@@ -23,7 +23,7 @@ def need(program: str, *places: str) -> str:
     """The path of a program; where it is absent the test is skipped, aloud, or fails where nothing may be absent."""
     path = shutil.which(program, path=os.pathsep.join([os.environ["PATH"], *places]))
     if path is None:
-        if os.environ.get("SMP_TEST_REQUIRE_AWS"):
+        if os.environ.get("SMP_TEST_REQUIRE_PROGRAMS"):
             pytest.fail(f"{program} is not installed")
         pytest.skip(f"{program} is not installed")
     return path

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import pytest
@@ -18,6 +19,7 @@ from session_manager_plugin.cli import drop_in, main
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.utils.logging import configure
 from tests.support.fake_gateway import DEADLINE, served
+from tests.test_cli import probing
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,12 @@ def smp() -> Smp:
 def plugin() -> Plugin:
     """Calls `session-manager-plugin`."""
     return Plugin()
+
+
+@pytest.fixture
+def prober(smp: Smp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> probing.Prober:
+    """Calls `smp probe --json`, on a machine on which nothing is found by chance."""
+    return probing.prepare(smp, tmp_path, monkeypatch)
 
 
 class SandboxThread:

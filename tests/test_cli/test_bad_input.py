@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from session_manager_plugin.protocol import connection
+from session_manager_plugin.protocol import readiness
 from tests.support.certificates import Authority
 from tests.support.fake_gateway import (
     channel_closed,
@@ -225,8 +225,8 @@ def test_a_certificate_of_nobody_we_trust(smp: Smp, tmp_path: Path) -> None:
     ],
 )
 def test_a_far_end_that_falls_silent(smp: Smp, monkeypatch: pytest.MonkeyPatch, script: Script, came: str) -> None:
-    monkeypatch.setattr(connection, "READY_DELAY", 0.1)
-    monkeypatch.setattr(connection, "HANDSHAKE_TIMEOUT", 0.3)
+    monkeypatch.setattr(readiness, "READY_DELAY", 0.1)
+    monkeypatch.setattr(readiness, "HANDSHAKE_TIMEOUT", 0.3)
     run = connect_to(smp, script)
     assert run.status == 255
     assert run.err.startswith("smp: session session-1 ")
@@ -244,7 +244,7 @@ def test_garbage_from_the_far_end(smp: Smp) -> None:
 
 
 def test_a_connection_that_breaks(smp: Smp) -> None:
-    run = connect_to(smp, cut_after(stream(b"hello")[0]), "--stdin-eof", "ignore")
+    run = connect_to(smp, cut_after(stream(b"hello")[0]), "--stdin-eof", "ignore", "--reconnect-timeout", "0")
     assert run.status == 255
     assert run.out == b"hello"
     assert run.err.startswith("smp: session session-1 was lost: ")

@@ -150,6 +150,7 @@ def test_status_of_an_error(error: BaseException | None, status: int, number: in
 def test_the_statuses_are_those_of_the_contract() -> None:
     assert {status.name: int(status) for status in ExitStatus} == {
         "SUCCESS": 0,
+        "CHECK_FAILED": 1,
         "USAGE": 2,
         "INTERRUPTED": 130,
         "FAILURE": 255,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import pty
+import termios
 import threading
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from session_manager_plugin.cli.environment import Environment, parse_seconds
 from session_manager_plugin.cli.exit_status import Signalled
-from session_manager_plugin.cli.render import ending_sentence, error_sentence, printable, tell, tell_ending, tell_error
-from session_manager_plugin.cli.session import Ending, wants_bar
+from session_manager_plugin.cli.render import ending_sentence, error_sentence, tell, tell_ending, tell_error
+from session_manager_plugin.cli.session import BAR_ROWS, Ending, status_mode
 from session_manager_plugin.errors import ConnectionLost, Refused, SessionEnded, TerminalGone, TimedOut, UsageError
+from session_manager_plugin.terminal.display import StatusMode
 from session_manager_plugin.utils.logging import register_secret
 
 
@@ -41,30 +42,6 @@ def pipe() -> Iterator[Pipe]:
     yield made
     os.close(made.reading)
     os.close(made.writing)
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain", "plain"),
-        ("  two\r\n lines\t ", "two lines"),
-        ("\x1b[31mred\x1b[0m \x1b]0;title\x07x", "red x"),
-        ("\x1b]8;;http://evil\x1b\\link", "link"),
-        ("\x9b31mC1\x85 \x00NUL \x7f", "C1 NUL"),
-        ("right\u202eleft \u200bzero", "rightleft zero"),
-        ("Zürich 東京", "Zürich 東京"),
-        ("x" * 20, "xxxxxxx..."),
-    ],
-)
-def test_printable(text: str, shown: str) -> None:
-    assert printable(text, 10 if text.startswith("xxx") else 100) == shown
-
-
-@given(st.text(st.characters() | st.sampled_from("\x1b[]\x9b\x9d\x07;m\\")), st.integers(10, 50))
-def test_nothing_is_left_that_a_terminal_obeys(text: str, limit: int) -> None:
-    shown = printable(text, limit)
-    assert shown.isprintable()
-    assert len(shown) <= limit
 
 
 def test_a_secret_is_hidden(pipe: Pipe) -> None:
@@ -240,8 +217,27 @@ def test_a_variable_of_seconds() -> None:
         environment.seconds("SMP_KEEPALIVE", 15.0, zero=True)
 
 
-def test_there_is_no_bar_without_a_terminal() -> None:
-    assert not wants_bar(Environment(is_terminal=lambda _fd: False), "bar")
-    assert not wants_bar(Environment(is_terminal=lambda fd: fd == 0), "bar")
-    assert wants_bar(Environment(is_terminal=lambda _fd: True), "bar")
-    assert not wants_bar(Environment(is_terminal=lambda _fd: True), "off")
+def test_the_mode_of_the_status() -> None:
+    good = {"TERM": "xterm"}
+    screen = Environment(is_terminal=lambda _fd: True, variables=good)
+    assert status_mode(Environment(is_terminal=lambda _fd: False, variables=good), "bar") is None
+    assert status_mode(Environment(is_terminal=lambda fd: fd == 0, variables=good), "bar") is None
+    assert [status_mode(screen, choice) for choice in ("bar", "title", "off")] == [
+        StatusMode.BAR,
+        StatusMode.TITLE,
+        StatusMode.OFF,
+    ]
+    assert status_mode(screen, "auto", otherwise=StatusMode.NOTICE) is StatusMode.NOTICE
+    assert status_mode(Environment(is_terminal=lambda _fd: True, variables={"TERM": "dumb"}), "auto") is None
+
+
+def test_auto_takes_a_row_of_ten_or_more() -> None:
+    master, slave = pty.openpty()
+    try:
+        for rows, mode in [(BAR_ROWS - 1, StatusMode.NOTICE), (BAR_ROWS, StatusMode.BAR)]:
+            termios.tcsetwinsize(slave, (rows, 80))
+            environment = Environment(stdin=slave, stdout=slave, variables={"TERM": "xterm"})
+            assert status_mode(environment, "auto") is mode
+    finally:
+        os.close(master)
+        os.close(slave)

@@ -203,7 +203,10 @@ async def test_an_end_with_a_reason_is_raised_after_the_output() -> None:
 
 
 async def test_a_lost_connection_is_raised() -> None:
-    async with AgentGateway(greeting=b"last words") as gateway, connect(gateway.url, TOKEN) as session:
+    async with (
+        AgentGateway(greeting=b"last words") as gateway,
+        connect(gateway.url, TOKEN, reconnect_timeout=0) as session,
+    ):
         await gateway.close_websocket(1011)
         with pytest.raises(ConnectionLost):
             await session.wait()
@@ -269,7 +272,7 @@ async def test_a_server_that_does_not_answer_in_time() -> None:
 
 
 async def test_a_handshake_that_is_needed_and_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("session_manager_plugin.protocol.connection.HANDSHAKE_TIMEOUT", 0.05)
+    monkeypatch.setattr("session_manager_plugin.protocol.readiness.HANDSHAKE_TIMEOUT", 0.05)
     async with AgentGateway(greeting=b"") as gateway:
         with pytest.raises(TimedOut):
             async with connect(gateway.url, TOKEN, handshake_required=True):

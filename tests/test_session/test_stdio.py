@@ -153,6 +153,18 @@ async def test_silence_after_the_end_of_the_input_ends_the_session(monkeypatch: 
     assert limit == 60.0
 
 
+async def test_the_silence_of_a_link_that_is_away_is_not_the_far_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(STDIO, "SILENCE_AFTER_EOF", 0.2)
+    monkeypatch.setattr(STDIO, "LOOK_INTERVAL", 0.02)
+    async with stdio() as session:
+        session.channel.link_up = False
+        session.pipes.end_input()
+        await asyncio.sleep(0.6)
+        assert not session.running.done()
+        session.channel.link_up = True
+        assert await session.result() == 0
+
+
 async def test_silence_before_the_end_of_the_input_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(STDIO, "SILENCE_AFTER_EOF", 0.02)
     async with stdio() as session:

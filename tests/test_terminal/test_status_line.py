@@ -213,7 +213,9 @@ def test_rich_is_imported_only_for_a_line() -> None:
 import sys
 import session_manager_plugin.terminal.status_line as module
 assert not [name for name in sys.modules if name.split(".")[0] == "rich"]
-module.StatusLine(hint="")
+line = module.StatusLine(hint="")
+assert not [name for name in sys.modules if name.split(".")[0] == "rich"]
+line.render(module.LinkStatus("connected", ""), 80)
 assert "rich.console" in sys.modules
 """
     source = str(Path(session_manager_plugin.__file__).parents[1])

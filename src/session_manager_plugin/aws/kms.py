@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from session_manager_plugin.aws.failures import aws_failure
 from session_manager_plugin.errors import AccessDenied, ConfigurationError, EncryptionError, SessionManagerError
 from session_manager_plugin.protocol.crypto import DATA_KEY_SIZE, encryption_context
 from session_manager_plugin.session.protocols import DataKey
 
 CALL_TIMEOUT = 10.0
 """Seconds for connecting, and seconds for the answer; the agent waits for its handshake 15."""
-_DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidClientTokenId"})
 
 
 class KmsKeyService:
@@ -40,10 +40,21 @@ class KmsKeyService:
         try:
             answer = self._call(key_id, context)
         except ClientError as error:
-            raise _refusal(key_id, error.response.get("Error", {})) from error
+            failure = self._failure(error, key_id)
+            if isinstance(failure, AccessDenied):
+                raise failure from error
+            raise EncryptionError(str(failure)) from error
         except BotoCoreError as error:
-            raise ConfigurationError(f"KMS could not be asked for a data key of {key_id}: {error}") from error
+            raise self._failure(error, key_id) from error
         return DataKey(answer["Plaintext"], answer["CiphertextBlob"])
+
+    def _failure(self, error: Exception, key_id: str) -> SessionManagerError:
+        return aws_failure(
+            error,
+            f"KMS gives no data key of {key_id}",
+            permission="kms:GenerateDataKey for that key",
+            profile=self._profile,
+        )
 
     def _call(self, key_id: str, context: Mapping[str, str]) -> dict[str, Any]:
         from botocore.config import Config
@@ -59,13 +70,3 @@ class KmsKeyService:
         finally:
             client.close()
         return answer
-
-
-def _refusal(key_id: str, error: Mapping[str, Any]) -> SessionManagerError:
-    code, message = str(error.get("Code", "")), str(error.get("Message", ""))
-    if code in _DENIED:
-        return AccessDenied(
-            f"KMS gives no data key of {key_id}: {code}: {message}; "
-            "these credentials need the permission kms:GenerateDataKey for that key"
-        )
-    return EncryptionError(f"KMS gives no data key of {key_id}: {code}: {message}")

@@ -5,25 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from session_manager_plugin.errors import AccessDenied, ConfigurationError, ConnectError, SessionExpired
+from session_manager_plugin.errors import SessionExpired
 from session_manager_plugin.session.protocols import ResumedSession
 
 CALL_TIMEOUT = 5.0
 """Seconds for connecting, and seconds for the answer; whoever calls tries again."""
-_CREDENTIALS_EXPIRED = frozenset(
-    {
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "RequestExpired",
-        "InvalidClientTokenId",
-        "UnrecognizedClientException",
-        "InvalidSignatureException",
-        "UnauthorizedSSOTokenError",
-        "SSOTokenLoadError",
-        "TokenRetrievalError",
-    }
-)
-_LOGIN = "refresh them (aws sso login, or what you use); the session is resumed when they are valid again"
 
 
 class SessionResumer:
@@ -47,29 +33,16 @@ class SessionResumer:
         return ResumedSession(answer["TokenValue"], answer.get("StreamUrl"))
 
     def _resume(self) -> dict[str, Any]:
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+        from session_manager_plugin.aws.failures import aws_failure
 
         try:
             return self._call()
-        except ClientError as error:
-            details = error.response.get("Error", {})
-            code, message = str(details.get("Code", "")), str(details.get("Message", ""))
-            if code == "DoesNotExistException":
-                raise SessionExpired(f"session {self._session_id} does not exist any more: {message}") from error
-            if code in _CREDENTIALS_EXPIRED:
-                raise AccessDenied(f"the AWS credentials are expired or not valid ({code}): {_LOGIN}") from error
-            if "AccessDenied" in code:
-                raise AccessDenied(
-                    f"AWS does not let these credentials resume the session ({code}: {message}); "
-                    "they need the permission ssm:ResumeSession"
-                ) from error
-            raise ConnectError(f"ResumeSession failed: {code}: {message}", retryable=True) from error
-        except HTTPClientError as error:
-            raise ConnectError(f"the Systems Manager API cannot be reached: {error}", retryable=True) from error
-        except BotoCoreError as error:
-            if type(error).__name__ in _CREDENTIALS_EXPIRED:
-                raise AccessDenied(f"the AWS credentials are expired ({error}): {_LOGIN}") from error
-            raise ConfigurationError(f"ResumeSession could not be called: {error}") from error
+        except Exception as error:
+            if _error_code(error) == "DoesNotExistException":
+                raise SessionExpired(f"session {self._session_id} does not exist any more") from error
+            raise aws_failure(
+                error, "ResumeSession failed", permission="ssm:ResumeSession", profile=self._profile
+            ) from error
 
     def _call(self) -> dict[str, Any]:
         from botocore.config import Config
@@ -85,3 +58,9 @@ class SessionResumer:
         finally:
             client.close()
         return answer
+
+
+def _error_code(error: Exception) -> str:
+    """The service's name for the reason, where it is the service that refused."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""

@@ -15,23 +15,28 @@ from pathlib import Path
 from typing import NoReturn
 
 from session_manager_plugin.aws.kms import KmsKeyService
+from session_manager_plugin.aws.resume import SessionResumer
 from session_manager_plugin.aws.services import terminate_session
 from session_manager_plugin.cli.environment import Environment, open_standard_streams
-from session_manager_plugin.cli.exit_status import ExitStatus, signal_of, status_of
+from session_manager_plugin.cli.exit_status import ExitStatus, die_of, signal_of, status_of
 from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, exposes_token, parse, take_response
 from session_manager_plugin.cli.parent import watched_parent
+from session_manager_plugin.cli.recording import recorder
 from session_manager_plugin.cli.render import tell, tell_ending, tell_error
-from session_manager_plugin.cli.session import Ending, join, wants_bar
-from session_manager_plugin.cli.signals import Interruption, die_of, handled_signals, run
+from session_manager_plugin.cli.session import Ending, join, status_mode
+from session_manager_plugin.cli.signals import Interruption, handled_signals, run
 from session_manager_plugin.communicator import NetworkOptions
 from session_manager_plugin.errors import ConfigurationError, SessionEnded
-from session_manager_plugin.library import KEEPALIVE, connect
+from session_manager_plugin.library import KEEPALIVE, RECONNECT_TIMEOUT, connect
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.listener import Listener
 from session_manager_plugin.session.notices import OfficialNotices
 from session_manager_plugin.session.port import LocalEnd
 from session_manager_plugin.session.protocols import DataKey, KeyService
+from session_manager_plugin.terminal.display import StatusMode
+from session_manager_plugin.terminal.escapes import DEFAULT_CHARACTER, parse_escape_character
 from session_manager_plugin.utils.logging import configure
+from session_manager_plugin.utils.text import printable_lines
 
 STARTING = "\nStarting session with SessionId: {}\n"
 EXITING = "\n\nExiting session with sessionId: {}.\n\n"
@@ -100,8 +105,10 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
     invocation = parse(arguments, take_response(arguments[0], environment))
     _configure_logging(environment)
     connect_timeout = environment.seconds("SMP_CONNECT_TIMEOUT", 30.0, zero=False)
+    reconnect_timeout = environment.seconds("SMP_RECONNECT_TIMEOUT", RECONNECT_TIMEOUT, zero=True)
     keepalive = environment.seconds("SMP_KEEPALIVE", KEEPALIVE, zero=True)
     network = NetworkOptions(ca_bundle=environment.variables.get("AWS_CA_BUNDLE") or None)
+    escape_character = parse_escape_character(environment.variables.get("SMP_ESCAPE_CHAR") or DEFAULT_CHARACTER)
     texts = _Texts(environment, invocation)
 
     async def main(interruption: Interruption) -> Ending:
@@ -111,9 +118,16 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
             session_id=invocation.session_id,
             connect_timeout=connect_timeout,
             keepalive=keepalive,
+            reconnect_timeout=reconnect_timeout,
             network=network,
             handshake_required=invocation.needs_handshake,
             key_service=_key_service(invocation),
+            resume_service=SessionResumer(
+                invocation.session_id,
+                region=invocation.region,
+                profile=invocation.profile,
+                endpoint_url=invocation.endpoint_url,
+            ),
         )
         texts.start()
         with watched_parent(partial(interruption.interrupt, _HANG_UP, "because the program that started it has ended")):
@@ -121,7 +135,9 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
                 session,
                 environment,
                 interruption,
-                bar=wants_bar(environment, "bar" if environment.variables.get("SMP_STATUS") == "bar" else "off"),
+                status=_status_mode(environment),
+                escape_character=escape_character,
+                open_recording=recorder(environment),
                 terminate=partial(
                     terminate_session,
                     invocation.session_id,
@@ -137,6 +153,13 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
     ending = run(main, die=policy.die)
     texts.end(ending)
     return ending.status if ending.error is None else ending.error
+
+
+def _status_mode(environment: Environment) -> StatusMode | None:
+    """What SMP_STATUS asks for; by default nothing is shown while all is well. Nobody hears of a wrong value."""
+    choice = environment.variables.get("SMP_STATUS", "")
+    known = choice in [mode.value for mode in StatusMode]
+    return status_mode(environment, choice if known else "auto", otherwise=StatusMode.NOTICE)
 
 
 def _bind(invocation: Invocation) -> Listener | None:
@@ -192,14 +215,14 @@ class _Texts:
             self._is_stdio = ready.session_type == "Port" and ready.properties.get("type") != "LocalPortForwarding"
             self.start()
         if ready.customer_message:
-            self.say(f"{ready.customer_message}\n")
+            self.say(f"{printable_lines(ready.customer_message)}\n")
 
     def end(self, ending: Ending) -> None:
         """The session is over."""
         if ending.error is None:
             text = EXITING.format(self._session_id)
         elif isinstance(ending.error, SessionEnded) and not self._environment.quiet:
-            text = CLOSED.format(self._session_id, ending.error.output)
+            text = CLOSED.format(self._session_id, printable_lines(ending.error.output))
         else:
             tell_ending(self._environment, ending)
             return

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from session_manager_plugin.errors import UsageError
 
@@ -33,6 +34,7 @@ class Environment:
     variables: MutableMapping[str, str] = field(default_factory=lambda: os.environ)
     is_terminal: Callable[[int], bool] = os.isatty
     """Of a descriptor; a closed one is none."""
+    system: str = os.name
     verbosity: int = 0
     """How often `-v` was given."""
     quiet: bool = False
@@ -54,6 +56,23 @@ class Environment:
     def is_dumb(self) -> bool:
         """Whether the terminal is known to do no more than print, or is unknown."""
         return self.variables.get("TERM", "dumb") in ("", "dumb")
+
+    @property
+    def is_mintty(self) -> bool:
+        """Whether a person sits at a window of MSYS or Git Bash, whose terminals are pipes to Windows programs."""
+        return self.system == "nt" and "MSYSTEM" in self.variables and not self.is_terminal(self.stdin)
+
+    @property
+    def state_log(self) -> Path | None:
+        """The log in the user's state directory (XDG Base Directory 0.8: relative values are ignored); None without
+        a home."""
+        state = self.variables.get("XDG_STATE_HOME", "")
+        if not os.path.isabs(state):
+            home = self.variables.get("HOME", "")
+            if not os.path.isabs(home):
+                return None
+            state = os.path.join(home, ".local", "state")
+        return Path(state, "smp", "smp.log")
 
     def uses_color(self, fd: int) -> bool:
         """Whether what goes to `fd` may be coloured: `--color`, else NO_COLOR, CLICOLOR_FORCE and the terminal."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from enum import IntEnum
+from typing import NoReturn
 
 from session_manager_plugin.errors import TerminalGone, UsageError
 
@@ -17,6 +19,8 @@ class ExitStatus(IntEnum):
     """What a program says to its caller."""
 
     SUCCESS = 0
+    CHECK_FAILED = 1
+    """A probe found something that does not work."""
     USAGE = 2
     INTERRUPTED = SIGNAL_BASE + signal.SIGINT
     FAILURE = 255
@@ -65,3 +69,12 @@ def signal_of(error: BaseException | None) -> int | None:
     """The signal whose default action is to be taken at the end, so that the caller sees what happened; or None."""
     status = status_of(error)
     return status - SIGNAL_BASE if SIGNAL_BASE < status < ExitStatus.FAILURE else None
+
+
+def die_of(number: int) -> NoReturn:
+    """Take the default action of a signal, which ends this process."""
+    signal.signal(number, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    os.kill(os.getpid(), number)
+    os._exit(SIGNAL_BASE + number)  # the first process of a container has no default actions

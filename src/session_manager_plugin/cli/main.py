@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from session_manager_plugin import PLUGIN_VERSION, __version__
 from session_manager_plugin.cli.environment import Environment, open_standard_streams
-from session_manager_plugin.cli.exit_status import signal_of, status_of
+from session_manager_plugin.cli.exit_status import die_of, signal_of, status_of
 from session_manager_plugin.cli.options import CONTEXT_SETTINGS
 from session_manager_plugin.cli.render import tell_error
-from session_manager_plugin.cli.signals import die_of
 from session_manager_plugin.errors import UsageError
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+COMPLETE = "_SMP_COMPLETE"
+"""The variable with which a shell's script asks how to go on; see `cli.completion`."""
 COMMANDS = {
     "connect": "Join a session whose stream URL and token you have.",
     "demo": "Try a session on this machine: a sandbox and a session with it.",
+    "probe": "Check what a session needs, stage by stage, and say what to do.",
     "sandbox": "Run a Session Manager on this machine, for tries and tests.",
+    "completion": "Print the script that completes smp in bash, zsh or fish.",
+    "help": "Show the help of a command, or its man page.",
 }
 """Each command, by the name of its module in `cli.commands` and of itself there, with its line in the help. Only
 the one that is run is imported."""
@@ -32,6 +40,7 @@ Examples:
   smp demo                                     a shell through the whole protocol, on this machine
   smp connect --url URL --token-file FILE      a session that somebody started for you
   smp connect --help                           the options of a command
+  smp help --man connect                       all there is to know about it
 """
 
 
@@ -47,6 +56,13 @@ class _Group(click.Group):
         module = importlib.import_module(f"session_manager_plugin.cli.commands.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """The commands, without importing them, or options."""
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -96,9 +112,21 @@ def main(arguments: Sequence[str] | None = None, environment: Environment | None
     Does not return when a signal ended the session: then its default action is taken.
     """
     open_standard_streams()
-    outcome = program(sys.argv[1:] if arguments is None else arguments, environment or Environment())
+    given, environment = sys.argv[1:] if arguments is None else arguments, environment or Environment()
+    if shell := environment.variables.get(COMPLETE):
+        return _complete(shell, given, environment)
+    outcome = program(given, environment)
     if isinstance(outcome, int):
         return outcome
     if (number := signal_of(outcome)) is not None:
         die_of(number)
     return status_of(outcome)
+
+
+def _complete(shell: str, arguments: Sequence[str], environment: Environment) -> int:
+    """Answer a shell's script. It shows no errors, whatever they are."""
+    from session_manager_plugin.cli.completion import answer
+
+    with contextlib.suppress(Exception):
+        environment.write(answer(smp, shell, arguments, environment))
+    return 0

@@ -5,37 +5,50 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.types import FloatParamType, StringParamType
 
 from session_manager_plugin.cli.environment import Environment, parse_seconds
+from session_manager_plugin.cli.render import tell
 from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.utils.logging import configure
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
 class Command(click.Command):
-    """A command that takes options only, and does not repeat what it refuses: that could be a token."""
+    """A command that does not repeat what it refuses: that could be a token."""
 
     def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
         kwargs["context_settings"] = {**CONTEXT_SETTINGS, "allow_extra_args": True}
         super().__init__(*args, **kwargs)
-        self._examples = examples
+        self.examples = examples
+        """Lines to be typed, each with what it does in parentheses behind two blanks, or without."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse arguments without naming them."""
         rest = super().parse_args(ctx, args)
-        if ctx.args:
-            ctx.fail(f"{ctx.command_path} takes options only, no other arguments")
+        if ctx.args and not ctx.resilient_parsing:
+            takes = (
+                "fewer" if any(isinstance(each, click.Argument) for each in self.params) else "options only, no other"
+            )
+            ctx.fail(f"{ctx.command_path} takes {takes} arguments")
         return rest
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """The options, also where nothing has been typed yet: there is nothing else to be completed."""
+        return super().shell_complete(ctx, incomplete or "-")
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The examples, as they are to be typed."""
         with formatter.section("Examples"):
-            for line in self._examples.strip().splitlines():
+            for line in self.examples.strip().splitlines():
                 formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
 
@@ -56,6 +69,48 @@ class Choice(StringParamType):
         if value not in self.choices:
             self.fail(f"choose from {', '.join(self.choices)}", param, ctx)
         return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """The words that begin as what was typed."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(choice) for choice in self.choices if choice.startswith(incomplete)]
+
+
+class FileName(StringParamType):
+    """The name of a file, as text; whether it can be used shows when it is."""
+
+    name = "file"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """Names of files, which the shell knows."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")]
+
+
+class CommandName(StringParamType):
+    """The name of a command of the group."""
+
+    name = "command"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name itself."""
+        if value not in _command_names(ctx):
+            self.fail(f"there is no command {value!r}", param, ctx)
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """The names that begin as what was typed."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(name) for name in _command_names(ctx) if name.startswith(incomplete)]
+
+
+def _command_names(context: click.Context | None) -> list[str]:
+    if context is None or not isinstance(root := context.find_root().command, click.Group):
+        return []
+    return root.list_commands(context)
 
 
 class Seconds(FloatParamType):
@@ -90,11 +145,13 @@ def command(name: str, *, examples: str) -> Callable[[Callable[..., Any]], Comma
         ) -> Any:
             environment = click.get_current_context().ensure_object(Environment)
             environment.verbosity, environment.quiet, environment.color = verbose, quiet, color
-            try:
-                configure(verbose, log_file, log_format)
-            except OSError as error:
-                reason = error.strerror or str(error)
-                raise ConfigurationError(f"the log file {log_file} cannot be opened: {reason}") from error
+            _configure_logging(environment, log_file, log_format)
+            if environment.is_mintty and not quiet:
+                tell(
+                    environment,
+                    f"this window is no terminal for Windows programs; if nothing is shown, try: winpty smp {name}",
+                    error=False,
+                )
             return function(environment, **options)
 
         made = click.command(name, cls=Command, examples=examples)(prepared)
@@ -104,26 +161,53 @@ def command(name: str, *, examples: str) -> Callable[[Callable[..., Any]], Comma
     return decorate
 
 
+def _configure_logging(environment: Environment, log_file: Path | None, log_format: Literal["text", "json"]) -> None:
+    """As `-v`, `--log-file` and `--log-format` say. Raises `ConfigurationError`.
+
+    Everything, on a terminal, would hide the session in lines: without a log file it goes to the state directory.
+    """
+    wants_details = environment.verbosity > 1 and log_file is None and environment.is_terminal(environment.stderr)
+    details = environment.state_log if wants_details else None
+    try:
+        kept = configure(environment.verbosity, log_file, log_format, details=details)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigurationError(f"the log file {log_file} cannot be opened: {reason}") from error
+    if kept is not None:
+        tell(environment, f"everything is logged in {kept}", error=False)
+
+
 def _common_options() -> list[click.Parameter]:
     return [
-        click.Option(["-v", "--verbose"], count=True, help="Say what happens on stderr; -vv says everything."),
-        click.Option(["-q", "--quiet"], is_flag=True, help="Say nothing but errors."),
+        click.Option(
+            ["-v", "--verbose"],
+            count=True,
+            help="Tell the stages of the connection on standard error. -vv tells everything, at a terminal into a "
+            "log file.",
+        ),
+        click.Option(["-q", "--quiet"], is_flag=True, help="Tell nothing but errors."),
         click.Option(
             ["--log-file"],
             type=click.Path(dir_okay=False, path_type=Path),
             envvar="SMP_LOG_FILE",
             show_envvar=True,
-            help="Append what happens to a file that only you can read. No log line holds a token.",
+            help="File to append what happens to, from the stages of the connection on, or everything with -vv. It is "
+            "created readable for you only, and no line holds a token. Example: smp.log.",
         ),
         click.Option(
-            ["--log-format"], type=Choice("text", "json"), default="text", show_default=True, help="Of each log line."
+            ["--log-format"],
+            type=Choice("text", "json"),
+            default="text",
+            show_default=True,
+            help="Format of log lines: text, or a JSON object with time, level, logger and message.",
         ),
         click.Option(
             ["--color"],
             type=Choice("auto", "always", "never"),
             default="auto",
             show_default=True,
-            help="Colours in messages and in the status line. auto honours NO_COLOR and CLICOLOR_FORCE.",
+            help="Whether messages and the status line are coloured. auto colours them at a terminal, and honours "
+            "NO_COLOR and CLICOLOR_FORCE.",
         ),
     ]
 
@@ -132,7 +216,7 @@ def status_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """`--status`: whether the terminal's last row shows the state of the connection."""
     return click.option(
         "--status",
-        type=Choice("auto", "bar", "off"),
+        type=Choice("auto", "bar", "title", "off"),
         default="auto",
         show_default=True,
         envvar="SMP_STATUS",
@@ -140,3 +224,36 @@ def status_option(function: Callable[..., Any]) -> Callable[..., Any]:
         help="The state of the connection and its latency in the last row of the terminal; "
         "auto shows it where there are 10 rows or more.",
     )(function)
+
+
+def escape_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--escape-char`: what begins an escape."""
+    return click.option(
+        "--escape-char",
+        metavar="C",
+        default="~",
+        show_default=True,
+        envvar="SMP_ESCAPE_CHAR",
+        show_envvar=True,
+        help="The character that begins an escape at the start of a line, on a terminal: ~. leaves, ~? lists the "
+        "others, ~~ sends the character itself. One character, a control character as ^X, or none for no escapes. "
+        "Example: --escape-char ^]",
+    )(function)
+
+
+def record_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--record` and `--record-input`: a recording of the session."""
+    with_input = click.option(
+        "--record-input",
+        is_flag=True,
+        help="Record what is typed too, passwords included. Only together with --record or SMP_RECORD_DIR.",
+    )
+    record = click.option(
+        "--record",
+        metavar="FILE",
+        type=FileName(),
+        help="Record what a shell shows, with its times and sizes, in a new file that only you can read, as asciicast "
+        "v2: asciinema play FILE shows it again. Without this option SMP_RECORD_DIR, if it is set, names a "
+        "directory for recordings of all shells. Example: --record incident.cast",
+    )
+    return record(with_input(function))

@@ -38,9 +38,12 @@ Variables:
   SMP_EXIT_STATUS       always: the true status; never: 0; else 0 for a normal end and 255 when our side failed,
                         but 0 if the token was among the arguments, which the AWS CLI prints on a failure
   SMP_STATUS=bar        the state of the connection in the last row of the terminal
+  SMP_ESCAPE_CHAR       begins an escape at the start of a line (~): ~. leaves, ~? lists the others; or none
+  SMP_RECORD_DIR        a directory for recordings of all shells (asciicast v2, for asciinema play)
   SMP_LOG_FILE          a file that what happens is appended to
   SMP_CONNECT_TIMEOUT   seconds for opening the connection (30)
   SMP_KEEPALIVE         seconds between two pings (15); 0 sends none
+  SMP_RECONNECT_TIMEOUT seconds for bringing a lost connection back (900); 0 ends the session
   AWS_CA_BUNDLE         certificates to trust instead of the platform's
   HTTPS_PROXY NO_PROXY  as everywhere
 

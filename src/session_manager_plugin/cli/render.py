@@ -14,30 +14,21 @@ from session_manager_plugin.cli.exit_status import Signalled
 from session_manager_plugin.errors import (
     ConnectError,
     ConnectionLost,
+    LeftByEscape,
     SessionEnded,
     SessionManagerError,
     TerminalGone,
     UsageError,
 )
 from session_manager_plugin.utils.logging import redact
+from session_manager_plugin.utils.text import printable
 
 if TYPE_CHECKING:
     from session_manager_plugin.cli.session import Ending
 
-TEXT_LIMIT = 600
-"""Characters of a message; the far end may send a whole book."""
-_ESCAPE_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?")
 _ERROR_HEADING = re.compile(r"\A-+ERROR-+\s*")
 """What agents put before a failure's text."""
 _BOLD_RED, _PLAIN = "\x1b[1;31m", "\x1b[m"
-
-
-def printable(text: str, limit: int = TEXT_LIMIT) -> str:
-    """`text` on one line, without anything a terminal would obey, cut to `limit` characters."""
-    text = _ESCAPE_SEQUENCE.sub("", text[: 4 * limit])
-    text = "".join(character if character.isprintable() else " " * character.isspace() for character in text)
-    text = " ".join(text.split())
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def tell(environment: Environment, sentence: str, *, error: bool = True) -> None:
@@ -97,6 +88,8 @@ def ending_sentence(ending: Ending) -> str | None:
             return f"{session} was closed by the far end: {text or error}"
         case Signalled():
             return f"{session}{'' if ending.began else ', which had not begun,'} was ended {error}"
+        case LeftByEscape():
+            return f"{session}{'' if ending.began else ', which had not begun,'} was left by {error}"
         case TerminalGone():
             return f"{session} ended: {error}"
         case UsageError() | ConnectError():

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.escapes import EscapeCommands
+from session_manager_plugin.cli.link_news import LinkNews
 from session_manager_plugin.cli.render import tell
 from session_manager_plugin.cli.signals import Interruption
 from session_manager_plugin.errors import ConfigurationError, SessionEnded
@@ -15,8 +17,9 @@ from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.listener import Listener
 from session_manager_plugin.session.protocols import Notices
 from session_manager_plugin.session.runner import Session
-from session_manager_plugin.session.shell import StdinEof
+from session_manager_plugin.session.shell import OpenRecording, StdinEof
 from session_manager_plugin.terminal.console import Console
+from session_manager_plugin.terminal.display import StatusMode
 from session_manager_plugin.terminal.size import terminal_size
 from session_manager_plugin.terminal.status_line import StatusLine
 from session_manager_plugin.utils.logging import get_logger
@@ -48,17 +51,21 @@ async def join(
     environment: Environment,
     interruption: Interruption,
     *,
-    bar: bool = False,
+    status: StatusMode | None = None,
     stdin_eof: StdinEof = StdinEof.EOT,
     notices: Notices | None = None,
     bind: Callable[[], Listener | None] | None = None,
     terminate: Terminate | None = None,
     began: Callable[[SessionReady], None] | None = None,
+    escape_character: bytes | None = None,
+    open_recording: OpenRecording = lambda _session_id: None,
 ) -> Ending:
     """Open a session and join it to the standard streams until it ends; gives how it ended, and raises nothing else.
 
-    `bind` makes the local end of a forwarded port, before anything else happens. `began` is called when the session
-    has begun, before anything of it is shown; by default a person is told the far end's message, if it has one.
+    `status` says how the state of the link is shown. `bind` makes the local end of a forwarded port, before anything
+    else happens. `began` is called when the session has begun, before anything of it is shown; by default a person is
+    told the far end's message, if it has one. `escape_character` turns the escapes on, at a terminal.
+    `open_recording` opens the recording of a shell.
     Whatever ends the session but the far end, the terminal is given back first; then there are `LEAVE_TIMEOUT`
     seconds for `terminate` and for closing.
     """
@@ -66,18 +73,25 @@ async def join(
     ready: SessionReady | None = None
     console: Console | None = None
     listener: Listener | None = None
-    status, by_far_end = 0, False
+    own_status, by_far_end = 0, False
     try:
         listener = bind() if bind is not None else None
-        console = _open_console(environment, bar)
+        console = _open_console(environment, status)
         interruption.restore, interruption.continued = console.give_back, console.continued
         interruption.offer = session.interrupt
+        if escape_character is not None and console.is_terminal:
+            escapes = EscapeCommands(console, session, escape_character, interruption.fail)
+            interruption.suspend_with(escapes.suspend)
+            escapes.start()
+        LinkNews(environment, session, console).start()
         ready = await session.open()
         if began is not None:
             began(ready)
         elif ready.customer_message and environment.is_interactive and not environment.quiet:
             tell(environment, ready.customer_message, error=False)
-        status = await session.run(console, stdin_eof=stdin_eof, notices=notices, listener=listener)
+        own_status = await session.run(
+            console, stdin_eof=stdin_eof, notices=notices, listener=listener, open_recording=open_recording
+        )
         by_far_end = await _is_over(session)
     except asyncio.CancelledError:
         error = interruption.error
@@ -99,21 +113,32 @@ async def join(
             listener.close()
     if error is not None and ready is not None and environment.has_screen:
         environment.write_error("\n")  # the cursor stands behind the remote's prompt
-    return Ending(session.session_id, status, error, ready is not None, by_far_end)
+    return Ending(session.session_id, own_status, error, ready is not None, by_far_end)
 
 
-def wants_bar(environment: Environment, choice: str) -> bool:
-    """Whether to show the status bar: `bar` wherever there is a screen, `auto` if it also has room and abilities."""
-    if choice == "off" or not environment.has_screen:
-        return False
+def status_mode(environment: Environment, choice: str, *, otherwise: StatusMode = StatusMode.BAR) -> StatusMode | None:
+    """How the state of the link is shown; None where there is no screen, or one that does no more than print.
+
+    `choice` is a `StatusMode` value or "auto", which means `otherwise`, but no bar on fewer than `BAR_ROWS` rows.
+    """
+    if not environment.has_screen or (environment.is_dumb and choice != StatusMode.BAR.value):
+        return None
+    if choice != "auto":
+        return StatusMode(choice)
     size = terminal_size(environment.stdout, environment.stdin)
-    return choice == "bar" or (not environment.is_dumb and size is not None and size.rows >= BAR_ROWS)
+    if otherwise is StatusMode.BAR and (size is None or size.rows < BAR_ROWS):
+        return StatusMode.NOTICE
+    return otherwise
 
 
-def _open_console(environment: Environment, bar: bool) -> Console:
-    line = StatusLine(hint=HINT, color=environment.uses_color(environment.stdout)) if bar else None
+def _open_console(environment: Environment, status: StatusMode | None) -> Console:
+    line = None
+    if status is not None:
+        line = StatusLine(hint=HINT, color=environment.uses_color(environment.stdout))
     try:
-        return Console(environment.stdin, environment.stdout, environment.stderr, status_line=line)
+        return Console(
+            environment.stdin, environment.stdout, environment.stderr, status_line=line, mode=status or StatusMode.OFF
+        )
     except OSError as error:
         raise ConfigurationError(f"standard output cannot be written to: {error.strerror}") from error
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
-from session_manager_plugin.cli.exit_status import SIGNAL_BASE, Signalled
+from session_manager_plugin.cli.exit_status import Signalled, die_of
 from session_manager_plugin.utils.logging import get_logger
 
 LEAVE_LIMIT = 2.0
@@ -35,15 +34,6 @@ def handled_signals() -> list[int]:
     asks for.
     """
     return [number for number in _HANDLED if number != _HANG_UP or signal.getsignal(number) is not signal.SIG_IGN]
-
-
-def die_of(number: int) -> NoReturn:
-    """Take the default action of a signal, which ends this process."""
-    signal.signal(number, signal.SIG_DFL)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
-    os.kill(os.getpid(), number)
-    os._exit(SIGNAL_BASE + number)  # the first process of a container has no default actions
 
 
 class Interruption:
@@ -66,6 +56,7 @@ class Interruption:
         """Called first of all: gives the terminal back."""
         self.continued: Callable[[], None] = lambda: None
         """Called on SIGCONT: takes the terminal again."""
+        self._suspends = False
 
     def interrupt(self, number: int, reason: str = "") -> None:
         """Leave as if signal `number` had come, for `reason` if it has not. A second time: at once.
@@ -91,13 +82,19 @@ class Interruption:
             self._task.cancel()
 
     def fail(self, error: Exception) -> None:
-        """Leave because of a fault of our own that nobody was there to catch."""
+        """Leave because of `error`: a fault of our own that nobody was there to catch, or the user's wish."""
         if self.number is not None or self._fault is not None:
             return
         self._fault = error
         self.restore()
         if not self.leaving:
             self._task.cancel()
+
+    def suspend_with(self, suspend: Callable[[], None]) -> None:
+        """Have SIGTSTP call `suspend`, which stops us in a way of its own, also where our parent has it ignored."""
+        with contextlib.suppress(NotImplementedError):
+            self._loop.add_signal_handler(signal.SIGTSTP, suspend)
+            self._suspends = True
 
     @property
     def error(self) -> Exception | None:
@@ -130,6 +127,8 @@ class Interruption:
                 for number in self._handled:
                     self._loop.remove_signal_handler(number)
                 self._loop.remove_signal_handler(signal.SIGCONT)
+                if self._suspends:
+                    self._loop.remove_signal_handler(signal.SIGTSTP)
             for number, handler in before.items():
                 signal.signal(number, handler)
 

@@ -9,6 +9,7 @@ more than twice as many messages a second as the library's ``recv`` and ``send``
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import ssl
 import struct
@@ -26,10 +27,12 @@ from websockets.uri import parse_uri
 from session_manager_plugin import __version__
 from session_manager_plugin.communicator.failures import connect_failure
 from session_manager_plugin.communicator.proxy import proxy_for
+from session_manager_plugin.communicator.refused_certificate import UNKNOWN_ISSUER, issuer_of
 from session_manager_plugin.communicator.tls import ssl_context
 from session_manager_plugin.communicator.types import Bearer, WebSocketConfig
 from session_manager_plugin.communicator.utils import (
     host_and_port,
+    is_address,
     is_aws_host,
     join_host_and_port,
     validate_websocket_url,
@@ -41,13 +44,16 @@ from session_manager_plugin.errors import (
     RemoteProtocolError,
     SessionManagerError,
 )
-from session_manager_plugin.utils.logging import redact_url
+from session_manager_plugin.utils.logging import get_logger, redact_url
 
 try:
     from websockets.speedups import apply_mask
 except ImportError:  # a platform for which the library has no compiled part
     from websockets.utils import apply_mask
 
+_LOGGER = get_logger(__name__)
+_LIBRARY_LOGGER = get_logger(f"{__name__}.websockets")
+_LIBRARY_LOGGER.setLevel(logging.WARNING)  # below that the library shows headers and messages: the token, what is typed
 USER_AGENT = f"python-session-manager-plugin/{__version__}"
 CLOSE_TIMEOUT = 2.0
 """Seconds for the closing handshake; after that the connection is cut."""
@@ -97,14 +103,17 @@ async def open_connection(config: WebSocketConfig, owner: ConnectionOwner) -> Ga
         protocol.uri = uri  # what the Host header names, whatever is dialled
         return GatewayConnection(owner, protocol, **options)
 
+    proxy: str | None = None
     try:
         proxy = proxy_for(dialled, network.proxy)
         if proxy is not None:
             via = f"the proxy {urlsplit(proxy).netloc.rpartition('@')[2]}"
-        options: dict[str, Any] = {}
+        _LOGGER.info("looking up %s and connecting to it", via or join_host_and_port(host, port))
+        options: dict[str, Any] = {"logger": _LIBRARY_LOGGER}
         if uri.secure:
-            options = {"ssl": ssl_context(network.ca_bundle), "server_hostname": host}
-        if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):  # uvloop tries one address after the other
+            options |= {"ssl": ssl_context(network.ca_bundle), "server_hostname": host}
+        # An address needs no race between families; uvloop knows none, and tries one address after the other.
+        if not is_address(host_and_port(dialled)[0]) and isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
             options["happy_eyeballs_delay"] = HAPPY_EYEBALLS_DELAY
         opening = _Opening(
             dialled,
@@ -120,10 +129,16 @@ async def open_connection(config: WebSocketConfig, owner: ConnectionOwner) -> Ga
             create_connection=cast("type[ClientConnection]", create_connection),
             **options,
         )
-        return cast(GatewayConnection, await opening)
+        connection = cast(GatewayConnection, await opening)
+        _LOGGER.info("the websocket is open")
+        return connection
     except Exception as error:
-        place = join_host_and_port(host, port)
-        raise connect_failure(error, place, via=via, timeout=config.connect_timeout) from error
+        place, issuer = join_host_and_port(host, port), ""
+        if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in UNKNOWN_ISSUER:
+            issuer = await issuer_of(
+                urlsplit(dialled)._replace(path="/", query="").geturl(), host, proxy=proxy, logger=_LIBRARY_LOGGER
+            )
+        raise connect_failure(error, place, via=via, timeout=config.connect_timeout, issuer=issuer) from error
 
 
 def _bearer_header(config: WebSocketConfig, host: str) -> dict[str, str]:
@@ -138,6 +153,18 @@ class _Opening(connect):
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
+
+
+def _tell_way(transport: asyncio.BaseTransport) -> None:
+    """Log the address that was connected to, and what TLS agreed on."""
+    peer = transport.get_extra_info("peername")
+    if isinstance(peer, tuple):
+        _LOGGER.info("connected to %s port %s", *peer[:2])
+    tls = transport.get_extra_info("ssl_object")
+    if tls is not None:
+        issuer = [value for names in (tls.getpeercert() or {}).get("issuer", ()) for _key, value in names]
+        _LOGGER.info("%s with %s; certificate issued by %s", tls.version(), tls.cipher()[0], ", ".join(issuer))
+    _LOGGER.info("asking for a websocket")
 
 
 _SHORT, _MEDIUM, _LONG = struct.Struct(">BB"), struct.Struct(">BBH"), struct.Struct(">BBQ")
@@ -170,6 +197,11 @@ class GatewayConnection(ClientConnection):
         self._fragments = bytearray()
         self._fragmented_text = False
         self._lost_by: Exception | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The way to the gateway is there, TLS included; the request for a websocket comes next."""
+        super().connection_made(transport)
+        _tell_way(transport)
 
     def attach(self) -> None:
         """From here on messages go to the owner, and so does the news of the end."""

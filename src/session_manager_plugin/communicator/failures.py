@@ -33,10 +33,11 @@ _CERTIFICATE_ADVICE = {
 """By OpenSSL's verification error: not yet valid, expired, wrong host name, wrong address."""
 
 
-def connect_failure(error: Exception, host: str, *, via: str, timeout: float) -> SessionManagerError:
+def connect_failure(error: Exception, host: str, *, via: str, timeout: float, issuer: str = "") -> SessionManagerError:
     """The exception to raise for ``error``, which opening a websocket to ``host`` (``name:port``) gave.
 
-    ``via`` is what was dialled instead, a proxy or an address, or empty; ``timeout`` is in seconds.
+    ``via`` is what was dialled instead, a proxy or an address, or empty; ``timeout`` is in seconds. ``issuer`` is that
+    of a certificate that was not trusted, if it is known.
     """
     dialled = via or host
     through = f"{host} through {via}" if via else host
@@ -75,8 +76,9 @@ def connect_failure(error: Exception, host: str, *, via: str, timeout: float) ->
                 retryable=True,
             )
         case ssl.SSLCertVerificationError():
+            issued = f" (it was issued by {_printable(issuer)})" if issuer else ""
             return ConnectError(
-                f"the certificate of {host} is not trusted: {error.verify_message.rstrip('.')}; "
+                f"the certificate of {host} is not trusted: {error.verify_message.rstrip('.')}{issued}; "
                 f"{_CERTIFICATE_ADVICE.get(error.verify_code, _CA_ADVICE)}",
                 host=host,
             )
@@ -134,8 +136,13 @@ def _refused(error: InvalidStatus, host: str) -> Refused:
 
 
 def _advice_for_proxy(status: int) -> str:
-    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
-        return "; put user and password into the proxy's URL"
+    match status:
+        case HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            return "; put user and password into the proxy's URL"
+        case HTTPStatus.FORBIDDEN:
+            return "; have the host allowed by whoever runs the proxy, or except it with NO_PROXY"
+        case HTTPStatus.BAD_GATEWAY | HTTPStatus.SERVICE_UNAVAILABLE | HTTPStatus.GATEWAY_TIMEOUT:
+            return "; the proxy cannot reach it: check the host, or try again"
     return ""
 
 
@@ -151,5 +158,8 @@ def _os_text(error: OSError) -> str:
 
 
 def _text(error: Exception) -> str:
-    text = redact_url(str(error)) or type(error).__name__
+    return _printable(redact_url(str(error)) or type(error).__name__)
+
+
+def _printable(text: str) -> str:
     return text if text.isprintable() else repr(text)[1:-1]

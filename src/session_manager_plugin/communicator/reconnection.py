@@ -19,6 +19,8 @@ MAX_DELAY = 5.0
 """Seconds between two attempts at most: an hour in a tunnel, and five seconds after it the session is back."""
 ATTEMPT_TIMEOUT = 15.0
 """Seconds for one attempt at most: what was begun on a network that is gone never ends."""
+TELLING_DELAY = 1.0
+"""Seconds of an outage before there is a word about it."""
 TOKEN_REFUSED = 1008
 """The close code for a token that the gateway does not take (protocol reference 7)."""
 _PROXY_REFUSED = 407
@@ -96,14 +98,15 @@ class Reconnection:
         self._hurried.set()
 
     def describe(self, now: float) -> str:
-        """How it stands, as a clause."""
+        """How it stands, as a clause. Empty in the first second: most outages are over by then."""
         assert self._began_at is not None
-        parts = [f"no connection for {now - self._began_at:.0f} s ({self._obstacle or self._reason})"]
-        if self._trying:
-            parts.append(f"trying to reconnect, attempt {self._attempts}")
-        else:
-            parts.append(f"next attempt in {max(0.0, self._next_attempt_at - now):.0f} s")
-        return "; ".join(parts)
+        lasting = now - self._began_at
+        if lasting < TELLING_DELAY:
+            return ""
+        attempt = f"attempt {self._attempts + (not self._trying)}"
+        if not self._trying and (wait := self._next_attempt_at - now) >= 1:
+            attempt += f" in {wait:.0f} s"
+        return f"connection lost {lasting:.0f} s ago; reconnecting, {attempt}: {self._obstacle or self._reason}"
 
     async def run(self) -> None:
         """Try until the websocket is open. Raises ``ConnectionLost`` when the time is over, and ``SessionExpired``."""
@@ -130,7 +133,7 @@ class Reconnection:
         deadline = self._began_at + self.timeout
         if now >= deadline:
             last = f"; the last attempt: {self._obstacle}" if self._obstacle else ""
-            raise self._lost(f"it could not be brought back within {self.timeout:g} seconds{last}")
+            raise self._lost(f"; it could not be brought back within {self.timeout:g} seconds{last}")
         self._next_attempt_at = min(now + delay, deadline)
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + self._next_attempt_at - now):
@@ -150,10 +153,7 @@ class Reconnection:
                 raise
             except SessionManagerError as error:
                 if not self._patient:
-                    raise ConnectionLost(
-                        f"{self._reason}; and no new token: {error}",
-                        close_code=getattr(self._reason, "close_code", None),
-                    ) from error
+                    raise self._lost(f" (and there is no new token: {error})") from error
                 self._obstacle = str(error)
                 return False
         if await self._websocket.connect():
@@ -164,7 +164,7 @@ class Reconnection:
         return False
 
     def _lost(self, outcome: str) -> ConnectionLost:
-        return ConnectionLost(f"{self._reason}; {outcome}", close_code=getattr(self._reason, "close_code", None))
+        return ConnectionLost(f"{self._reason}{outcome}", close_code=getattr(self._reason, "close_code", None))
 
     async def _resume(self) -> None:
         if self._service is None:

@@ -53,6 +53,7 @@ class CommandHandler(Interruptible):
         output any more.
         """
         console = self._console
+        await console.stop_listening()
         output_failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         console.set_output_failed_handler(output_failed.set_exception)
         console.set_flow_handlers(channel.pause_reading, channel.resume_reading)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from session_manager_plugin.session.protocols import Notices
+from session_manager_plugin.utils.text import printable_lines
 
 
 class SilentNotices(Notices):
@@ -45,7 +46,7 @@ class OfficialNotices(Notices):
         self._opened(f"Port {port} opened for sessionId {self._session_id}.", multiplexed)
 
     def unix_socket_opened(self, path: str, *, multiplexed: bool) -> None:
-        self._opened(f"Unix socket {path} opened for sessionId {self._session_id}.", multiplexed)
+        self._opened(f"Unix socket {printable_lines(path)} opened for sessionId {self._session_id}.", multiplexed)
 
     def _opened(self, text: str, multiplexed: bool) -> None:
         self._write(f"{text}\nWaiting for connections...\n" if multiplexed else f"{text}\n")

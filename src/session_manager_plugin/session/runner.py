@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from session_manager_plugin.errors import ConnectError, NotConnected
 from session_manager_plugin.protocol.events import SessionReady
@@ -16,8 +16,14 @@ from session_manager_plugin.session.ending import check_output
 from session_manager_plugin.session.listener import Listener
 from session_manager_plugin.session.notices import SilentNotices
 from session_manager_plugin.session.port import port_handler
-from session_manager_plugin.session.protocols import IDataChannel, Interruptible, Notices, SessionHandler
-from session_manager_plugin.session.shell import ShellHandler, StdinEof
+from session_manager_plugin.session.protocols import (
+    Forwarding,
+    IDataChannel,
+    Interruptible,
+    Notices,
+    SessionHandler,
+)
+from session_manager_plugin.session.shell import OpenRecording, ShellHandler, StdinEof
 from session_manager_plugin.terminal.console import Console
 
 
@@ -30,10 +36,12 @@ class SessionOptions:
     notices: Notices = field(default_factory=SilentNotices)
     listener: Listener | None = None
     """The local end of a forwarded port, if it was bound before the session was opened."""
+    open_recording: OpenRecording = lambda _session_id: None
+    """Opens the recording of a shell, if it is to be recorded."""
 
 
 def _shell(console: Console, ready: SessionReady, options: SessionOptions) -> SessionHandler:
-    return ShellHandler(console, stdin_eof=options.stdin_eof)
+    return ShellHandler(console, stdin_eof=options.stdin_eof, open_recording=options.open_recording)
 
 
 def _command(console: Console, ready: SessionReady, options: SessionOptions) -> SessionHandler:
@@ -79,6 +87,39 @@ class Session:
         if self._ready is None:
             return "opening"
         return "open" if self._channel.is_open else "closed"
+
+    @property
+    def began(self) -> SessionReady | None:
+        """What the far end has announced; None before the session has begun."""
+        return self._ready
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the link at this moment, as a clause; empty while all is well."""
+        return self._channel.trouble
+
+    def set_link_handler(self, handler: Callable[[], None]) -> None:
+        """`handler` is called when the link's state changes, and when `trouble` begins or is over."""
+        self._channel.set_link_handler(handler)
+
+    @property
+    def reconnects(self) -> int:
+        """How often a lost connection has been replaced."""
+        return self._channel.reconnects
+
+    def reconnect(self) -> None:
+        """Drop the connection and open another one, at once; while that is being tried, do not wait any longer."""
+        self._channel.reconnect()
+
+    def get_info(self) -> dict[str, Any]:
+        """Facts for a person who asks, those of the channel; nothing secret."""
+        return self._channel.get_channel_info()
+
+    def connections(self) -> Sequence[str] | None:
+        """A line for each local connection that is forwarded at this moment; None when no port is forwarded."""
+        if isinstance(self._handler, Forwarding):
+            return self._handler.connections()
+        return None
 
     @property
     def latency(self) -> float | None:
@@ -169,15 +210,17 @@ class Session:
         stdin_eof: StdinEof = StdinEof.EOT,
         notices: Notices | None = None,
         listener: Listener | None = None,
+        open_recording: OpenRecording = lambda _session_id: None,
     ) -> int:
         """Join the session to `console` until it ends; gives the exit status. Call it after `open`.
 
         `notices` hears what there is to say besides; `listener`, the local end of a forwarded port if it was bound
-        before, is closed in the end. Raises what ended the session when that was not a normal end.
+        before, is closed in the end. `open_recording` opens the recording of a shell.
+        Raises what ended the session when that was not a normal end.
         """
         if self._ready is None:
             raise NotConnected("the session is not open")
-        options = SessionOptions(stdin_eof, notices or SilentNotices(), listener)
+        options = SessionOptions(stdin_eof, notices or SilentNotices(), listener, open_recording)
         try:
             self._handler = HANDLERS[self._ready.session_type or DEFAULT_SESSION_TYPE](console, self._ready, options)
             return await self._handler.run(self._channel)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import deque
+from collections.abc import Callable
 from enum import Enum
 
-from session_manager_plugin.errors import NotConnected, TerminalGone
+from session_manager_plugin.errors import ConfigurationError, NotConnected, TerminalGone
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.ending import check_output
 from session_manager_plugin.session.protocols import IDataChannel
 from session_manager_plugin.terminal.console import Console
+from session_manager_plugin.terminal.recording import Recording
 from session_manager_plugin.terminal.size import TerminalSize
 from session_manager_plugin.terminal.status_line import LinkStatus
 
@@ -22,6 +25,10 @@ HandshakeComplete (protocol reference defect A8). The first output repeats it ea
 SILENCE_SHOWN_AFTER = 20.0
 """Seconds without a byte after which the bar tells the last contact; pings alone come every 15."""
 _LATENCIES_KEPT = 8
+
+
+OpenRecording = Callable[[str], Recording | None]
+"""Gives the recording of the session with this id; None if it is not to be recorded. May raise `ConfigurationError`."""
 
 
 class StdinEof(Enum):
@@ -38,9 +45,17 @@ class StdinEof(Enum):
 class ShellHandler:
     """Standard_Stream and InteractiveCommands. Bytes go both ways as they are."""
 
-    def __init__(self, console: Console, *, stdin_eof: StdinEof = StdinEof.EOT) -> None:
+    def __init__(
+        self,
+        console: Console,
+        *,
+        stdin_eof: StdinEof = StdinEof.EOT,
+        open_recording: OpenRecording = lambda _session_id: None,
+    ) -> None:
         self._console = console
         self._stdin_eof = stdin_eof
+        self._open_recording = open_recording
+        self._recording: Recording | None = None
         self._told_size: TerminalSize | None = None
         self._size_changed = asyncio.Event()
         self._repeat_size = asyncio.Event()
@@ -57,10 +72,11 @@ class ShellHandler:
         console.set_output_failed_handler(output_failed.set_exception)
         console.set_flow_handlers(channel.pause_reading, channel.resume_reading)
         with console.held(lambda: self._link_status(channel), lambda _size: self._size_changed.set()):
+            self._start_recording(channel.session_id)
             ended = asyncio.ensure_future(channel.ended())
             sizes = asyncio.ensure_future(self._tell_size(channel))
             typing = asyncio.ensure_future(self._type(channel))
-            channel.set_payload_handler(PayloadType.STDERR, console.write_error)
+            channel.set_payload_handler(PayloadType.STDERR, self._show_error)
             channel.set_input_handler(self._show)
             # Telling the size ends only by a fault.
             ways_to_end: set[asyncio.Future[str] | asyncio.Future[None]] = {ended, typing, sizes, output_failed}
@@ -72,6 +88,8 @@ class ShellHandler:
                 for task in (ended, sizes, typing):
                     task.cancel()
                 await asyncio.gather(ended, sizes, typing, return_exceptions=True)
+                if self._recording is not None:
+                    self._recording.close()
         if output_failed.done():
             await output_failed
         if not ended.cancelled():
@@ -83,8 +101,25 @@ class ShellHandler:
         return 0
 
     def _show(self, data: bytes) -> None:
+        if self._recording is not None:
+            self._recording.output(data)
         self._console.write(data)
         self._repeat_size.set()
+
+    def _show_error(self, data: bytes) -> None:
+        if self._recording is not None:
+            self._recording.output(data)
+        self._console.write_error(data)
+
+    def _start_recording(self, session_id: str) -> None:
+        """Record the session if it is to be; a recording that cannot be made keeps nobody from working."""
+        try:
+            self._recording = self._open_recording(session_id)
+        except ConfigurationError as error:
+            self._console.say([f"{error}; the session is not recorded"])
+        if self._recording is not None:
+            self._recording.failed = lambda sentence: self._console.say(["", sentence])
+            self._recording.begin(self._console.size, session_id, os.environ)
 
     async def _type(self, channel: IDataChannel) -> None:
         """Send what is typed, to the end of the input and, unless that closes the session, for ever after."""
@@ -93,6 +128,8 @@ class ShellHandler:
         try:
             while data := await console.read():
                 last = data
+                if self._recording is not None:
+                    self._recording.input(data)
                 await channel.send_input_data(data)
             if console.hung_up:
                 raise TerminalGone("the terminal was closed")
@@ -130,6 +167,8 @@ class ShellHandler:
 
     async def _tell(self, channel: IDataChannel, size: TerminalSize) -> None:
         self._told_size = size
+        if self._recording is not None:
+            self._recording.resize(size)
         try:
             await channel.send_size(*size)
         except NotConnected:
@@ -141,7 +180,8 @@ class ShellHandler:
             self._latencies.append(latency)
         silence = time.monotonic() - channel.last_contact_at
         return LinkStatus(
-            state="connected" if channel.is_open else "disconnected",
+            state=channel.state,
+            trouble=channel.trouble,
             label=channel.session_id,
             latency=latency,
             latencies=tuple(self._latencies),

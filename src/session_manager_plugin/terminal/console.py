@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterator, Sequence
 
-from session_manager_plugin.terminal.bar import StatusBar
-from session_manager_plugin.terminal.input import InputReader
+from session_manager_plugin.terminal.display import StatusDisplay, StatusMode
+from session_manager_plugin.terminal.escapes import Escape, EscapeScanner
+from session_manager_plugin.terminal.input import InputReader, in_background
+from session_manager_plugin.terminal.keyboard import Keyboard
 from session_manager_plugin.terminal.output import OutputWriter
 from session_manager_plugin.terminal.raw import RawMode
 from session_manager_plugin.terminal.size import DEFAULT_SIZE, SizeWatcher, TerminalSize, terminal_size
 from session_manager_plugin.terminal.status_line import LinkStatus, StatusLine
+from session_manager_plugin.utils.logging import hold_lines, release_lines
 
 
 class Console:
     """Three descriptors and what is known of them. Belongs to the running event loop.
 
-    `status_line` draws a bar in the last row, while the console is held and if both input and output are terminals.
+    While it is held, and if both input and output are terminals, `status_line` says how the link is doing, in the way
+    of `mode`; without one nothing is ever shown.
     """
 
     def __init__(
-        self, stdin: int = 0, stdout: int = 1, stderr: int = 2, *, status_line: StatusLine | None = None
+        self,
+        stdin: int = 0,
+        stdout: int = 1,
+        stderr: int = 2,
+        *,
+        status_line: StatusLine | None = None,
+        mode: StatusMode = StatusMode.BAR,
     ) -> None:
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
         self._status_line = status_line
+        self._mode = mode
         self._input = _open_reader(stdin)
         self._output = OutputWriter(stdout)
         self._error_output: OutputWriter | None = None
@@ -33,8 +45,12 @@ class Console:
         self._full: set[OutputWriter] = set()
         self._set_flow_handlers(self._output)
         self._raw_mode = RawMode(stdin)
-        self._bar: StatusBar | None = None
+        self._display: StatusDisplay | None = None
         self._watcher: SizeWatcher | None = None
+        self._keyboard: Keyboard | None = None
+        self._typed_ahead = b""
+        self._holder: Callable[[TerminalSize], None] | None = None
+        """While the terminal is held: who is told its size."""
 
     @property
     def is_terminal(self) -> bool:
@@ -44,9 +60,19 @@ class Console:
     @property
     def size(self) -> TerminalSize:
         """What the remote is to be told: the terminal without the bar's row, or 80×24 where there is no terminal."""
-        if self._bar is not None and self._bar.remote_size is not None:
-            return self._bar.remote_size
+        if self._display is not None:
+            return self._display.remote_size
         return self._terminal_size() or DEFAULT_SIZE
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the terminal is the session's now, in raw mode."""
+        return self._holder is not None
+
+    @property
+    def shows_status(self) -> bool:
+        """Whether `look` shows something, or would if there were trouble."""
+        return self._display is not None
 
     @property
     def hung_up(self) -> bool:
@@ -62,7 +88,9 @@ class Console:
         try:
             if self.is_terminal:
                 self._raw_mode.enter()
-                self._start_bar(status)
+                hold_lines()
+                self._holder = size_changed
+                self._start_display(status, size_changed)
                 self._watch_size(size_changed)
             yield
         finally:
@@ -70,35 +98,121 @@ class Console:
 
     def give_back(self) -> None:
         """Leave the terminal as it was found. Idempotent."""
+        self._holder = None
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher = None
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self._display is not None:
+            self._display.stop()
+            self._display = None
         self._raw_mode.restore()
+        release_lines()
 
     def continued(self) -> None:
         """Take the terminal again after a stop: meanwhile the shell has set modes of its own (reference defect U8)."""
-        if not self._raw_mode.active:
+        keep_signals = self._raw_mode.keeps_signals
+        if not self._raw_mode.active or (keep_signals and in_background(self._stdin)):
             return
         with contextlib.suppress(OSError):  # the terminal has gone; reading from it says so
-            self._raw_mode.enter()
+            self._raw_mode.enter(keep_signals=keep_signals)
         size = self._terminal_size()
-        if self._bar is not None and size is not None:
-            self._bar.resize(size)
+        if self._display is not None and size is not None:
+            self._display.resize(size)
         if self._watcher is not None:
             self._watcher.check()
 
+    def suspend(self) -> bool:
+        """Stop the whole foreground job, as Ctrl-Z does elsewhere, and take the terminal again when it goes on.
+
+        Returns then. False, at once, if there is no shell that could let it go on.
+        """
+        if os.getsid(0) == os.getpgrp():
+            return False
+        holder, listening = self._holder, self._raw_mode.active
+        display, again = self._display, b""
+        if display is not None:
+            again = display.pause()
+        self._raw_mode.restore()
+        # Not SIGTSTP to ourselves: the AWS CLI ignores that one, so it would run on while we are stopped, and the
+        # shell, which sees the CLI only, would never take the terminal back.
+        os.kill(0, signal.SIGSTOP)
+        if self._keyboard is not None:
+            self._keyboard.start_line()
+        with contextlib.suppress(OSError):  # the terminal has gone; reading from it says so
+            if holder is not None:
+                self._raw_mode.enter()
+                size = self._terminal_size()
+                if display is not None and size is not None:
+                    display.start(size)
+                    display.write(again)
+                    display.ask_for_repaint()
+                holder(self.size)
+            elif listening and not in_background(self._stdin):
+                self._raw_mode.enter(keep_signals=True)
+        return True
+
+    def listen(self, scanner: EscapeScanner, obey: Callable[[Escape], None]) -> None:
+        """From now on read the terminal at all times, and tell `obey` the escapes in it. In a pipe there are none.
+
+        Until the terminal is held, what is typed is kept for the session, and not shown: the far end will echo it.
+        Ctrl-C and its kin send signals. A job in the background leaves the terminal alone.
+        """
+        if not self.is_terminal or self._input is None or self._keyboard is not None:
+            return
+        self._keyboard = Keyboard(self._input, scanner, obey, lambda: self.write(b"\a"))
+        self._input.spares_background = True
+        if not in_background(self._stdin):
+            with contextlib.suppress(OSError):
+                self._raw_mode.enter(keep_signals=True)
+        self._keyboard.start()
+
+    async def stop_listening(self) -> None:
+        """Let the terminal be again what it was before `listen`; what was typed since is kept for `read`."""
+        if self._keyboard is None or self._input is None:
+            return
+        keyboard, self._keyboard = self._keyboard, None
+        self._typed_ahead = await keyboard.close()
+        self._input.spares_background = False
+        self._raw_mode.restore()
+
+    def say(self, lines: Sequence[str]) -> None:
+        """Show lines of our own where the cursor is, as ssh does; never in an output that goes elsewhere."""
+        data = b"".join(line.encode("ascii", "replace") + b"\r\n" for line in lines)
+        if os.isatty(self._stdout):
+            self.write(data)
+        else:
+            self.write_error(data)
+
     async def read(self) -> bytes:
         """The next bytes of input; b"" at its end."""
+        if self._typed_ahead:
+            data, self._typed_ahead = self._typed_ahead, b""
+            return data
+        if self._keyboard is not None:
+            return await self._keyboard.read()
         return await self._input.read() if self._input is not None else b""
 
     def write(self, data: bytes) -> None:
         """Write to standard output; what it does not take at once is kept."""
-        self._output.write(data)
-        if self._bar is not None:
-            self._bar.feed(data)
+        if self._display is None:
+            self._output.write(data)
+        else:
+            self._display.write(data)
+
+    def look(self) -> None:
+        """Show at once what has changed about the link, rather than within a second."""
+        if self._display is not None:
+            self._display.look()
+
+    @property
+    def can_show_bar(self) -> bool:
+        """Whether `toggle_bar` does something now."""
+        return self._display is not None
+
+    def toggle_bar(self) -> None:
+        """Show the bar, or take it away, whatever the mode; the remote is told its new size."""
+        if self._display is not None:
+            self._display.toggle_bar()
 
     def write_error(self, data: bytes) -> None:
         """Write to standard error, in the same way."""
@@ -139,6 +253,8 @@ class Console:
     def close(self) -> None:
         """Give the terminal back and stop reading and writing; the descriptors stay open."""
         self.give_back()
+        if self._keyboard is not None:
+            self._keyboard.abandon()
         if self._input is not None:
             self._input.close()
         self._output.close()
@@ -148,16 +264,29 @@ class Console:
     def _terminal_size(self) -> TerminalSize | None:
         return terminal_size(self._stdout, self._stdin, self._stderr)
 
-    def _start_bar(self, status: Callable[[], LinkStatus]) -> None:
+    def _start_display(self, status: Callable[[], LinkStatus], size_changed: Callable[[TerminalSize], None]) -> None:
         size = self._terminal_size()
         if self._status_line is not None and size is not None and os.isatty(self._stdout):
-            self._bar = StatusBar(self._status_line, self._output, status)
-            self._bar.start(size)
+            self._display = StatusDisplay(
+                self._mode,
+                self._status_line,
+                self._output,
+                status,
+                size_changed=lambda: size_changed(self.size),
+                answer=self._answer,
+            )
+            self._display.start(size)
+
+    def _answer(self, data: bytes) -> None:
+        if self._keyboard is not None:
+            self._keyboard.insert(data)
+        elif self._input is not None:
+            self._input.insert(data)
 
     def _watch_size(self, size_changed: Callable[[TerminalSize], None]) -> None:
         def changed(size: TerminalSize) -> None:
-            if self._bar is not None:
-                self._bar.resize(size)
+            if self._display is not None:
+                self._display.resize(size)
             size_changed(self.size)
 
         self._watcher = SizeWatcher(changed, self._stdout, self._stdin, self._stderr)

@@ -9,6 +9,8 @@ import select
 import stat
 
 _READ_SIZE = 65536
+_BACKGROUND_INTERVAL = 1.0
+"""Seconds between two looks at whether we may read again: nobody is told when a job comes to the foreground."""
 
 
 class InputReader:
@@ -33,6 +35,9 @@ class InputReader:
         self._poll.register(fd, select.POLLIN)
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
+        self._inserted = b""
+        self.spares_background = False
+        """Whether a terminal is left to the job in the foreground when that is not ours; else reading it stops us."""
         self.hung_up = False
         """Whether the end of the input was the end of the terminal (its window closed, its connection lost)."""
 
@@ -49,8 +54,14 @@ class InputReader:
             # From here to the return nothing is awaited, so no cancellation can fall between the bytes and the caller.
             if self._closed:
                 break
+            if self._inserted:
+                data, self._inserted = self._inserted, b""
+                return data
             if self._watchable and not self._poll.poll(0):
                 continue  # Another process has read it meanwhile; to read now would block the loop.
+            if self.spares_background and in_background(self._fd):
+                await asyncio.sleep(_BACKGROUND_INTERVAL)
+                continue
             try:
                 data = os.read(self._fd, _READ_SIZE)
             except BlockingIOError:
@@ -65,6 +76,11 @@ class InputReader:
             return data
         return b""
 
+    def insert(self, data: bytes) -> None:
+        """`data` is what is read next, by itself: an answer that the terminal would have typed."""
+        self._inserted += data
+        self._readable()
+
     def close(self) -> None:
         """Stops reading for good; the descriptor stays open. A call of `read` that waits gives b"". Idempotent."""
         self._closed = True
@@ -72,7 +88,7 @@ class InputReader:
             self._waiter.set_result(None)
 
     async def _wait_until_readable(self) -> None:
-        if self._watchable:
+        if self._watchable and not self._inserted:
             self._waiter = self._loop.create_future()
             try:
                 self._loop.add_reader(self._fd, self._readable)
@@ -88,3 +104,11 @@ class InputReader:
     def _readable(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def in_background(fd: int) -> bool:
+    """Whether `fd` is our controlling terminal and belongs to another job at this moment."""
+    try:
+        return os.tcgetpgrp(fd) != os.getpgrp()
+    except OSError:
+        return False  # no terminal of ours, or none any more

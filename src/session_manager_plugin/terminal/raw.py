@@ -12,8 +12,10 @@ from typing import Any, Self
 _IFLAG, _OFLAG, _CFLAG, _LFLAG, _CC = 0, 1, 2, 3, 6
 
 
-def _raw_attributes(saved: list[Any]) -> list[Any]:
+def _raw_attributes(saved: list[Any], *, keep_signals: bool) -> list[Any]:
     """What cfmakeraw(3) makes of `saved`, which is left alone.
+
+    With `keep_signals` Ctrl-C and its kin still send signals, and a line feed written still begins a line.
 
     The full raw mode, not `stty cbreak`, so that every key reaches the far end: Ctrl-S, Ctrl-Q, Ctrl-V and Ctrl-Z
     too (reference defect U7: they are kept by the local line discipline).
@@ -29,8 +31,10 @@ def _raw_attributes(saved: list[Any]) -> list[Any]:
         | termios.ICRNL
         | termios.IXON
     )
-    raw[_OFLAG] &= ~termios.OPOST
-    raw[_LFLAG] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+    raw[_LFLAG] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN)
+    if not keep_signals:
+        raw[_OFLAG] &= ~termios.OPOST
+        raw[_LFLAG] &= ~termios.ISIG
     raw[_CFLAG] = raw[_CFLAG] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
     raw[_CC] = list(saved[_CC])
     raw[_CC][termios.VMIN] = 1
@@ -49,14 +53,23 @@ class RawMode:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._saved: list[Any] | None = None
+        self._keeps_signals = False
+
+    @property
+    def keeps_signals(self) -> bool:
+        """Whether the mode last entered was the one that keeps signals."""
+        return self._keeps_signals
 
     @property
     def active(self) -> bool:
         """Whether there is something to restore."""
         return self._saved is not None
 
-    def enter(self) -> None:
+    def enter(self, *, keep_signals: bool = False) -> None:
         """Saves the terminal's attributes and switches to raw mode; what was typed ahead stays readable.
+
+        `keep_signals` is for the time in which keys are read that are not the far end's yet: Ctrl-C interrupts, and
+        what is written is processed as usual.
 
         When already active only the raw mode is set again and what was saved first is kept: call it on SIGCONT
         (reference defect U8), since a shell sets its own modes while a job is stopped. A process in the background
@@ -74,7 +87,8 @@ class RawMode:
             self._saved = saved
             if not was_active:
                 atexit.register(self.restore)
-            termios.tcsetattr(self._fd, termios.TCSANOW, _raw_attributes(saved))
+            self._keeps_signals = keep_signals
+            termios.tcsetattr(self._fd, termios.TCSANOW, _raw_attributes(saved, keep_signals=keep_signals))
         except termios.error as error:
             if not was_active:
                 self._forget()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.text import Text
 
 MIN_INTERVAL = 0.25
@@ -33,6 +34,8 @@ _STATE_COLOURS = {
     "error": "red",
 }
 _GAP = "  "
+_STAYS = 7
+"""The rank of a part that is never left out; what does not fit of it is cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +54,22 @@ class LinkStatus:
     """Messages sent again and still unacknowledged."""
     silent_for: float | None = None
     """Seconds since the last sign of life; None while there is nothing to remark on."""
+    trouble: str = ""
+    """What is wrong with the link, in a few words; empty while all is well."""
 
 
 class StatusLine:
     """Renders a `LinkStatus` to one line, no more than four times a second.
 
-    To make one imports rich, which takes some 60 ms: only when a line will be shown.
+    The first line imports rich, which takes some 60 ms.
     """
 
     def __init__(self, *, hint: str, color: bool | None = None, unicode: bool | None = None) -> None:
         """`hint` says how to leave. `color`: by NO_COLOR unless given; `unicode`: by the locale unless given."""
-        from rich.console import Console
-
         self._hint = hint
+        self._color = not os.environ.get("NO_COLOR") if color is None else color
         self._unicode = _locale_is_utf8() if unicode is None else unicode
-        self._console = Console(
-            file=io.StringIO(),
-            height=1,
-            force_terminal=True,
-            color_system="standard",
-            no_color=bool(os.environ.get("NO_COLOR")) if color is None else not color,
-            legacy_windows=False,
-        )
+        self._console: Console | None = None
         self._status: LinkStatus | None = None
         self._columns = 0
         self._updated_at = -math.inf
@@ -114,7 +111,10 @@ class StatusLine:
             style=f"bold reverse {_STATE_COLOURS.get(status.state, 'cyan')}",
         )
         # In the order of the line; the numbers are the order of leaving.
-        parts = [(7, state), (3, Text(_printable(status.label)))]
+        parts = [(_STAYS, state)]
+        if status.trouble:
+            parts.append((_STAYS, Text(_printable(status.trouble), style="bold red")))
+        parts.append((3, Text(_printable(status.label))))
         if status.latency is not None:
             # It says little once the link is silent.
             parts.append((4 if status.silent_for is None else 2, Text(_milliseconds(status.latency))))
@@ -131,8 +131,8 @@ class StatusLine:
             return sum(part.cell_len for _, part in parts) + len(_GAP) * (len(parts) - 1)
 
         parts = [(rank, part) for rank, part in parts if part.plain]
-        while len(parts) > 1 and width() > columns:
-            parts.remove(min(parts, key=lambda ranked: ranked[0]))
+        while width() > columns and (least := min(parts, key=lambda ranked: ranked[0]))[0] != _STAYS:
+            parts.remove(least)
         if parts[-1][1] is hint:
             hint.pad_left(columns - width())
         line = Text(_GAP).join(part for _, part in parts)
@@ -140,10 +140,34 @@ class StatusLine:
         return self._to_bytes(line, columns)
 
     def _to_bytes(self, line: Text, columns: int) -> bytes:
+        if self._console is None:
+            self._console = self._open_console()
         self._console.width = max(1, columns)
         with self._console.capture() as capture:
             self._console.print(line, end="", no_wrap=True, highlight=False, markup=False, emoji=False)
         return capture.get().encode("utf-8" if self._unicode else "ascii", "replace")
+
+    def _open_console(self) -> Console:
+        from rich.console import Console
+
+        return Console(
+            file=io.StringIO(),
+            height=1,
+            force_terminal=True,
+            color_system="standard",
+            no_color=not self._color,
+            legacy_windows=False,
+        )
+
+    def title(self, status: LinkStatus) -> bytes:
+        """The same for the title of the window, in the terminal's encoding: what does not change all the time."""
+        words = [status.state]
+        if status.trouble:
+            words.append(status.trouble)
+        elif status.latency is not None:
+            words.append(_milliseconds(status.latency))
+        text = " ".join(filter(None, (", ".join(words), status.label and f"({status.label})")))
+        return _printable(text).encode("utf-8" if self._unicode else "ascii", "replace")
 
     def _trend(self, latencies: Sequence[float]) -> str:
         """A bar per value, the lowest one low: what counts is the change."""

@@ -11,36 +11,65 @@ from urllib.parse import urlsplit
 import click
 
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.options import Choice, Seconds, command, status_option
+from session_manager_plugin.cli.options import (
+    Choice,
+    FileName,
+    Seconds,
+    command,
+    escape_option,
+    record_options,
+    status_option,
+)
 from session_manager_plugin.errors import UsageError
 
 if TYPE_CHECKING:
     from session_manager_plugin.cli.session import Ending, Terminate
     from session_manager_plugin.cli.signals import Interruption
+    from session_manager_plugin.session.protocols import ResumeService
 
 PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _DIAL = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:/\[\]@?#]+))(?::(?P<port>[0-9]{1,5}))?")
 
 _EXAMPLES = """
 smp connect --url 'wss://ssmmessages.eu-west-1.amazonaws.com/v1/data-channel/...' --token-file token
+smp connect --token - --url "$URL" < token      (the token is seen by nobody; the rest of the input is the session's)
 echo 'uname -a; exit' | SMP_TOKEN=... smp connect --url ...
-smp connect --url wss://gateway.example --session-id ID     (asks for the token)
+smp connect --url wss://gateway.example --session-id ID      (asks for the token)
+smp connect -v --log-file smp.log --url "$URL" --token-file token      (tells what happens, for a report)
 """
 
 
 @command("connect", examples=_EXAMPLES)
-@click.option("--url", metavar="URL", help="The stream URL, or an endpoint together with --session-id.")
-@click.option("--token", metavar="TOKEN", help="The token; others on this machine can see it there. - reads a line.")
-@click.option("--token-file", metavar="FILE", help="A file that holds the token.")
-@click.option("--session-id", metavar="ID", help="The session's id, if the URL does not hold it.")
+@click.option(
+    "--url",
+    metavar="URL",
+    help="Stream URL of the session, used as it is; or an endpoint (wss://HOST, https://HOST, HOST) together with "
+    "--session-id. Asked for at a terminal if not given.",
+)
+@click.option(
+    "--token",
+    metavar="TOKEN",
+    help="Token of the session; others on this machine can see it there. --token - reads it from the first line of "
+    "standard input, and the rest of the input is the session's. Asked for at a terminal if not given in any way.",
+)
+@click.option(
+    "--token-file", type=FileName(), metavar="FILE", help="File with the token on its first line, up to 8 KiB."
+)
+@click.option(
+    "--session-id",
+    metavar="ID",
+    help="Id of the session, if the URL does not hold it. Example: alice-0123456789abcdef0.",
+)
 @click.option(
     "--bearer",
     type=Choice("auto", "always", "never"),
     default="auto",
     show_default=True,
-    help="Send the token in an Authorization header too; auto does so to hosts that are not AWS's.",
+    help="Whether to send the token in an Authorization header as well. auto does so to hosts that are not those of "
+    "AWS, "
+    "which read it from the first message.",
 )
-@click.option("--insecure", is_flag=True, help="Allow ws:// to another machine: the token travels unencrypted.")
+@click.option("--insecure", is_flag=True, help="Allow ws:// to another machine. The token travels unencrypted then.")
 @click.option(
     "--connect-timeout",
     type=Seconds(zero=False),
@@ -48,7 +77,7 @@ smp connect --url wss://gateway.example --session-id ID     (asks for the token)
     show_default=True,
     envvar="SMP_CONNECT_TIMEOUT",
     show_envvar=True,
-    help="For DNS, TCP, proxy, TLS and websocket together.",
+    help="Seconds for each attempt to connect: DNS, TCP, proxy, TLS and websocket together. Example: 5.",
 )
 @click.option(
     "--keepalive",
@@ -57,28 +86,75 @@ smp connect --url wss://gateway.example --session-id ID     (asks for the token)
     show_default=True,
     envvar="SMP_KEEPALIVE",
     show_envvar=True,
-    help="Between two pings; 0 sends none.",
+    help="Seconds between two pings of the websocket; 0 sends none. Give less where a firewall or a NAT forgets silent "
+    "connections sooner. Pings do not put off the idle timeout of the service.",
+)
+@click.option(
+    "--reconnect-timeout",
+    type=Seconds(zero=True),
+    default=900.0,
+    show_default=True,
+    envvar="SMP_RECONNECT_TIMEOUT",
+    show_envvar=True,
+    help="For bringing a lost connection back; 0 ends the session with it.",
 )
 @click.option(
     "--ca-bundle",
+    type=FileName(),
     metavar="FILE",
     envvar="AWS_CA_BUNDLE",
     show_envvar=True,
-    help="Certificates to trust instead of the platform's.",
+    help="PEM file of the certificates to trust, instead of the platform's. Needed behind a proxy that inspects TLS.",
 )
-@click.option("--proxy", metavar="URL", help="Proxy to use instead of HTTPS_PROXY's; loopback is never proxied.")
-@click.option("--dial", metavar="HOST[:PORT]", help="Connect there; URL, TLS name and Host header stay.")
-@click.option("--target", metavar="TARGET", default="", help="Of the session; needed when it is encrypted by KMS.")
-@click.option("--region", help="Of the session. With one of these three, a session that is left is terminated too.")
-@click.option("--profile", help="Whose credentials terminate the session.")
-@click.option("--endpoint-url", metavar="URL", help="Of the Systems Manager API.")
+@click.option(
+    "--proxy",
+    metavar="URL",
+    help="Proxy for the connection, instead of the one in HTTPS_PROXY. Loopback is never proxied. "
+    "Examples: http://user:password@proxy:3128, socks5h://localhost:1080.",
+)
+@click.option(
+    "--dial",
+    metavar="HOST[:PORT]",
+    help="Connect there, by TCP or through the proxy, instead of to the host of the URL, whose name stays the one "
+    "that is "
+    "sent and checked. For VPC endpoints and tunnels. Examples: 10.0.0.5, [::1]:8443.",
+)
+@click.option(
+    "--target",
+    metavar="TARGET",
+    default="",
+    help="Target of the session, which its key is bound to if it is encrypted with KMS. Example: i-0123456789abcdef0.",
+)
+@click.option(
+    "--region",
+    metavar="REGION",
+    help="Region of the session, instead of that of AWS_REGION or the profile. With --region, --profile or "
+    "--endpoint-url "
+    "a session that is left is terminated too. Example: eu-west-1.",
+)
+@click.option(
+    "--profile",
+    metavar="NAME",
+    help="Profile whose credentials are used to resume and terminate the session and to ask KMS for its key, "
+    "instead of "
+    "that of AWS_PROFILE.",
+)
+@click.option(
+    "--endpoint-url",
+    metavar="URL",
+    help="Endpoint of the Systems Manager API, instead of that of the region. Example: http://127.0.0.1:8080.",
+)
 @status_option
+@escape_option
+@record_options
 @click.option(
     "--stdin-eof",
     type=Choice("eot", "close", "ignore"),
     default="eot",
     show_default=True,
-    help="What the end of an input that is no terminal does: type Ctrl-D, end the session, nothing.",
+    help="What happens at the end of an input that is no terminal: eot types Ctrl-D, close ends the session, ignore "
+    "waits "
+    "for the far end.",
 )
 def connect(
     environment: Environment,
@@ -91,6 +167,7 @@ def connect(
     insecure: bool,
     connect_timeout: float,
     keepalive: float,
+    reconnect_timeout: float,
     ca_bundle: str | None,
     proxy: str | None,
     dial: str | None,
@@ -99,6 +176,9 @@ def connect(
     profile: str | None,
     endpoint_url: str | None,
     status: str,
+    escape_char: str,
+    record: str | None,
+    record_input: bool,
     stdin_eof: str,
 ) -> int | BaseException:
     """Join a session whose stream URL and token you have.
@@ -106,18 +186,24 @@ def connect(
     They come from the StartSession call of an AWS SDK, or from smp sandbox. The token can also be in the variable
     SMP_TOKEN. What is missing is asked for at a terminal.
 
-    In a pipe the output is the session's and nothing else.
+    Whatever kind of session it is, it is run here: a shell, a command, a forwarded port, or bytes for ssh. A
+    connection that is lost is made again, and the session goes on where it was.
+
+    In a pipe the output is the session's and nothing else. Everything smp itself has to say goes to standard error.
     """
     from session_manager_plugin.aws.kms import KmsKeyService
+    from session_manager_plugin.cli.recording import recorder
     from session_manager_plugin.cli.render import tell, tell_ending
-    from session_manager_plugin.cli.session import join, wants_bar
+    from session_manager_plugin.cli.session import join, status_mode
     from session_manager_plugin.cli.signals import run
     from session_manager_plugin.cli.token import check_token, find_token
     from session_manager_plugin.communicator import Bearer, NetworkOptions, complete_stream_url
     from session_manager_plugin.library import connect as open_session
     from session_manager_plugin.session.notices import PlainNotices
     from session_manager_plugin.session.shell import StdinEof
+    from session_manager_plugin.terminal.escapes import parse_escape_character
 
+    escape_character = parse_escape_character(escape_char)
     network = NetworkOptions(Bearer(bearer), parse_proxy(proxy), ca_bundle, parse_dial(dial))
     found = find_token(environment, token, token_file)
     stream_url = url or _ask(environment, "Stream URL", "no stream URL: give --url")
@@ -126,6 +212,8 @@ def connect(
         _ask(environment, "Token", "no token: give --token-file, SMP_TOKEN or --token -", hidden=True)
     )
 
+    open_recording = recorder(environment, record, keeps_input=record_input)
+
     async def main(interruption: Interruption) -> Ending:
         session = open_session(
             stream_url,
@@ -133,17 +221,21 @@ def connect(
             session_id=session_id,
             connect_timeout=connect_timeout,
             keepalive=keepalive,
+            reconnect_timeout=reconnect_timeout,
             network=network,
             insecure=insecure,
             key_service=KmsKeyService(known_id, target, region=region, profile=profile),
+            resume_service=_resume_service(known_id, stream_url, region, profile, endpoint_url),
         )
         return await join(
             session,
             environment,
             interruption,
-            bar=wants_bar(environment, status),
+            status=status_mode(environment, status),
             stdin_eof=StdinEof(stdin_eof),
             notices=PlainNotices(partial(tell, environment, error=False)),
+            escape_character=escape_character,
+            open_recording=open_recording,
             terminate=_terminate(session.session_id, region, profile, endpoint_url),
         )
 
@@ -188,6 +280,19 @@ def _ask(environment: Environment, question: str, otherwise: str, *, hidden: boo
     if not answer:
         raise UsageError(otherwise)
     return answer
+
+
+def _resume_service(
+    session_id: str, url: str, region: str | None, profile: str | None, endpoint_url: str | None
+) -> ResumeService | None:
+    """Where a fresh token comes from: nowhere unless the user has said it, or the URL is AWS's and names the region."""
+    from session_manager_plugin.aws.resume import SessionResumer
+    from session_manager_plugin.communicator.utils import aws_region, websocket_scheme
+
+    region = region or aws_region(urlsplit(websocket_scheme(url)).hostname or "")
+    if not session_id or not (region or profile or endpoint_url):
+        return None
+    return SessionResumer(session_id, region=region, profile=profile, endpoint_url=endpoint_url)
 
 
 def _terminate(session_id: str, region: str | None, profile: str | None, endpoint_url: str | None) -> Terminate | None:

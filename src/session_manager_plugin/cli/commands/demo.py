@@ -7,11 +7,14 @@ import shlex
 from typing import TYPE_CHECKING
 
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.options import command, status_option
+from session_manager_plugin.cli.options import command, escape_option, record_options, status_option
+from session_manager_plugin.errors import SessionExpired
 
 if TYPE_CHECKING:
+    from session_manager_plugin.agent import Sandbox
     from session_manager_plugin.cli.session import Ending
     from session_manager_plugin.cli.signals import Interruption
+    from session_manager_plugin.session.protocols import ResumedSession
 
 _EXAMPLES = """
 smp demo
@@ -20,9 +23,30 @@ echo 'uname -a; exit' | smp demo
 """
 
 
+class _Resumer:
+    """Asks a sandbox in this process, without the detour by the API and an SDK."""
+
+    def __init__(self, sandbox: Sandbox, session_id: str) -> None:
+        self._sandbox = sandbox
+        self._session_id = session_id
+
+    async def resume_session(self) -> ResumedSession:
+        """See `ResumeService`."""
+        from session_manager_plugin.session.protocols import ResumedSession
+
+        resumed = self._sandbox.resume(self._session_id)
+        if resumed.token is None:
+            raise SessionExpired("the session is over")
+        return ResumedSession(resumed.token, resumed.stream_url)
+
+
 @command("demo", examples=_EXAMPLES)
 @status_option
-def demo(environment: Environment, *, status: str) -> int | BaseException:
+@escape_option
+@record_options
+def demo(
+    environment: Environment, *, status: str, escape_char: str, record: str | None, record_input: bool
+) -> int | BaseException:
     """Try a session on this machine.
 
     Runs a Session Manager on loopback (smp sandbox) and joins a session with it: your shell, behind a message
@@ -30,11 +54,15 @@ def demo(environment: Environment, *, status: str) -> int | BaseException:
     a shell.
     """
     from session_manager_plugin.agent import Sandbox
+    from session_manager_plugin.cli.recording import recorder
     from session_manager_plugin.cli.render import tell, tell_ending
-    from session_manager_plugin.cli.session import join, wants_bar
+    from session_manager_plugin.cli.session import join, status_mode
     from session_manager_plugin.cli.signals import run
     from session_manager_plugin.library import connect
+    from session_manager_plugin.terminal.escapes import parse_escape_character
 
+    escape_character = parse_escape_character(escape_char)
+    open_recording = recorder(environment, record, keeps_input=record_input)
     # The sandbox shares this process, and so its end: no way of dying leaves a shell or an open port behind. It
     # shares the event loop too; nothing in either of them blocks it.
     shell = environment.variables.get("SHELL", "")
@@ -47,10 +75,12 @@ def demo(environment: Environment, *, status: str) -> int | BaseException:
             started = await sandbox.start_session()
             assert started.token is not None
             return await join(
-                connect(started.stream_url, started.token),
+                connect(started.stream_url, started.token, resume_service=_Resumer(sandbox, started.session_id)),
                 environment,
                 interruption,
-                bar=wants_bar(environment, status),
+                status=status_mode(environment, status),
+                escape_character=escape_character,
+                open_recording=open_recording,
             )
 
     if not environment.quiet:

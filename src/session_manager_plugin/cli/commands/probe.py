@@ -1,0 +1,208 @@
+"""`smp probe`: checks connectivity stage by stage, and says which stage fails and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.exit_status import ExitStatus
+from session_manager_plugin.cli.options import Choice, FileName, Seconds, command
+from session_manager_plugin.errors import UsageError
+
+if TYPE_CHECKING:
+    from session_manager_plugin.cli.probe.runner import Stream
+    from session_manager_plugin.cli.signals import Interruption
+
+MAX_COUNT = 100_000
+
+_EXAMPLES = """
+smp probe                                    the endpoints of your region
+smp probe i-0123456789abcdef0                starts a session there, looks at it and ends it
+smp probe --url 'wss://...' --token-file token --count 20
+smp probe --json | jq '.checks[] | select(.verdict == "fail")'
+"""
+
+
+@command("probe", examples=_EXAMPLES)
+@click.argument("target", required=False, default="", metavar="[TARGET]")
+@click.option(
+    "--url",
+    metavar="URL",
+    help="Stream URL of a session that was started already, or an endpoint together with --session-id. Without a token "
+    "its websocket is the last thing that is checked.",
+)
+@click.option(
+    "--token",
+    metavar="TOKEN",
+    help="Token of that session, which is used up; others on this machine can see it there. --token - reads it from "
+    "the first line of standard input. It can also be in the variable SMP_TOKEN.",
+)
+@click.option(
+    "--token-file", type=FileName(), metavar="FILE", help="File with the token on its first line, up to 8 KiB."
+)
+@click.option(
+    "--session-id",
+    metavar="ID",
+    help="Id of the session, if the URL does not hold it. Example: alice-0123456789abcdef0.",
+)
+@click.option(
+    "--target",
+    "session_target",
+    metavar="TARGET",
+    default="",
+    help="Target of the session of --url, which its key is bound to if it is encrypted with KMS. Example: "
+    "i-0123456789abcdef0.",
+)
+@click.option(
+    "--count",
+    type=click.IntRange(0, MAX_COUNT),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Number of pings, about five a second, once a session has begun; 0 sends none. Example: 100.",
+)
+@click.option(
+    "--bearer",
+    type=Choice("auto", "always", "never"),
+    default="auto",
+    show_default=True,
+    help="Whether to send the token in an Authorization header as well. auto does so to hosts that are not those of "
+    "AWS, which read it from the first message.",
+)
+@click.option("--insecure", is_flag=True, help="Allow ws:// to another machine. The token travels unencrypted then.")
+@click.option(
+    "--connect-timeout",
+    type=Seconds(zero=False),
+    default=10.0,
+    show_default=True,
+    envvar="SMP_CONNECT_TIMEOUT",
+    show_envvar=True,
+    help="Seconds for each stage: DNS, TCP, proxy, TLS, websocket. Example: 3.",
+)
+@click.option(
+    "--ca-bundle",
+    type=FileName(),
+    metavar="FILE",
+    envvar="AWS_CA_BUNDLE",
+    show_envvar=True,
+    help="PEM file of the certificates to trust, instead of the platform's. Needed behind a proxy that inspects TLS.",
+)
+@click.option(
+    "--proxy",
+    metavar="URL",
+    help="Proxy for the connections, instead of the one in HTTPS_PROXY. Loopback is never proxied. "
+    "Examples: http://user:password@proxy:3128, socks5h://localhost:1080.",
+)
+@click.option(
+    "--dial",
+    metavar="HOST[:PORT]",
+    help="Connect there for the session (without one: for ssmmessages), by TCP or through the proxy, instead of to the "
+    "host of the URL, whose name stays the one that is sent and checked. Examples: 10.0.0.5, [::1]:8443.",
+)
+@click.option(
+    "--region",
+    metavar="REGION",
+    help="Region whose endpoints are used, instead of that of AWS_REGION or the profile. Example: eu-west-1.",
+)
+@click.option(
+    "--profile", metavar="NAME", help="Profile whose credentials and settings are used, instead of that of AWS_PROFILE."
+)
+@click.option(
+    "--endpoint-url",
+    metavar="URL",
+    help="Endpoint of the Systems Manager API, instead of that of the region. Example: http://127.0.0.1:8080.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object when all is done. docs/probe.md tells its form."
+)
+def probe(
+    environment: Environment,
+    *,
+    target: str,
+    url: str | None,
+    token: str | None,
+    token_file: str | None,
+    session_id: str | None,
+    session_target: str,
+    count: int,
+    bearer: str,
+    insecure: bool,
+    connect_timeout: float,
+    ca_bundle: str | None,
+    proxy: str | None,
+    dial: str | None,
+    region: str | None,
+    profile: str | None,
+    endpoint_url: str | None,
+    as_json: bool,
+) -> int:
+    """Check what a session needs, stage by stage.
+
+    The programs, settings, credentials and clock of this machine; then names, TCP, the proxy, TLS; and with a TARGET
+    (i-..., mi-..., ecs:...) or the --url and token of a session also websocket, token, handshake, agent and latency.
+    Without either it checks the endpoints that a client needs in your region.
+
+    A session that the probe starts, it also terminates. Nothing is asked for. Each check passes, warns, fails or is
+    skipped because an earlier one failed; what failed comes with advice. The exit status is 0 when nothing failed,
+    warnings or not, and 1 when something did.
+    """
+    from session_manager_plugin.aws.diagnosis import Settings
+    from session_manager_plugin.cli.commands.connect import parse_dial, parse_proxy
+    from session_manager_plugin.cli.probe.checks import Report
+    from session_manager_plugin.cli.probe.runner import Request
+    from session_manager_plugin.cli.probe.runner import probe as run_probe
+    from session_manager_plugin.cli.probe.view import view_of
+    from session_manager_plugin.cli.signals import run
+    from session_manager_plugin.cli.token import find_token
+    from session_manager_plugin.communicator.types import Bearer, NetworkOptions
+
+    if url is not None and target:
+        raise UsageError("give a TARGET or --url, not both; the target of --url's session is --target")
+    if url is None and (token is not None or token_file is not None or session_id or session_target):
+        raise UsageError("--token, --token-file, --session-id and --target belong to --url")
+    found = find_token(environment, token, token_file)
+    if token is not None and found is None:
+        raise UsageError("--token - reads a pipe or a file, not a terminal: nothing is asked for here")
+    request = Request(
+        NetworkOptions(Bearer(bearer), parse_proxy(proxy), ca_bundle, parse_dial(dial)),
+        timeout=connect_timeout,
+        count=count,
+        settings=Settings(region, profile, endpoint_url, ca_bundle),
+        variables=environment.variables,
+        stream=None if url is None else _stream(url, session_id, found or "", insecure=insecure),
+        target=target or session_target,
+    )
+    report = Report()
+    view = view_of(report, environment, as_json=as_json)
+    report.changed = view.changed
+
+    async def main(_interruption: Interruption) -> None:
+        await run_probe(request, report)
+
+    try:
+        run(main)
+    except BaseException:
+        if not as_json:
+            view.finish()
+        raise
+    view.finish()
+    return ExitStatus.SUCCESS if report.ok else ExitStatus.CHECK_FAILED
+
+
+def _stream(url: str, session_id: str | None, token: str, *, insecure: bool) -> Stream:
+    """The session of `--url`. Raises `InvalidURL`."""
+    from urllib.parse import urlsplit
+
+    from session_manager_plugin.cli.probe.runner import Stream
+    from session_manager_plugin.communicator.utils import complete_stream_url, is_loopback
+    from session_manager_plugin.errors import InvalidURL
+
+    stream_url, known_id = complete_stream_url(url, session_id, token)
+    parts = urlsplit(stream_url)
+    if parts.scheme == "ws" and token and not insecure and not is_loopback(parts.hostname or ""):
+        raise InvalidURL(
+            f"refusing ws:// to {parts.hostname}: the token would travel unencrypted; use wss://, or --insecure"
+        )
+    return Stream(stream_url, known_id, token)

@@ -1,0 +1,136 @@
+"""Completion in bash, zsh and fish: the scripts, and the answers they ask `smp` for at each press of Tab.
+
+What can be completed is click's business, which knows the commands and options. The scripts are ours: with those of
+click, a value behind `--option=` is lost in all three shells, and a meaning's commas in fish.
+
+A script runs `smp` with `_SMP_COMPLETE` set to the shell's name. The arguments are the words typed so far, up to the
+cursor, the last one being completed; for bash it is one argument, the line up to there. The answer has a line for each
+suggestion: `plain`, TAB, the word, TAB, what it means. Where the shell is to suggest names of files it is `file` or
+`dir`, TAB, and what precedes the name in the same word (`--log-file=`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from click.shell_completion import ShellComplete, split_arg_string
+
+from session_manager_plugin.cli.environment import Environment
+
+if TYPE_CHECKING:
+    from click import Command
+    from click.shell_completion import CompletionItem
+
+_PROGRAM = "smp"
+_MEANING_LIMIT = 72
+"""Characters of what a suggestion means; it stands on one line with the suggestion."""
+
+# `=` breaks words in bash (COMP_WORDBREAKS): only what stands behind it is replaced. So the line is not given in
+# bash's words, but as it was typed.
+_BASH = r"""# bash completion of smp: eval "$(smp completion bash)"
+
+_smp() {
+    local type word meaning
+    local typed=${COMP_LINE:0:COMP_POINT}
+    COMPREPLY=()
+    while IFS=$'\t' read -r type word meaning; do
+        case $type in
+            plain) COMPREPLY+=("${word#--*=}") ;;
+            dir) compopt -o dirnames 2>/dev/null ;;
+            file) compopt -o default 2>/dev/null ;;
+        esac
+    done < <(_SMP_COMPLETE=bash "${1/#\~/$HOME}" "$typed" 2>/dev/null)
+}
+
+# bash 3 and some of 4 know no nosort.
+complete -o nosort -F _smp smp 2>/dev/null || complete -o default -F _smp smp
+"""
+
+_ZSH = r"""#compdef smp
+# zsh completion of smp: eval "$(smp completion zsh)", or this file as _smp in a directory of $fpath
+
+_smp() {
+    local line type word meaning ret=1
+    local -a plain
+    for line in "${(@f)$(_SMP_COMPLETE=zsh ${~words[1]} "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}"; do
+        IFS=$'\t' read -r type word meaning <<<"$line"
+        case $type in
+            plain) plain+=("${word//:/\\:}${meaning:+:$meaning}") ;;
+            dir) [[ -n $word ]] && compset -P '*='; _files -/ && ret=0 ;;
+            file) [[ -n $word ]] && compset -P '*='; _files && ret=0 ;;
+        esac
+    done
+    (( $#plain )) && _describe -V smp plain && ret=0
+    return ret
+}
+
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    _smp "$@"
+else
+    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+    compdef _smp smp
+fi
+"""
+
+_FISH = r"""# fish completion of smp: smp completion fish | source
+
+function __smp_complete
+    set -l words (commandline --current-process --tokenize --cut-at-cursor)
+    set -l typed (commandline --current-token --cut-at-cursor)
+    for line in (_SMP_COMPLETE=fish smp $words[2..-1] "$typed" 2>/dev/null)
+        set -l parts (string split --max 2 \t -- $line)
+        switch $parts[1]
+            case plain
+                printf '%s\t%s\n' $parts[2] "$parts[3]"
+            case dir
+                printf '%s\n' "$parts[2]"(__fish_complete_directories (string replace -- "$parts[2]" "" "$typed"))
+            case file
+                printf '%s\n' "$parts[2]"(__fish_complete_path (string replace -- "$parts[2]" "" "$typed"))
+        end
+    end
+end
+
+complete --command smp --no-files --keep-order --arguments "(__smp_complete)"
+"""
+
+SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+"""The script of each shell, by the shell's name."""
+
+
+class _Answer(ShellComplete):
+    """Answers a script of ours; `words` are those behind the program's name."""
+
+    name = _PROGRAM
+    source_template = ""
+
+    def __init__(self, cli: Command, words: Sequence[str], environment: Environment) -> None:
+        super().__init__(cli, {"obj": environment}, _PROGRAM, "")
+        self._words = list(words) or [""]
+        name, separator, _ = self._words[-1].partition("=")
+        self._lead = name + separator if separator and name.startswith("--") else ""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        return self._words[:-1], self._words[-1]
+
+    def format_completion(self, item: CompletionItem[str]) -> str:
+        if item.type != "plain":
+            return f"{item.type}\t{self._lead}"
+        return f"plain\t{self._lead}{item.value}\t{_meaning(item.help or '')}"
+
+
+def answer(cli: Command, shell: str, arguments: Sequence[str], environment: Environment) -> str:
+    """What the script of `shell` is told for the `arguments` it gave; a newline at the end of each line."""
+    words = list(arguments)
+    if shell == "bash":
+        line = "".join(arguments)
+        words = split_arg_string(line)[1:] + [""] * line.endswith((" ", "\t"))
+    text = _Answer(cli, words, environment).complete()
+    return f"{text}\n" if text else ""
+
+
+def _meaning(text: str) -> str:
+    """The first sentence of an option's help, on one line."""
+    text = " ".join(text.split())
+    first = text.partition(". ")[0].rstrip(".")
+    return first if len(first) <= _MEANING_LIMIT else f"{first[: _MEANING_LIMIT - 3].rstrip()}..."

@@ -1,0 +1,141 @@
+"""What the escapes do that are typed at the terminal of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from session_manager_plugin.errors import LeftByEscape
+from session_manager_plugin.session.runner import Session
+from session_manager_plugin.terminal.console import Console
+from session_manager_plugin.terminal.escapes import Escape, EscapeScanner, show_escape_character
+from session_manager_plugin.utils.logging import redact
+
+_KEYS = {Escape.SUSPEND: "^Z"}
+_HELP = {
+    Escape.LEAVE: "leave: end the session, whatever it is doing",
+    Escape.SUSPEND: "suspend smp; fg brings it back",
+    Escape.CONNECTIONS: "list forwarded connections",
+    Escape.DETAILS: "details of the connection",
+    Escape.RECONNECT: "reconnect now",
+    Escape.TOGGLE_BAR: "show or hide the status bar",
+    Escape.HELP: "this list",
+}
+"""In the order of the list."""
+_FACTS = {
+    "session_id": "session",
+    "url": "url",
+    "link": "state",
+    "trouble": "trouble",
+    "latency": "latency",
+    "agent_version": "agent",
+    "session_type": "session type",
+    "encrypted": "encryption",
+    "retransmitting": "resending",
+    "retransmissions": "retransmissions",
+    "reconnects": "reconnects",
+}
+"""What is told of `Session.get_info`, in this order, if it is known."""
+
+
+class EscapeCommands:
+    """Obeys the escapes of one session. `leave` ends the session because of the given error.
+
+    What is to be said goes to the terminal where the cursor is: while the session draws a screen of its own it spoils
+    that screen, as ssh does, until the program repaints it.
+    """
+
+    def __init__(
+        self, console: Console, session: Session, character: bytes, leave: Callable[[Exception], None]
+    ) -> None:
+        self._console = console
+        self._session = session
+        self._character = character
+        self._name = show_escape_character(character)
+        self._leave = leave
+
+    def start(self) -> None:
+        """Listen to the terminal from now on, if there is one."""
+        self._console.listen(EscapeScanner(self._character), self.obey)
+
+    def obey(self, escape: Escape) -> None:
+        """Do what was asked for."""
+        match escape:
+            case Escape.LEAVE:
+                self._leave(LeftByEscape(f"{self._name}."))
+            case Escape.SUSPEND:
+                self.suspend(f"{self._name}^Z")
+            case Escape.HELP:
+                self._say(escape, self._help())
+            case Escape.DETAILS:
+                self._say(escape, self._details())
+            case Escape.CONNECTIONS:
+                self._say(escape, self._connections())
+            case Escape.RECONNECT:
+                self._say(escape, ["reconnecting"])
+                self._session.reconnect()
+            case Escape.TOGGLE_BAR:
+                if self._console.can_show_bar:
+                    self._console.toggle_bar()
+                else:
+                    self._say(escape, ["there is no screen here to show a bar on"])
+
+    def suspend(self, typed: str = "^Z") -> None:
+        """Stop until the shell brings us back; `typed` is what asked for it."""
+        self._console.say([f"{typed} [suspended]"])
+        if not self._console.suspend():
+            self._console.say(["smp cannot be suspended: there is no shell that would bring it back"])
+
+    def _say(self, escape: Escape, lines: list[str]) -> None:
+        self._console.say([self._name + self._key(escape), *map(_printable, lines)])
+
+    def _key(self, escape: Escape) -> str:
+        return _KEYS.get(escape) or escape.value.decode()
+
+    def _help(self) -> list[str]:
+        absent = set()
+        if not self._console.can_show_bar:
+            absent.add(Escape.TOGGLE_BAR)
+        if self._session.connections() is None:
+            absent.add(Escape.CONNECTIONS)
+        if self._session.began is None:
+            absent.add(Escape.RECONNECT)
+        rows = [(self._key(escape), text) for escape, text in _HELP.items() if escape not in absent]
+        return [
+            "Escapes, at the start of a line:",
+            *(f" {self._name}{key:<3} {text}" for key, text in rows),
+            f" {self._name}{self._name:<3} send the escape character",
+        ]
+
+    def _details(self) -> list[str]:
+        session = self._session
+        facts = session.get_info()
+        facts["session_id"] = session.session_id
+        if facts.get("link") is None:
+            facts["link"] = session.state
+        began = session.began
+        if began is not None:
+            facts["session_type"] = began.session_type or "Standard_Stream, not announced"
+            facts["agent_version"] = began.peer_version or "not announced"
+        if not facts.get("retransmitting"):
+            facts["retransmitting"] = None
+        told = {label: _shown(key, facts[key]) for key, label in _FACTS.items() if facts.get(key) not in (None, "")}
+        return [f" {label + ':':<16} {text}" for label, text in told.items()]
+
+    def _connections(self) -> list[str]:
+        connections = self._session.connections()
+        if connections is None:
+            return ["no port is forwarded in this session"]
+        return [f" {line}" for line in connections] or ["no connection is open"]
+
+
+def _shown(key: str, value: object) -> str:
+    if key == "latency" and isinstance(value, float):
+        return f"{value * 1000:.1f} ms"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _printable(line: str) -> str:
+    """`line` without anything a terminal would obey: some of it is the far end's to choose."""
+    return "".join(character if character.isprintable() else "?" for character in redact(line))

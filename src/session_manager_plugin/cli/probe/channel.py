@@ -1,0 +1,193 @@
+"""The stages `websocket`, `channel` and `latency`: a session's beginning, step by step, and pings."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+from session_manager_plugin.cli.probe.checks import Group, Latency, Report, Stage
+from session_manager_plugin.cli.probe.machine import check_clock
+from session_manager_plugin.cli.probe.sentences import split
+from session_manager_plugin.communicator.probe_channel import ProbeChannel
+from session_manager_plugin.communicator.probe_link import Answer, Link, Route
+from session_manager_plugin.communicator.types import Bearer
+from session_manager_plugin.errors import ConnectionLost, SessionEnded, SessionManagerError
+from session_manager_plugin.protocol.events import SessionReady
+from session_manager_plugin.session.protocols import DataKey, KeyService
+from session_manager_plugin.session.runner import DEFAULT_SESSION_TYPE, HANDLERS
+
+PING_INTERVAL = 0.2
+"""Seconds between two pings: the least that ping(8) lets everybody use."""
+PING_TIMEOUT = 5.0
+SESSION_STAGES = (Stage.WEBSOCKET, Stage.CHANNEL, Stage.LATENCY)
+
+
+async def check_upgrade(
+    group: Group, channel: ProbeChannel, route: Route, token: str, bearer: Bearer, *, timeout: float, clock: bool
+) -> bool:
+    """Whether the link becomes a websocket. With `clock` the answer's `Date` tells whether this machine's is right."""
+    answer: Answer | None = None
+    with group.check(Stage.WEBSOCKET, route.place) as check:
+        try:
+            async with asyncio.timeout(timeout):
+                answer = await channel.upgrade(token, bearer)
+        except TimeoutError:
+            check.failed(
+                f"no answer to the upgrade within {timeout:g} s",
+                "something on the way, a proxy for one, may not let websockets through: ask whoever runs it",
+            )
+        except OSError as error:
+            check.failed(
+                f"the connection was cut: {error.strerror or error}",
+                "something on the way, a proxy for one, may not let websockets through: ask whoever runs it",
+            )
+        except SessionManagerError as error:
+            check.failed(*split(error, "check the URL"))
+        else:
+            if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
+                check.passed(f"101 {answer.reason}")
+            else:
+                check.failed(f"status {answer.status} {answer.reason}".rstrip(), _upgrade_advice(answer))
+    if clock and answer is not None:
+        with group.check(Stage.LOCAL, "clock") as check:
+            check_clock(check, answer.headers.get("date"), datetime.now(UTC))
+    return answer is not None and answer.status == HTTPStatus.SWITCHING_PROTOCOLS
+
+
+def _upgrade_advice(answer: Answer) -> str:
+    status = answer.status
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return "the token may be expired or used already, or the session is over: start a new session"
+    if status == HTTPStatus.NOT_FOUND:
+        return "check the path of the URL and the session id"
+    if 300 <= status < 400:
+        return "use the URL that it redirects to: redirects are not followed, since the first message is the token"
+    if status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "the service is busy or not there: try again"
+    if 200 <= status < 300:
+        return "no websocket server answers there, or a proxy that does not let websockets through: check the URL"
+    return "check the URL"
+
+
+async def check_session(
+    group: Group, report: Report, channel: ProbeChannel, token: str, key_service: KeyService, *, count: int
+) -> None:
+    """Begin the session and ping its gateway `count` times."""
+    begun = time.monotonic()
+    with group.check(Stage.CHANNEL, "token") as check:
+        try:
+            channel.begin(token)
+            ready, failure = await channel.until_ready(key_service, _KeyCheck(group).ask), None
+        except (OSError, SessionManagerError) as error:
+            ready, failure = None, error
+        ready_at = time.monotonic()
+        accepted_at = channel.heard_at or (ready_at if ready is not None else None)
+        if accepted_at is not None:
+            check.took(accepted_at - begun)
+            check.passed(
+                "accepted" if channel.heard_at else "accepted: the connection stays open, nothing has come yet"
+            )
+        else:
+            assert failure is not None
+            check.failed(*_token_failure(failure))
+            group.skip("session", "the token was not accepted", Stage.CHANNEL, Stage.LATENCY)
+            return
+    with group.check(Stage.CHANNEL, "handshake") as check:
+        check.took(ready_at - accepted_at)
+        if failure is not None:
+            check.failed(*_handshake_failure(failure))
+        elif ready is not None and ready.peer_version:
+            check.passed("complete")
+        else:
+            check.passed("none, as with current agents and plain shells")
+    if ready is None:
+        group.skip("session", "it did not begin", Stage.CHANNEL, Stage.LATENCY)
+        return
+    _say_session(group, ready)
+    await _check_latency(group, report, channel, count)
+
+
+class _KeyCheck:
+    """The check of an encrypted session's data key, made when the far end asks for encryption."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+
+    async def ask(self, key_id: str, asking: Awaitable[DataKey]) -> DataKey:
+        """The data key."""
+        with self._group.check(Stage.CHANNEL, "encryption") as check:
+            try:
+                key = await asking
+            except SessionManagerError as error:
+                check.failed(*split(error, "check the key's policy, --target, --region and --profile"))
+                raise
+            check.passed(f"a data key of {key_id}")
+            return key
+
+
+def _say_session(group: Group, ready: SessionReady) -> None:
+    with group.check(Stage.CHANNEL, "agent") as check:
+        if ready.peer_version:
+            check.passed(f"version {ready.peer_version}")
+        else:
+            check.skipped("its version is told in a handshake only")
+    with group.check(Stage.CHANNEL, "session type") as check:
+        check.passed(ready.session_type or f"{DEFAULT_SESSION_TYPE} (without a handshake there is no other)")
+
+
+def _token_failure(error: Exception) -> tuple[str, str]:
+    again = "the token may be wrong, expired or used already: start a new session"
+    if isinstance(error, SessionEnded):
+        return f"the session was closed at once: {error.output or 'without a reason'}", "start a new session"
+    if isinstance(error, ConnectionLost):
+        return str(error), again
+    return split(error, again)
+
+
+def _handshake_failure(error: Exception) -> tuple[str, str]:
+    if isinstance(error, SessionEnded):
+        return f"the session was closed: {error.output or 'without a reason'}", "start a new session"
+    return split(error, "start a new session; if it stays so, look at the agent's log on the target")
+
+
+async def _check_latency(group: Group, report: Report, channel: ProbeChannel, count: int) -> None:
+    if count == 0:
+        group.skip("pings", "none were asked for", Stage.LATENCY)
+        return
+    times: list[float] = []
+    sent = 0
+    failure: Exception | None = None
+    with group.check(Stage.LATENCY, "pings") as check:
+        try:
+            while sent < count:
+                if sent:
+                    await channel.idle(PING_INTERVAL)
+                sent += 1
+                seconds = await channel.ping(PING_TIMEOUT)
+                if seconds is not None:
+                    times.append(1000 * seconds)
+                elif not times:
+                    break  # it answers no pings at all: the others need not be waited for
+        except (OSError, SessionManagerError) as error:
+            failure = error
+        report.latency = latency = Latency(max(sent, 1), times)
+        if failure is not None:
+            reason = (failure.output or "without a reason") if isinstance(failure, SessionEnded) else failure
+            check.failed(f"{latency}; then the session ended: {reason}", "start a new session")
+        elif latency.lost:
+            check.warned(
+                str(latency),
+                "the gateway or something on the way loses pings: an idle session may be cut"
+                if times
+                else "the gateway answers no pings: a dead link will be noticed late",
+            )
+        else:
+            check.passed(str(latency))
+
+
+def session_channel(link: Link, route: Route, session_id: str) -> ProbeChannel:
+    """The channel of a session over a link."""
+    return ProbeChannel(link, route, session_id=session_id, session_types=frozenset(HANDLERS))

@@ -1,0 +1,239 @@
+"""What a probe finds out: checks with verdicts, and the report they add up to.
+
+A report consists of groups (this machine, one endpoint, the session), which may be worked at side by side; it always
+reads in the order in which they were planned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from session_manager_plugin.utils.logging import get_logger, redact
+from session_manager_plugin.utils.text import printable
+
+
+class Verdict(Enum):
+    """How a check ended."""
+
+    PASS = "pass"
+    WARN = "warn"
+    FAIL = "fail"
+    SKIPPED = "skipped"
+
+
+class Stage(Enum):
+    """What a check belongs to, in the order of a connection."""
+
+    LOCAL = "local"
+    DNS = "dns"
+    TCP = "tcp"
+    PROXY = "proxy"
+    TLS = "tls"
+    WEBSOCKET = "websocket"
+    CHANNEL = "channel"
+    LATENCY = "latency"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check. No text of it holds a secret, or a character that a terminal would obey."""
+
+    stage: Stage
+    name: str
+    verdict: Verdict
+    ms: float | None
+    """Milliseconds it took; None when nothing was done."""
+    detail: str
+    advice: str = ""
+    """One sentence that says what to do; empty when there is nothing to do."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in the report."""
+        return {
+            "stage": self.stage.value,
+            "name": self.name,
+            "verdict": self.verdict.value,
+            "ms": None if self.ms is None else round(self.ms, 3),
+            "detail": self.detail,
+            "advice": self.advice or None,
+        }
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Pings that were sent, and the times of those that were answered, in milliseconds."""
+
+    count: int
+    times: Sequence[float]
+
+    @property
+    def lost(self) -> int:
+        """How many were not answered."""
+        return self.count - len(self.times)
+
+    @property
+    def mean(self) -> float:
+        """The mean time; of at least one answer."""
+        return sum(self.times) / len(self.times)
+
+    @property
+    def deviation(self) -> float:
+        """ping(8)'s mdev: the root of the mean of squares minus the square of the mean."""
+        return math.sqrt(max(0.0, sum(time * time for time in self.times) / len(self.times) - self.mean**2))
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in the report; without an answer the times are null."""
+        times: list[float | None] = [None] * 4
+        if self.times:
+            times = [round(value, 3) for value in (min(self.times), self.mean, max(self.times), self.deviation)]
+        return {
+            "count": self.count,
+            "lost": self.lost,
+            **dict(zip(("min_ms", "avg_ms", "max_ms", "mdev_ms"), times, strict=True)),
+        }
+
+    def __str__(self) -> str:
+        """As ping(8) prints it."""
+        loss = f"{100 * self.lost / self.count:.4g}% loss"
+        text = f"{self.count} sent, {len(self.times)} received, {loss}"
+        if not self.times:
+            return text
+        values = (min(self.times), self.mean, max(self.times), self.deviation)
+        return f"{text}, rtt min/avg/max/mdev = {'/'.join(f'{value:.3f}' for value in values)} ms"
+
+
+class Running:
+    """A check that is being done. Say its verdict once; what is said later counts."""
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        self.stage = stage
+        self.name = clean(name)
+        self._begun = 0.0
+        self._verdict: tuple[Verdict, str, str] | None = None
+        self._ms: float | None = None
+
+    def start(self) -> None:
+        """Its time begins."""
+        self._begun = time.monotonic()
+
+    def passed(self, detail: str) -> None:
+        """It is as it should be."""
+        self._say(Verdict.PASS, detail, "")
+
+    def warned(self, detail: str, advice: str) -> None:
+        """It works, or is not needed now, and should not stay so."""
+        self._say(Verdict.WARN, detail, advice)
+
+    def failed(self, detail: str, advice: str) -> None:
+        """It does not work."""
+        self._say(Verdict.FAIL, detail, advice)
+
+    def skipped(self, detail: str) -> None:
+        """There was nothing to check."""
+        self._say(Verdict.SKIPPED, detail, "")
+
+    def took(self, seconds: float) -> None:
+        """The time, when it is not that from the beginning to the verdict."""
+        self._ms = 1000 * seconds
+
+    def _say(self, verdict: Verdict, detail: str, advice: str) -> None:
+        if self._ms is None:
+            self._ms = 1000 * (time.monotonic() - self._begun)
+        self._verdict = verdict, detail, advice
+
+    def check(self) -> Check | None:
+        """What came out; None while there is no verdict."""
+        if self._verdict is None:
+            return None
+        verdict, detail, advice = self._verdict
+        ms = None if verdict is Verdict.SKIPPED else self._ms
+        return Check(self.stage, self.name, verdict, ms, clean(detail), clean(advice))
+
+
+@dataclass
+class Group:
+    """Checks that are done one after the other."""
+
+    changed: Callable[[], None] = field(repr=False)
+    checks: list[Check] = field(default_factory=list)
+    running: list[Running] = field(default_factory=list)
+    done: bool = False
+
+    @contextlib.contextmanager
+    def check(self, stage: Stage, name: str) -> Iterator[Running]:
+        """A check, done for the length of the block. Without a verdict it is not reported."""
+        running = Running(stage, name)
+        self.running.append(running)
+        self.changed()
+        running.start()  # drawing takes longer than some checks
+        try:
+            yield running
+        finally:
+            self.running.remove(running)
+            if (check := running.check()) is not None:
+                self.add(check)
+            self.changed()
+
+    def add(self, check: Check) -> None:
+        """A check that is done."""
+        get_logger(__name__).info("%s %s: %s: %s", check.stage.value, check.verdict.value, check.name, check.detail)
+        self.checks.append(check)
+
+    def skip(self, name: str, reason: str, *stages: Stage) -> None:
+        """These stages are not tried."""
+        for stage in stages:
+            self.add(Check(stage, clean(name), Verdict.SKIPPED, None, clean(reason)))
+        self.changed()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a check of it failed."""
+        return any(check.verdict is Verdict.FAIL for check in self.checks)
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        self.done = True
+        self.changed()
+
+
+@dataclass
+class Report:
+    """All of it; `changed` is called whenever something is new."""
+
+    changed: Callable[[], None] = lambda: None
+    groups: list[Group] = field(default_factory=list)
+    latency: Latency | None = None
+
+    def group(self) -> Group:
+        """A new group, behind the others."""
+        self.groups.append(Group(lambda: self.changed()))
+        return self.groups[-1]
+
+    @property
+    def checks(self) -> list[Check]:
+        """All checks that are done, in order."""
+        return [check for group in self.groups for check in group.checks]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return not any(group.has_failed for group in self.groups)
+
+    def as_json(self) -> dict[str, Any]:
+        """The documented form, see docs/probe.md."""
+        return {
+            "ok": self.ok,
+            "checks": [check.as_json() for check in self.checks],
+            "latency": None if self.latency is None else self.latency.as_json(),
+        }
+
+
+def clean(text: str) -> str:
+    """`text` on one line, without secrets and without anything a terminal would obey."""
+    return printable(redact(text))

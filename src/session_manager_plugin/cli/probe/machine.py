@@ -1,0 +1,304 @@
+"""The stage `local`: the programs on this machine, the region, the credentials, the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from session_manager_plugin import PLUGIN_VERSION
+from session_manager_plugin.cli.probe.checks import Group, Running, Stage
+from session_manager_plugin.errors import SessionManagerError
+from session_manager_plugin.utils.logging import get_logger
+
+if TYPE_CHECKING:
+    from session_manager_plugin.aws.diagnosis import Region, Settings
+
+PLUGIN = "session-manager-plugin"
+PROGRAM_TIMEOUT = 10.0
+"""Seconds a program may take to say its version; the AWS CLI is slow on a cold disk."""
+CREDENTIALS_TIMEOUT = 20.0
+"""Seconds for finding credentials: botocore by itself would try for minutes."""
+ENVIRONMENT_TOKEN_VERSION = (1, 2, 497, 0)
+"""Up to this version of the plugin the AWS CLI gives it the token as an argument (awscli, sessionmanager.py)."""
+CLI_TOKEN_VERSION = (2, 13, 37)
+"""From this version on the AWS CLI gives the token in the environment."""
+SKEW_WARNING = timedelta(seconds=60)
+SKEW_LIMIT = timedelta(minutes=5)
+"""AWS refuses signatures that are older, or come from further in the future (Signature Version 4)."""
+_VERSION = re.compile(r"\d+(?:\.\d+){1,3}")
+_CLI_VERSION = re.compile(r"aws-cli/(\d+(?:\.\d+)*)")
+
+
+# Programs.
+
+
+async def check_programs(group: Group, variables: Mapping[str, str]) -> None:
+    """The plugin and the AWS CLI; both at once, since the AWS CLI takes its time."""
+    path = variables.get("PATH", os.defpath)
+    cli = asyncio.ensure_future(_version_of(shutil.which("aws", path=path)))
+    try:
+        with group.check(Stage.LOCAL, PLUGIN) as check:
+            await _check_plugin(check, path)
+        with group.check(Stage.LOCAL, "aws") as check:
+            answer = await cli
+            check.took(answer.seconds)
+            _check_cli(check, shutil.which("aws", path=path), answer.text)
+    finally:
+        cli.cancel()
+
+
+async def _check_plugin(check: Running, path: str) -> None:
+    found = _all_on_path(PLUGIN, path)
+    ours = _our_plugin()
+    if not found:
+        where = f": put {os.path.dirname(ours)} on it" if ours else ""
+        check.warned("none is on the PATH", f"the AWS CLI will say that it is not found{where}; smp does not need it")
+        return
+    first, *others = found
+    answer = await _version_of(first)
+    version = (_VERSION.search(answer.text) or [""])[0]
+    is_ours = _is_same(first, ours) if ours else version == PLUGIN_VERSION
+    detail = f"{first} is version {version or '?'}{', this package' if is_ours else ''}"
+    if others:
+        detail = f"{detail}; it hides {', '.join(others)}"
+    if not version:
+        check.warned(
+            f"{first} is the first on the PATH and does not say its version",
+            "the AWS CLI cannot use it: repair or remove it"
+            + (f", or put {os.path.dirname(ours)} before it" if ours else ""),
+        )
+    elif not is_ours:
+        where = f": put {os.path.dirname(ours)} before {os.path.dirname(first)}" if ours else ""
+        old = tuple(map(int, version.split("."))) <= ENVIRONMENT_TOKEN_VERSION
+        why = ", and so old that everybody on this machine can see the token" if old else ""
+        check.warned(
+            detail, f"the AWS CLI will start that one, not this package's{why}{where} on the PATH to change it"
+        )
+    else:
+        check.passed(detail)
+
+
+def _check_cli(check: Running, path: str | None, text: str) -> None:
+    if path is None:
+        check.warned(
+            "the AWS CLI is not on the PATH", "smp works without it; aws ssm start-session needs it to be installed"
+        )
+        return
+    match = _CLI_VERSION.search(text)
+    if match is None:
+        check.warned(f"{path} does not say its version", "start it as `aws --version` and see what is wrong")
+        return
+    version = tuple(map(int, match[1].split(".")))
+    if version[0] == 2 and version < CLI_TOKEN_VERSION:
+        check.warned(
+            f"{path} is version {match[1]}, which gives the token to the plugin as an argument",
+            "everybody on this machine can see it there: install AWS CLI 2.13.37 or later",
+        )
+    else:
+        check.passed(f"{path} is version {match[1]}")
+
+
+def _all_on_path(program: str, path: str) -> list[str]:
+    """Every file of that name that can be run, without those that are the same file."""
+    found: dict[str, str] = {}
+    for directory in path.split(os.pathsep):
+        file = shutil.which(program, path=directory or os.curdir)
+        if file is not None:
+            found.setdefault(os.path.realpath(file), file)
+    return list(found.values())
+
+
+def _is_same(file: str, other: str) -> bool:
+    return os.path.realpath(file) == os.path.realpath(other)
+
+
+def _our_plugin() -> str | None:
+    """The plugin that was installed with this package."""
+    return shutil.which(PLUGIN, path=os.path.dirname(sys.executable))
+
+
+class _Answer(NamedTuple):
+    """What a program said, and after how many seconds."""
+
+    text: str
+    seconds: float
+
+
+async def _version_of(path: str | None) -> _Answer:
+    """What a program says to `--version`; nothing when it fails."""
+    if path is None:
+        return _Answer("", 0.0)
+    begun = time.monotonic()
+    output = b""
+    try:
+        # A thread, not asyncio's subprocess: on some platforms that is for one event loop of the process only.
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [path, "--version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=PROGRAM_TIMEOUT,
+            check=True,
+        )
+        output = done.stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        get_logger(__name__).info("%s --version: %s", path, error)
+    return _Answer(output.decode(errors="replace").strip(), time.monotonic() - begun)
+
+
+# Settings of AWS.
+
+
+async def check_region(group: Group, settings: Settings, *, needed: bool) -> Region | None:
+    """Which region, and who says so."""
+    from session_manager_plugin.aws.diagnosis import find_region
+
+    with group.check(Stage.LOCAL, "region") as check:
+        try:
+            region = await asyncio.to_thread(find_region, settings)
+        except Exception as error:
+            _say_missing(check, needed, *explain(error, settings))
+            return None
+        if region is None:
+            _say_missing(check, needed, "none is set", "give --region or set AWS_REGION")
+        else:
+            check.passed(f"{region.name}, from {region.source}")
+        return region
+
+
+async def check_credentials(group: Group, settings: Settings, *, needed: bool) -> bool:
+    """Whether there are credentials; where they come from."""
+    from session_manager_plugin.aws.diagnosis import find_credentials
+
+    with group.check(Stage.LOCAL, "credentials") as check:
+        try:
+            async with asyncio.timeout(CREDENTIALS_TIMEOUT):
+                found = await asyncio.to_thread(find_credentials, settings)
+        except TimeoutError:
+            _say_missing(
+                check,
+                needed,
+                f"whoever gives them has not answered within {CREDENTIALS_TIMEOUT:g} s",
+                "check the network: SSO, STS or the metadata service cannot be reached",
+            )
+            return False
+        except Exception as error:
+            _say_missing(check, needed, *explain(error, settings))
+            return False
+        if found is None:
+            _say_missing(
+                check,
+                needed,
+                "none were found",
+                "log in with `aws sso login`, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            )
+            return False
+        profile = f", profile {found.profile}" if found.profile else ""
+        check.passed(f"{found.key_id[:4]}…{found.key_id[-4:]} from {found.source}{profile}")
+        return True
+
+
+def _say_missing(check: Running, needed: bool, detail: str, advice: str) -> None:
+    if needed:
+        check.failed(detail, advice)
+    else:
+        check.warned(f"{detail} (not needed for this session)", advice)
+
+
+def explain(error: Exception, settings: Settings) -> tuple[str, str]:
+    """What botocore's exception means, and what to do."""
+    profile = settings.profile or os.environ.get("AWS_PROFILE")
+    option = f" --profile {profile}" if profile else ""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if kinds & _NOT_LOGGED_IN:
+        return f"the SSO login has expired or was never made: {error}", f"run `aws sso login{option}`"
+    if kinds & {"LoginTokenLoadError", "LoginRefreshRequired"}:
+        return f"the login has expired or was never made: {error}", f"run `aws login{option}`"
+    if "ProfileNotFound" in kinds:
+        return str(error), "check --profile and AWS_PROFILE against `aws configure list-profiles`"
+    if "PartialCredentialsError" in kinds:
+        return str(error), "set the missing one too, or remove the others"
+    if kinds & {"ConfigParseError", "ConfigNotFound"}:
+        return str(error), "repair the AWS config file"
+    if "ClientError" in kinds:
+        return _explain_refusal(error, option)
+    if isinstance(error, SessionManagerError):
+        return str(error), f"run `aws sts get-caller-identity{option}` once: it asks, and keeps the answer"
+    if kinds & {"HTTPClientError", "ConnectionError"}:
+        return str(error), "see what the checks of the network say"
+    return f"{type(error).__name__}: {error}", f"run `aws sts get-caller-identity{option}` and see what it says"
+
+
+_NOT_LOGGED_IN = frozenset(
+    {"UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError", "PendingAuthorizationExpiredError"}
+)
+_EXPIRED = frozenset({"ExpiredTokenException", "ExpiredToken", "RequestExpired"})
+_UNKNOWN = frozenset({"UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", "AuthFailure"})
+_UNSIGNED = frozenset({"SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature"})
+_DENIED = frozenset({"AccessDeniedException", "AccessDenied"})
+
+
+def _explain_refusal(error: Any, option: str) -> tuple[str, str]:
+    answer = error.response.get("Error", {})
+    code, message = str(answer.get("Code", "")), str(answer.get("Message", ""))
+    detail = f"{error.operation_name} was refused: {code}: {message}"
+    if code in _EXPIRED:
+        return detail, f"the credentials have expired: get new ones (`aws sso login{option}`, or whatever gave them)"
+    if code in _UNKNOWN:
+        return detail, "AWS does not know these credentials: check their key, and that they are of this partition"
+    if code in _UNSIGNED:
+        return detail, "check the secret key, and this machine's clock"
+    if code in _DENIED:
+        return detail, f"these credentials need the permission for {error.operation_name}: ask who manages them"
+    if code == "TargetNotConnected":
+        return detail, (
+            "check the target's id and the region; its SSM agent must run, reach ssmmessages and have a role "
+            "(AmazonSSMManagedInstanceCore; for ECS a task role and enableExecuteCommand)"
+        )
+    if code in ("ThrottlingException", "InternalServerError", "ServiceUnavailable"):
+        return detail, "try again in a minute"
+    return detail, "check the target and the endpoint"
+
+
+# The clock.
+
+
+def check_clock(check: Running, date: str | None, now: datetime) -> None:
+    """This machine's clock against a service's `Date`; `now` is the instant at which that was said."""
+    try:
+        there = parsedate_to_datetime(date or "")
+    except ValueError:
+        check.skipped("the service did not tell its time")
+        return
+    if there.tzinfo is None:  # what RFC 5322 calls -0000
+        there = there.replace(tzinfo=UTC)
+    # The header has whole seconds, rounded down.
+    skew = now - there - timedelta(seconds=0.5)
+    seconds = abs(skew.total_seconds())
+    if seconds <= 2:
+        check.passed("as the service's, within 2 s")
+        return
+    detail = f"{_span(seconds)} {'ahead of' if skew > timedelta() else 'behind'} the service's"
+    advice = "set this machine's clock, best by NTP (`timedatectl set-ntp true`)"
+    if abs(skew) > SKEW_LIMIT:
+        check.failed(detail, f"AWS refuses signatures that are 5 minutes off: {advice}")
+    elif abs(skew) > SKEW_WARNING:
+        check.warned(detail, f"{advice}, before AWS refuses its signatures")
+    else:
+        check.passed(detail)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return str(timedelta(seconds=round(seconds)))

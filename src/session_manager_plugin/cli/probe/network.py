@@ -1,0 +1,285 @@
+"""The stages from `dns` to `tls` for one endpoint: each step of a connection on its own, with a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator
+
+from session_manager_plugin.cli.probe.checks import Check, Group, Running, Stage, Verdict, clean
+from session_manager_plugin.cli.probe.sentences import os_text, split, ssl_text
+from session_manager_plugin.cli.probe.tls import check_tls
+from session_manager_plugin.communicator.probe_link import (
+    FAMILIES,
+    MAX_ADDRESSES,
+    Addresses,
+    Answer,
+    Attempt,
+    Link,
+    Route,
+    connect_all,
+    connect_through_socks,
+    literal_family,
+    look_up,
+    route_of,
+)
+from session_manager_plugin.communicator.types import NetworkOptions
+from session_manager_plugin.communicator.utils import host_and_port, join_host_and_port
+from session_manager_plugin.errors import ConfigurationError, SessionManagerError
+
+NETWORK_STAGES = (Stage.DNS, Stage.TCP, Stage.PROXY, Stage.TLS)
+_UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN})
+_LEGACY_SCHEMES = frozenset({"negotiate", "ntlm", "kerberos"})
+"""Ways to prove who one is that HTTP proxies ask for and we cannot do."""
+
+
+@contextlib.asynccontextmanager
+async def reached(
+    group: Group, url: str, network: NetworkOptions, *, timeout: float
+) -> AsyncIterator[tuple[Route, Link] | None]:
+    """A link to the endpoint of `url` (ws or wss), every stage of it checked; None when a stage has failed.
+
+    `timeout` is for each stage, in seconds. What could not be tried is reported as skipped.
+    """
+    reached_link = await _reach(group, url, network, timeout)
+    try:
+        yield reached_link
+    finally:
+        if reached_link is not None:
+            await reached_link[1].close()
+
+
+async def _reach(group: Group, url: str, network: NetworkOptions, timeout: float) -> tuple[Route, Link] | None:
+    name = join_host_and_port(*host_and_port(url))
+    try:
+        route = route_of(url, network)
+    except ConfigurationError as error:
+        group.skip(name, "no way there is known", Stage.DNS, Stage.TCP)
+        with group.check(Stage.PROXY, "settings") as check:
+            check.failed(str(error), "correct --proxy, or the variables HTTPS_PROXY and ALL_PROXY")
+        group.skip(name, "the proxy failed", Stage.TLS)
+        return None
+    found = await _check_names(group, route, timeout)
+    if not found:
+        group.skip(name, "the name was not found", *NETWORK_STAGES[1:])
+        return None
+    address = await _check_tcp(group, route, found, timeout)
+    if address is None:
+        group.skip(name, "no TCP connection", *NETWORK_STAGES[2:])
+        return None
+    family, connected = address
+    peer = connected.getpeername()
+    link = await _check_proxy(group, route, connected, timeout)
+    if link is None:
+        group.skip(name, "the proxy gave no connection", Stage.TLS)
+        return None
+    try:
+        secured = await check_tls(group, route, link, network.ca_bundle, (family, peer), timeout)
+    except BaseException:
+        await link.close()
+        raise
+    if not secured:
+        await link.close()
+        return None
+    return route, link
+
+
+# Names.
+
+
+async def _check_names(group: Group, route: Route, timeout: float) -> list[Addresses]:
+    host, port = route.dialled
+    with group.check(Stage.DNS, f"{host}{_role(route)}") as check:
+        literal = literal_family(host)
+        if literal is not None:
+            check.passed(f"an {FAMILIES[literal]} address: there is no name to look up")
+            return [await look_up(host, port, literal, timeout)]
+        looked_up = await asyncio.gather(*(look_up(host, port, family, timeout) for family in FAMILIES))
+        found = [family for family in looked_up if family.addresses]
+        errors = {family.error for family in looked_up if family.error}
+        detail = "; ".join(_family_text(family) for family in looked_up)
+        if not found:
+            check.failed(
+                detail if errors else "the name was not found, neither for IPv4 nor for IPv6",
+                "check the name, this machine's DNS servers and the VPN (names of VPC endpoints are known in their "
+                "VPC only)",
+            )
+        elif errors:
+            check.warned(
+                detail,
+                "the DNS server does not answer for one family, which delays every connection: tell whoever runs it",
+            )
+        else:
+            check.passed(detail)
+        return found
+
+
+def _family_text(found: Addresses) -> str:
+    family = FAMILIES[found.family]
+    if found.error:
+        return f"{family}: {found.error}"
+    if not found.addresses:
+        return f"no {family} address"
+    shown = [str(address[0]) for address in found.addresses[:MAX_ADDRESSES]]
+    more = len(found.addresses) - len(shown)
+    return f"{family} {', '.join(shown)}{f' and {more} more' if more else ''}"
+
+
+def _role(route: Route) -> str:
+    if route.proxy is not None:
+        return " (the proxy)"
+    return "" if route.dialled[0] == route.host else f" (for {route.host})"
+
+
+# TCP.
+
+
+async def _check_tcp(
+    group: Group, route: Route, found: list[Addresses], timeout: float
+) -> tuple[socket.AddressFamily, socket.socket] | None:
+    """Connect by every family; gives the quickest socket. A family that fails beside one that works is a warning:
+    clients try both."""
+    chosen: Attempt | None = None
+    results: list[tuple[Addresses, list[Attempt]]] = []
+    try:
+        with group.check(Stage.TCP, join_host_and_port(*route.dialled)):  # while it runs; reported family by family
+            results = list(
+                zip(found, await asyncio.gather(*(connect_all(family, timeout) for family in found)), strict=True)
+            )
+        connected = [attempt for _, attempts in results for attempt in attempts if attempt.connected is not None]
+        chosen = min(connected, key=lambda attempt: attempt.seconds, default=None)
+        for family, attempts in results:
+            group.add(_tcp_check(route, family, attempts, timeout, works=chosen is not None))
+        group.changed()
+    finally:
+        for _, attempts in results:
+            for attempt in attempts:
+                if attempt.connected is not None and attempt is not chosen:
+                    attempt.connected.close()
+    if chosen is None or chosen.connected is None:
+        return None
+    return chosen.connected.family, chosen.connected
+
+
+def _tcp_check(route: Route, found: Addresses, attempts: list[Attempt], timeout: float, *, works: bool) -> Check:
+    name = f"{FAMILIES[found.family]} {join_host_and_port(*route.dialled)}"
+    good = [attempt for attempt in attempts if attempt.connected is not None]
+    bad = [(attempt, attempt.error) for attempt in attempts if attempt.error is not None]
+    failures = "; ".join(f"{attempt.address[0]}: {_tcp_text(error, timeout)}" for attempt, error in bad)
+    if not bad:
+        detail = f"connected to {', '.join(str(attempt.address[0]) for attempt in good)}"
+        return Check(Stage.TCP, clean(name), Verdict.PASS, 1000 * min(a.seconds for a in good), clean(detail))
+    advice = _tcp_advice(route, bad[0][1])
+    ms = 1000 * max(attempt.seconds for attempt in attempts)
+    if good:
+        detail = f"connected to {', '.join(str(attempt.address[0]) for attempt in good)}, but not to {failures}"
+        return Check(Stage.TCP, clean(name), Verdict.WARN, ms, clean(detail), clean(advice))
+    if works:
+        advice = f"the other family works, and clients try both; nevertheless {advice}"
+        return Check(Stage.TCP, clean(name), Verdict.WARN, ms, clean(failures), clean(advice))
+    return Check(Stage.TCP, clean(name), Verdict.FAIL, ms, clean(failures), clean(advice))
+
+
+def _tcp_text(error: Exception, timeout: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {timeout:g} s"
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return str(error)
+
+
+def _tcp_advice(route: Route, error: Exception) -> str:
+    place = join_host_and_port(*route.dialled)
+    if isinstance(error, ConnectionRefusedError):
+        return f"check host and port: nothing listens at {place}, or a firewall rejects it"
+    if isinstance(error, OSError) and error.errno in _UNREACHABLE:
+        return "check this machine's network and VPN: it has no route there"
+    if route.proxy is not None:
+        return f"check the proxy's host and port, or allow outgoing TCP to {place} in the firewall"
+    return (
+        f"allow outgoing TCP to {place} in firewall and security groups, or name the proxy with --proxy or HTTPS_PROXY"
+    )
+
+
+# Proxies.
+
+
+async def _check_proxy(group: Group, route: Route, connected: socket.socket, timeout: float) -> Link | None:
+    """A link to the endpoint itself, over `connected` or, through a SOCKS proxy, instead of it."""
+    if route.proxy is None:
+        with group.check(Stage.PROXY, "none") as check:
+            check.passed(f"direct to {join_host_and_port(*route.dialled)}: {route.proxy_reason}")
+        return await Link.over(connected)
+    link: Link | None = None
+    with group.check(Stage.PROXY, route.proxy_place) as check:
+        try:
+            async with asyncio.timeout(timeout):
+                if route.proxy.startswith("socks"):
+                    connected.close()
+                    link = await Link.over(await connect_through_socks(route))
+                    check.passed(f"connected to {route.place} ({route.proxy_reason})")
+                    return link
+                link = await Link.over(connected)
+                answer = await link.tunnel(route)
+            if 200 <= answer.status < 300:
+                check.passed(f"connected to {route.place} ({route.proxy_reason})")
+                return link
+            check.failed(
+                f"it refused {route.place} with status {answer.status} {answer.reason} ({route.proxy_reason})",
+                _proxy_advice(route, answer),
+            )
+        except BaseException as error:
+            if link is not None:
+                await link.close()
+                link = None
+            if not isinstance(error, OSError | SessionManagerError):
+                raise
+            _say_proxy_failure(check, route, error, timeout)
+    if link is not None:
+        await link.close()
+    return None
+
+
+def _say_proxy_failure(check: Running, route: Route, error: Exception, timeout: float) -> None:
+    if isinstance(error, TimeoutError):
+        check.failed(
+            f"no answer within {timeout:g} s ({route.proxy_reason})",
+            "check the proxy's port, and that it is an HTTP proxy; or ask whoever runs it",
+        )
+    elif isinstance(error, ssl.SSLError):
+        check.failed(
+            f"TLS with the proxy failed: {ssl_text(error)}",
+            "is it spoken to in clear? then its URL begins with http://; else its CA has to be in the platform's store",
+        )
+    elif isinstance(error, OSError):
+        check.failed(f"{os_text(error)} ({route.proxy_reason})", "ask whoever runs the proxy why it hangs up")
+    else:
+        check.failed(*split(error, "check the proxy's port and the scheme of its URL"))
+
+
+def _proxy_advice(route: Route, answer: Answer) -> str:
+    match answer.status:
+        case 401 | 407:  # tinyproxy says 401 to a wrong password
+            wanted = {
+                part.split()[0].lower() for part in answer.headers.get("proxy-authenticate", "").split(",") if part
+            }
+            if wanted & _LEGACY_SCHEMES and "basic" not in wanted:
+                names = " or ".join(sorted(wanted & _LEGACY_SCHEMES))
+                return (
+                    f"the proxy wants {names}, which smp cannot do: run a local proxy that can (cntlm, px) and name it"
+                )
+            if "@" in (route.proxy or ""):
+                return "the proxy does not take the user and password in its URL: correct them (percent-encoded)"
+            return "put user and password into the proxy's URL, before its host: USER:PASSWORD@HOST"
+        case 403:
+            return f"the proxy forbids {route.place}: have whoever runs it allow that, or except the host with NO_PROXY"
+        case 500 | 502 | 503 | 504:
+            return (
+                f"the proxy cannot reach {route.place} itself: check the name, "
+                "and ask whoever runs the proxy for its DNS and firewall"
+            )
+    return "ask whoever runs the proxy what this status means"

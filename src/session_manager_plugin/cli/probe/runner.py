@@ -1,0 +1,250 @@
+"""The whole probe: this machine, and then a stream URL, a target, or the endpoints of a region."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from session_manager_plugin.aws.diagnosis import SERVICES, Region, SessionApi, Settings, StartedSession, find_endpoints
+from session_manager_plugin.aws.kms import KmsKeyService
+from session_manager_plugin.cli.probe.channel import SESSION_STAGES, check_session, check_upgrade, session_channel
+from session_manager_plugin.cli.probe.checks import Group, Report, Stage
+from session_manager_plugin.cli.probe.machine import (
+    check_clock,
+    check_credentials,
+    check_programs,
+    check_region,
+    explain,
+)
+from session_manager_plugin.cli.probe.network import NETWORK_STAGES, reached
+from session_manager_plugin.communicator.probe_link import Link, Route
+from session_manager_plugin.communicator.proxy import proxy_for
+from session_manager_plugin.communicator.types import NetworkOptions
+from session_manager_plugin.communicator.utils import websocket_scheme
+from session_manager_plugin.errors import SessionManagerError
+from session_manager_plugin.utils.logging import get_logger, register_secret
+
+ANSWER_TIMEOUT = 1.0
+"""Seconds that an interrupted StartSession has for its answer: the session it may have started is to be terminated."""
+API, GATEWAY = "ssm", "ssmmessages"
+PING_PATH = "/ping"
+"""What endpoints of AWS answer without a signature; any answer tells the time."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A session that somebody has started."""
+
+    url: str = field(repr=False)
+    session_id: str
+    token: str = field(repr=False)
+    """Empty when only the way there is to be checked."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to probe, and how."""
+
+    network: NetworkOptions
+    timeout: float
+    """Seconds for each stage."""
+    count: int
+    """Pings."""
+    settings: Settings
+    variables: Mapping[str, str]
+    stream: Stream | None = None
+    target: str = ""
+    """Of the session; with no `stream`, one is started on it."""
+
+
+async def probe(request: Request, report: Report) -> None:
+    """Do it all. What is found out goes into `report`, as it is found out."""
+    needed = request.stream is None
+    machine = report.group()
+    await check_programs(machine, request.variables)
+    region = await check_region(machine, request.settings, needed=needed)
+    signed = await check_credentials(machine, request.settings, needed=needed)
+    machine.finish()
+    if request.stream is not None:
+        await _probe_stream(request, report, request.stream, region, clock=True)
+    elif region is None:
+        rest = report.group()
+        rest.skip(request.target or "endpoints", "the region is not known", *NETWORK_STAGES, *SESSION_STAGES)
+        rest.finish()
+    elif request.target:
+        await _probe_target(request, report, region, signed=signed)
+    else:
+        await _probe_region(request, report, region)
+
+
+# The endpoints of a region.
+
+
+async def _probe_region(request: Request, report: Report, region: Region) -> None:
+    endpoints = await _endpoints(request, report, region, SERVICES)
+    if endpoints is None:
+        return
+    groups = {service: report.group() for service in endpoints}
+    rest = report.group()
+    async with asyncio.TaskGroup() as tasks:
+        for service, group in groups.items():
+            tasks.create_task(_probe_endpoint(request, group, service, endpoints[service]))
+    rest.skip("session", "none was given: name a TARGET, or --url and a token", *SESSION_STAGES)
+    rest.finish()
+
+
+async def _endpoints(
+    request: Request, report: Report, region: Region, services: Sequence[str]
+) -> dict[str, str] | None:
+    """The URLs of services; None, and a report of it, when they cannot be told."""
+    group = report.group()
+    try:
+        endpoints = await asyncio.to_thread(find_endpoints, request.settings, region.name, services)
+    except Exception as error:
+        with group.check(Stage.LOCAL, "endpoints") as check:
+            detail, _ = explain(error, request.settings)
+            check.failed(detail, "check the region, and the variables and settings of endpoints")
+        group.skip("endpoints", "they are not known", *NETWORK_STAGES, *SESSION_STAGES)
+        return None
+    else:
+        return endpoints
+    finally:
+        group.finish()
+
+
+async def _probe_endpoint(request: Request, group: Group, service: str, url: str) -> bool:
+    """Whether an endpoint of AWS can be reached; of `ssm` also its clock."""
+    network = request.network if service == GATEWAY else replace(request.network, dial=None)
+    try:
+        async with reached(group, websocket_scheme(url), network, timeout=request.timeout) as way:
+            if way is None:
+                return False
+            if service == API:
+                await _check_clock(group, *way, timeout=request.timeout)
+            return True
+    finally:
+        group.finish()
+
+
+async def _check_clock(group: Group, route: Route, link: Link, *, timeout: float) -> None:
+    with group.check(Stage.LOCAL, "clock") as check:
+        try:
+            async with asyncio.timeout(timeout):
+                answer = await link.get(PING_PATH, route.place)
+        except (OSError, SessionManagerError) as error:
+            check.skipped(f"{route.place} did not answer: {str(error) or 'no answer in time'}")
+        else:
+            check_clock(check, answer.headers.get("date"), datetime.now(UTC))
+
+
+# A session.
+
+
+async def _probe_stream(
+    request: Request, report: Report, stream: Stream, region: Region | None, *, clock: bool
+) -> None:
+    group = report.group()
+    try:
+        async with reached(group, stream.url, request.network, timeout=request.timeout) as way:
+            if way is None:
+                group.skip("session", "its gateway cannot be reached", *SESSION_STAGES)
+                return
+            route, link = way
+            channel = session_channel(link, route, stream.session_id)
+            bearer = request.network.bearer
+            if not await check_upgrade(
+                group, channel, route, stream.token, bearer, timeout=request.timeout, clock=clock
+            ):
+                group.skip("session", "there is no websocket", *SESSION_STAGES[1:])
+                return
+            try:
+                if stream.token:
+                    await check_session(
+                        group, report, channel, stream.token, _key_service(request, stream, region), count=request.count
+                    )
+                else:
+                    group.skip("session", "no token was given", *SESSION_STAGES[1:])
+            finally:
+                await channel.close()
+    finally:
+        group.finish()
+
+
+def _key_service(request: Request, stream: Stream, region: Region | None) -> KmsKeyService:
+    return KmsKeyService(
+        stream.session_id,
+        request.target,
+        region=None if region is None else region.name,
+        profile=request.settings.profile,
+    )
+
+
+async def _probe_target(request: Request, report: Report, region: Region, *, signed: bool) -> None:
+    endpoints = await _endpoints(request, report, region, (API,))
+    if endpoints is None:
+        return
+    url = endpoints[API]
+    can_call = await _probe_endpoint(request, report.group(), API, url)
+    group = report.group()
+    if not (signed and can_call):
+        reason = "its endpoint cannot be reached" if signed else "there are no credentials"
+        group.skip("StartSession", reason, Stage.CHANNEL)
+        group.skip("session", "none was started", Stage.WEBSOCKET, Stage.LATENCY)
+        group.finish()
+        return
+    proxy = proxy_for(websocket_scheme(url), request.network.proxy)
+    proxies = {} if proxy is None else {"http": proxy, "https": proxy}
+    async with _session(request, group, SessionApi(request.settings, region.name, proxies), report) as started:
+        if started is not None:
+            stream = Stream(started.stream_url, started.session_id, started.token)
+            await _probe_stream(request, report, stream, region, clock=False)
+
+
+@contextlib.asynccontextmanager
+async def _session(
+    request: Request, group: Group, api: SessionApi, report: Report
+) -> AsyncIterator[StartedSession | None]:
+    """A session on the target, terminated on every way out; None when it could not be started."""
+    starting = asyncio.ensure_future(asyncio.to_thread(api.start, request.target))
+    started: StartedSession | None = None
+    try:
+        with group.check(Stage.CHANNEL, "StartSession") as check:
+            try:
+                started = await asyncio.shield(starting)
+            except Exception as error:
+                check.failed(*explain(error, request.settings))
+            else:
+                register_secret(started.token)
+                check.passed(f"session {started.session_id} on {request.target}")
+        if started is None:
+            group.skip("session", "none was started", Stage.WEBSOCKET, Stage.CHANNEL, Stage.LATENCY)
+        group.finish()
+        yield started
+    except asyncio.CancelledError:
+        # A thread cannot be stopped: the session may begin after all.
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                await asyncio.shield(starting)
+        raise
+    finally:
+        starting.cancel()
+        if starting.done() and not starting.cancelled() and starting.exception() is None:
+            await _terminate(report.group(), api, starting.result().session_id)
+
+
+async def _terminate(group: Group, api: SessionApi, session_id: str) -> None:
+    with group.check(Stage.CHANNEL, "TerminateSession") as check:
+        try:
+            await asyncio.to_thread(api.terminate, session_id)
+        except Exception as error:
+            get_logger(__name__).warning("session %s could not be terminated: %s", session_id, error)
+            check.warned(
+                f"session {session_id} goes on: {error}",
+                f"end it with `aws ssm terminate-session --session-id {session_id}`, or wait for its idle timeout",
+            )
+        else:
+            check.passed(f"session {session_id} is over")
+    group.finish()

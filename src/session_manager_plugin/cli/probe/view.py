@@ -1,0 +1,202 @@
+"""A report as people and programs read it: a live table, plain lines, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.probe.checks import Check, Report, Running, Verdict
+from session_manager_plugin.terminal.size import DEFAULT_SIZE, terminal_size
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+_STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red", Verdict.SKIPPED: "dim"}
+_MARKS = {Verdict.PASS: "✓", Verdict.WARN: "!", Verdict.FAIL: "✗", Verdict.SKIPPED: "-"}
+_ASCII_MARKS = {Verdict.PASS: "+", Verdict.WARN: "!", Verdict.FAIL: "x", Verdict.SKIPPED: "-"}
+DRAW_INTERVAL = 0.1
+"""Seconds; drawing the table takes about a tenth of that."""
+
+
+class View(Protocol):
+    """Shows a report while it grows."""
+
+    def changed(self) -> None:
+        """Something is new."""
+
+    def finish(self) -> None:
+        """Nothing more comes; may be called when the probe was interrupted, too."""
+
+
+def view_of(report: Report, environment: Environment, *, as_json: bool) -> View:
+    """The view that fits: JSON if asked for, a live table at a capable terminal, else lines."""
+    if as_json:
+        return JsonView(report, environment)
+    # Log lines in between would tear a live table.
+    is_screen = environment.is_terminal(environment.stdout) and not environment.is_dumb
+    if is_screen and not environment.quiet and not environment.verbosity:
+        return TableView(report, environment)
+    return PlainView(report, environment)
+
+
+def summary(report: Report) -> str:
+    """As in `11 passed, 1 warning, 1 failed, 2 skipped`."""
+    counts = Counter(check.verdict for check in report.checks)
+    warnings = counts[Verdict.WARN]
+    parts = [f"{counts[Verdict.PASS]} passed"]
+    if warnings:
+        parts.append(f"{warnings} warning{'' if warnings == 1 else 's'}")
+    if counts[Verdict.FAIL]:
+        parts.append(f"{counts[Verdict.FAIL]} failed")
+    if counts[Verdict.SKIPPED]:
+        parts.append(f"{counts[Verdict.SKIPPED]} skipped")
+    return ", ".join(parts)
+
+
+def milliseconds(check: Check) -> str:
+    """`12 ms`, with one decimal below 10; empty when nothing was done."""
+    if check.ms is None:
+        return ""
+    return f"{check.ms:.1f} ms" if check.ms < 10 else f"{check.ms:.0f} ms"
+
+
+class JsonView:
+    """One object, when all is done."""
+
+    def __init__(self, report: Report, environment: Environment) -> None:
+        self._report = report
+        self._environment = environment
+
+    def changed(self) -> None:
+        """Nothing yet."""
+
+    def finish(self) -> None:
+        """Print it."""
+        self._environment.write(f"{json.dumps(self._report.as_json(), indent=2)}\n")
+
+
+class PlainView:
+    """A line for each check, and one below it for the advice; groups in order. With `-q` failures only."""
+
+    def __init__(self, report: Report, environment: Environment) -> None:
+        self._report = report
+        self._environment = environment
+        self._shown = 0
+
+    def changed(self) -> None:
+        """Print what is certain by now: checks of the first groups that are done, and of the one behind them."""
+        ready: list[Check] = []
+        for group in self._report.groups:
+            ready += group.checks
+            if not group.done:
+                break
+        new, self._shown = ready[self._shown :], len(ready)
+        lines = [line for check in new if self._is_wanted(check) for line in _plain_lines(check)]
+        if lines:
+            self._environment.write("".join(f"{line}\n" for line in lines))
+
+    def finish(self) -> None:
+        """Print the rest, and the summary."""
+        self.changed()
+        if not self._environment.quiet:
+            self._environment.write(f"{summary(self._report)}\n")
+
+    def _is_wanted(self, check: Check) -> bool:
+        return not self._environment.quiet or check.verdict is Verdict.FAIL
+
+
+def _plain_lines(check: Check) -> list[str]:
+    head = f"{check.verdict.value:<8} {check.stage.value:<10} {milliseconds(check):>9}  "
+    lines = [f"{head}{check.name}: {check.detail}"]
+    if check.advice:
+        lines.append(f"{'':{len(head)}}-> {check.advice}")
+    return lines
+
+
+class TableView:
+    """A table that grows in place, and stays when all is done."""
+
+    def __init__(self, report: Report, environment: Environment) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._report = report
+        encoding = sys.stdout.encoding if sys.stdout else "utf-8"
+        self._file: TextIO = open(os.dup(environment.stdout), "w", encoding=encoding, errors="replace")  # noqa: SIM115
+        size = terminal_size(environment.stdout) or DEFAULT_SIZE
+        colored = environment.uses_color(environment.stdout)
+        self._is_ascii = not encoding.lower().startswith("utf")
+        self._console = Console(
+            file=self._file,
+            width=size.columns,
+            height=size.rows,
+            force_terminal=True,
+            no_color=not colored,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            legacy_windows=False,
+        )
+        self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        self._live.start()
+        self._drawn_at = 0.0
+
+    def changed(self) -> None:
+        """Draw it anew; while several checks run, not so often that drawing is what they measure."""
+        running = sum(len(group.running) for group in self._report.groups)
+        now = time.monotonic()
+        if running <= 1 or now >= self._drawn_at + DRAW_INTERVAL:
+            self._drawn_at = now
+            self._live.update(self._table(), refresh=True)
+
+    def finish(self) -> None:
+        """Leave the whole table on the screen, and the summary below it."""
+        self._live.update(self._table())
+        self._live.stop()
+        self._console.print(summary(self._report))
+        self._file.close()
+
+    def _table(self) -> Table:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=True, header_style="bold")
+        table.add_column("Verdict", no_wrap=True)
+        table.add_column("Stage", no_wrap=True)
+        table.add_column("Time", no_wrap=True, justify="right")
+        table.add_column("What", overflow="fold", ratio=1)
+        for group in self._report.groups:
+            for check in group.checks:
+                table.add_row(self._verdict(check), check.stage.value, milliseconds(check), self._text(check))
+            for running in group.running:
+                table.add_row(*self._running(running))
+        return table
+
+    def _verdict(self, check: Check) -> Text:
+        from rich.text import Text
+
+        marks = _ASCII_MARKS if self._is_ascii else _MARKS
+        return Text(f"{marks[check.verdict]} {check.verdict.value}", style=_STYLES[check.verdict])
+
+    def _text(self, check: Check) -> Text:
+        from rich.text import Text
+
+        text = Text()
+        dim = check.verdict is Verdict.SKIPPED
+        text.append(check.name, style="dim" if dim else "bold")
+        text.append(f"  {check.detail}", style="dim" if dim else "")
+        if check.advice:
+            arrow = "->" if self._is_ascii else "→"
+            text.append(f"\n{arrow} {check.advice}", style=_STYLES[check.verdict])
+        return text
+
+    def _running(self, running: Running) -> tuple[Text, Text, Text, Text]:
+        from rich.text import Text
+
+        dots = "..." if self._is_ascii else "…"
+        return Text(dots, style="cyan"), Text(running.stage.value), Text(), Text(running.name, style="bold")

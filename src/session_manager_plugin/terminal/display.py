@@ -1,0 +1,202 @@
+"""What a person is shown of the link on a live terminal: a bar, the window's title, or a notice of trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from enum import Enum
+
+from session_manager_plugin.terminal.output import OutputWriter
+from session_manager_plugin.terminal.screen import Screen
+from session_manager_plugin.terminal.size import TerminalSize
+from session_manager_plugin.terminal.status_line import MIN_INTERVAL, LinkStatus, StatusLine
+from session_manager_plugin.terminal.title import WindowTitle
+
+_LOOK_INTERVAL = 1.0
+"""Seconds between two looks at the link; a look draws nothing unless something has changed."""
+_BUSY = 64 * 1024
+"""Bytes waiting for the terminal above which the status waits too, rather than being queued behind them."""
+_REPAINT_DELAY = 0.2
+"""Seconds between the two sizes that make a program repaint: two signals at once could count as one."""
+
+
+class StatusMode(Enum):
+    """Where the state of the link is shown. Trouble is shown in every mode, also where nothing else is."""
+
+    BAR = "bar"
+    """In the last row, which the remote does not get."""
+    TITLE = "title"
+    """In the title of the window."""
+    NOTICE = "notice"
+    """Nowhere while all is well; trouble goes to the title and over the last row."""
+    OFF = "off"
+    """Nowhere while all is well; trouble goes to the title."""
+
+
+class StatusDisplay:
+    """Writes the session's output to the terminal, and shows between it what `status` tells.
+
+    `size_changed` is called when the remote is to be told `remote_size` anew; `answer` gets what the remote has asked
+    the terminal and the terminal would answer wrongly.
+    """
+
+    def __init__(
+        self,
+        mode: StatusMode,
+        line: StatusLine,
+        output: OutputWriter,
+        status: Callable[[], LinkStatus],
+        *,
+        size_changed: Callable[[], None],
+        answer: Callable[[bytes], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._mode = mode
+        self._without_bar = mode if mode is not StatusMode.BAR else StatusMode.NOTICE
+        self._line = line
+        self._output = output
+        self._status = status
+        self._size_changed = size_changed
+        self._answer = answer
+        self._clock = clock
+        self._screen = Screen()
+        self._title = WindowTitle()
+        self._size = TerminalSize(0, 0)
+        self._titled_at = -MIN_INTERVAL
+        self._noticed = False
+        self._repainting: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def mode(self) -> StatusMode:
+        """The mode in force."""
+        return self._mode
+
+    @property
+    def remote_size(self) -> TerminalSize:
+        """The size to tell the remote."""
+        size = self._screen.remote_size
+        return TerminalSize(size.columns, size.rows - 1) if self._repainting is not None and size.rows > 1 else size
+
+    def start(self, size: TerminalSize) -> None:
+        """Take a terminal of this size."""
+        self._size = size
+        self._output.write(self._screen.start(size, bar=self._mode is StatusMode.BAR))
+        if self._screen.has_bar and self._line.line:
+            self._output.write(self._screen.draw(self._line.line))  # of before a stop; it may not change for long
+        self.look()
+
+    def resize(self, size: TerminalSize) -> None:
+        """Follow the terminal to a new size."""
+        self._size = size
+        self._output.write(self._screen.resize(size))
+        self._noticed = False  # wherever it stands now, the remote repaints
+        self.look()
+
+    def write(self, data: bytes) -> None:
+        """Write what the remote has sent."""
+        self._output.write(self._screen.feed(data))
+        for answer in self._screen.take_answers():
+            self._answer(answer)
+
+    def toggle_bar(self) -> None:
+        """Show the bar, or take it away; the remote's size changes by a row."""
+        if self._mode is StatusMode.BAR:
+            self._mode = self._without_bar
+            self._output.write(self._screen.release())
+        else:
+            self._mode = StatusMode.BAR
+            self._output.write(self._screen.start(self._size, bar=True))
+            self._restore_title()
+        self._noticed = False
+        self.look()
+        self._size_changed()
+
+    def look(self) -> None:
+        """See whether the link's state has changed, and show it if it has."""
+        now = self._clock()
+        due = None
+        if self._output.buffered < _BUSY:
+            status = self._status()
+            due = self._show_row(status, now)
+            if self._screen.has_bar:
+                if self._screen.at_boundary:
+                    self._restore_title()
+            else:
+                due = min(filter(None, (due, self._show_title(status, now))), default=None)
+        self._arm(_LOOK_INTERVAL if due is None else max(0.0, due - now))
+
+    def pause(self) -> bytes:
+        """Give the terminal back for a while; gives what to `write`, as the remote's, after the next `start`."""
+        again = self._screen.again()
+        self.stop()
+        return again
+
+    def stop(self) -> None:
+        """Give the terminal back as it was found. Idempotent."""
+        for timer in (self._timer, self._repainting):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._repainting = None
+        if self._noticed:
+            self._noticed = False
+            self._output.write(self._screen.clear_notice())
+        self._output.write(self._screen.leave())
+        self._restore_title()
+
+    def _show_row(self, status: LinkStatus, now: float) -> float | None:
+        """The last row, as bar or for a notice; gives when it is due again."""
+        if self._screen.has_bar:
+            text = self._line.update(status, self._size.columns, now)
+            if text is not None or self._screen.damaged:
+                self._output.write(self._screen.draw(self._line.line))
+            return self._line.next_update_at
+        if self._mode not in (StatusMode.NOTICE, StatusMode.BAR):
+            return None
+        if status.trouble:
+            text = self._line.update(status, self._size.columns, now)
+            if (text is not None or not self._noticed) and (drawn := self._screen.draw_notice(self._line.line)):
+                self._output.write(drawn)
+                self._noticed = True
+            return self._line.next_update_at
+        if self._noticed and (erased := self._screen.clear_notice()):
+            self._output.write(erased)
+            self._noticed = False
+            self.ask_for_repaint()
+        return None
+
+    def _show_title(self, status: LinkStatus, now: float) -> float | None:
+        """The title, if it is to be ours; gives when it is due again."""
+        text = self._line.title(status)
+        if not status.trouble and self._mode is not StatusMode.TITLE:
+            if self._title.text is not None and self._screen.at_boundary:
+                self._output.write(self._title.show(text))  # for a terminal that cannot restore it
+                self._restore_title()
+            return None
+        if text == self._title.text or not self._screen.at_boundary:
+            return None
+        if now < self._titled_at + MIN_INTERVAL:
+            return self._titled_at + MIN_INTERVAL
+        self._titled_at = now
+        self._output.write(self._title.show(text))
+        return None
+
+    def _restore_title(self) -> None:
+        self._output.write(self._title.restore())
+
+    def ask_for_repaint(self) -> None:
+        """Tell one row fewer, and in a moment the true size: what stood under the notice is not known here."""
+
+        def told() -> None:
+            self._repainting = None
+            self._size_changed()
+
+        if self._repainting is None:
+            self._repainting = asyncio.get_running_loop().call_later(_REPAINT_DELAY, told)
+            self._size_changed()
+
+    def _arm(self, delay: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(delay, self.look)

@@ -1,0 +1,115 @@
+"""The terminal's keyboard: read at all times, so that an escape is obeyed whatever the session is doing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+from session_manager_plugin.terminal.escapes import Escape, EscapeScanner
+from session_manager_plugin.terminal.input import InputReader
+
+CAPACITY = 8 * 1024 * 1024
+"""Bytes kept while they cannot be sent, as many as of output. A paste of this size, not of a person's typing."""
+PATIENCE = 2.0
+"""Seconds without anything being sent after which the keyboard is read on though `CAPACITY` is kept already."""
+
+
+class Keyboard:
+    """Reads a terminal from `start` on, takes the escapes out, and keeps the rest until somebody asks for it.
+
+    As long as the session takes input, a full store only makes the reading wait, and nothing is lost. When it takes
+    none at all the choice is between losing what is typed beyond 8 MiB and not seeing a `~.` behind it: then reading
+    goes on, and what does not fit is dropped with a bell, as the terminal driver does with its own queue.
+    """
+
+    def __init__(
+        self,
+        reader: InputReader,
+        scanner: EscapeScanner,
+        obey: Callable[[Escape], None],
+        bell: Callable[[], None],
+    ) -> None:
+        self._reader = reader
+        self._scanner = scanner
+        self._obey = obey
+        self._bell = bell
+        self._kept: deque[bytes] = deque()
+        self._size = 0
+        self._arrived = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._listening: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to read. Idempotent."""
+        if self._listening is None:
+            self._listening = asyncio.ensure_future(self._listen())
+            self._listening.add_done_callback(lambda _listening: self._arrived.set())
+
+    async def read(self) -> bytes:
+        """The next bytes typed for the session, as many as there are; b"" at the end. Raises what reading raised."""
+        while not self._kept:
+            assert self._listening is not None, "the keyboard is not being read"
+            if self._listening.done():
+                if not self._listening.cancelled():
+                    self._listening.result()
+                return b""
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self.take()
+
+    def take(self) -> bytes:
+        """What is kept at this moment."""
+        data = b"".join(self._kept)
+        self._kept.clear()
+        self._size = 0
+        self._taken.set()
+        return data
+
+    def insert(self, data: bytes) -> None:
+        """`data` is next to be read: an answer that the terminal would have typed."""
+        self._keep(data)
+
+    def start_line(self) -> None:
+        """The next key is at the start of a line: the program was away."""
+        self._scanner.start_line()
+
+    def abandon(self) -> None:
+        """Stop reading, without waiting for it. Idempotent."""
+        if self._listening is not None:
+            self._listening.cancel()
+
+    async def close(self) -> bytes:
+        """Stop reading, so that another may read; gives what is kept and withheld."""
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+        return self.take() + self._scanner.release()
+
+    async def _listen(self) -> None:
+        while data := await self._reader.read():
+            for part in self._scanner.feed(data, time.monotonic()):
+                if isinstance(part, Escape):
+                    self._obey(part)
+                else:
+                    self._keep(part)
+            await self._wait_for_room()
+
+    def _keep(self, data: bytes) -> None:
+        if self._size >= CAPACITY:
+            self._bell()
+            return
+        self._kept.append(data)
+        self._size += len(data)
+        self._arrived.set()
+
+    async def _wait_for_room(self) -> None:
+        if self._size < CAPACITY:
+            return
+        self._taken.clear()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._taken.wait()
+        except TimeoutError:
+            pass

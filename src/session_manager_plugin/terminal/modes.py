@@ -1,0 +1,106 @@
+"""What the remote has switched on in the terminal and is to be switched off when it is gone. Pure."""
+
+from __future__ import annotations
+
+# Private modes (DECSET) that make a terminal unusable or strange for the shell below when they stay as a dead program
+# has left them, and how a terminal is found.
+_FOUND_OFF = {1, 5, 9, 45, 66, 69, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1015, 1016, 2004, 2026, 2031, 2048}
+_FOUND_ON = {7, 25}
+_FOUND_OFF_ANSI = {4, 20}
+_SOFT_RESET = {1, 7, 25, 66}  # DECSTR (VT510 manual), with IRM and the numeric keypad
+
+
+class Modes:
+    """Follows DECSET, DECRST, SM, RM and their kin; gives what brings every changed one back."""
+
+    def __init__(self) -> None:
+        self._changed: dict[int, None] = {}
+        self._changed_ansi: dict[int, None] = {}
+        self._keypad = False
+        self._cursor_style = False
+        self._modify_keys = False
+        self._keyboard_levels = 0
+
+    def set_private(self, number: int, on: bool) -> None:
+        """DECSET and DECRST of one mode."""
+        if number in _FOUND_OFF or number in _FOUND_ON:
+            _note(self._changed, number, on is not (number in _FOUND_ON))
+
+    def set_ansi(self, number: int, on: bool) -> None:
+        """SM and RM of one mode."""
+        if number in _FOUND_OFF_ANSI:
+            _note(self._changed_ansi, number, on)
+
+    def set_keypad(self, on: bool) -> None:
+        """DECKPAM and DECKPNM."""
+        self._keypad = on
+
+    def set_cursor_style(self, style: int) -> None:
+        """DECSCUSR."""
+        self._cursor_style = style != 0
+
+    def set_modify_keys(self, value: int) -> None:
+        """xterm's modifyOtherKeys."""
+        self._modify_keys = value != 0
+
+    def push_keyboard(self) -> None:
+        """Kitty's keyboard protocol: `CSI > flags u`."""
+        self._keyboard_levels += 1
+
+    def pop_keyboard(self, count: int) -> None:
+        """Kitty's keyboard protocol: `CSI < count u`."""
+        self._keyboard_levels = max(0, self._keyboard_levels - count)
+
+    def has(self, number: int) -> bool:
+        """Whether a private mode is other than a terminal has it at first."""
+        return number in self._changed
+
+    @property
+    def inserts(self) -> bool:
+        """IRM."""
+        return 4 in self._changed_ansi
+
+    @property
+    def newline_returns(self) -> bool:
+        """LNM."""
+        return 20 in self._changed_ansi
+
+    def soft_reset(self) -> None:
+        """DECSTR."""
+        for number in _SOFT_RESET:
+            self._changed.pop(number, None)
+        self._changed_ansi.pop(4, None)
+        self._keypad = False
+
+    def reset(self) -> None:
+        """RIS."""
+        self.__init__()  # type: ignore[misc]
+
+    def undo(self) -> bytes:
+        """What makes every mode as a terminal has it at first."""
+        pieces = [b"\x1b[?%d%c" % (number, b"lh"[number in _FOUND_ON]) for number in self._changed]
+        pieces += [b"\x1b[%dl" % number for number in self._changed_ansi]
+        if self._keypad:
+            pieces.append(b"\x1b>")
+        if self._cursor_style:
+            pieces.append(b"\x1b[0 q")
+        if self._modify_keys:
+            pieces.append(b"\x1b[>4m")
+        if self._keyboard_levels:
+            pieces.append(b"\x1b[<%du" % self._keyboard_levels)
+        return b"".join(pieces)
+
+    def redo(self) -> bytes:
+        """What makes the modes that are numbers, and the keypad's, as they are now: the reverse of `undo`."""
+        pieces = [b"\x1b[?%d%c" % (number, b"hl"[number in _FOUND_ON]) for number in self._changed]
+        pieces += [b"\x1b[%dh" % number for number in self._changed_ansi]
+        if self._keypad:
+            pieces.append(b"\x1b=")
+        return b"".join(pieces)
+
+
+def _note(changed: dict[int, None], number: int, is_changed: bool) -> None:
+    if is_changed:
+        changed[number] = None
+    else:
+        changed.pop(number, None)

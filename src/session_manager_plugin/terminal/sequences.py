@@ -1,0 +1,136 @@
+"""Control sequences in a stream of output: where they begin, where they end, and what they are made of. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+# The grammar is that of the VT500's parser (https://vt100.net/emu/dec_ansi_parser) on UTF-8: the C1 controls are the
+# characters U+0080 to U+009F, and a byte of that range inside another character is none.
+#
+# `[controls]` stands for the C0 controls that a terminal obeys although a sequence is unfinished.
+
+ESC = 0x1B
+_C1_LEAD = 0xC2
+_CONTROLS = rb"\x00-\x17\x19\x1c-\x1f\x7f"
+_STRINGS = b"]PX^_k"
+"""OSC, DCS, SOS, PM, APC, and the title of screen(1)."""
+
+CONTROL = re.compile(rb"[%b]" % _CONTROLS)
+_CSI_REST = re.compile(rb"[^@-~\x18\x1a\x1b\x80-\xff]*(?:([@-~])|[\x18\x1a]|(?=[\x1b\x80-\xff]))")
+_ESC_REST = re.compile(rb"[ -/%b]*(?:([0-~])|[\x18\x1a]|(?=[\x1b\x80-\xff]))" % _CONTROLS)
+_EARLY_CONTROLS = re.compile(rb"[%b]+" % _CONTROLS)
+_OSC_END = re.compile(rb"[\x07\x18\x1a]|\x1b|\xc2\x9c")
+_STRING_END = re.compile(rb"[\x18\x1a]|\x1b|\xc2\x9c")
+
+NOT_PLAIN = re.compile(rb"\x1b(?!\[[0-9;:]*[mK])")
+"""The first sequence that is neither SGR nor EL, in text without C2 bytes; nothing but those two is that frequent."""
+NOT_PLAIN_OR_C1 = re.compile(rb"\x1b(?!\[[0-9;:]*[mK])|\xc2[\x80-\x9f]")
+
+_SUBPARAMETERS = re.compile(rb":[0-9:]*")
+
+_LONGEST = 65536
+"""Bytes of an unfinished sequence that are waited for; what is longer is no sequence anybody has sent."""
+
+
+class Sequence(NamedTuple):
+    """A sequence or the beginning of a string, found in `data[start:end]`."""
+
+    end: int
+    kind: str
+    """`[` for CSI, `s` for a string, `e` for any other; `c` for controls between ESC and what tells the kind, which
+    is to be looked at again without them; empty for one that was cancelled."""
+    body: bytes
+    """Parameters and intermediates; of a string, the byte that began it."""
+    final: str
+
+
+def sequence_at(data: bytes, start: int) -> Sequence | None:
+    """The sequence that begins at `start`; None when the data ends before it does."""
+    body_start = start + 1
+    if data[start] == _C1_LEAD:
+        introducer = data[start + 1] - 0x40
+        body_start = start + 2
+    elif body_start < len(data):
+        introducer = data[body_start]
+        body_start += 1
+    else:
+        return None
+    if introducer == 0x5B:
+        found = _CSI_REST.match(data, body_start)
+        if found is None:
+            return None
+        final = found[1]
+        if final is None:
+            return Sequence(found.end(), "", b"", "")
+        return Sequence(found.end(), "[", data[body_start : found.end() - 1], chr(final[0]))
+    if introducer in _STRINGS:
+        return Sequence(body_start, "s", bytes([introducer]), "")
+    if data[start] == _C1_LEAD:
+        return Sequence(body_start, "e", b"", chr(introducer))
+    body_start -= 1
+    early = _EARLY_CONTROLS.match(data, body_start)
+    if early is not None and early.end() < len(data) and data[early.end()] in b"[" + _STRINGS:
+        return Sequence(early.end(), "c", early[0], "")
+    found = _ESC_REST.match(data, body_start)
+    if found is None:
+        return None
+    final = found[1]
+    if final is None:
+        return Sequence(found.end(), "", b"", "")
+    return Sequence(found.end(), "e", data[body_start : found.end() - 1], chr(final[0]))
+
+
+def string_end(data: bytes, start: int, is_osc: bool) -> tuple[int, bool]:
+    """Where the string that goes on at `start` ends, and whether it does.
+
+    It is ended by ST, by BEL if it is an OSC, and by what cancels it. An ESC at the very end of `data` may be half of
+    an ST; the position then is before it.
+    """
+    found = (_OSC_END if is_osc else _STRING_END).search(data, start)
+    if found is None:
+        end = len(data)
+        return (end - 1 if data[end - 1] == _C1_LEAD else end), False
+    if data[found.start()] != ESC:
+        return found.end(), True
+    following = data[found.end() : found.end() + 1]
+    if not following:
+        return found.start(), False
+    return (found.end() + 1 if following == b"\\" else found.start()), True
+
+
+def unfinished_character(data: bytes) -> int:
+    """How many bytes at the end of `data` are the beginning of a UTF-8 character (RFC 3629)."""
+    for length in range(1, min(3, len(data)) + 1):
+        byte = data[-length]
+        if byte & 0xC0 != 0x80:  # the last byte that is no continuation
+            return length if _character_length(byte) > length else 0
+    return 0
+
+
+def is_hopeless(unfinished: bytes) -> bool:
+    """Whether to wait no longer for the end of a sequence."""
+    return len(unfinished) > _LONGEST
+
+
+def numbers(body: bytes) -> list[int] | None:
+    """The parameters of a CSI sequence without their sub-parameters, 0 for one left out; None if it has a prefix."""
+    if not body:
+        return []
+    try:
+        return [min(int(field), 32767) if field else 0 for field in body.split(b";")]
+    except ValueError:
+        pass
+    if b":" in body:
+        return numbers(_SUBPARAMETERS.sub(b"", body))
+    return None  # a prefix, an intermediate
+
+
+def _character_length(lead: int) -> int:
+    if 0xC2 <= lead <= 0xDF:
+        return 2
+    if 0xE0 <= lead <= 0xEF:
+        return 3
+    if 0xF0 <= lead <= 0xF4:
+        return 4
+    return 1

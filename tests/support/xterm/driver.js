@@ -1,0 +1,134 @@
+// A terminal emulator on a pipe: JSON lines in, JSON lines out, one for each terminal's life.
+//
+// In:  {"columns": 80, "rows": 24, "steps": [{"write": BASE64} | {"resize": [COLUMNS, ROWS]} | {"look": true} ...]}
+// Out: a list with what is shown at each look:
+//      {"rows": [TEXT ...], "cells": [ATTRIBUTES ...], "history": [TEXT ...], "cursor": [COLUMN, ROW], "title": TEXT,
+//       "alternate": BOOL, "modes": {...}, "region": [TOP, BOTTOM], "typed": BASE64}
+
+'use strict';
+
+const readline = require('node:readline');
+const { Terminal } = require('@xterm/headless');
+const { Unicode11Addon } = require('@xterm/addon-unicode11');
+
+const EXTENDED = 0x10000000;
+
+// Where xterm.js is unlike the terminals of DEC, and unlike xterm, it is made like them:
+// a saved cursor stays in its place on the screen when that scrolls, and origin mode and character sets are saved too;
+// a relative movement in origin mode is relative; ED 1 in the last cell of the screen does not fail.
+function correct(core) {
+  const input = core._inputHandler;
+  const charsets = core._charsetService;
+  input.saveCursor = () => {
+    const buffer = input._activeBuffer;
+    buffer.saved = {
+      x: Math.min(buffer.x, core.cols - 1),
+      y: buffer.y,
+      fg: input._curAttrData.fg,
+      bg: input._curAttrData.bg,
+      origin: core.coreService.decPrivateModes.origin,
+      level: charsets.glevel,
+      sets: charsets._charsets.slice(),
+    };
+    return true;
+  };
+  input.restoreCursor = () => {
+    const buffer = input._activeBuffer;
+    const saved = buffer.saved || { x: 0, y: 0, fg: 0, bg: 0, origin: false, level: 0, sets: [] };
+    buffer.x = Math.min(saved.x, core.cols - 1);
+    buffer.y = Math.min(saved.y, core.rows - 1);
+    input._curAttrData.fg = saved.fg;
+    input._curAttrData.bg = saved.bg;
+    core.coreService.decPrivateModes.origin = saved.origin;
+    charsets._charsets = saved.sets.slice();
+    charsets.setgLevel(saved.level);
+    input._restrictCursor();
+    return true;
+  };
+  const softReset = input.softReset.bind(input);
+  input.softReset = (parameters) => {
+    input._activeBuffer.saved = undefined;
+    return softReset(parameters);
+  };
+  input._moveCursor = (x, y) => {
+    input._restrictCursor();
+    input._activeBuffer.x += x;
+    input._activeBuffer.y += y;
+    input._restrictCursor();
+  };
+  const eraseInDisplay = input.eraseInDisplay.bind(input);
+  input.eraseInDisplay = (parameters, respectProtect) => {
+    const lines = input._activeBuffer.lines;
+    const get = lines.get.bind(lines);
+    lines.get = (index) => get(index) || {};
+    try {
+      return eraseInDisplay(parameters, respectProtect);
+    } finally {
+      delete lines.get;
+    }
+  };
+}
+
+function look(terminal, state) {
+  const buffer = terminal.buffer.active;
+  const rows = [];
+  const cells = [];
+  const cell = buffer.getNullCell();
+  for (let y = 0; y < terminal.rows; y++) {
+    const line = buffer.getLine(buffer.baseY + y);
+    rows.push(line.translateToString(true));
+    const attributes = [];
+    for (let x = 0; x < terminal.cols; x++) {
+      line.getCell(x, cell);
+      // Of an empty cell only the background is seen; which other attributes it has depends on how it was erased.
+      const foreground = cell.getChars() ? cell.fg : 0;
+      attributes.push(`${foreground.toString(36)},${(cell.bg & ~EXTENDED).toString(36)}`);
+    }
+    cells.push(attributes.join(' '));
+  }
+  const history = [];
+  for (let y = 0; y < buffer.baseY; y++) history.push(buffer.getLine(y).translateToString(true));
+  const core = terminal._core;
+  const active = core.buffer;
+  return {
+    rows,
+    cells,
+    history,
+    cursor: [buffer.cursorX, buffer.cursorY],
+    title: state.title,
+    alternate: buffer.type === 'alternate',
+    region: [active.scrollTop, active.scrollBottom],
+    modes: { ...terminal.modes, origin: core.coreService.decPrivateModes.origin, hidden: core.coreService.isCursorHidden },
+    typed: Buffer.from(state.typed.join(''), 'latin1').toString('base64'),
+  };
+}
+
+function run(life) {
+  const terminal = new Terminal({
+    cols: life.columns,
+    rows: life.rows,
+    scrollback: 1000,
+    allowProposedApi: true,
+    logLevel: 'off',
+    windowOptions: { getWinSizeChars: true, pushTitle: true, popTitle: true },
+  });
+  terminal.loadAddon(new Unicode11Addon());
+  terminal.unicode.activeVersion = '11';
+  const core = terminal._core;
+  correct(core);
+  const state = { title: '', typed: [] };
+  terminal.onTitleChange((title) => { state.title = title; });
+  terminal.onData((data) => state.typed.push(data));
+  const looks = [];
+  for (const step of life.steps) {
+    if (step.write !== undefined) core._writeBuffer.writeSync(Buffer.from(step.write, 'base64'));
+    else if (step.resize) terminal.resize(step.resize[0], step.resize[1]);
+    else looks.push(look(terminal, state));
+  }
+  terminal.dispose();
+  return looks;
+}
+
+readline.createInterface({ input: process.stdin, terminal: false }).on('line', (line) => {
+  process.stdout.write(`${JSON.stringify(run(JSON.parse(line)))}\n`);
+});

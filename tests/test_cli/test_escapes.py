@@ -1,0 +1,173 @@
+"""What escapes say: only what applies, and nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from session_manager_plugin.cli.escapes import EscapeCommands
+from session_manager_plugin.errors import LeftByEscape
+from session_manager_plugin.protocol.events import SessionReady
+from session_manager_plugin.session.runner import Session
+from session_manager_plugin.terminal.console import Console
+from session_manager_plugin.terminal.escapes import Escape, EscapeScanner
+
+
+class FakeConsole:
+    """What `EscapeCommands` uses of a `Console`."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.can_show_bar = True
+        self.toggled = 0
+        self.can_suspend = True
+        self.suspended = 0
+        self.scanner: EscapeScanner | None = None
+
+    def say(self, lines: Sequence[str]) -> None:
+        self.said += lines
+
+    def toggle_bar(self) -> None:
+        self.toggled += 1
+
+    def suspend(self) -> bool:
+        self.suspended += self.can_suspend
+        return self.can_suspend
+
+    def listen(self, scanner: EscapeScanner, obey: Callable[[Escape], None]) -> None:
+        self.scanner = scanner
+
+
+class FakeSession:
+    """What `EscapeCommands` uses of a `Session`."""
+
+    session_id = "alice-1\x1b[2J"
+    state = "opening"
+
+    def __init__(self) -> None:
+        self.info: dict[str, Any] = {}
+        self.began: SessionReady | None = SessionReady(None)
+        self.lines: list[str] | None = None
+        self.reconnected = 0
+
+    def get_info(self) -> dict[str, Any]:
+        return self.info
+
+    def connections(self) -> Sequence[str] | None:
+        return self.lines
+
+    def reconnect(self) -> None:
+        self.reconnected += 1
+
+
+class Commands:
+    """The commands between two fakes."""
+
+    def __init__(self) -> None:
+        self.console, self.session = FakeConsole(), FakeSession()
+        self.left: list[Exception] = []
+        self.commands = EscapeCommands(cast(Console, self.console), cast(Session, self.session), b"~", self.left.append)
+
+    def said(self, escape: Escape) -> list[str]:
+        """What is said when `escape` is typed."""
+        self.console.said.clear()
+        self.commands.obey(escape)
+        return self.console.said
+
+
+@pytest.fixture
+def typed() -> Commands:
+    return Commands()
+
+
+def keys(lines: Sequence[str]) -> list[str]:
+    return [line.split()[0] for line in lines if line.startswith(" ~")]
+
+
+def test_help_lists_what_applies(typed: Commands) -> None:
+    lines = typed.said(Escape.HELP)
+    assert lines[0] == "~?"
+    assert keys(lines) == ["~.", "~^Z", "~i", "~r", "~B", "~?", "~~"]
+    typed.session.lines = []
+    assert "~#" in keys(typed.said(Escape.HELP))
+    typed.console.can_show_bar = False
+    typed.session.began = None
+    assert keys(typed.said(Escape.HELP)) == ["~.", "~^Z", "~#", "~i", "~?", "~~"]
+
+
+def test_help_names_the_character() -> None:
+    console = FakeConsole()
+    commands = EscapeCommands(cast(Console, console), cast(Session, FakeSession()), b"\x1d", print)
+    commands.start()
+    commands.obey(Escape.HELP)
+    assert console.scanner is not None
+    assert console.scanner.character == b"\x1d"
+    assert console.said[0] == "^]?"
+    assert any(line.startswith(" ^]^] ") for line in console.said)
+
+
+def test_leaving(typed: Commands) -> None:
+    assert typed.said(Escape.LEAVE) == []
+    (error,) = typed.left
+    assert isinstance(error, LeftByEscape)
+    assert str(error) == "~."
+
+
+def test_details_before_the_session_has_begun(typed: Commands) -> None:
+    typed.session.began = None
+    assert typed.said(Escape.DETAILS) == ["~i", " session:         alice-1?[2J", " state:           opening"]
+
+
+def test_details(typed: Commands) -> None:
+    typed.session.began = SessionReady("Standard_Stream", peer_version="3.3.0.0\x1b]0;x\x07")
+    typed.session.info = {
+        "url": "wss://gateway.example/v1/data-channel/alice-1?token=abcdefgh12345678",
+        "state": "connected",
+        "link": "reconnecting",
+        "trouble": "no answer for 3 s",
+        "latency": 0.01234,
+        "retransmitting": 2,
+        "reconnects": 0,
+        "queue_size": 7,
+    }
+    assert typed.said(Escape.DETAILS) == [
+        "~i",
+        " session:         alice-1?[2J",
+        " url:             wss://gateway.example/v1/data-channel/alice-1?token=***",
+        " state:           reconnecting",
+        " trouble:         no answer for 3 s",
+        " latency:         12.3 ms",
+        " agent:           3.3.0.0?]0;x?",
+        " session type:    Standard_Stream",
+        " resending:       2",
+        " reconnects:      0",
+    ]
+
+
+def test_connections(typed: Commands) -> None:
+    assert typed.said(Escape.CONNECTIONS) == ["~#", "no port is forwarded in this session"]
+    typed.session.lines = []
+    assert typed.said(Escape.CONNECTIONS) == ["~#", "no connection is open"]
+    typed.session.lines = ["connection 1 from 127.0.0.1:5", "connection 2"]
+    assert typed.said(Escape.CONNECTIONS) == ["~#", " connection 1 from 127.0.0.1:5", " connection 2"]
+
+
+def test_reconnecting(typed: Commands) -> None:
+    assert typed.said(Escape.RECONNECT) == ["~r", "reconnecting"]
+    assert typed.session.reconnected == 1
+
+
+def test_the_bar(typed: Commands) -> None:
+    assert typed.said(Escape.TOGGLE_BAR) == []
+    typed.console.can_show_bar = False
+    assert typed.said(Escape.TOGGLE_BAR) == ["~B", "there is no screen here to show a bar on"]
+    assert typed.console.toggled == 1
+
+
+def test_suspending(typed: Commands) -> None:
+    assert typed.said(Escape.SUSPEND) == ["~^Z [suspended]"]
+    typed.console.can_suspend = False
+    assert "cannot be suspended" in typed.said(Escape.SUSPEND)[-1]
+    assert typed.console.suspended == 1

@@ -1,0 +1,493 @@
+"""`smp probe` with a session: somebody's, by its URL and token, or one that it starts on a target itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from email.utils import formatdate
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from session_manager_plugin.agent import Sandbox
+from session_manager_plugin.agent.session import EndReason
+from session_manager_plugin.aws.diagnosis import SessionApi
+from session_manager_plugin.cli.probe import channel
+from tests.support.fake_gateway import (
+    channel_closed,
+    close,
+    cut_after,
+    handshake_request,
+    no_http,
+    refuse,
+    say,
+    say_with_the_answer,
+    served,
+    silence,
+    stream,
+)
+from tests.support.raw_server import CLOSE, PING, PONG, TEXT, Peer, RawServer, Script, frame, http_answer, read_request
+from tests.test_cli.conftest import SandboxThread, Smp
+from tests.test_cli.probing import TOKEN, Prober
+
+DEADLINE = 20.0
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pings follow each other quickly."""
+    monkeypatch.setattr(channel, "PING_INTERVAL", 0.001)
+
+
+def of_url(url: str, *options: str) -> tuple[str, ...]:
+    """The arguments for a gateway of the tests."""
+    return ("--url", url, "--token", TOKEN, *options)
+
+
+# A stream URL.
+
+
+def test_a_session_from_its_url_and_token(prober: Prober, sandbox: SandboxThread) -> None:
+    started = sandbox.start()
+    report = prober("--url", started.url, "--token", started.token, "--count", "3")
+    assert report.verdicts() == {
+        "dns": ["pass"],
+        "tcp": ["pass"],
+        "proxy": ["pass"],
+        "tls": ["skipped"],
+        "websocket": ["pass"],
+        "channel": ["pass", "pass", "skipped", "pass"],
+        "latency": ["pass"],
+    }
+    assert report.one("websocket").detail == "101 Switching Protocols"
+    assert report.one("channel", "token").detail == "accepted"
+    assert report.one("channel", "session type").detail.startswith("Standard_Stream")
+    assert report.one("local", "clock").detail == "as the service's, within 2 s"
+    latency = report.json["latency"]
+    assert (latency["count"], latency["lost"]) == (3, 0)
+    assert latency["min_ms"] > 0
+    assert report.one("latency").detail.startswith("3 sent, 3 received, 0% loss, rtt min/avg/max/mdev = ")
+    assert started.token.encode() not in prober.output
+
+
+def test_the_handshake_of_an_agent(prober: Prober) -> None:
+    loop = asyncio.new_event_loop()
+    with served(Sandbox(handshake=True, agent_version="3.3.40.0"), loop) as running:
+        started = SandboxThread(running, loop).start("cat")
+        report = prober("--url", started.url, "--token", started.token, "--count", "1")
+    assert report.one("channel", "handshake").detail == "complete"
+    assert report.one("channel", "agent").detail == "version 3.3.40.0"
+    assert report.one("channel", "session type").detail == "InteractiveCommands"
+
+
+def test_an_encrypted_session(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.new_event_loop()
+    with served(Sandbox(kms=True), loop) as running:
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        sessions = SandboxThread(running, loop)
+        started = sessions.start()
+        report = prober("--url", started.url, "--token", started.token, "--target", "local", "--count", "1")
+        assert report.one("channel", "encryption").verdict == "pass"
+        assert report.one("channel", "handshake").verdict == "pass"
+        assert report.one("latency").verdict == "pass"
+
+        started = sessions.start()
+        report = prober("--url", started.url, "--token", started.token)
+        assert report.one("channel", "encryption").verdict == "fail"
+        assert "give --target" in report.one("channel", "encryption").detail
+        assert report.one("channel", "handshake").verdict == "fail"
+        assert report.one("latency").verdict == "skipped"
+
+
+def test_the_log_tells_each_check_and_no_token(prober: Prober, sandbox: SandboxThread) -> None:
+    started = sandbox.start()
+    log = prober.home / "log"
+    prober("--url", started.url, "--token", started.token, "--log-file", str(log))
+    text = log.read_text()
+    assert "websocket pass: " in text
+    assert "latency pass: pings: 5 sent" in text
+    assert started.token not in text
+
+
+def test_without_a_token_the_session_is_not_begun(prober: Prober, sandbox: SandboxThread) -> None:
+    started = sandbox.start()
+    report = prober("--url", started.url)
+    assert report.verdicts()["websocket"] == ["pass"]
+    assert report.verdicts()["channel"] == ["skipped"]
+    assert report.json["latency"] is None
+    again = prober("--url", started.url, "--token", started.token, "--count", "0")
+    assert again.one("channel", "token").verdict == "pass"
+    assert again.one("latency").verdict == "skipped"
+    assert again.json["latency"] is None
+
+
+def test_a_token_that_was_used_already(prober: Prober, sandbox: SandboxThread) -> None:
+    started = sandbox.start()
+    arguments = ("--url", started.url, "--token-file", str(prober.home / "token"))
+    (prober.home / "token").write_text(started.token)
+    assert prober(*arguments).json["ok"]
+    report = prober(*arguments)
+    assert report.verdicts()["websocket"] == ["pass"]
+    token = report.one("channel", "token")
+    assert token.verdict == "fail"
+    assert "with code 1008" in token.detail
+    assert "used already" in token.advice
+    assert report.one("latency").verdict == "skipped"
+    assert report.json["latency"] is None
+
+
+def test_the_token_from_the_environment_or_a_pipe(
+    prober: Prober, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = sandbox.start()
+    assert prober("--url", started.url, "--token", "-", stdin=f"{started.token}\n".encode()).json["ok"]
+    started = sandbox.start()
+    monkeypatch.setenv("SMP_TOKEN", started.token)
+    assert prober("--url", started.url).one("channel", "token").verdict == "pass"
+    assert "SMP_TOKEN" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("script", "detail", "advice"),
+    [
+        (refuse(403), "status 403 Forbidden", "start a new session"),
+        (refuse(401), "status 401 Unauthorized", "start a new session"),
+        (refuse(200), "status 200 OK", "no websocket server answers there"),
+        (refuse(404), "status 404 Not Found", "the path of the URL"),
+        (refuse(302, "Location: https://elsewhere.test/"), "status 302 Found", "redirects are not followed"),
+        (refuse(503), "status 503 Service Unavailable", "try again"),
+        (refuse(400), "status 400 Bad Request", "check the URL"),
+        (no_http, "did not answer as a websocket server does", "check the host, the port and the scheme"),
+        (silence, "no answer to the upgrade within 1 s", "may not let websockets through"),
+    ],
+)
+def test_no_websocket(prober: Prober, script: Script, detail: str, advice: str) -> None:
+    with served(RawServer(script)) as gateway:
+        report = prober(*of_url(gateway.url(), "--connect-timeout", "1" if script is silence else "10"))
+    websocket = report.one("websocket")
+    assert websocket.verdict == "fail"
+    assert detail in websocket.detail
+    assert advice in websocket.advice
+    assert report.verdicts()["tcp"] == ["pass"]
+    assert report.verdicts()["channel"] == report.verdicts()["latency"] == ["skipped"]
+
+
+def test_a_gateway_that_cuts_the_connection(prober: Prober) -> None:
+    async def script(peer: Peer) -> None:
+        await read_request(peer.reader)
+        peer.cut()
+
+    with served(RawServer(script)) as gateway:
+        websocket = prober(*of_url(gateway.url())).one("websocket")
+    assert websocket.verdict == "fail"
+    assert websocket.advice
+
+
+def test_a_switch_to_something_else(prober: Prober) -> None:
+    async def script(peer: Peer) -> None:
+        await read_request(peer.reader)
+        peer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n")
+        await peer.until_gone()
+
+    with served(RawServer(script)) as gateway:
+        websocket = prober(*of_url(gateway.url())).one("websocket")
+    assert websocket.verdict == "fail"
+    assert "chat" in websocket.detail
+
+
+async def hang_up(peer: Peer) -> None:
+    """Takes the token and closes the connection."""
+    await peer.accept()
+    await peer.receive_frame()
+    peer.end()
+
+
+@pytest.mark.parametrize(
+    ("script", "detail"),
+    [
+        (close(1008, "bad \x1b[31mtoken"), "the service closed the connection with code 1008 (bad token)"),
+        (hang_up, "without a word"),
+        (say(channel_closed("the \x1b]0;session\x07 is over")), ""),
+    ],
+)
+def test_the_gateway_hangs_up_on_the_token(prober: Prober, script: Script, detail: str) -> None:
+    with served(RawServer(script)) as gateway:
+        report = prober(*of_url(gateway.url()))
+    assert not report.json["ok"]
+    assert b"\x1b" not in prober.output
+    assert b"u001b" not in prober.output
+    failed = [check for check in report.of("channel") if check.verdict == "fail"]
+    assert len(failed) == 1
+    assert detail in failed[0].detail
+    assert failed[0].advice
+
+
+def test_a_session_that_ends_between_two_pings(prober: Prober) -> None:
+    (output,) = stream(b"$ ")
+    with served(RawServer(cut_after(output))) as gateway:
+        report = prober(*of_url(gateway.url(), "--count", "100"))
+    assert report.one("channel", "token").verdict == "pass"
+    latency = report.one("latency")
+    assert latency.verdict == "fail"
+    assert "then the session ended" in latency.detail
+    assert report.json["latency"]["lost"] >= 1
+
+
+def test_a_session_type_that_nobody_knows(prober: Prober) -> None:
+    with served(RawServer(say(handshake_request("Telepathy")))) as gateway:
+        report = prober(*of_url(gateway.url()))
+    handshake = report.one("channel", "handshake")
+    assert handshake.verdict == "fail"
+    assert "Telepathy" in handshake.detail
+
+
+def test_what_comes_together_with_the_answer(prober: Prober) -> None:
+    (output,) = stream(b"$ ")
+    with served(RawServer(say_with_the_answer(output))) as gateway:
+        report = prober(*of_url(gateway.url(), "--count", "0"))
+    assert report.one("channel", "token").detail == "accepted"
+    assert report.one("channel", "handshake").verdict == "pass"
+
+
+def answering_pings(*answered: bool) -> Script:
+    """Takes the token, shows a prompt, and answers the pings that it should."""
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.receive_frame()
+        (output,) = stream(b"$ ")
+        peer.write(frame(2, output))
+        wanted = iter(answered)
+        opcode = TEXT
+        while opcode != CLOSE:
+            opcode, payload = await peer.receive_frame()
+            if opcode == PING and next(wanted):
+                peer.write(frame(PONG, payload))
+        peer.write(frame(CLOSE, payload))
+        peer.end()
+
+    return script
+
+
+def test_a_lost_ping_is_a_warning(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "PING_TIMEOUT", 1.0)
+    with served(RawServer(answering_pings(True, False, True, True))) as gateway:
+        report = prober(*of_url(gateway.url(), "--count", "4"))
+    assert report.json["ok"]
+    latency = report.one("latency")
+    assert latency.verdict == "warn"
+    assert latency.detail.startswith("4 sent, 3 received, 25% loss, rtt")
+    assert (report.json["latency"]["count"], report.json["latency"]["lost"]) == (4, 1)
+
+
+def test_a_gateway_that_answers_no_pings(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "PING_TIMEOUT", 0.2)
+    with served(RawServer(answering_pings(False))) as gateway:
+        report = prober(*of_url(gateway.url(), "--count", "4"))
+    assert report.json["ok"]
+    assert report.one("latency").verdict == "warn"
+    assert report.one("latency").detail == "1 sent, 0 received, 100% loss"
+    assert report.json["latency"]["avg_ms"] is None
+
+
+def test_a_clock_that_is_off_by_an_hour(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seconds, verdict, detail in [
+        (3600, "fail", "1:00:0"),
+        (-3600, "fail", "ahead of the service's"),
+        (120, "warn", "behind the service's"),
+        (20, "pass", "behind the service's"),
+        (0, "pass", "within 2 s"),
+    ]:
+
+        async def script(peer: Peer, seconds: int = seconds) -> None:
+            await refuse(403, f"Date: {formatdate(time.time() + seconds, usegmt=True)}")(peer)
+
+        with served(RawServer(script)) as gateway:
+            clock = prober(*of_url(gateway.url())).one("local", "clock")
+        assert clock.verdict == verdict, seconds
+        assert detail in clock.detail
+    with served(RawServer(refuse(403, "Date: yesterday"))) as gateway:
+        assert prober(*of_url(gateway.url())).one("local", "clock").verdict == "skipped"
+
+
+# A target.
+
+
+def test_a_target_is_connected_to_and_left_again(prober: Prober, sandbox: SandboxThread) -> None:
+    report = prober("local", "--endpoint-url", sandbox.endpoint_url, "--count", "2")
+    assert report.json["ok"]
+    assert report.one("local", "region").detail == "us-east-1, from AWS_REGION"
+    assert report.one("local", "credentials").detail.endswith("from environment variables")
+    assert report.one("local", "clock").verdict == "pass"
+    assert report.verdicts()["dns"] == ["pass", "pass"]
+    assert report.verdicts()["websocket"] == ["pass"]
+    assert report.json["latency"]["lost"] == 0
+    session_id = report.one("channel", "StartSession").detail.split()[1]
+    assert report.json["checks"][-1]["detail"] == f"session {session_id} is over"
+    assert sandbox.end_of(session_id) is EndReason.TERMINATED
+
+
+def test_a_target_that_is_not_connected(prober: Prober, sandbox: SandboxThread) -> None:
+    report = prober("i-0123456789abcdef0", "--endpoint-url", sandbox.endpoint_url)
+    started = report.one("channel", "StartSession")
+    assert started.verdict == "fail"
+    assert "TargetNotConnected" in started.detail
+    assert "AmazonSSMManagedInstanceCore" in started.advice
+    assert report.verdicts()["websocket"] == report.verdicts()["latency"] == ["skipped"]
+
+
+def test_credentials_that_the_service_does_not_know(
+    prober: Prober, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAAAAAAAAAAAAAAAAA")
+    started = prober("local", "--endpoint-url", sandbox.endpoint_url).one("channel", "StartSession")
+    assert "UnrecognizedClientException" in started.detail
+    assert "does not know these credentials" in started.advice
+
+
+def test_the_session_is_terminated_when_its_gateway_fails(
+    prober: Prober, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(RawServer(refuse(403))) as gateway:
+        report = prober("local", "--endpoint-url", sandbox.endpoint_url, "--dial", f"127.0.0.1:{gateway.port}")
+    assert report.one("websocket").verdict == "fail"
+    assert report.one("channel", "TerminateSession").verdict == "pass"
+    session_id = report.one("channel", "StartSession").detail.split()[1]
+    assert sandbox.end_of(session_id) is EndReason.TERMINATED
+
+
+def test_a_session_that_cannot_be_terminated(
+    prober: Prober, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def terminate(_api: object, _session_id: str) -> None:
+        raise OSError("no way")
+
+    monkeypatch.setattr(SessionApi, "terminate", terminate)
+    report = prober("local", "--endpoint-url", sandbox.endpoint_url, "--count", "0")
+    ended = report.one("channel", "TerminateSession")
+    assert ended.verdict == "warn"
+    assert "aws ssm terminate-session --session-id" in ended.advice
+
+
+def test_the_api_answers_late_or_not_at_all(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAAAAAAAAAAAAAAAAA")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+
+    async def hang_up(peer: Peer) -> None:
+        peer.end()
+
+    with served(RawServer(hang_up)) as api:
+        report = prober("local", "--endpoint-url", f"http://127.0.0.1:{api.port}")
+    assert report.one("local", "clock").verdict == "skipped"
+    assert report.one("channel", "StartSession").verdict == "fail"
+
+
+async def test_interrupted_by_ctrl_c_it_terminates_the_session_it_started(tmp_path: Path) -> None:
+    async with Sandbox() as sandbox:
+        arguments = ["local", "--endpoint-url", sandbox.endpoint_url, "--count", "100000"]
+        process = await _start(arguments, tmp_path, sandbox.environment)
+        assert process.stdout is not None
+        line = b""
+        while b"session type" not in line:  # from here on it pings
+            line = await asyncio.wait_for(process.stdout.readline(), DEADLINE)
+            assert line, "the probe ended"
+        process.send_signal(signal.SIGINT)
+        output, _ = await asyncio.wait_for(process.communicate(), DEADLINE)
+        assert process.returncode == -signal.SIGINT  # which a shell tells as 130
+        (session,) = sandbox.sessions.values()
+        await asyncio.wait_for(session.ended.wait(), DEADLINE)
+        assert session.end_reason is EndReason.TERMINATED
+    assert b"TerminateSession: session " in output
+    assert b" passed" in output
+
+
+async def test_interrupted_while_starting_the_session(tmp_path: Path) -> None:
+    """The answer to StartSession comes after the signal; the session it tells of is terminated all the same."""
+    terminated: list[str] = []
+    asked = asyncio.Event()
+
+    async def api(peer: Peer) -> None:
+        request = await read_request(peer.reader)
+        (target,) = request.values("X-Amz-Target") or [""]
+        if not target:
+            peer.write(http_answer(HTTPStatus.OK))
+            peer.end()
+            return
+        body = await peer.reader.readexactly(int(request.values("Content-Length")[0]))
+        answer: dict[str, Any] = {}
+        if target == "AmazonSSM.StartSession":
+            asked.set()
+            await signalled.wait()
+            answer = {"SessionId": "s-1", "StreamUrl": "ws://127.0.0.1:1/v1/data-channel/s-1", "TokenValue": TOKEN}
+        else:
+            terminated.append(json.loads(body)["SessionId"])
+        peer.write(
+            http_answer(HTTPStatus.OK, "Content-Type: application/x-amz-json-1.1", body=json.dumps(answer).encode())
+        )
+        peer.end()
+
+    signalled = asyncio.Event()
+    async with RawServer(api) as server:
+        variables = {
+            "AWS_ACCESS_KEY_ID": "AKIAAAAAAAAAAAAAAAAA",
+            "AWS_SECRET_ACCESS_KEY": "x",
+            "AWS_REGION": "us-east-1",
+        }
+        process = await _start(["local", "--endpoint-url", f"http://127.0.0.1:{server.port}"], tmp_path, variables)
+        await asyncio.wait_for(asked.wait(), DEADLINE)
+        process.send_signal(signal.SIGINT)
+        signalled.set()
+        await asyncio.wait_for(process.communicate(), DEADLINE)
+        assert process.returncode == -signal.SIGINT
+    assert terminated == ["s-1"]
+
+
+async def _start(arguments: list[str], directory: Path, variables: dict[str, str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "session_manager_plugin", "probe", *arguments),
+        env={"PATH": "/usr/bin:/bin", "HOME": str(directory), **variables},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+# Usage.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["local", "--url", "ws://127.0.0.1:1/v1/data-channel/x"], "give a TARGET or --url, not both"),
+        (["--token", TOKEN], "belong to --url"),
+        (["--token-file", "token"], "belong to --url"),
+        (["--target", "local"], "belong to --url"),
+        (["--url", "wss://gateway.test"], "names no session"),
+        (["--url", "wss://a b"], "is not a stream URL"),
+        (["--url", f"ws://gateway.test/v1/data-channel/x?token={TOKEN}", "--token", TOKEN], "refusing ws://"),
+        (["--count", "-1"], "--count"),
+        (["--count", "x"], "--count"),
+        (["--proxy", "proxy:3128"], "--proxy takes a URL"),
+        (["--dial", "a b"], "--dial"),
+        (["--connect-timeout", "0"], "--connect-timeout"),
+        (["one", "two"], "probe"),
+    ],
+)
+def test_usage_errors(smp: Smp, arguments: list[str], said: str) -> None:
+    run = smp("probe", *arguments)
+    assert run.status == 2
+    assert said in run.err
+    assert TOKEN not in run.err
+    assert run.out == b""
+
+
+def test_help_has_an_example(smp: Smp) -> None:
+    run = smp("probe", "--help")
+    assert run.status == 0

@@ -1,0 +1,238 @@
+"""StatusDisplay: what each mode shows, when, how often, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from session_manager_plugin.terminal.display import StatusDisplay, StatusMode
+from session_manager_plugin.terminal.output import OutputWriter
+from session_manager_plugin.terminal.size import TerminalSize
+from session_manager_plugin.terminal.status_line import MIN_INTERVAL, LinkStatus, StatusLine
+from session_manager_plugin.terminal.title import WindowTitle
+from tests.support.waiting import wait_until
+
+SIZE = TerminalSize(80, 24)
+CALM = LinkStatus(state="connected", label="alice-0123", latency=0.023)
+TROUBLE = replace(CALM, state="reconnecting", trouble="no answer for 3 s, reconnecting (attempt 2)")
+PUSH, POP = b"\x1b[22;2t", b"\x1b[23;2t"
+CALM_TITLE = b"\x1b]2;connected, 23 ms (alice-0123)\x07"
+TROUBLE_TITLE = b"\x1b]2;reconnecting, no answer for 3 s, reconnecting (attempt 2) (alice-0123)\x07"
+
+
+class Shown:
+    """A display on a pipe, a link whose state the test sets, and a clock that is a number."""
+
+    def __init__(self, mode: StatusMode, reading: int, output: OutputWriter) -> None:
+        self._reading = reading
+        self.status = CALM
+        self.now = 100.0
+        self.sizes: list[TerminalSize] = []
+        self.answers: list[bytes] = []
+        line = StatusLine(hint="exit leaves", color=True, unicode=True)
+        self.display = StatusDisplay(
+            mode,
+            line,
+            output,
+            lambda: self.status,
+            size_changed=lambda: self.sizes.append(self.display.remote_size),
+            answer=self.answers.append,
+            clock=lambda: self.now,
+        )
+
+    def look(self, after: float, status: LinkStatus) -> bytes:
+        """What a look `after` so many seconds writes when the link is as `status` says."""
+        self.now += after
+        self.status = status
+        self.display.look()
+        return self.written()
+
+    def written(self) -> bytes:
+        try:
+            return os.read(self._reading, 65536)
+        except BlockingIOError:
+            return b""
+
+
+@pytest.fixture
+async def shown(request: pytest.FixtureRequest) -> AsyncIterator[Shown]:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    output = OutputWriter(writing)
+    running = Shown(request.param, reading, output)
+    try:
+        yield running
+    finally:
+        running.display.stop()
+        output.close()
+        os.close(reading)
+        os.close(writing)
+
+
+def modes(*chosen: StatusMode) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("shown", chosen, indirect=True, ids=lambda mode: mode.value)
+
+
+@modes(StatusMode.BAR)
+async def test_bar(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    assert b" connected " in shown.written()
+    assert shown.display.remote_size == TerminalSize(80, 23)
+    written = shown.look(1, TROUBLE)
+    assert b"no answer for 3 s, reconnecting (attempt 2)" in written
+    assert b"\x1b]2;" not in written
+    calm = shown.look(1, CALM)
+    assert b"no answer" not in calm
+    assert b" connected " in calm
+    shown.display.stop()
+    assert b"\x1b[r" in shown.written()
+    shown.display.stop()
+    assert shown.written() == b""
+
+
+@modes(StatusMode.BAR)
+async def test_bar_is_drawn_at_most_four_times_a_second_and_never_when_nothing_has_changed(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.written()
+    drawn_at = [shown.now for step in range(1000) if shown.look(0.01, replace(CALM, latency=0.1 + step / 1000))]
+    assert len(drawn_at) == 10 / MIN_INTERVAL
+    shown.look(1, CALM)
+    assert not any(shown.look(0.01, CALM) for _ in range(1000))
+
+
+@modes(StatusMode.TITLE)
+async def test_title(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    assert shown.written() == PUSH + CALM_TITLE
+    assert shown.display.remote_size == SIZE
+    assert shown.look(10, CALM) == b""
+    assert shown.look(1, TROUBLE) == TROUBLE_TITLE
+    assert shown.look(0.1, CALM) == b""  # too soon
+    assert shown.look(MIN_INTERVAL, CALM) == CALM_TITLE
+    changes = [shown.look(0.01, replace(CALM, latency=0.1 + step / 1000)) for step in range(1000)]
+    assert len([change for change in changes if change]) == 10 / MIN_INTERVAL
+    shown.display.stop()
+    assert shown.written() == POP
+
+
+@modes(StatusMode.OFF)
+async def test_off_shows_trouble_in_the_title_only(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    assert shown.written() == b""
+    assert shown.look(1, replace(CALM, latency=0.5)) == b""
+    assert shown.look(1, TROUBLE) == PUSH + TROUBLE_TITLE
+    assert shown.look(1, TROUBLE) == b""
+    assert shown.look(1, CALM) == CALM_TITLE + POP
+    assert shown.sizes == []
+    shown.display.stop()
+    assert shown.written() == b""
+
+
+@modes(StatusMode.NOTICE)
+async def test_notice_over_the_last_row(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    assert shown.written() == b""
+    written = shown.look(1, TROUBLE)
+    assert written.startswith(b"\x1b7\x1b[24;1H\x1b[m\x1b[2K")
+    assert b"no answer for 3 s" in written
+    assert written.endswith(b"\x1b8" + PUSH + TROUBLE_TITLE)
+    assert shown.look(10, TROUBLE) == b""
+    assert shown.look(1, CALM) == b"\x1b7\x1b[24;1H\x1b[m\x1b[2K\x1b8" + CALM_TITLE + POP
+    assert shown.sizes == [TerminalSize(80, 23)]
+    await wait_until(lambda: len(shown.sizes) == 2)
+    assert shown.sizes == [TerminalSize(80, 23), SIZE]
+    again = shown.look(1, TROUBLE)
+    assert b"no answer for 3 s" in again
+    shown.display.stop()
+    assert shown.written() == b"\x1b7\x1b[24;1H\x1b[m\x1b[2K\x1b8" + POP
+
+
+@modes(StatusMode.NOTICE)
+async def test_notice_that_was_redrawn_after_a_resize(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.look(1, TROUBLE)
+    shown.now += 1
+    shown.display.resize(TerminalSize(100, 30))
+    assert b"\x1b[30;1H" in shown.written()
+    assert shown.look(1, CALM).startswith(b"\x1b7\x1b[30;1H\x1b[m\x1b[2K\x1b8")
+
+
+@modes(StatusMode.NOTICE, StatusMode.TITLE, StatusMode.OFF)
+async def test_without_a_bar_no_byte_is_changed(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.written()
+    data = b"\x1b[99;99H\x1b[r\x1bc\x1b[2J\x1b[18t\xff\x1b]0;t\x07"
+    for place in range(len(data)):
+        shown.display.write(data[place : place + 1])
+    assert shown.written() == data
+    assert shown.answers == []
+
+
+@modes(StatusMode.NOTICE, StatusMode.TITLE, StatusMode.OFF, StatusMode.BAR)
+async def test_nothing_is_put_into_a_string_of_the_remotes(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.display.write(b"\x1b]0;half a ti")
+    shown.written()
+    assert shown.look(1, TROUBLE) == b""
+    shown.display.write(b"tle\x07")
+    written = shown.written() + shown.look(1, TROUBLE)
+    assert written.startswith(b"tle\x07")
+    assert b"no answer" in written
+
+
+@modes(StatusMode.BAR)
+async def test_terminal_too_small_for_a_bar_gets_the_notice(shown: Shown) -> None:
+    shown.display.start(TerminalSize(80, 2))
+    assert shown.written() == b""
+    assert shown.display.remote_size == TerminalSize(80, 2)
+    written = shown.look(1, TROUBLE)
+    assert b"\x1b[2;1H" in written
+    assert TROUBLE_TITLE in written
+    shown.display.resize(SIZE)
+    assert shown.display.remote_size == TerminalSize(80, 23)
+    assert shown.written().endswith(POP)
+
+
+@modes(StatusMode.OFF)
+async def test_the_bar_can_be_had_and_taken_away(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.display.toggle_bar()
+    assert b" connected " in shown.written()
+    assert shown.display.mode is StatusMode.BAR
+    shown.display.write(b"\x1b[18t")
+    assert shown.answers == [b"\x1b[8;23;80t"]
+    shown.display.toggle_bar()
+    assert b"\x1b[r" in shown.written()
+    assert shown.display.mode.value == "off"
+    assert shown.sizes == [TerminalSize(80, 23), SIZE]
+
+
+@modes(StatusMode.BAR)
+async def test_a_bar_taken_away_leaves_the_notice(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.display.toggle_bar()
+    assert shown.display.mode is StatusMode.NOTICE
+    shown.written()
+    assert b"no answer for 3 s" in shown.look(1, TROUBLE)
+
+
+@modes(StatusMode.BAR)
+async def test_it_looks_by_itself(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.written()
+    shown.status = TROUBLE
+    shown.now += 1
+    await wait_until(lambda: b"no answer" in shown.written())
+
+
+def test_a_title_is_borrowed_once() -> None:
+    title = WindowTitle()
+    assert title.restore() == b""
+    assert title.show(b"one") == PUSH + b"\x1b]2;one\x07"
+    assert title.show(b"one") == b""
+    assert title.show(b"two") == b"\x1b]2;two\x07"
+    assert title.restore() == POP
+    assert title.restore() == b""

@@ -1,0 +1,227 @@
+"""Screen, seen in a terminal emulator (xterm.js): the rows above the bar are those of a terminal one row shorter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from session_manager_plugin.terminal.screen import Screen
+from session_manager_plugin.terminal.size import TerminalSize
+from tests.support.emulator import Life, Look, live, live_one, need_emulator
+from tests.support.screen_streams import StreamMaker
+
+COLUMNS, ROWS = 30, 9
+SIZE = TerminalSize(COLUMNS, ROWS)
+BAR = b"\x1b[7m connected \x1b[0m 23 ms"
+BAR_TEXT = " connected  23 ms"
+STREAMS = int(os.environ.get("SMP_TEST_STREAMS", "10000"))
+LENGTH = 12
+BATCHES = 10
+# Ends what may be unfinished, and a wrap that is due: not all terminals restore that with the cursor.
+END = b"\x18\x1b\\\r"
+
+
+@pytest.fixture(autouse=True)
+def _emulator() -> None:
+    need_emulator()
+
+
+class Shared:
+    """The emulator's life with a bar, wired as a session does it."""
+
+    def __init__(self, size: TerminalSize = SIZE, before: bytes = b"") -> None:
+        self.screen = Screen()
+        self.life = Life(*size).write(before)
+        self.life.write(self.screen.start(size, bar=True)).write(self.screen.draw(BAR))
+
+    def output(self, *chunks: bytes) -> None:
+        for chunk in chunks:
+            self.life.write(self.screen.feed(chunk))
+
+    def draw(self) -> None:
+        self.life.write(self.screen.draw(BAR))
+
+    def resize(self, columns: int, rows: int) -> None:
+        self.life.resize(columns, rows)
+        self.life.write(self.screen.resize(TerminalSize(columns, rows)))
+        self.draw()
+
+
+def assert_same(direct: Look, shared: Look, what: object) -> None:
+    difference = f"{what}\nby itself\n{direct}\nabove the bar\n{shared}"
+    assert shared.rows[-1] == BAR_TEXT, difference
+    assert shared.rows[:-1] == direct.rows, difference
+    assert shared.cells[:-1] == direct.cells, difference
+    assert shared.cursor == direct.cursor, difference
+    assert shared.history == direct.history, difference
+    assert shared.region == direct.region, difference
+    assert shared.modes == direct.modes, difference
+    assert shared.alternate == direct.alternate, difference
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_any_stream_shows_above_the_bar_what_it_shows_by_itself(batch: int) -> None:
+    seeds = range(batch, STREAMS, BATCHES)
+
+    def lives() -> Iterator[Life]:
+        for seed in seeds:
+            maker = StreamMaker(seed, COLUMNS, ROWS - 1)
+            stream = maker.stream(LENGTH) + END
+            yield Life(COLUMNS, ROWS - 1).write(stream).look()
+            shared = Shared()
+            for chunk in maker.chunks(stream):
+                shared.output(chunk)
+                if maker.source.random() < 0.1:
+                    shared.draw()
+            yield shared.life.look()
+
+    looks = live(lives())
+    for seed in seeds:
+        (direct,), (shared,) = next(looks), next(looks)
+        assert_same(direct, shared, f"seed {seed}")
+
+
+def check(stream: bytes) -> Look:
+    """A stream written byte by byte, with the bar drawn after each, shows the same; gives what."""
+    direct = live_one(Life(COLUMNS, ROWS - 1).write(b"\x1b[H" + stream).look())[0]
+    shared = Shared()
+    shared.output(b"\x1b[H")
+    for place in range(len(stream)):
+        shared.output(stream[place : place + 1])
+        shared.draw()
+    look = live_one(shared.life.look())[0]
+    assert_same(direct, look, stream)
+    return look
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"\x1b[5;5H\x1b7\x1b[2J\x1b[1;1Hmoved\x1b8back",
+        b"\x1b[?1049h\x1b[2;4r\x1b[4;1H1\r\n2\r\n3\r\n\x1b[r\x1b[8;1H:q\x1b[?1049l$ ",
+        b"\x1b[1;31mred\x1bcplain\r\n" + b"line\r\n" * 20,
+        b"\x1b[3;5r\x1b[?6h\x1b[1;1Ha\x1b[9;1Hb\x1b[!pc" + b"\r\n" * 12,
+        b"\x1b[1;7r\x1b[8;1H" + b"progress " * 8 + b"\n\n\n\x1b[1;1H" + b"line\r\n" * 9,
+        b"x" * 30 + b"\x1b[31m" + b"y" * 31,
+        "\u6f22".encode() * 40,
+        b"a\r\n" * 30 + b"\x1b[3J\x1b[H\x1b[Jb",
+        b"\x1b#8\x1b[99;99H\x1b[99B\x1b[9e\x1b[9Ex",
+        b"\x1b[99;99Hx\r\ny\x1b[999;1Hz\x1bD\x1bE\x1b[Aw",
+        b"\x1b(0lqqk\x1b(B\x1b)0\x0elq\x0flq",
+        b"\x1b[4h\x1b[1;1Habc\x1b[1;2Hx\x1b[4l",
+        b"\x1b[?7l" + b"z" * 40 + b"\x1b[?7hz",
+        "e\u0301a\u0308 \x1b]0;\u6f22\x07\u20ac".encode(),
+    ],
+)
+def test_what_programs_do(stream: bytes) -> None:
+    check(stream)
+
+
+def test_scrollback_holds_what_has_scrolled_off() -> None:
+    look = check(b"".join(b"%d\r\n" % number for number in range(30)))
+    assert look.history[-1] == "22"
+
+
+def test_the_answers_are_those_of_a_terminal_one_row_shorter() -> None:
+    shared = Shared()
+    shared.output(b"\x1b[99;99H\x1b[6n\x1bP$qr\x1b\\\x1b[18t")
+    (look,) = live_one(shared.life.look())
+    assert look.typed == b"\x1b[8;30R\x1bP1$r1;8r\x1b\\"
+    assert shared.screen.take_answers() == [b"\x1b[8;8;30t"]
+
+
+@pytest.mark.parametrize(
+    ("before", "rows", "cursor"),
+    [
+        (b"", ["", "", ""], (0, 0)),
+        (b"$ smp connect\r\n", ["$ smp connect", "", ""], (0, 1)),
+        (b"1\r\n2\r\n$ smp", ["1", "2", "$ smp"], (5, 2)),
+        (b"1\r\n2\r\n3\r\n$ smp", ["2", "3", "$ smp"], (5, 2)),
+        (b"1\r\n2\r\n3\r\n\x1b[2;3r\x1b[4;1H$ smp", ["2", "3", "$ smp"], (5, 2)),  # left so by a program that died
+    ],
+)
+def test_starting_makes_room(before: bytes, rows: list[str], cursor: tuple[int, int]) -> None:
+    (look,) = live_one(Shared(TerminalSize(20, 4), before).life.look())
+    assert look.rows == [*rows, BAR_TEXT]
+    assert look.cursor == cursor
+
+
+@pytest.mark.parametrize("used", [3, ROWS - 1, 40])
+@pytest.mark.parametrize("size", [(COLUMNS, 20), (COLUMNS, 5), (60, ROWS), (20, 7)])
+def test_a_resize_leaves_one_bar(size: tuple[int, int], used: int) -> None:
+    shared = Shared()
+    shared.output(b"".join(b"line %d\r\n" % number for number in range(used)) + b"$ half a com")
+    shared.resize(*size)
+    shared.life.look()
+    shared.output(b"\r\n" * 30 + b"end")
+    first, last = live_one(shared.life.look())
+    assert first.rows[-1] == BAR_TEXT
+    assert first.rows.count(BAR_TEXT) == 1
+    assert first.cursor[1] < size[1] - 1
+    assert last.rows[-2:] == ["end", BAR_TEXT]
+
+
+def test_tiny_and_back() -> None:
+    shared = Shared()
+    shared.output(b"".join(b"line %d\r\n" % number for number in range(20)))
+    for rows in (2, 1, 2, 3, ROWS):
+        shared.resize(COLUMNS, rows)
+        shared.output(b"\x1b[2J\x1b[H\x1b[r\x1b[99;1Hsized")
+    shared.output(b"\r\n" * 20 + b"end")
+    (look,) = live_one(shared.life.look())
+    assert look.rows[-2:] == ["end", BAR_TEXT]
+    assert look.rows.count(BAR_TEXT) == 1
+    assert look.region == (0, ROWS - 2)
+
+
+def test_leaving_gives_the_screen_back() -> None:
+    """Of a program that was killed in the middle: alternate screen, margins, modes, colours, no cursor, a title."""
+    before = b"$ smp connect\r\n"
+    fresh, found = live_one(Life(*SIZE).look().write(before).look())
+    shared = Shared(before=before)
+    shared.output(
+        b"$ vim\r\n\x1b[?1049h\x1b[?1h\x1b=\x1b[?2004h\x1b[?1002h\x1b[?1006h"
+        b"\x1b[?25l\x1b[2;4r\x1b[?6h\x1b[4h\x1b[41m\x1b(0text"
+    )
+    shared.output(b"\x1b]0;half a title")
+    shared.life.look().write(shared.screen.leave()).look().write(b"after\r\n" * 20).look()
+    during, after, later = live_one(shared.life)
+    assert during.alternate
+    assert during.modes != fresh.modes
+    assert after.modes == found.modes
+    assert not after.alternate
+    assert after.region == (0, ROWS - 1)
+    assert after.rows == ["$ smp connect", "$ vim", *[""] * (ROWS - 2)]
+    assert after.cursor == (0, 2)
+    assert later.rows[: ROWS - 1] == ["after"] * (ROWS - 1)
+    assert later.cells[0] == fresh.cells[0]
+
+
+def test_the_bar_goes_and_comes_back() -> None:
+    shared = Shared()
+    shared.output(b"1\r\n2\r\n")
+    shared.life.write(shared.screen.release()).look()
+    shared.output(b"\x1b[99;1Hlast")
+    shared.life.look().write(shared.screen.start(SIZE, bar=True))
+    shared.draw()
+    gone, used, back = live_one(shared.life.look())
+    assert gone.rows == ["1", "2", *[""] * (ROWS - 2)]
+    assert gone.region == (0, ROWS - 1)
+    assert used.rows[-1] == "last"
+    assert back.rows[-2:] == ["last", BAR_TEXT]
+    assert back.cursor == (4, ROWS - 2)
+
+
+def test_garbage_leaves_the_bar_where_it_is() -> None:
+    """What no terminals agree about: bytes that are no UTF-8, and C1 controls among them."""
+    for seed in range(100):
+        source = StreamMaker(seed, COLUMNS, ROWS).source
+        shared = Shared()
+        for _ in range(20):
+            shared.output(source.randbytes(source.randint(1, 200)))
+        shared.output(END + b"\x1bc" + b"line\r\n" * 20)
+        (look,) = live_one(shared.life.look())
+        assert look.rows == [*["line"] * (ROWS - 2), "", BAR_TEXT], seed
