@@ -1,6 +1,6 @@
 BIN := .venv/bin
 
-.PHONY: help style types test build demo clean
+.PHONY: help style types test docs bench soak fuzz build demo clean
 
 help:  ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile
@@ -15,10 +15,22 @@ style: .venv/.complete  ## lint, and check the format
 	$(BIN)/ruff format --check .
 
 types: .venv/.complete  ## check the types
-	$(BIN)/mypy --strict src tests
+	$(BIN)/mypy --strict src tests tools
 
 test: .venv/.complete  ## run the tests
 	$(BIN)/pytest
+
+docs: .venv/.complete  ## write man/ and completions/ from the command tree
+	$(BIN)/python -m tools.docs
+
+bench: .venv/.complete  ## measure speed, latency and memory
+	$(BIN)/python -m benchmarks
+
+soak: .venv/.complete  ## long transfers through a bad network; SMP_SOAK_MB=100
+	SMP_SOAK_MB=$${SMP_SOAK_MB:-100} $(BIN)/pytest --timeout 7200 tests/soak
+
+fuzz: .venv/.complete  ## random input for everything that parses; SMP_FUZZ_EXAMPLES=10000
+	SMP_FUZZ_EXAMPLES=$${SMP_FUZZ_EXAMPLES:-10000} $(BIN)/pytest --timeout 7200 tests/fuzz
 
 build: .venv/.complete  ## build the wheel into dist/
 	$(BIN)/pip wheel --no-deps --wheel-dir dist .

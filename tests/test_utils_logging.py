@@ -16,13 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager_plugin.utils.logging import (
+    DETAILS_LIMIT,
+    HELD_LIMIT,
     SHORTEST_SECRET,
     RedactingFilter,
     configure,
     get_logger,
+    hold_lines,
     redact,
     redact_url,
     register_secret,
+    release_lines,
 )
 
 STREAM_URL = "wss://ssmmessages.eu-west-1.amazonaws.com/v1/data-channel/user-0123?role=publish_subscribe"
@@ -193,7 +197,11 @@ def test_silent_until_configured(capfd: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("verbosity", "on_stderr", "in_file"),
-    [(0, [], ["INFO"]), (1, ["INFO"], ["INFO"]), (2, ["DEBUG", "INFO"], ["DEBUG", "INFO"])],
+    [
+        (0, [], ["INFO"]),
+        (1, ["coarse"], ["INFO"]),
+        (2, ["debug: fine", "coarse"], ["DEBUG", "INFO"]),
+    ],
 )
 def test_levels(
     verbosity: int,
@@ -208,11 +216,10 @@ def test_levels(
     configure(0, None, "text")
     get_logger("test").error("after it was turned off")
 
-    def levels(text: str) -> list[str]:
-        return [line.split()[1] for line in text.splitlines()]
-
     out, err = capsys.readouterr()
-    assert (out, levels(err), levels((tmp_path / "log").read_text())) == ("", on_stderr, in_file)
+    assert out == ""
+    assert re.findall(r"(?m)^smp: \[\d+\.\d{3}\] (.*)$", err) == on_stderr
+    assert [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()] == in_file
 
 
 def test_text_lines_hold_no_control_characters(tmp_path: Path) -> None:
@@ -273,6 +280,127 @@ def test_lines_on_a_terminal_return_to_the_first_column(monkeypatch: pytest.Monk
     configure(1, None, "text")
     get_logger("test").info("two\nlines")
     assert terminal.getvalue().endswith("two\r\nlines\r\n")
+
+
+def test_lines_are_held_while_the_terminal_shows_something_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    configure(1, tmp_path / "log", "text")
+    hold_lines()
+    get_logger("test").info("first")
+    get_logger("test").info("second")
+    assert terminal.getvalue() == ""
+    assert (tmp_path / "log").read_text().count("\n") == 2
+    release_lines()
+    release_lines()
+    get_logger("test").info("third")
+    assert [line.split()[-1] for line in terminal.getvalue().splitlines()] == ["first", "second", "third"]
+
+
+def test_held_lines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    configure(1, None, "text")
+    hold_lines()
+    for number in range(HELD_LIMIT + 7):
+        get_logger("test").info("line %d", number)
+    release_lines()
+    *_, last, left_out = terminal.getvalue().splitlines()
+    assert last.endswith(f"line {HELD_LIMIT - 1}")
+    assert left_out == "smp: 7 more lines were left out; --log-file keeps all"
+
+
+def test_lines_for_a_file_or_a_pipe_are_not_held(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(1, None, "text")
+    hold_lines()
+    get_logger("test").info("at once")
+    assert capsys.readouterr().err.endswith("at once\n")
+
+
+def test_details_go_to_a_file_and_stages_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    details = tmp_path / "state" / "smp" / "smp.log"
+    assert configure(2, None, "text", details=details) == details
+    get_logger("test").debug("fine")
+    get_logger("test").info("coarse")
+    assert [line.split()[-1] for line in details.read_text().splitlines()] == ["fine", "coarse"]
+    assert stat.S_IMODE(details.stat().st_mode) == 0o600
+    assert stat.S_IMODE(details.parent.stat().st_mode) == 0o700
+    assert "fine" not in (told := capsys.readouterr().err)
+    assert "coarse" in told
+
+
+def test_details_that_cannot_be_written_are_told_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "state").touch()
+    assert configure(2, None, "text", details=tmp_path / "state" / "smp" / "smp.log") is None
+    get_logger("test").debug("fine")
+    assert "fine" in capsys.readouterr().err
+
+
+def test_details_do_not_grow_for_ever(tmp_path: Path) -> None:
+    details = tmp_path / "smp.log"
+    details.write_bytes(b"x" * (DETAILS_LIMIT + 1))
+    configure(2, None, "text", details=details)
+    get_logger("test").info("fresh")
+    assert details.read_text().count("\n") == 1
+    assert (tmp_path / "smp.log.1").stat().st_size == DETAILS_LIMIT + 1
+
+
+def test_a_symbolic_link_in_a_shared_directory_is_refused(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (tmp_path / "precious").write_text("kept")
+    (shared / "log").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="symbolic link in a directory that others can write to"):
+        configure(0, shared / "log", "text")
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
+def test_a_symbolic_link_in_a_directory_of_ones_own_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "log").symlink_to(tmp_path / "elsewhere")
+    configure(0, tmp_path / "log", "text")
+    get_logger("test").info("here")
+    assert (tmp_path / "elsewhere").read_text().endswith("here\n")
+
+
+def test_libraries_are_heard_from_warning_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    library = logging.getLogger("some.library")
+    configure(2, tmp_path / "log", "json")
+    library.info("not this")
+    library.warning("GET /?token=AAEAA")
+    configure(0, None, "text")
+    library.warning("without a log nobody hears it")
+    assert [json.loads(line)["message"] for line in (tmp_path / "log").read_text().splitlines()] == ["GET /?token=***"]
+    assert "nobody" not in capfd.readouterr().err
+
+
+def test_credentials_are_explained_where_everything_is_asked_for(tmp_path: Path) -> None:
+    configure(2, tmp_path / "log", "text")
+    logging.getLogger("botocore.credentials").debug("Looking for credentials via: env")
+    logging.getLogger("botocore.endpoint").debug("headers")
+    assert (tmp_path / "log").read_text().count("\n") == 1
+    configure(1, tmp_path / "log", "text")
+    assert not logging.getLogger("botocore.credentials").isEnabledFor(logging.DEBUG)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            """Response body: b'{"CiphertextBlob":"AQ","Plaintext":"c2VjcmV0"}'""",
+            """Response body: b'{"CiphertextBlob":"AQ","Plaintext":"***"}'""",
+        ),
+        ("{'Plaintext': b's3cret', 'KeyId': 'k'}", "{'Plaintext': b'***', 'KeyId': 'k'}"),
+        ('"{\\"TokenValue\\":\\"AAEAA\\"}"', '"{\\"TokenValue\\":\\"***\\"}"'),
+        ("x-amz-security-token:IQoJb3==\nx", "x-amz-security-token:***\nx"),
+        ("{'X-Amz-Security-Token': 'IQoJb3=='}", "{'X-Amz-Security-Token': '***'}"),
+        ("SecretAccessKey=wJalr/x&a=1", "SecretAccessKey=***&a=1"),
+    ],
+)
+def test_secrets_of_aws_are_hidden(text: str, shown: str) -> None:
+    assert redact(text) == shown
 
 
 def test_a_broken_stderr_disturbs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from tests.soak.clients import (
     send,
 )
 from tests.soak.exchange import digest
+from tests.support.relay import Relay
 from tests.support.waiting import wait_until
 
 MEGABYTES = int(os.environ.get("SMP_SOAK_MB", "4"))
@@ -154,3 +155,27 @@ async def test_sixteen_connections_through_a_forwarded_port(clear_sandbox: Sandb
             await client.ended()
         assert digests == [digest(share, seed + 1000) for seed in range(1, STREAMS + 1)]
         assert server.complete(range(1, STREAMS + 1))
+
+
+async def test_a_link_that_a_relay_cuts() -> None:
+    """The cut is made by neither end: bytes are lost in both sockets' buffers, acknowledgements with them."""
+    async with (
+        asyncio.timeout(DEADLINE),
+        ExchangeServer(SIZE) as server,
+        Sandbox() as sandbox,
+        Relay(sandbox.port, seed=3, cut_every=300_000) as relay,
+    ):
+        sandbox.stream_port = relay.port
+        started = await sandbox.start_session("AWS-StartSSHSession", {"portNumber": [str(server.port)]})
+        async with connected(sandbox, started) as client:
+            assert client.process.stdin is not None
+            client.process.stdin.write((1).to_bytes(8, "big"))
+            writing = asyncio.ensure_future(client.write(SIZE, 1))
+            began_at = time.monotonic()
+            assert await client.read(SIZE) == digest(SIZE, 1001)
+            await writing
+            status, rest = await client.ended()
+            print(f"\nstdio, cut by a relay: {time.monotonic() - began_at:.0f} s, {relay.counts.cut} cuts")
+        assert (status, rest) == (0, b""), client.errors.decode()
+        assert server.complete(range(1, 2))
+        assert relay.counts.cut >= 2 * SIZE // 300_000

@@ -5,10 +5,14 @@ nothing is written until `configure` is called or the embedding program installs
 Redaction sits on the loggers, before any handler, so those foreign handlers get clean records too.
 """
 
+import contextlib
+import errno
 import json
 import logging
 import os
 import re
+import select
+import stat
 import sys
 import threading
 from datetime import UTC, datetime
@@ -24,6 +28,19 @@ SHORTEST_SECRET = 8
 
 _MOST_SECRETS = 256
 """Registered values kept at once; then the oldest gives way. A sandbox makes one for each of its sessions."""
+
+DETAILS_LIMIT = 4 * 1024 * 1024
+"""Bytes at which the file of details becomes `NAME.1` and a new one is begun."""
+
+HELD_LIMIT = 1000
+"""Lines kept for standard error while they are held; the rest is counted."""
+
+_STUCK_AFTER = 0.5
+"""Seconds a line waits for a standard error that takes nothing, as a stopped terminal does; then it is dropped."""
+
+_EXPLAINED = ("botocore.credentials", "botocore.tokens")
+"""Loggers of libraries that tell what people want to know when they ask for everything. The others of botocore would
+show whole requests and responses, keys included."""
 
 _ROOT = "session_manager_plugin"
 _HIDDEN = "***"
@@ -46,6 +63,12 @@ _TOKEN_IN_URL = _token_parameter("")
 _TOKEN_IN_TEXT = _token_parameter(r"\s\"'<>")
 _URL_PASSWORD = re.compile(r"(://[^/?#@:\s]*:)[^/?#\s]+(?=@)")
 _AUTHORIZATION = re.compile(r"(authorization\W{1,4}(?:bearer|basic)\s+)[^\s\"']+", re.IGNORECASE)
+# As AWS names them, in JSON, in headers, and in what Python makes of both.
+_AWS_SECRET = re.compile(
+    r"((?:TokenValue|SessionToken|SecretAccessKey|Plaintext|X-Amz-Security-Token|(?:access|refresh|id)Token|clientSecret)"
+    r"\\?[\"']?\s{0,4}[:=]\s{0,4}b?\\?[\"']?)[^\s\"',;&}\\]+",
+    re.IGNORECASE,
+)
 
 _secrets_lock = threading.Lock()
 _secrets: dict[str, set[str]] = {}
@@ -85,11 +108,12 @@ def redact_url(url: str) -> str:
 
 
 def redact(text: str) -> str:
-    """Give `text` with `***` for registered secrets, tokens and passwords of URLs, authorization headers."""
+    """Give `text` with `***` for registered secrets, tokens and passwords of URLs, authorization headers, keys."""
     for spelling in _spellings:
         text = text.replace(spelling, _HIDDEN)
     text = _TOKEN_IN_TEXT.sub(_hide_token, text)
     text = _URL_PASSWORD.sub(rf"\1{_HIDDEN}", text)
+    text = _AWS_SECRET.sub(rf"\1{_HIDDEN}", text)
     return _AUTHORIZATION.sub(rf"\1{_HIDDEN}", text)
 
 
@@ -183,45 +207,171 @@ class _OwnHandler(logging.Handler):
 
 class _FileHandler(_OwnHandler, logging.FileHandler):
     def _open(self) -> TextIOWrapper:
-        return open(
-            self.baseFilename,
-            "a",
-            encoding="utf-8",
-            errors="backslashreplace",
-            opener=lambda path, flags: os.open(path, flags, 0o600),
-        )
+        return open(self.baseFilename, "a", encoding="utf-8", errors="backslashreplace", opener=_open_private)
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open a file, created with mode 0600. Raises `OSError`.
+
+    In a directory that others can write to they could have put a file or a symbolic link of that name there before us,
+    to read what we write or to have it spoil a file of ours: those are refused.
+    """
+    shared = bool(os.stat(os.path.dirname(path)).st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    try:
+        fd = os.open(path, flags | (getattr(os, "O_NOFOLLOW", 0) if shared else 0), 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(errno.ELOOP, "it is a symbolic link in a directory that others can write to") from error
+    status = os.fstat(fd)
+    if shared and stat.S_ISREG(status.st_mode) and status.st_uid != os.geteuid():
+        os.close(fd)
+        raise PermissionError(errno.EPERM, "it is somebody else's, in a directory that others can write to")
+    return fd
+
+
+class _StderrFormatter(logging.Formatter):
+    """`smp: [SECONDS] MESSAGE`, the seconds since the start; what is no stage of the connection with its level."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        text = f"smp: [{record.relativeCreated / 1000:.3f}] {level}{record.getMessage()}"
+        if record.exc_text:
+            text += f"\n{record.exc_text}"
+        return text.translate(_CONTROLS)
 
 
 class _StderrHandler(_OwnHandler, logging.StreamHandler[TextIO]):
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        # A session has the terminal in raw mode, where a line feed alone leaves the column as it is.
-        return text.replace("\n", "\r\n") + "\r" if self.stream.isatty() else text
+    """Writes to standard error, or keeps lines while a terminal shows something else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._held: list[str] | None = None
+        self._left_out = 0
+
+    def hold_lines(self) -> None:
+        """Keep lines from here on, if they would go to a terminal."""
+        if self._held is None and self.stream.isatty():
+            self._held = []
+
+    def release_lines(self) -> None:
+        """Write what was kept, and all that comes."""
+        with self.lock or contextlib.nullcontext():
+            held, left_out = self._held or [], self._left_out
+            self._held, self._left_out = None, 0
+            if left_out:
+                held.append(f"smp: {left_out} more lines were left out; --log-file keeps all")
+            with contextlib.suppress(OSError, ValueError):
+                for line in held:
+                    self._write(line)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+            if self._held is None:
+                self._write(line)
+            elif len(self._held) < HELD_LIMIT:
+                self._held.append(line)
+            else:
+                self._left_out += 1
+        except Exception:
+            self.handleError(record)
+
+    def _write(self, line: str) -> None:
+        if not self.stream.isatty():
+            self.stream.write(f"{line}\n")
+        elif _takes_more(self.stream):
+            # While a connection is being opened the terminal may be in raw mode already, where a line feed alone
+            # leaves the column as it is.
+            self.stream.write(line.replace("\n", "\r\n") + "\r\n")
+        self.flush()
 
 
-def configure(verbosity: int, log_file: Path | None, log_format: LogFormat) -> None:
+def _takes_more(stream: TextIO) -> bool:
+    """Whether a terminal takes something, within `_STUCK_AFTER` seconds."""
+    try:
+        fd = stream.fileno()
+    except (OSError, ValueError):
+        return True  # no terminal of the system's
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(_STUCK_AFTER * 1000))
+
+
+class _Silence(_OwnHandler, logging.NullHandler):
+    """Without any handler Python writes the warnings of every library to standard error."""
+
+
+def _installed() -> list[_OwnHandler]:
+    return [handler for handler in logging.getLogger().handlers if isinstance(handler, _OwnHandler)]
+
+
+def hold_lines() -> None:
+    """Keep lines back from the terminal's screen, which belongs to a session from here on; a log file gets them."""
+    for handler in _installed():
+        if isinstance(handler, _StderrHandler):
+            handler.hold_lines()
+
+
+def release_lines() -> None:
+    """Write the lines that were kept back. Idempotent."""
+    for handler in _installed():
+        if isinstance(handler, _StderrHandler):
+            handler.release_lines()
+
+
+def configure(
+    verbosity: int, log_file: Path | None, log_format: LogFormat, *, details: Path | None = None
+) -> Path | None:
     """Turn logging on for a command, in place of what an earlier call turned on.
 
     `verbosity` counts the `-v`: 0 writes nothing to stderr, 1 from INFO on, 2 or more from DEBUG on.
     `log_file` is appended to, from INFO on, or from DEBUG on at 2; it is created with mode 0600, and a file
     that exists keeps its mode. Raises `OSError` when it cannot be opened; then what was on stays on.
+
+    `details` is a file that everything is appended to, in a directory that is made where needed; then stderr gets
+    nothing below INFO. Gives its path, or None if it cannot be written, which is no error.
+
+    Libraries are heard from WARNING on.
     """
-    handlers: list[_OwnHandler] = []
+    kept = None
+    files: list[_OwnHandler] = []
     if log_file is not None:
-        handlers.append(_FileHandler(log_file))
+        files.append(_FileHandler(log_file))
+    if details is not None:
+        with contextlib.suppress(OSError):
+            files.append(_details_handler(details))
+            kept = details
+    handlers = files.copy()
     if verbosity > 0:
         handlers.append(_StderrHandler(sys.stderr))
+        if kept is not None:
+            handlers[-1].setLevel(logging.INFO)
 
-    root = get_logger(_ROOT)
-    for installed in root.handlers.copy():
-        if isinstance(installed, _OwnHandler):
-            root.removeHandler(installed)
-            installed.close()
-    for handler in handlers:
+    everything = logging.getLogger()
+    for installed in _installed():
+        everything.removeHandler(installed)
+        installed.close()
+    for handler in handlers or [_Silence()]:
         handler.addFilter(_REDACTING)
-        handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
-        root.addHandler(handler)
-    if not handlers:
-        root.setLevel(logging.NOTSET)
-    else:
-        root.setLevel(logging.DEBUG if verbosity > 1 else logging.INFO)
+        if log_format == "json":
+            handler.setFormatter(_JsonFormatter())
+        else:
+            handler.setFormatter(_TextFormatter() if handler in files else _StderrFormatter())
+        everything.addHandler(handler)
+    level = logging.DEBUG if verbosity > 1 else logging.INFO
+    get_logger(_ROOT).setLevel(level if handlers else logging.NOTSET)
+    for name in _EXPLAINED:
+        logging.getLogger(name).setLevel(logging.DEBUG if handlers and verbosity > 1 else logging.NOTSET)
+    return kept
+
+
+def _details_handler(path: Path) -> _FileHandler:
+    """For a file of our own, which is not to grow for ever. Raises `OSError`."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > DETAILS_LIMIT:
+            path.replace(path.with_name(f"{path.name}.1"))
+    return _FileHandler(path)
