@@ -163,6 +163,8 @@ def test_a_page_under_the_prefix_is_found(tmp_path: Path, monkeypatch: pytest.Mo
     page = tmp_path / "share" / "man" / "man1" / "smp-connect.1"
     page.parent.mkdir(parents=True)
     monkeypatch.setattr(session_manager_plugin, "__file__", str(package))
+    # Where the tests run the package may be installed with its pages.
+    monkeypatch.setattr("sysconfig.get_path", lambda _name: str(tmp_path / "elsewhere"))
     with pytest.raises(ConfigurationError, match="smp-connect\\(1\\) was not installed"):
         help_command.man_page("smp-connect")
     page.touch()

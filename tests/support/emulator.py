@@ -66,7 +66,7 @@ class Life:
 
 
 def need_emulator() -> None:
-    """Skip the test where there is no emulator; fail it where SMP_TEST_REQUIRE_PROGRAMS says that there has to be one."""
+    """Skip the test where there is no emulator; fail it where SMP_TEST_REQUIRE_PROGRAMS wants one."""
     if shutil.which("node") is not None and (DIRECTORY / "node_modules" / "@xterm").is_dir():
         return
     reason = "node, or `npm ci --prefix tests/support/xterm`, is missing: the terminal emulator of this test"

@@ -133,7 +133,8 @@ def test_a_ca_bundle_that_is_not_there(smp: Smp, monkeypatch: pytest.MonkeyPatch
     assert run.err.startswith("smp: session x did not begin: the CA bundle /nonexistent/ca cannot be read:")
 
 
-def test_nobody_listens(smp: Smp) -> None:
+def test_h1_nobody_listens(smp: Smp) -> None:
+    """Reference defect H1: a websocket that cannot be opened is waited for, for ever and without a word."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{unused.getsockname()[1]}"

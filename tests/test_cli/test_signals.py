@@ -7,8 +7,10 @@ import json
 import os
 import shlex
 import signal
+import socket
 import sys
 import termios
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -20,6 +22,7 @@ from session_manager_plugin.cli.signals import Interruption, run
 from tests.support.fake_gateway import silence
 from tests.support.pty_process import PtyProcess
 from tests.support.raw_server import RawServer
+from tests.support.relay import Relay
 from tests.support.waiting import wait_until
 
 SMP = [sys.executable, "-m", "session_manager_plugin"]
@@ -192,6 +195,33 @@ async def test_a_second_signal_does_not_wait_for_the_goodbye(sandbox: Sandbox) -
             program.process.send_signal(signal.SIGINT)
             assert await program.wait() == -signal.SIGINT
             assert program.attributes == before
+
+
+async def test_a_second_ctrl_c_in_a_forwarded_port_ends_the_program_at_once() -> None:
+    """The first closes the session properly, which a far end that acknowledges nothing can draw out."""
+    async with Sandbox() as sandbox, Relay(sandbox.port) as relay:
+        sandbox.stream_port = relay.port
+        started = await sandbox.start_session("AWS-StartPortForwardingSession", {"portNumber": ["9"]})
+        assert started.token is not None
+        arguments = ["connect", "--url", started.stream_url, "--token", started.token]
+        async with PtyProcess([*SMP, *arguments], env=environment()) as program:
+            await program.expect("listening on")
+            relay.stall()
+            program.process.send_signal(signal.SIGINT)
+            # What it does with the first shows in nothing but its port being closed.
+            port = int(program.output.split(b"127.0.0.1:")[1].split()[0].rstrip(b"\r"))
+            await wait_until(lambda: not listens(port))
+            asked_at = time.monotonic()
+            program.process.send_signal(signal.SIGINT)
+            assert await program.wait() == -signal.SIGINT
+            assert time.monotonic() - asked_at < 1.0
+        relay.release()
+
+
+def listens(port: int) -> bool:
+    """Whether somebody takes connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def test_a_terminal_that_takes_nothing_more(sandbox: Sandbox) -> None:

@@ -21,7 +21,14 @@ from session_manager_plugin.communicator import (
     websocket_channel,
 )
 from session_manager_plugin.communicator.connection import WRITE_LIMIT, Message
-from session_manager_plugin.errors import ConnectError, ConnectionLost, InvalidURL, NotConnected, Refused
+from session_manager_plugin.errors import (
+    ConnectError,
+    ConnectionLost,
+    InvalidURL,
+    NotConnected,
+    Refused,
+    RemoteProtocolError,
+)
 from tests.support.raw_server import (
     BINARY,
     CLOSE,
@@ -804,7 +811,7 @@ async def test_what_breaks_the_rules_ends_the_connection(broken: bytes, said: st
         await recorder.until(lambda: recorder.errors)
 
     assert recorder.data == ["good", bytes(4096)]
-    assert isinstance(channel.last_error, ConnectionLost)
+    assert isinstance(channel.last_error, RemoteProtocolError)
     assert said in str(channel.last_error)
 
 

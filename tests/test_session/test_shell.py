@@ -80,6 +80,17 @@ async def test_a_session_through_pipes_is_recorded(tmp_path: Path) -> None:
     assert [event[1:] for event in events] == [["o", "$ "], ["i", "date\n"], ["o", "noon\n"], ["o", "oops\n"]]
 
 
+async def test_a8_the_size_is_told_once_more_behind_the_first_output() -> None:
+    """Reference defect A8: the first size after HandshakeComplete can be thrown away by the agent."""
+    async with shell(lambda _session_id: None) as session:
+        size = b'{"cols":80,"rows":24}'
+        await session.agent.until(lambda: session.agent.data(PayloadType.SIZE) == size + size)
+        session.agent.send(b"more")
+        assert await session.pipes.output(6) == b"$ more"
+        await session.channel.drain()
+        assert session.agent.data(PayloadType.SIZE) == size + size
+
+
 async def test_a_recording_that_cannot_be_made_keeps_nobody_from_working() -> None:
     def open_recording(session_id: str) -> Recording:
         raise ConfigurationError("there is no room")

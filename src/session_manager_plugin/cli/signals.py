@@ -45,6 +45,8 @@ class Interruption:
         self._loop = asyncio.get_running_loop()
         self._handled = handled_signals()
         self._reason = ""
+        self._taken = False
+        """Whether the session has taken a signal, and is ending because of it."""
         self._fault: Exception | None = None
         self.number: int | None = None
         """The signal, once there was one."""
@@ -65,11 +67,14 @@ class Interruption:
         terminal and another when the session leader dies of the first.
         """
         if self.number is None and not self.leaving and not reason and self.offer(number):
+            self._taken = True
             return
-        if self.number is not None:
+        if self.number is not None or (self._taken and not reason):
             if number != _HANG_UP:
+                self.restore()
                 self._die(number)
-            return
+            if self.number is not None:
+                return
         self.number, self._reason = number, reason
         self.restore()
         # From here on a signal is obeyed even if the event loop does not come round any more.
