@@ -17,8 +17,8 @@ from session_manager_plugin.agent.faults import Faults, MessageFaults
 
 LOSSY = MessageFaults(drop=0.05, duplicate=0.05, reorder=0.05)
 SESSIONS = 200
-SIZE = 30_000
-CUT_EVERY = 25_000
+SIZE = 8_000
+CUT_EVERY = 7_000
 DEADLINE = 240.0
 PER_SESSION_LIMIT = 400_000
 """Bytes of memory."""

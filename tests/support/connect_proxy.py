@@ -12,14 +12,15 @@ from tests.support.raw_server import Peer, RawServer, Request, http_answer, read
 class ConnectProxy(RawServer):
     """Connects ``host:port`` of a CONNECT request to the loopback port that ``routes`` gives for it.
 
-    With ``refuse_with`` it refuses everything with that status. ``requests`` holds what was asked.
+    With ``refuse_with``, which may be set at any time, it refuses everything with that status. ``requests`` holds what
+    was asked.
     """
 
     def __init__(self, routes: Mapping[str, int], *, refuse_with: int | None = None) -> None:
         super().__init__(self._serve)
         self.requests: list[Request] = []
         self._routes = routes
-        self._refuse_with = refuse_with
+        self.refuse_with = refuse_with
 
     def proxy_url(self, user_info: str = "") -> str:
         """Its URL, with ``user:password`` when given."""
@@ -30,8 +31,8 @@ class ConnectProxy(RawServer):
         self.requests.append(request)
         method, target, _ = request.line.split(" ")
         assert method == "CONNECT"
-        if self._refuse_with is not None:
-            peer.write(http_answer(self._refuse_with))
+        if self.refuse_with is not None:
+            peer.write(http_answer(self.refuse_with))
             peer.end()
             return
         reader, writer = await asyncio.open_connection("127.0.0.1", self._routes[target])

@@ -165,6 +165,19 @@ async def test_the_silence_of_a_link_that_is_away_is_not_the_far_ends(monkeypatc
         assert await session.result() == 0
 
 
+async def test_when_both_ends_of_ssh_are_gone_the_session_ends_although_nothing_is_written() -> None:
+    """A killed ssh: its ends of both pipes are closed, and the remote says nothing that would fail to be written."""
+    async with stdio() as session:
+        session.agent.acknowledging = False
+        await session.pipes.type(b"never acknowledged")
+        session.pipes.stop_reading_output()
+        await session.agent.until(session.agent.data)
+        assert not session.running.done()
+        session.pipes.end_input()
+        session.agent.acknowledging = True
+        assert await session.result() == 0
+
+
 async def test_silence_before_the_end_of_the_input_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(STDIO, "SILENCE_AFTER_EOF", 0.02)
     async with stdio() as session:

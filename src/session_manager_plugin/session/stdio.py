@@ -15,6 +15,8 @@ from session_manager_plugin.terminal.console import Console
 SILENCE_AFTER_EOF = 60.0
 """Seconds without a byte, once standard input has ended and everything has arrived, after which the session is ended:
 the far end cannot be told that no more comes, so it may wait for ever."""
+ABANDONED_CHECK_INTERVAL = 1.0
+"""Seconds between looks at whether anybody reads standard output, once the input has ended."""
 LOOK_INTERVAL = 5.0
 """Seconds between looks, after the end of the input, at whether it is the link or a full standard output that keeps
 bytes away."""
@@ -29,6 +31,7 @@ class StdioHandler:
         self._notices = notices
         self._paused = False
         self._last_byte_at = 0.0
+        self._input_ended = asyncio.Event()
 
     async def run(self, channel: IDataChannel) -> int:
         """Run the session to its end; gives 0, also when nobody reads standard output any more (`ssh` has ended).
@@ -41,7 +44,7 @@ class StdioHandler:
         console.set_output_failed_handler(lambda _error: output_failed.set())
         console.set_flow_handlers(lambda: self._pause(channel), lambda: self._resume(channel))
         ended = asyncio.ensure_future(channel.ended())
-        unread = asyncio.ensure_future(output_failed.wait())
+        unread = asyncio.ensure_future(self._until_unread(output_failed))
         sending = asyncio.ensure_future(self._send(channel))
         channel.set_payload_handler(PayloadType.FLAG, self._flags_received)
         channel.set_input_handler(self._received)
@@ -66,12 +69,26 @@ class StdioHandler:
                 task.cancel()
             await asyncio.gather(*ways_to_end, return_exceptions=True)
 
+    async def _until_unread(self, output_failed: asyncio.Event) -> None:
+        """Wait until nobody reads standard output any more. That shows when something is written; and once the input
+        has ended as well it is looked for: `ssh` may have been killed, and nothing come for an hour."""
+        failed = asyncio.ensure_future(output_failed.wait())
+        ended = asyncio.ensure_future(self._input_ended.wait())
+        try:
+            await asyncio.wait((failed, ended), return_when=asyncio.FIRST_COMPLETED)
+            while not failed.done() and not self._console.output_abandoned:
+                await asyncio.wait((failed,), timeout=ABANDONED_CHECK_INTERVAL)
+        finally:
+            failed.cancel()
+            ended.cancel()
+
     async def _send(self, channel: IDataChannel) -> None:
         """Send standard input to its end; returns when nothing more is expected after that."""
         try:
             while data := await self._console.read():
                 await channel.send_input_data(data)
                 self._last_byte_at = time.monotonic()
+            self._input_ended.set()
             await channel.drain()
         except NotConnected:
             await asyncio.Event().wait()  # the session is over; `ended` says why

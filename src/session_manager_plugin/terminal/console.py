@@ -75,6 +75,11 @@ class Console:
         return self._display is not None
 
     @property
+    def output_abandoned(self) -> bool:
+        """Whether nobody reads standard output any more."""
+        return self._output.abandoned
+
+    @property
     def hung_up(self) -> bool:
         """Whether the input ended because the terminal went away."""
         return self._input is not None and self._input.hung_up

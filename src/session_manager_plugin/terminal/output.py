@@ -109,6 +109,15 @@ class OutputWriter:
         """Bytes accepted and not yet written."""
         return self._buffered
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody reads any more: known of a pipe or a socket before anything is written to it."""
+        if self._closed or self.error is not None:
+            return self.error is not None
+        poll = select.poll()
+        poll.register(self._fd, 0)
+        return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
     def set_flow_handlers(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
         """`pause` is called when more than the high water is buffered, `resume` when it is down to half of it.
 

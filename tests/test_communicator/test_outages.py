@@ -1,0 +1,209 @@
+"""Outages as people have them: no DNS, a proxy that wants something else, ten minutes in a tunnel."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from session_manager_plugin.communicator import NetworkOptions, SessionDataChannel, create_websocket_config
+from session_manager_plugin.communicator.reconnection import MAX_DELAY
+from session_manager_plugin.errors import ConnectionLost
+from tests.support.agent_gateway import SESSION_ID, TOKEN, AgentGateway
+from tests.support.connect_proxy import ConnectProxy
+from tests.support.waiting import DEADLINE, Happenings, wait_until
+
+RECONNECTION = import_module("session_manager_plugin.communicator.reconnection")
+NAME = "gateway.test"
+HALF = 100_000
+"""Bytes sent before an outage, and behind it."""
+
+
+class Notes(Happenings):
+    """What the link's handler hears: every word about the link, in order, an empty one for an end of trouble."""
+
+    def __init__(self, channel: SessionDataChannel) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self._channel = channel
+        channel.set_link_handler(self._told)
+
+    def _told(self) -> None:
+        if not self.words or self.words[-1] != self._channel.trouble:
+            self.words.append(self._channel.trouble)
+        self.happened()
+
+
+@asynccontextmanager
+async def opened(url: str, *, proxy: str | None = None, timeout: float = 900.0) -> AsyncIterator[SessionDataChannel]:
+    """A session that has begun."""
+    config = create_websocket_config(
+        url,
+        TOKEN,
+        ping_interval=0,
+        ping_timeout=10,
+        retry_attempts=1,
+        connect_timeout=5,
+        network=NetworkOptions(proxy=proxy),
+    )
+    channel = SessionDataChannel(config, session_id=SESSION_ID, reconnect_timeout=timeout)
+    channel.set_input_handler(lambda _data: None)
+    try:
+        assert await channel.open(), channel.last_error
+        await asyncio.wait_for(channel.ready(), DEADLINE)
+        yield channel
+    finally:
+        await channel.close()
+
+
+def named(gateway: AgentGateway) -> str:
+    """The gateway's URL with a name in the place of its address."""
+    return gateway.url.replace("127.0.0.1", NAME)
+
+
+class Resolver:
+    """Knows ``NAME`` while ``works``; and everything that is an address already."""
+
+    def __init__(self) -> None:
+        self.works = True
+        self.failures = 0
+        self._real = socket.getaddrinfo
+
+    def __call__(self, host: Any, *arguments: Any, **options: Any) -> Any:
+        if host == NAME:
+            if not self.works:
+                self.failures += 1
+                raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+            host = "127.0.0.1"
+        return self._real(host, *arguments, **options)
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Resolver:
+    resolver = Resolver()
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    return resolver
+
+
+async def test_a_name_that_stops_resolving_is_asked_for_until_it_does(resolver: Resolver) -> None:
+    data = random.Random("DNS").randbytes(2 * HALF)
+    async with AgentGateway() as gateway, opened(named(gateway)) as channel:
+        notes = Notes(channel)
+        await channel.send_input_data(data[:HALF])
+        resolver.works = False
+        gateway.websocket.transport.abort()
+        typing = asyncio.ensure_future(channel.send_input_data(data[HALF:]))
+        await notes.until(lambda: notes.words[-1:] != [""] and notes.words)
+        assert "reconnecting" in channel.trouble
+        assert NAME in channel.trouble, channel.trouble
+        assert "resol" in channel.trouble or "found" in channel.trouble, channel.trouble
+        await wait_until(lambda: resolver.failures >= 3)
+        resolver.works = True
+        await asyncio.wait_for(typing, DEADLINE)
+        await gateway.until(lambda: gateway.input == data)
+        assert channel.trouble == ""
+        assert channel.reconnects == 1
+
+
+@pytest.mark.parametrize("status", [407, 502, 503])
+async def test_a_proxy_that_refuses_for_a_while_is_asked_again(status: int) -> None:
+    """As at a captive portal, or while the proxy's own login is renewed."""
+    data = random.Random("proxy").randbytes(2 * HALF)
+    async with AgentGateway() as gateway:
+        port = int(gateway.url.split(":")[2].split("/")[0])
+        async with (
+            ConnectProxy({f"{NAME}:{port}": port}) as proxy,
+            opened(named(gateway), proxy=proxy.proxy_url()) as channel,
+        ):
+            notes = Notes(channel)
+            await channel.send_input_data(data[:HALF])
+            proxy.refuse_with = status
+            gateway.websocket.transport.abort()
+            typing = asyncio.ensure_future(channel.send_input_data(data[HALF:]))
+            await notes.until(lambda: any(notes.words))
+            assert "proxy" in channel.trouble, channel.trouble
+            assert str(status) in channel.trouble, channel.trouble
+            proxy.refuse_with = None
+            await asyncio.wait_for(typing, DEADLINE)
+            await gateway.until(lambda: gateway.input == data)
+            assert channel.trouble == ""
+            assert {opening["TokenValue"] for opening in gateway.openings} == {TOKEN}
+
+
+class FastClock:
+    """``time.monotonic`` for the code under test, which runs on by ``skip``."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self._real = time.monotonic
+
+    def __call__(self) -> float:
+        return self._real() + self.ahead
+
+    def skip(self, seconds: float) -> None:
+        """So much later."""
+        self.ahead += seconds
+
+
+@contextmanager
+def refusing(monkeypatch: pytest.MonkeyPatch, clock: FastClock, until: float) -> Iterator[list[float]]:
+    """Nobody answers before the instant ``until``; each attempt comes after its delay, without waiting for it. Gives
+    the instants of the attempts."""
+    attempts: list[float] = []
+    wait: Callable[..., Any] = RECONNECTION.Reconnection._wait
+    connect: Callable[..., Any] = RECONNECTION.Reconnection._attempt
+
+    async def skip_wait(self: Any) -> None:
+        self._hurried.set()
+        await wait(self)
+        clock.skip(max(0.0, self._next_attempt_at - clock()))
+
+    async def attempt(self: Any) -> bool:
+        attempts.append(clock())
+        if clock() < until:
+            self._obstacle = "nobody answers"
+            return False
+        return bool(await connect(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RECONNECTION.Reconnection, "_wait", skip_wait)
+        patch.setattr(RECONNECTION.Reconnection, "_attempt", attempt)
+        patch.setattr(time, "monotonic", clock)
+        yield attempts
+
+
+async def test_ten_minutes_without_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that runs ahead to each attempt: the first comes at once, the last not long after the link is back."""
+    data = random.Random("tunnel").randbytes(2 * HALF)
+    clock = FastClock()
+    async with AgentGateway() as gateway, opened(gateway.url) as channel:
+        await channel.send_input_data(data[:HALF])
+        began_at = time.monotonic()
+        with refusing(monkeypatch, clock, began_at + 600.0) as attempts:
+            gateway.websocket.transport.abort()
+            await asyncio.wait_for(channel.send_input_data(data[HALF:]), DEADLINE)
+            await gateway.until(lambda: gateway.input == data)
+            assert attempts[0] - began_at < 2.0
+            assert 600.0 <= attempts[-1] - began_at <= 600.0 + MAX_DELAY + 2.0
+            assert len(attempts) >= 600.0 / MAX_DELAY
+            assert channel.is_open
+            assert channel.reconnects == 1
+
+
+async def test_what_does_not_come_back_in_fifteen_minutes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FastClock()
+    async with AgentGateway() as gateway, opened(gateway.url) as channel:
+        began_at = time.monotonic()
+        with refusing(monkeypatch, clock, began_at + 901.0) as attempts:
+            gateway.websocket.transport.abort()
+            with pytest.raises(ConnectionLost, match="within 900 seconds; the last attempt: nobody answers"):
+                await asyncio.wait_for(channel.ended(), DEADLINE)
+            assert 900.0 - MAX_DELAY <= attempts[-1] - began_at <= 902.0
+            assert not channel.is_open
