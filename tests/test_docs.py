@@ -169,3 +169,10 @@ def test_a_page_under_the_prefix_is_found(tmp_path: Path, monkeypatch: pytest.Mo
         help_command.man_page("smp-connect")
     page.touch()
     assert help_command.man_page("smp-connect") == page
+
+
+def test_the_readme_shows_the_screen_that_the_tests_have_seen() -> None:
+    """What stands in docs/screens is compared with a real terminal, in tests/e2e/test_screen.py."""
+    shown = re.search(r"<!-- capture: shell -->\n```text\n(.*?)```\n", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert shown is not None
+    assert shown[1] == (ROOT / "docs" / "screens" / "shell.txt").read_text()
