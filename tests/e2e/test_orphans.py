@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shlex
 import signal
@@ -51,15 +52,21 @@ def plugin_of(chain: list[int]) -> int:
     return 0
 
 
-SIGNALS = [(signal.SIGTERM, False), (signal.SIGHUP, False), (signal.SIGKILL, False), (signal.SIGKILL, True)]
+WAYS = [(signal.SIGTERM, False), (signal.SIGHUP, False), (signal.SIGKILL, False), (signal.SIGKILL, True)]
+CASES = [
+    pytest.param(
+        version, victim, number, away, id=f"{version}-{victim}-{number.name}-{'link away' if away else 'link up'}"
+    )
+    for (victim, (number, away)), version in zip(
+        itertools.product(["ssh", "aws", "plugin"], WAYS), itertools.cycle(["v1", "v2", "v2", "v1"]), strict=False
+    )
+]
+"""What is killed, how, and whether the link is up; each with one of the two AWS CLIs."""
 
 
-@pytest.mark.parametrize(
-    ("number", "away"), SIGNALS, ids=lambda value: value.name if isinstance(value, signal.Signals) else f"away-{value}"
-)
-@pytest.mark.parametrize("victim", ["ssh", "aws", "plugin"])
+@pytest.mark.parametrize(("aws", "victim", "number", "away"), CASES, indirect=["aws"])
 async def test_nothing_is_left_of_the_chain(
-    victim: str, number: signal.Signals, away: bool, aws: str, environment: dict[str, str], tmp_path: Path
+    aws: str, victim: str, number: signal.Signals, away: bool, environment: dict[str, str], tmp_path: Path
 ) -> None:
     async with (
         asyncio.timeout(DEADLINE),

@@ -40,6 +40,7 @@ class ConnectProxy(RawServer):
             peer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             await asyncio.gather(_copy(peer.reader, writer), _copy(reader, peer.writer))
         finally:
+            peer.cut()
             writer.transport.abort()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
