@@ -24,13 +24,15 @@ docs: .venv/.complete  ## write man/ and completions/ from the command tree
 	$(BIN)/python -m tools.docs
 
 bench: .venv/.complete  ## measure speed, latency and memory
-	$(BIN)/python -m benchmarks
+	$(BIN)/python benchmarks/messages.py
+	$(BIN)/python benchmarks/forwarding.py
+	$(BIN)/python benchmarks/bar.py
 
 soak: .venv/.complete  ## long transfers through a bad network; SMP_SOAK_MB=100
 	SMP_SOAK_MB=$${SMP_SOAK_MB:-100} $(BIN)/pytest --timeout 7200 tests/soak
 
-fuzz: .venv/.complete  ## random input for everything that parses; SMP_FUZZ_EXAMPLES=10000
-	SMP_FUZZ_EXAMPLES=$${SMP_FUZZ_EXAMPLES:-10000} $(BIN)/pytest --timeout 7200 tests/fuzz
+fuzz: .venv/.complete  ## random input for everything that parses, a minute for each
+	$(BIN)/python -m tests.fuzz --seconds 60
 
 build: .venv/.complete  ## build the wheel into dist/
 	$(BIN)/pip wheel --no-deps --wheel-dir dist .
