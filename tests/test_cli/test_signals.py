@@ -218,6 +218,38 @@ async def test_a_second_ctrl_c_in_a_forwarded_port_ends_the_program_at_once() ->
         relay.release()
 
 
+async def test_the_first_ctrl_c_in_a_forwarded_port_closes_within_two_seconds() -> None:
+    """Also when the far end acknowledges nothing any more."""
+    async with Sandbox() as sandbox, Relay(sandbox.port) as relay:
+        sandbox.stream_port = relay.port
+        started = await sandbox.start_session("AWS-StartPortForwardingSession", {"portNumber": ["9"]})
+        assert started.token is not None
+        arguments = ["connect", "--url", started.stream_url, "--token", started.token]
+        async with PtyProcess([*SMP, *arguments], env=environment()) as program:
+            await program.expect("listening on")
+            relay.stall()
+            asked_at = time.monotonic()
+            program.process.send_signal(signal.SIGINT)
+            await program.wait()
+            assert time.monotonic() - asked_at < 2.0 + 1.0
+        relay.release()
+
+
+async def test_a_ctrl_c_that_went_to_the_command_does_not_make_the_next_signal_deadly(sandbox: Sandbox) -> None:
+    """The command may live on for hours; a signal to us then is a first one, with time for the goodbye."""
+    command = "sh -c 'trap \"echo caught\" INT; echo ready; while :; do sleep 0.05; done'"
+    parameters = {"command": [command], "separateOutputStream": ["true"]}
+    started = await sandbox.start_session("AWS-StartNonInteractiveCommand", parameters)
+    arguments = ["connect", "--url", started.stream_url, "--token", started.token or ""]
+    async with PtyProcess([*SMP, *arguments], env=environment()) as program:
+        await program.expect("ready")
+        program.process.send_signal(signal.SIGINT)
+        await program.expect("caught")
+        program.process.send_signal(signal.SIGTERM)
+        await program.expect(f"session {started.session_id} was ended by SIGTERM")
+        assert await program.wait() == -signal.SIGTERM
+
+
 def listens(port: int) -> bool:
     """Whether somebody takes connections there."""
     with socket.socket() as probe:

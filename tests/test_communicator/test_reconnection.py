@@ -242,6 +242,26 @@ async def test_credentials_that_are_expired_are_asked_for_again() -> None:
         assert service.calls == 3
 
 
+@pytest.mark.parametrize("refusal", [refuse(403), close(1008)], ids=["403", "1008"])
+async def test_what_keeps_us_from_a_new_token_is_what_is_told(refusal: Script) -> None:
+    """Not that the old one is refused in between, again and again: nobody can do anything about that."""
+    service = Tokens(*[AccessDenied("the credentials have expired")] * 20, SessionExpired("over"))
+    async with (
+        Turnstile(cut_after(prompt()), refusal) as gateway,
+        opened(gateway.url(), service=service) as (channel, _received),
+    ):
+        await wait_until(lambda: channel.trouble)
+        told: set[str] = set()
+
+        def visited_again() -> bool:
+            told.add(channel.trouble.partition(": ")[2])
+            return gateway.visits >= visits
+
+        visits = gateway.visits + 2
+        await wait_until(visited_again)
+        assert told == {"the credentials have expired"}
+
+
 async def test_a_session_that_is_gone_is_not_waited_for() -> None:
     service = Tokens(SessionExpired("session s timed out while the connection was away"))
     async with (

@@ -52,7 +52,7 @@ from tests.support.waiting import DEADLINE, wait_until
 MUX = import_module("session_manager_plugin.session.port_mux")
 FORWARDER = import_module("session_manager_plugin.session.forwarder")
 SMUX = import_module("session_manager_plugin.protocol.smux")
-ENDING = import_module("session_manager_plugin.session.ending")
+PORT = import_module("session_manager_plugin.session.port")
 LOCAL = import_module("session_manager_plugin.session.local_connection")
 
 TERMINATE = Flag.TERMINATE_SESSION.serialize()
@@ -588,7 +588,7 @@ async def test_d14_the_flag_is_acknowledged_before_the_end() -> None:
 
 
 async def test_a_flag_that_is_never_acknowledged_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ENDING, "TERMINATE_TIMEOUT", 0.05)
+    monkeypatch.setattr(PORT, "INTERRUPTED_TIMEOUT", 0.05)
     async with mux(Echo) as (forwarding, agent):
         agent.agent.acknowledging = False
         assert forwarding.handler.interrupt(signal.SIGQUIT)

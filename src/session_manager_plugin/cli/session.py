@@ -25,7 +25,8 @@ from session_manager_plugin.terminal.status_line import StatusLine
 from session_manager_plugin.utils.logging import get_logger
 
 LEAVE_TIMEOUT = 1.8
-"""Seconds for terminating the session and closing the websocket, together; then the process ends without."""
+"""Seconds for terminating the session and closing the websocket, together; then the process ends without. What a port
+session that was interrupted has taken to end counts too."""
 BAR_ROWS = 10
 """Rows a terminal has at least before one of them is taken for a bar nobody asked for."""
 HINT = "exit or Ctrl-D leaves"
@@ -78,7 +79,7 @@ async def join(
         listener = bind() if bind is not None else None
         console = _open_console(environment, status)
         interruption.restore, interruption.continued = console.give_back, console.continued
-        interruption.offer = session.interrupt
+        interruption.offer, interruption.ending = session.interrupt, lambda: session.interrupted
         if escape_character is not None and console.is_terminal:
             escapes = EscapeCommands(console, session, escape_character, interruption.fail)
             interruption.suspend_with(escapes.suspend)
@@ -106,7 +107,7 @@ async def join(
         interruption.leaving = True
         if console is not None:
             console.give_back()
-        await _leave(session, None if by_far_end else terminate)
+        await _leave(session, None if by_far_end else terminate, interruption.time_left(LEAVE_TIMEOUT))
         if console is not None:
             console.close()
         if listener is not None:
@@ -152,11 +153,11 @@ async def _is_over(session: Session) -> bool:
     return False
 
 
-async def _leave(session: Session, terminate: Terminate | None) -> None:
+async def _leave(session: Session, terminate: Terminate | None, timeout: float) -> None:
     farewells = [asyncio.ensure_future(session.close())]
     if terminate is not None:
         farewells.append(asyncio.ensure_future(terminate()))
-    done, late = await asyncio.wait(farewells, timeout=LEAVE_TIMEOUT)
+    done, late = await asyncio.wait(farewells, timeout=timeout)
     for task in late:
         task.cancel()
     for task in done:

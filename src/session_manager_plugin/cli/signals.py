@@ -45,8 +45,8 @@ class Interruption:
         self._loop = asyncio.get_running_loop()
         self._handled = handled_signals()
         self._reason = ""
-        self._taken = False
-        """Whether the session has taken a signal, and is ending because of it."""
+        self._taken_at: float | None = None
+        """The instant (of the event loop) of the signal that the session has taken and is ending because of."""
         self._fault: Exception | None = None
         self.number: int | None = None
         """The signal, once there was one."""
@@ -54,6 +54,8 @@ class Interruption:
         """Set while the program says goodbye anyway, which a signal must not cut short."""
         self.offer: Callable[[int], bool] = lambda _number: False
         """Called with a signal first; True when the session has dealt with it, so nobody leaves."""
+        self.ending: Callable[[], bool] = lambda: False
+        """Whether the session is ending because of a signal it was offered."""
         self.restore: Callable[[], None] = lambda: None
         """Called first of all: gives the terminal back."""
         self.continued: Callable[[], None] = lambda: None
@@ -67,24 +69,35 @@ class Interruption:
         terminal and another when the session leader dies of the first.
         """
         if self.number is None and not self.leaving and not reason and self.offer(number):
-            self._taken = True
+            if self.ending():
+                self._taken_at = self._loop.time()
+                self._obey_the_next(number)
             return
-        if self.number is not None or (self._taken and not reason):
+        if self.number is not None:
             if number != _HANG_UP:
-                self.restore()
                 self._die(number)
-            if self.number is not None:
-                return
+            return
         self.number, self._reason = number, reason
         self.restore()
-        # From here on a signal is obeyed even if the event loop does not come round any more.
+        self._obey_the_next(number)
+        if not self.leaving:
+            self._task.cancel()
+
+    def _obey_the_next(self, number: int) -> None:
+        """From here on a signal is obeyed even if the event loop does not come round any more; and time runs."""
         for other in self._handled:
             with contextlib.suppress(NotImplementedError):
                 self._loop.remove_signal_handler(other)
-            signal.signal(other, signal.SIG_IGN if other == _HANG_UP else lambda number, _frame: self._die(number))
-        self._loop.call_later(LEAVE_LIMIT, self._die, number)
-        if not self.leaving:
-            self._task.cancel()
+            signal.signal(other, signal.SIG_IGN if other == _HANG_UP else lambda number, _frame: self._die_now(number))
+        self._loop.call_later(LEAVE_LIMIT, self._die_now, number)
+
+    def _die_now(self, number: int) -> None:
+        self.restore()
+        self._die(number)
+
+    def time_left(self, limit: float) -> float:
+        """What is left of `limit` seconds since the session began to end because of a signal; all, if it did not."""
+        return limit if self._taken_at is None else max(0.1, self._taken_at + limit - self._loop.time())
 
     def fail(self, error: Exception) -> None:
         """Leave because of `error`: a fault of our own that nobody was there to catch, or the user's wish."""

@@ -60,6 +60,8 @@ class Reconnection:
         self._began_at: float | None = None
         self._reason: Exception | None = None
         self._obstacle = ""
+        self._no_token = ""
+        """Why there was no new token when one was asked for last: what stands behind the refusals of the old one."""
         self._patient = True
         self._attempts = 0
         self._next_attempt_at = 0.0
@@ -77,12 +79,12 @@ class Reconnection:
 
         ``patient`` is for sessions that are known to exist: only then is a failure to get a token tried again.
         """
+        self._patient = patient
+        self._token_refused = unheard or _refuses_token(reason)
         if self._began_at is None:
             self._began_at, self._reason = now, reason
         else:
-            self._obstacle = str(reason)
-        self._patient = patient
-        self._token_refused = unheard or _refuses_token(reason)
+            self._failed(reason)
 
     def succeeded(self) -> float:
         """The outage is over; gives the seconds it took."""
@@ -90,7 +92,7 @@ class Reconnection:
         lasted = time.monotonic() - self._began_at
         self.logger.info("reconnected after %.1f s and %d attempts", lasted, self._attempts)
         self.count += 1
-        self._began_at, self._obstacle, self._attempts = None, "", 0
+        self._began_at, self._obstacle, self._no_token, self._attempts = None, "", "", 0
         return lasted
 
     def hurry(self) -> None:
@@ -154,14 +156,19 @@ class Reconnection:
             except SessionManagerError as error:
                 if not self._patient:
                     raise self._lost(f" (and there is no new token: {error})") from error
-                self._obstacle = str(error)
+                self._obstacle = self._no_token = str(error)
                 return False
+            self._no_token = ""
         if await self._websocket.connect():
             return True
         failure = self._websocket.last_error
-        self._obstacle = str(failure)
         self._token_refused = failure is not None and _refuses_token(failure)
+        self._failed(failure)
         return False
+
+    def _failed(self, failure: Exception | None) -> None:
+        """The websocket was not to be had, or did not last: what is told of it."""
+        self._obstacle = (self._token_refused and self._no_token) or str(failure)
 
     def _lost(self, outcome: str) -> ConnectionLost:
         return ConnectionLost(f"{self._reason}{outcome}", close_code=getattr(self._reason, "close_code", None))

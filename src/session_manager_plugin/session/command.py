@@ -37,6 +37,11 @@ class CommandHandler(Interruptible):
         self._sent: set[int] = set()
         self._exit_code: int | None = None
 
+    @property
+    def interrupted(self) -> bool:
+        """Never: what a signal means is the command's affair."""
+        return False
+
     def interrupt(self, number: int) -> bool:
         """Pass SIGINT and SIGQUIT on to the command, each once; who presses Ctrl-C again wants to leave."""
         if self._keys is None or number not in KEYS or number in self._sent:

@@ -19,15 +19,16 @@ def check_output(output: str) -> None:
         raise SessionEnded(output.strip(), output=output)
 
 
-async def terminate(channel: IDataChannel) -> None:
-    """Have the agent end a port session; returns when it has acknowledged that, or the session is over, or in 2 s.
+async def terminate(channel: IDataChannel, timeout: float = TERMINATE_TIMEOUT) -> None:
+    """Have the agent end a port session; returns when it has acknowledged that, or the session is over, or in `timeout`
+    seconds.
 
     Only then may the websocket be closed: the far end's kernel may throw away what a closing socket had just brought
     (reference defect D14). Agents of other session types do nothing with the flag.
     """
     channel.resume_reading()  # for the acknowledgement
     with contextlib.suppress(TimeoutError, SessionManagerError):
-        async with asyncio.timeout(TERMINATE_TIMEOUT):
+        async with asyncio.timeout(timeout):
             await channel.send_flag(Flag.TERMINATE_SESSION)
             await channel.drain()
 

@@ -22,7 +22,7 @@ from session_manager_plugin.protocol.versions import (
     agent_supports_terminate_flag,
     agent_wants_keepalive,
 )
-from session_manager_plugin.session.ending import check_output, post_termination, terminate
+from session_manager_plugin.session.ending import TERMINATE_TIMEOUT, check_output, post_termination, terminate
 from session_manager_plugin.session.forwarder import Forwarder
 from session_manager_plugin.session.listener import Listener, listen_on_path, listen_on_port
 from session_manager_plugin.session.port_basic import BasicForwarder
@@ -34,6 +34,9 @@ from session_manager_plugin.terminal.console import Console
 FORWARDING = "LocalPortForwarding"
 _INTERRUPTS = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGTSTP") if hasattr(signal, name))
 """What ends a port session, as in the official client."""
+INTERRUPTED_TIMEOUT = 0.5
+"""Seconds that an interrupted session waits for the agent's acknowledgement; closing the channel waits on, beside what
+else there is to do in the two seconds."""
 _PORT_NUMBER = re.compile("[0-9]{1,18}")
 
 
@@ -106,16 +109,23 @@ class PortHandler(Interruptible, Forwarding):
         self._notices = notices
         self._listener = listener
         self._interrupted: asyncio.Future[None] | None = None
+        self._was_interrupted = False
         self._running: Forwarder | None = None
 
     def connections(self) -> Sequence[str]:
         """A line for each local connection that is open."""
         return [] if self._running is None else self._running.describe()
 
+    @property
+    def interrupted(self) -> bool:
+        """See `Interruptible`."""
+        return self._was_interrupted
+
     def interrupt(self, number: int) -> bool:
         """Take SIGINT, SIGQUIT or SIGTSTP, once: the session is ended properly, which takes two seconds at most."""
         if number not in _INTERRUPTS or self._interrupted is None or self._interrupted.done():
             return False
+        self._was_interrupted = True
         self._interrupted.set_result(None)
         self._notices.interrupted()
         return True
@@ -145,7 +155,7 @@ class PortHandler(Interruptible, Forwarding):
             await forwarder.close()
             terminated = True
             if self._agent_takes_flag:
-                await terminate(channel)
+                await terminate(channel, INTERRUPTED_TIMEOUT if interrupted.done() else TERMINATE_TIMEOUT)
             if not interrupted.done():
                 forwarder.failed.result()
             return 0

@@ -198,6 +198,10 @@ class SessionHandler(Protocol):
 class Interruptible(Protocol):
     """A handler that has a use for the signals which otherwise end the program."""
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal makes it end the session: the next one is for the program."""
+
     def interrupt(self, number: int) -> bool:
         """Take signal ``number``. False when the handler does nothing with it (any more): the program should leave.
 

@@ -235,3 +235,8 @@ class Session:
         Never waits; to be called in the event loop, as a signal handler of the loop is.
         """
         return isinstance(self._handler, Interruptible) and self._handler.interrupt(number)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether what runs is ending because of a signal."""
+        return isinstance(self._handler, Interruptible) and self._handler.interrupted
