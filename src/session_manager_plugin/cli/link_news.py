@@ -6,6 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from session_manager_plugin.cli.render import tell
+from session_manager_plugin.utils.logging import redact
+from session_manager_plugin.utils.text import printable
 
 if TYPE_CHECKING:
     from session_manager_plugin.cli.environment import Environment
@@ -41,6 +43,6 @@ class LinkNews:
         if self._console.shows_status or self._environment.quiet:
             return
         if self._console.is_held:
-            self._console.say(["", f"{self._environment.program}: {sentence}"])
+            self._console.say(["", f"{self._environment.program}: {printable(redact(sentence))}"])
         else:
             tell(self._environment, sentence, error=False)

@@ -257,3 +257,48 @@ def record_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "directory for recordings of all shells. Example: --record incident.cast",
     )
     return record(with_input(function))
+
+
+def gateway_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What says where a session is and how to get there, but for its URL and token, which each command tells itself."""
+    for option in reversed(_GATEWAY_OPTIONS):
+        function = option(function)
+    return function
+
+
+_GATEWAY_OPTIONS = [
+    click.option(
+        "--token-file", type=FileName(), metavar="FILE", help="File with the token on its first line, up to 8 KiB."
+    ),
+    click.option(
+        "--session-id",
+        metavar="ID",
+        help="Id of the session, if the URL does not hold it. Example: alice-0123456789abcdef0.",
+    ),
+    click.option(
+        "--bearer",
+        type=Choice("auto", "always", "never"),
+        default="auto",
+        show_default=True,
+        help="Whether to send the token in an Authorization header as well. auto does so to hosts that are not "
+        "those of AWS, which read it from the first message.",
+    ),
+    click.option(
+        "--insecure", is_flag=True, help="Allow ws:// to another machine. The token travels unencrypted then."
+    ),
+    click.option(
+        "--ca-bundle",
+        type=FileName(),
+        metavar="FILE",
+        envvar="AWS_CA_BUNDLE",
+        show_envvar=True,
+        help="PEM file of the certificates to trust, instead of the platform's. Needed behind a proxy that inspects "
+        "TLS.",
+    ),
+    click.option(
+        "--proxy",
+        metavar="URL",
+        help="Proxy for the connection, instead of the one in HTTPS_PROXY. Loopback is never proxied. "
+        "Examples: http://user:password@proxy:3128, socks5h://localhost:1080.",
+    ),
+]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})
 """OpenSSL's verification errors that mean that no trusted certificate leads to this one (X509_V_ERR in x509_vfy.h)."""
@@ -47,15 +50,27 @@ async def issuer_of(url: str, host: str, *, proxy: str | None, logger: Any) -> s
     return _issuer(seen[0]) if seen else ""
 
 
+def issuer_name(certificate: Certificate) -> str:
+    """`Common Name (Organization)` of who issued it, or whatever the name has."""
+    from cryptography.x509 import NameOID
+
+    issuer = certificate.issuer
+    common, organization = (
+        [value if isinstance(value := part.value, str) else value.decode(errors="replace") for part in parts]
+        for parts in (
+            issuer.get_attributes_for_oid(NameOID.COMMON_NAME),
+            issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME),
+        )
+    )
+    if common and organization:
+        return f"{common[0]} ({organization[0]})"
+    return (common or organization or [issuer.rfc4514_string() or "nobody"])[0]
+
+
 def _issuer(der: bytes) -> str:
     from cryptography import x509
 
     try:
-        issuer = x509.load_der_x509_certificate(der).issuer
+        return issuer_name(x509.load_der_x509_certificate(der))
     except ValueError:
         return ""
-    common = [str(part.value) for part in issuer.get_attributes_for_oid(x509.OID_COMMON_NAME)]
-    organization = [str(part.value) for part in issuer.get_attributes_for_oid(x509.OID_ORGANIZATION_NAME)]
-    if common and organization:
-        return f"{common[0]} ({organization[0]})"
-    return (common or organization or [issuer.rfc4514_string()])[0]

@@ -399,9 +399,6 @@ class Remote:
             self._save()
         return raw
 
-    def _restore_by_csi(self, parameters: list[int], raw: bytes) -> bytes:
-        return self._restore(raw)
-
     def _erase(self, body: bytes, raw: bytes) -> bytes:
         """ED, DECSED."""
         which = body.lstrip(b"?")

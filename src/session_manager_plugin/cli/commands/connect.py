@@ -13,10 +13,10 @@ import click
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.options import (
     Choice,
-    FileName,
     Seconds,
     command,
     escape_option,
+    gateway_options,
     record_options,
     status_option,
 )
@@ -52,24 +52,7 @@ smp connect -v --log-file smp.log --url "$URL" --token-file token      (tells wh
     help="Token of the session; others on this machine can see it there. --token - reads it from the first line of "
     "standard input, and the rest of the input is the session's. Asked for at a terminal if not given in any way.",
 )
-@click.option(
-    "--token-file", type=FileName(), metavar="FILE", help="File with the token on its first line, up to 8 KiB."
-)
-@click.option(
-    "--session-id",
-    metavar="ID",
-    help="Id of the session, if the URL does not hold it. Example: alice-0123456789abcdef0.",
-)
-@click.option(
-    "--bearer",
-    type=Choice("auto", "always", "never"),
-    default="auto",
-    show_default=True,
-    help="Whether to send the token in an Authorization header as well. auto does so to hosts that are not those of "
-    "AWS, "
-    "which read it from the first message.",
-)
-@click.option("--insecure", is_flag=True, help="Allow ws:// to another machine. The token travels unencrypted then.")
+@gateway_options
 @click.option(
     "--connect-timeout",
     type=Seconds(zero=False),
@@ -96,21 +79,7 @@ smp connect -v --log-file smp.log --url "$URL" --token-file token      (tells wh
     show_default=True,
     envvar="SMP_RECONNECT_TIMEOUT",
     show_envvar=True,
-    help="For bringing a lost connection back; 0 ends the session with it.",
-)
-@click.option(
-    "--ca-bundle",
-    type=FileName(),
-    metavar="FILE",
-    envvar="AWS_CA_BUNDLE",
-    show_envvar=True,
-    help="PEM file of the certificates to trust, instead of the platform's. Needed behind a proxy that inspects TLS.",
-)
-@click.option(
-    "--proxy",
-    metavar="URL",
-    help="Proxy for the connection, instead of the one in HTTPS_PROXY. Loopback is never proxied. "
-    "Examples: http://user:password@proxy:3128, socks5h://localhost:1080.",
+    help="Seconds for bringing a lost connection back; 0 ends the session with it. Example: 3600.",
 )
 @click.option(
     "--dial",

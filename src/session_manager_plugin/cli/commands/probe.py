@@ -8,7 +8,7 @@ import click
 
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import ExitStatus
-from session_manager_plugin.cli.options import Choice, FileName, Seconds, command
+from session_manager_plugin.cli.options import Seconds, command, gateway_options
 from session_manager_plugin.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,14 +39,7 @@ smp probe --json | jq '.checks[] | select(.verdict == "fail")'
     help="Token of that session, which is used up; others on this machine can see it there. --token - reads it from "
     "the first line of standard input. It can also be in the variable SMP_TOKEN.",
 )
-@click.option(
-    "--token-file", type=FileName(), metavar="FILE", help="File with the token on its first line, up to 8 KiB."
-)
-@click.option(
-    "--session-id",
-    metavar="ID",
-    help="Id of the session, if the URL does not hold it. Example: alice-0123456789abcdef0.",
-)
+@gateway_options
 @click.option(
     "--target",
     "session_target",
@@ -64,15 +57,6 @@ smp probe --json | jq '.checks[] | select(.verdict == "fail")'
     help="Number of pings, about five a second, once a session has begun; 0 sends none. Example: 100.",
 )
 @click.option(
-    "--bearer",
-    type=Choice("auto", "always", "never"),
-    default="auto",
-    show_default=True,
-    help="Whether to send the token in an Authorization header as well. auto does so to hosts that are not those of "
-    "AWS, which read it from the first message.",
-)
-@click.option("--insecure", is_flag=True, help="Allow ws:// to another machine. The token travels unencrypted then.")
-@click.option(
     "--connect-timeout",
     type=Seconds(zero=False),
     default=10.0,
@@ -80,20 +64,6 @@ smp probe --json | jq '.checks[] | select(.verdict == "fail")'
     envvar="SMP_CONNECT_TIMEOUT",
     show_envvar=True,
     help="Seconds for each stage: DNS, TCP, proxy, TLS, websocket. Example: 3.",
-)
-@click.option(
-    "--ca-bundle",
-    type=FileName(),
-    metavar="FILE",
-    envvar="AWS_CA_BUNDLE",
-    show_envvar=True,
-    help="PEM file of the certificates to trust, instead of the platform's. Needed behind a proxy that inspects TLS.",
-)
-@click.option(
-    "--proxy",
-    metavar="URL",
-    help="Proxy for the connections, instead of the one in HTTPS_PROXY. Loopback is never proxied. "
-    "Examples: http://user:password@proxy:3128, socks5h://localhost:1080.",
 )
 @click.option(
     "--dial",

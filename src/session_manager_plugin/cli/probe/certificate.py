@@ -6,6 +6,8 @@ import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from session_manager_plugin.communicator.refused_certificate import issuer_name
+
 EXPIRY_WARNING = timedelta(days=14)
 
 
@@ -33,7 +35,7 @@ class Certificate:
         except x509.ExtensionNotFound:
             names += [_text(part.value) for part in certificate.subject.get_attributes_for_oid(x509.OID_COMMON_NAME)]
         return cls(
-            _name(certificate.issuer),
+            issuer_name(certificate),
             tuple(names),
             certificate.not_valid_before_utc,
             certificate.not_valid_after_utc,
@@ -50,18 +52,6 @@ class Certificate:
 def now_utc() -> datetime:
     """This machine's time."""
     return datetime.now(UTC)
-
-
-def _name(name: object) -> str:
-    """`Common Name (Organization)`, or whatever the name has."""
-    from cryptography import x509
-
-    assert isinstance(name, x509.Name)
-    common = [_text(part.value) for part in name.get_attributes_for_oid(x509.OID_COMMON_NAME)]
-    organization = [_text(part.value) for part in name.get_attributes_for_oid(x509.OID_ORGANIZATION_NAME)]
-    if common and organization:
-        return f"{common[0]} ({organization[0]})"
-    return (common or organization or [name.rfc4514_string() or "nobody"])[0]
 
 
 def _text(value: str | bytes) -> str:
