@@ -19,7 +19,7 @@ from session_manager_plugin.terminal.escapes import CHUNK_INTERVAL
 from tests.e2e.conftest import BIN
 from tests.support.pty_process import PtyProcess
 from tests.support.relay import Relay
-from tests.support.tmux import Terminal, Tmux, View
+from tests.support.tmux import DEADLINE, Terminal, Tmux, View
 from tests.support.waiting import wait_until
 
 ROWS, COLUMNS = 24, 80
@@ -418,11 +418,13 @@ async def test_a_forwarded_port_in_the_background(tmux: Tmux, sandbox: Sandbox, 
     await asyncio.to_thread(forward_in_background, tmux, shlex.join([*starting(aws, sandbox), *document]))
 
 
-def suspend_while_connecting(tmux: Tmux, command: str) -> None:
+def suspend_while_connecting(tmux: Tmux, command: str, gateway: socket.socket) -> None:
     terminal = bash(tmux)
+    gateway.settimeout(DEADLINE)
     for keys in (["C-z"], ["~", "C-z"]):
         terminal.enter(f"clear; {command}")
-        terminal.wait(lambda view: view.rows[0] == "" or not at(LOCAL)(view), "the program")
+        # When it connects it has the terminal; before, the keys would be the shell's.
+        connection, _ = gateway.accept()
         terminal.press(*keys)
         view = expect_terminal_as_before(terminal)
         assert any("Stopped" in row for row in view.rows)
@@ -430,6 +432,7 @@ def suspend_while_connecting(tmux: Tmux, command: str) -> None:
         terminal.wait(lambda view: view.rows[0].startswith("smp connect"), "the command that goes on")
         terminal.press("C-c")
         expect_terminal_as_before(terminal)
+        connection.close()
 
 
 async def test_suspending_while_connecting(tmux: Tmux) -> None:
@@ -438,7 +441,7 @@ async def test_suspending_while_connecting(tmux: Tmux) -> None:
         silent.listen()
         url = f"ws://127.0.0.1:{silent.getsockname()[1]}/v1/data-channel/s-1"
         command = shlex.join(["smp", "connect", "--url", url, "--token", "a-token-of-nobody"])
-        await asyncio.to_thread(suspend_while_connecting, tmux, command)
+        await asyncio.to_thread(suspend_while_connecting, tmux, command, silent)
 
 
 async def test_without_escapes(sandbox: Sandbox, environment: dict[str, str]) -> None:
