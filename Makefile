@@ -1,4 +1,5 @@
 BIN := .venv/bin
+BENCH_BIN := .bench-venv/bin
 
 .PHONY: help style types test docs bench soak fuzz build demo clean
 
@@ -15,7 +16,7 @@ style: .venv/.complete  ## lint, and check the format
 	$(BIN)/ruff format --check .
 
 types: .venv/.complete  ## check the types
-	$(BIN)/mypy --strict src tests tools
+	$(BIN)/mypy --strict src tests tools benchmarks
 
 test: .venv/.complete  ## run the tests
 	$(BIN)/pytest
@@ -23,10 +24,16 @@ test: .venv/.complete  ## run the tests
 docs: .venv/.complete  ## write man/ and completions/ from the command tree
 	$(BIN)/python -m tools.docs
 
-bench: .venv/.complete  ## measure speed, latency and memory
-	$(BIN)/python benchmarks/messages.py
-	$(BIN)/python benchmarks/forwarding.py
-	$(BIN)/python benchmarks/bar.py
+# As a user has it: installed by a current pip, and not editable, since an older pip's scripts take longer to start.
+.bench-venv/.complete: pyproject.toml
+	python3 -m venv .bench-venv
+	$(BENCH_BIN)/pip install --quiet --upgrade pip
+	$(BENCH_BIN)/pip install --quiet .
+	touch $@
+
+bench: .bench-venv/.complete  ## measure speed, latency and memory, next to the goals
+	$(BENCH_BIN)/pip install --quiet --force-reinstall --no-deps .
+	$(BENCH_BIN)/python -m benchmarks --json benchmarks.json
 
 soak: .venv/.complete  ## long transfers through a bad network; SMP_SOAK_MB=100
 	SMP_SOAK_MB=$${SMP_SOAK_MB:-100} $(BIN)/pytest --timeout 7200 tests/soak
@@ -41,5 +48,5 @@ demo: .venv/.complete  ## a session with a local Session Manager
 	$(BIN)/smp demo
 
 clean:  ## remove what was built and cached; .venv stays
-	rm -rf dist build .ci-venvs .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf dist build benchmarks.json .bench-venv .ci-venvs .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,95 @@
+"""How long a keystroke takes, how many connections are made in a second, what an idle session costs."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import statistics
+import threading
+import time
+
+from benchmarks.bare import KEY
+from benchmarks.client import DEADLINE, Client
+from benchmarks.far_end import PROMPT, FarEnd
+from benchmarks.throughput import FORWARDING, forwarded_port, run_bare
+from session_manager_plugin.agent.sandbox import TARGET
+
+SETTLE_TIME = 3.0
+"""Seconds after which a session is idle that was just opened."""
+
+
+def percentiles(seconds: list[float]) -> tuple[float, float]:
+    """The median and the 99th percentile, in milliseconds."""
+    cuts = statistics.quantiles(seconds, n=100)
+    return cuts[49] * 1000, cuts[98] * 1000
+
+
+def bare_echo(far_end: FarEnd, count: int) -> list[float]:
+    """Seconds of each echo, for the bare client, which has no terminal."""
+    echoes: list[float] = run_bare(far_end, "echo", "echo", count)["echoes"]
+    return echoes
+
+
+def keystrokes(far_end: FarEnd, count: int, *, encrypted: bool = False) -> list[float]:
+    """Seconds from each key to what it makes appear, at a terminal with the status bar."""
+    scenario, more = ("secret", far_end.environment) if encrypted else ("echo", None)
+    options = ["--status", "bar", "--target", TARGET]
+    with Client.smp(far_end.url(scenario), *options, terminal=True, more=more) as client:
+        client.read_until(PROMPT)
+        _drain(client, 1.0)
+        seconds = []
+        for _ in range(count):
+            start = time.perf_counter()
+            os.write(client.stdin, KEY)
+            client.read_until(KEY)
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+
+def _drain(client: Client, quiet: float) -> None:
+    """Read what is printed, until nothing has been for so many seconds."""
+    while select.select([client.stdout], [], [], quiet)[0]:
+        client.read()
+
+
+def connections(far_end: FarEnd, count: int, lanes: int) -> float:
+    """Connections in a second through a forwarded port, so many at a time: each echoes a byte and is closed."""
+    with Client.plugin(far_end.url("connections"), FORWARDING) as client:
+        port = forwarded_port(client)
+        failures: list[Exception] = []
+
+        def connect_often(times: int) -> None:
+            try:
+                for _ in range(times):
+                    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
+                        connection.sendall(KEY)
+                        if connection.recv(2) != KEY:
+                            raise ValueError("the echo is wrong")
+            except Exception as error:
+                failures.append(error)
+
+        connect_often(50)
+        threads = [threading.Thread(target=connect_often, args=(count // lanes,)) for _ in range(lanes)]
+        start = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took = time.perf_counter() - start
+        if failures:
+            raise failures[0]
+        return count // lanes * lanes / took
+
+
+def idle(far_end: FarEnd, seconds: float) -> tuple[float, float]:
+    """Share of a core, in percent, and wake-ups a second, of an idle session at a terminal with the bar."""
+    with Client.smp(far_end.url("prompt"), "--status", "bar", terminal=True) as client:
+        client.read_until(PROMPT)
+        _drain(client, SETTLE_TIME)
+        start, cpu, wake_ups = time.perf_counter(), client.cpu, client.wake_ups
+        while (left := start + seconds - time.perf_counter()) > 0:
+            if select.select([client.stdout], [], [], left)[0]:
+                client.read()
+        took = time.perf_counter() - start
+        return (client.cpu - cpu) / took * 100, (client.wake_ups - wake_ups) / took
