@@ -14,7 +14,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
-from session_manager_plugin.agent.frames import FrameReader
+from websockets.utils import apply_mask
+
 from session_manager_plugin.agent.http_messages import MAX_BODY_SIZE, MAX_HEAD_SIZE, BadRequestError, RequestReader
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.invocation import exposes_token, parse, take_response
@@ -68,6 +69,7 @@ from session_manager_plugin.protocol.versions import (
     client_supports_mux,
     client_wants_keepalive,
 )
+from session_manager_plugin.protocol.websocket_frames import FrameReader
 from session_manager_plugin.session.port import LocalEnd
 from session_manager_plugin.utils.logging import redact, redact_url
 from session_manager_plugin.utils.text import printable, printable_lines
@@ -432,8 +434,12 @@ def _requests(data: bytes, step: int) -> list[str]:
 
 
 def frames(data: bytes) -> None:
-    """The sandbox's websocket frames: nothing is lost, nothing is made up."""
-    reader = FrameReader(1024)
+    """The websocket frames of either end: nothing is lost, nothing is made up."""
+    _read_frames(FrameReader(1024), data)
+    _read_frames(FrameReader(1024, apply_mask), data)
+
+
+def _read_frames(reader: FrameReader, data: bytes) -> None:
     dice = random.Random(len(data))
     taken = 0
     position = 0
@@ -443,7 +449,7 @@ def frames(data: bytes) -> None:
         position += step
         while True:
             payloads, other = reader.read(binary=dice.random() < 0.9)
-            taken += sum(len(each) + 6 for each in payloads) + len(other)
+            taken += sum(len(each) + 2 for each in payloads) + len(other)
             assert taken <= len(data)
             assert all(len(each) <= 1024 for each in payloads)
             if not payloads and not other:

@@ -36,7 +36,6 @@ from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
 from session_manager_plugin.agent.faults import ABNORMAL_CLOSURE
-from session_manager_plugin.agent.frames import FrameReader, frame_header
 from session_manager_plugin.agent.http_messages import (
     BadRequestError,
     HttpRequest,
@@ -47,7 +46,13 @@ from session_manager_plugin.agent.http_messages import (
 from session_manager_plugin.agent.session import SandboxSession, SessionLookup
 from session_manager_plugin.errors import RemoteProtocolError
 from session_manager_plugin.protocol.payloads import OpenDataChannelInput
+from session_manager_plugin.protocol.websocket_frames import FrameReader, frame_header
 from session_manager_plugin.utils.logging import get_logger
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a platform for which the library has no compiled part
+    from websockets.utils import apply_mask
 
 DATA_CHANNEL_PATH = "/v1/data-channel/"
 OPENING_TIMEOUT = 30.0
@@ -112,7 +117,7 @@ class GatewayConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._requests = RequestReader()
         self._websocket = ServerProtocol(max_size=MAX_MESSAGE_SIZE, logger=_LIBRARY_LOGGER)
-        self._frames = FrameReader(MAX_MESSAGE_SIZE)
+        self._frames = FrameReader(MAX_MESSAGE_SIZE, apply_mask)
         self._fragmented: Opcode | None = None
         self._fragments = bytearray()
         self._stalled = False

@@ -1,9 +1,9 @@
 """The websocket itself: the library's opening, and a data path of our own.
 
-Opening (proxies, TLS, HTTP) is the library's. Once open, the bytes of one socket read are parsed by the library's
-sans-I/O protocol, and all messages of that read are handed on at once, without task, future or queue between
-them; what is sent in response leaves in one write, with one call for the random masks of all its frames. That moves
-more than twice as many messages a second as the library's ``recv`` and ``send``.
+Opening (proxies, TLS, HTTP) is the library's. Once open, the binary messages are cut out of the bytes of one socket
+read (``websocket_frames``; frames of every other kind are for the library's sans-I/O protocol), and all messages of
+that read are handed on at once, without task, future or queue between them; what is sent in response leaves in one
+write, with one call for the random masks of all its frames. ``docs/performance.md`` has what that gives.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import ClientProtocol
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import Event, State
+from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from session_manager_plugin import __version__
@@ -44,6 +44,7 @@ from session_manager_plugin.errors import (
     RemoteProtocolError,
     SessionManagerError,
 )
+from session_manager_plugin.protocol.websocket_frames import FrameReader
 from session_manager_plugin.utils.logging import get_logger, redact_url
 
 try:
@@ -63,6 +64,7 @@ WRITE_LIMIT = 1024 * 1024
 """Bytes waiting in the socket's buffer above which ``write_paused`` is told."""
 
 Message = str | bytes | bytearray
+_HEAD_END = b"\r\n\r\n"
 
 
 class ConnectionOwner(Protocol):
@@ -189,13 +191,16 @@ class GatewayConnection(ClientConnection):
     are kept until ``attach``.
     """
 
-    def __init__(self, owner: ConnectionOwner, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, owner: ConnectionOwner, protocol: ClientProtocol, **options: Any) -> None:
+        super().__init__(protocol, **options)
         self._owner = owner
         self._attached = False
+        self._head_tail = b""
+        assert protocol.max_message_size is not None
+        self._frames = FrameReader(protocol.max_message_size)
         self._messages: list[Message] = []
+        self._fragmented: Opcode | None = None
         self._fragments = bytearray()
-        self._fragmented_text = False
         self._lost_by: Exception | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -252,21 +257,39 @@ class GatewayConnection(ClientConnection):
 
     def data_received(self, data: bytes) -> None:
         self._owner.contact()
-        if self.response is None:
-            super().data_received(data)  # the opening; frames behind it in the same read reach process_event
-        else:
-            self.protocol.receive_data(data)
+        if self.protocol.state is State.CONNECTING:
+            data = self._receive_opening(data)
+        self._frames.feed(data)
+        while True:
+            messages, other = self._frames.read(binary=self._fragmented is None and self._is_receiving)
+            self._messages += messages
+            if not other:
+                break
+            self.protocol.receive_data(other)
             for event in self.protocol.events_received():
                 self._take(cast(Frame, event))
-            if self.protocol.writes:
-                self._write()
+        if self.protocol.writes:
+            self._write()
         self._hand_on()
 
-    def process_event(self, event: Event) -> None:
-        if self.response is None:
-            super().process_event(event)
-        else:
-            self._take(cast(Frame, event))
+    def _receive_opening(self, data: bytes) -> bytes:
+        """Give the library the answer to the opening, but no frame behind it, part of which it would keep; gives
+        what is left for us."""
+        tail = self._head_tail
+        found = (tail + data).find(_HEAD_END)
+        self._head_tail = (tail + data)[-len(_HEAD_END) + 1 :]
+        end = len(data) if found < 0 else found + len(_HEAD_END) - len(tail)
+        super().data_received(data[:end])
+        rest = data[end:]
+        if rest and self.protocol.state is State.CONNECTING:
+            super().data_received(rest)  # an answer that opens nothing has a body
+            rest = b""
+        return rest
+
+    @property
+    def _is_receiving(self) -> bool:
+        """Whether frames still count; not behind a close frame, nor behind what broke the rules."""
+        return self.protocol.close_rcvd is None and self.protocol.parser_exc is None
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -284,23 +307,22 @@ class GatewayConnection(ClientConnection):
     # Frames.
 
     def _take(self, frame: Frame) -> None:
-        opcode = frame.opcode
-        if opcode is Opcode.BINARY and frame.fin:
-            self._messages.append(cast(bytearray, frame.data))
-        elif opcode is Opcode.PONG:
+        """What the library made of a frame that is not a whole binary message."""
+        if frame.opcode is Opcode.PONG:
             self._owner.pong_received(bytes(frame.data))
-        elif opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+        elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             self._take_fragment(frame)
 
     def _take_fragment(self, frame: Frame) -> None:
         if frame.opcode is not Opcode.CONT:
-            self._fragmented_text = frame.opcode is Opcode.TEXT
+            self._fragmented = frame.opcode
         self._fragments += frame.data
         if not frame.fin:
             return
         data, self._fragments = self._fragments, bytearray()
+        opcode, self._fragmented = self._fragmented, None
         try:
-            self._messages.append(data.decode() if self._fragmented_text else data)
+            self._messages.append(data.decode() if opcode is Opcode.TEXT else data)
         except UnicodeDecodeError:
             self._messages.append(data)  # whoever parses messages refuses it, with a reason
 
