@@ -42,7 +42,9 @@ def stream(number: int, payload: bytes = b"payload") -> bytes:
     return ClientMessage(kind, number, PayloadType.OUTPUT, payload, ID.bytes, 1).serialize()
 
 
-ACKNOWLEDGEMENT = AcknowledgementWriter(ClientMessageType.OUTPUT_STREAM_DATA, MessageIds(bytes)).write(ID.bytes, 3, 1)
+(ACKNOWLEDGEMENT,) = AcknowledgementWriter(ClientMessageType.OUTPUT_STREAM_DATA, MessageIds(bytes)).write(
+    [(ID.bytes, 3)], 1
+)
 EXEMPT = [
     channel_closed_message("s-1", "", created_at=NOW, message_id=ID),
     publication_message(ClientMessageType.PAUSE_PUBLICATION, created_at=NOW, message_id=ID),

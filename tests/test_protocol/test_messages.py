@@ -229,7 +229,7 @@ def test_an_acknowledgement_is_the_recorded_one_but_for_its_own_id_and_date() ->
     )
     number = payload["acknowledgedmessagesequencenumber"]
     message_id = uuid.UUID(payload["acknowledgedmessageid"]).bytes
-    written = ClientMessage.parse(writer.write(message_id, number, official.created_date))
+    written = ClientMessage.parse(*writer.write([(message_id, number)], official.created_date))
     assert written == official._replace(message_id=written.message_id)
 
 

@@ -60,7 +60,7 @@ def test_what_is_serialized_is_parsed_back(message: ClientMessage) -> None:
 @given(INT64, st.binary(min_size=16, max_size=16))
 def test_an_acknowledgement_is_read_back(number: int, message_id: bytes) -> None:
     writer = AcknowledgementWriter(ClientMessageType.OUTPUT_STREAM_DATA, MessageIds(random.Random(1).randbytes))
-    message = ClientMessage.parse(writer.write(message_id, number, 1))
+    message = ClientMessage.parse(*writer.write([(message_id, number)], 1))
     assert acknowledged_sequence_number(message.payload) == number
     assert json.loads(message.payload)["AcknowledgedMessageId"].replace("-", "") == message_id.hex()
 

@@ -523,8 +523,7 @@ class Connection:
         outgoing, self._outgoing = self._outgoing, []
         if self._acknowledgements:
             created_date = int((now + self._epoch) * 1000)
-            write = self._acknowledgement.write
-            outgoing.extend([write(message_id, number, created_date) for message_id, number in self._acknowledgements])
+            outgoing += self._acknowledgement.write(self._acknowledgements, created_date)
             self._acknowledgements.clear()
         return outgoing
 

@@ -25,7 +25,8 @@ import json
 import re
 import struct
 import uuid
-from collections.abc import Callable
+from binascii import hexlify
+from collections.abc import Callable, Iterable
 from enum import IntEnum, StrEnum
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -45,7 +46,6 @@ MAX_JSON_DEPTH = 64
 _INT64 = range(-(1 << 63), 1 << 63)
 
 _HEADER = struct.Struct(">I32sIQqQ8s8s32sII")
-_SYN_FIN = 3
 
 
 class ClientMessageType(StrEnum):
@@ -91,6 +91,7 @@ class Flag(IntEnum):
 
 
 _PADDED = {message_type.value.encode().ljust(32): message_type.value for message_type in ClientMessageType}
+_PADDED_ACKNOWLEDGE = ClientMessageType.ACKNOWLEDGE.value.encode().ljust(32)
 _UNVALIDATED = frozenset({ClientMessageType.START_PUBLICATION, ClientMessageType.PAUSE_PUBLICATION})
 
 
@@ -203,54 +204,56 @@ class MessageIds:
 
     def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
         start = uuid.UUID(bytes=random_bytes(16), version=4).bytes
-        self._high = start[:8]
+        self.high = start[:8]
+        """The upper half of all these ids."""
         self._low = int.from_bytes(start[8:], "big") & _LOW_BITS
 
     def next(self) -> bytes:
         """The next id, 16 bytes in UUID order."""
+        return self.high + self.next_low().to_bytes(8, "big")
+
+    def next_low(self) -> int:
+        """The lower half of the next id, whose upper half is ``high``."""
         self._low = (self._low + 1) & _LOW_BITS
-        return self._high + (self._low | _VARIANT).to_bytes(8, "big")
+        return self._low | _VARIANT
 
 
 _LOW_BITS = (1 << 62) - 1
 _VARIANT = 1 << 63
 
 
+_ACKNOWLEDGEMENT_OPENING = struct.Struct(">I32sIQqQ")
+_ACKNOWLEDGEMENT_HEADER = struct.Struct(f">{_ACKNOWLEDGEMENT_OPENING.size}sQ8s32sII")
+_UUID_GROUPS = struct.Struct("8s4s4s4s12s")
+_SYN_FIN = 3
+
+
 class AcknowledgementWriter:
-    """Serializes acknowledgements from a template: one is due for every stream message received.
+    """Serializes acknowledgements: one is due for every stream message received.
 
     The acknowledgement's own sequence number is 0 and its flags are 3, as the official ends write them.
     """
 
     def __init__(self, acknowledged_type: ClientMessageType, message_ids: MessageIds) -> None:
         self._message_ids = message_ids
-        self._opening = f'{{"AcknowledgedMessageType":"{acknowledged_type}","AcknowledgedMessageId":"'
-        self._padded_type = ClientMessageType.ACKNOWLEDGE.value.encode().ljust(32)
-
-    def write(self, message_id: bytes, sequence_number: int, created_date: int) -> bytes:
-        """The acknowledgement of the message with this id (16 bytes) and sequence number, as bytes."""
-        text = message_id.hex()
-        payload = (
-            f"{self._opening}{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-            f'","AcknowledgedMessageSequenceNumber":{sequence_number},"IsSequentialMessage":true}}'
+        self._text = (
+            f'{{"AcknowledgedMessageType":"{acknowledged_type}","AcknowledgedMessageId":"%b",'
+            '"AcknowledgedMessageSequenceNumber":%d,"IsSequentialMessage":true}'
         ).encode()
-        own_id = self._message_ids.next()
-        return (
-            _HEADER.pack(
-                HEADER_LENGTH,
-                self._padded_type,
-                SCHEMA_VERSION,
-                created_date,
-                0,
-                _SYN_FIN,
-                own_id[8:],
-                own_id[:8],
-                sha256(payload).digest(),
-                0,  # PayloadType.NONE
-                len(payload),
-            )
-            + payload
+
+    def write(self, received: Iterable[tuple[bytes, int]], created_date: int) -> list[bytes]:
+        """The acknowledgements of messages with these ids (16 bytes) and sequence numbers."""
+        opening = _ACKNOWLEDGEMENT_OPENING.pack(
+            HEADER_LENGTH, _PADDED_ACKNOWLEDGE, SCHEMA_VERSION, created_date, 0, _SYN_FIN
         )
+        text, next_id_low, id_high = self._text, self._message_ids.next_low, self._message_ids.high
+        groups, header, none = _UUID_GROUPS.unpack, _ACKNOWLEDGEMENT_HEADER.pack, PayloadType.NONE.value
+        messages = []
+        for message_id, sequence_number in received:
+            payload = text % (b"-".join(groups(hexlify(message_id))), sequence_number)
+            digest = sha256(payload).digest()
+            messages.append(header(opening, next_id_low(), id_high, digest, none, len(payload)) + payload)
+        return messages
 
 
 _ACKNOWLEDGED = re.compile(
