@@ -1,6 +1,7 @@
 """``protocol/connection.py``: one core with a hand-written far end. Two cores joined are in ``test_pair``."""
 
 import json
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -963,12 +964,24 @@ def test_start_without_pause_says_nothing() -> None:
 # Sending.
 
 
-@pytest.mark.parametrize("payload", [b"", bytes(MAX_PAYLOAD_SIZE + 1)], ids=["empty", "too long"])
-def test_a_payload_that_cannot_be_sent_is_a_local_error(payload: bytes) -> None:
+@pytest.mark.parametrize("size", [0, INITIAL_WINDOW * MAX_PAYLOAD_SIZE + 1], ids=["empty", "more than the window"])
+def test_what_cannot_be_sent_is_a_local_error_and_not_sent_in_part(size: int) -> None:
     client, _ = begun()
     with pytest.raises(LocalProtocolError):
-        client.send_data(PayloadType.OUTPUT, payload, 0.0)
+        client.send_data(PayloadType.OUTPUT, bytes(size), 0.0)
     assert (client.in_flight, client.messages_to_send(0.0)) == (0, [])
+
+
+@pytest.mark.parametrize("size", [1, MAX_PAYLOAD_SIZE, MAX_PAYLOAD_SIZE + 1, INITIAL_WINDOW * MAX_PAYLOAD_SIZE])
+def test_data_leaves_in_messages_of_the_official_size(size: int) -> None:
+    client, _ = begun()
+    data = random.Random(size).randbytes(size)
+    client.send_data(PayloadType.OUTPUT, data, 0.0)
+    sent = sent_by(client, 0.0)
+    assert [len(each.payload) for each in sent[:-1]] == [MAX_PAYLOAD_SIZE] * (len(sent) - 1)
+    assert b"".join(each.payload for each in sent) == data
+    assert [each.sequence_number for each in sent] == list(range(len(sent)))
+    assert client.send_capacity == INITIAL_WINDOW - len(sent)
 
 
 def test_the_opening_goes_first_on_every_websocket_then_what_is_unacknowledged() -> None:

@@ -322,11 +322,8 @@ class SessionDataChannel(IDataChannel):
         if self._over:
             raise NotConnected("the data channel is not open")
         if len(data) > self.send_capacity:
-            raise LocalProtocolError(f"{len(data)} bytes to be sent, the window takes {self.send_capacity}")
-        now = time.monotonic()
-        send_data = self._connection.send_data
-        for position in range(0, len(data), MAX_PAYLOAD_SIZE):
-            send_data(payload_type, data[position : position + MAX_PAYLOAD_SIZE], now)
+            raise LocalProtocolError(f"{len(data)} bytes to be sent, the channel takes {self.send_capacity}")
+        self._connection.send_data(payload_type, data, time.monotonic())
         if payload_type is PayloadType.OUTPUT and self._output_handler is not None:
             self._output_handler(data)
         self._write()
@@ -343,12 +340,9 @@ class SessionDataChannel(IDataChannel):
                 if self._over:
                     raise NotConnected("the data channel is not open")
                 self._channel.check_clock()
-                now = time.monotonic()
-                for _ in range(connection.send_capacity):
-                    connection.send_data(payload_type, data[position : position + MAX_PAYLOAD_SIZE], now)
-                    position += MAX_PAYLOAD_SIZE
-                    if position >= len(data):
-                        break
+                if capacity := connection.send_capacity * MAX_PAYLOAD_SIZE:
+                    connection.send_data(payload_type, data[position : position + capacity], time.monotonic())
+                    position += capacity
                 self._pump()
                 if position < len(data):
                     await self._next_progress()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from enum import Enum, auto
 from typing import Any
 
@@ -46,6 +46,7 @@ from session_manager_plugin.protocol.messages import (
     ClientMessageType,
     MessageIds,
     PayloadType,
+    StreamMessageWriter,
     acknowledged_sequence_number,
 )
 from session_manager_plugin.protocol.negotiation import AgentNegotiation, ClientNegotiation, Replies
@@ -75,6 +76,8 @@ _HANDSHAKE_PAYLOADS = frozenset(
         PayloadType.ENC_CHALLENGE_RESPONSE,
     }
 )
+_SYN = 1
+"""The flag of an agent's first stream message."""
 _FROM_CLIENT = frozenset({PayloadType.OUTPUT})
 _FROM_AGENT = frozenset({PayloadType.OUTPUT, PayloadType.STDERR, PayloadType.EXIT_CODE})
 """What each end encrypts, in an encrypted session; the rest stays clear."""
@@ -126,8 +129,9 @@ class Connection:
         sends, receives = ClientMessageType.INPUT_STREAM_DATA, ClientMessageType.OUTPUT_STREAM_DATA
         if role is Role.AGENT:
             sends, receives = receives, sends
-        self._sent_type, self._received_type = sends.value, receives.value
+        self._received_type = receives.value
         self._message_ids = MessageIds(random_bytes)
+        self._stream = StreamMessageWriter(sends, self._message_ids, first_flags=_SYN if role is Role.AGENT else 0)
         self._acknowledgement = AcknowledgementWriter(receives, self._message_ids)
         self._client_id = str(uuid.UUID(bytes=random_bytes(16), version=4))
 
@@ -362,7 +366,7 @@ class Connection:
 
     def _reply(self, replies: Replies, now: float) -> None:
         for payload_type, payload in replies:
-            self._transmit(payload_type, payload, now)
+            self._transmit(payload_type, [payload], now)
 
     def _handshake_moved(self, now: float) -> None:
         """Do what the new state of the handshake asks for."""
@@ -372,7 +376,7 @@ class Connection:
         if self._handshake.state is HandshakeState.COMPLETE:
             self._become_ready()
             for payload_type, payload in self._readiness.take_discarded():
-                self._transmit(payload_type, payload, now)
+                self._transmit(payload_type, [payload], now)
         if self._negotiation.agreement.error is not None:
             self._fail(self._negotiation.agreement.error)
 
@@ -462,35 +466,34 @@ class Connection:
     # Sending.
 
     def send_data(self, payload_type: int, payload: bytes, now: float) -> None:
-        """Send one stream message of at most ``MAX_PAYLOAD_SIZE`` bytes; it is kept until it is acknowledged, over
-        any number of websockets.
+        """Send bytes, in stream messages of at most ``MAX_PAYLOAD_SIZE``; they are kept until they are acknowledged,
+        over any number of websockets.
 
-        Raises ``LocalProtocolError`` when ``send_capacity`` is 0 or the payload is empty or too long.
+        Raises ``LocalProtocolError`` when there are none, or more than fit into ``send_capacity`` messages.
         """
-        if not 0 < len(payload) <= MAX_PAYLOAD_SIZE:
-            raise LocalProtocolError(f"a payload of {len(payload)} bytes cannot be sent")
-        if not self.send_capacity:
-            raise LocalProtocolError("the session takes no data now")
-        self._readiness.keep(payload_type, payload)
-        self._transmit(payload_type, payload, now)
+        if not payload:
+            raise LocalProtocolError("an empty payload cannot be sent")
+        capacity = self.send_capacity * MAX_PAYLOAD_SIZE
+        if len(payload) > capacity:
+            raise LocalProtocolError(f"{len(payload)} bytes to be sent, the window takes {capacity}")
+        pieces = [payload[start : start + MAX_PAYLOAD_SIZE] for start in range(0, len(payload), MAX_PAYLOAD_SIZE)]
+        self._readiness.keep(payload_type, pieces)
+        self._transmit(payload_type, pieces, now)
 
-    def _transmit(self, payload_type: int, payload: bytes, now: float) -> None:
+    def _transmit(self, payload_type: int, payloads: Iterable[bytes], now: float) -> None:
+        """Send each payload in a message of its own."""
         cipher = self._negotiation.cipher
         if cipher is not None and payload_type in self._sealed:
-            payload = cipher.seal(payload)
-        number = self._sender.next_sequence_number
-        data = ClientMessage(
-            self._sent_type,
-            number,
-            payload_type,
-            payload,
-            self._message_ids.next(),
-            int((now + self._epoch) * 1000),
-            1 if number == 0 and self.role is Role.AGENT else 0,
-        ).serialize()
-        self._sender.sent(data, now)
+            payloads = map(cipher.seal, payloads)
+        created_date = int((now + self._epoch) * 1000)
+        sender, write = self._sender, self._stream.write
+        messages = []
+        for payload in payloads:
+            data = write(sender.next_sequence_number, payload_type, payload, created_date)
+            sender.sent(data, now)
+            messages.append(data)
         if self._connected and not self._paused:
-            self._outgoing.append(data)
+            self._outgoing += messages
 
     def _send_again(self, messages: list[bytes]) -> None:
         """Put messages out that were out before. Not while the owner takes nothing: then it is the socket that is

@@ -222,6 +222,41 @@ _LOW_BITS = (1 << 62) - 1
 _VARIANT = 1 << 63
 
 
+_STREAM_HEADER = struct.Struct(">I32sIQqQQ8s32sII")
+
+
+class StreamMessageWriter:
+    """Serializes the stream messages of one direction, as ``ClientMessage`` does, without making one of each.
+
+    ``first_flags`` are those of the message with sequence number 0; the others have none.
+    """
+
+    def __init__(self, message_type: ClientMessageType, message_ids: MessageIds, *, first_flags: int) -> None:
+        self._message_ids = message_ids
+        self._first_flags = first_flags
+        self._padded_type = message_type.value.encode().ljust(32)
+
+    def write(self, sequence_number: int, payload_type: int, payload: bytes, created_date: int) -> bytes:
+        """One message, with an id of its own. The payload is not empty."""
+        ids = self._message_ids
+        return (
+            _STREAM_HEADER.pack(
+                HEADER_LENGTH,
+                self._padded_type,
+                SCHEMA_VERSION,
+                created_date,
+                sequence_number,
+                0 if sequence_number else self._first_flags,
+                ids.next_low(),
+                ids.high,
+                sha256(payload).digest(),
+                payload_type,
+                len(payload),
+            )
+            + payload
+        )
+
+
 _ACKNOWLEDGEMENT_OPENING = struct.Struct(">I32sIQqQ")
 _ACKNOWLEDGEMENT_HEADER = struct.Struct(f">{_ACKNOWLEDGEMENT_OPENING.size}sQ8s32sII")
 _UUID_GROUPS = struct.Struct("8s4s4s4s12s")

@@ -12,6 +12,8 @@ stand still without one. Only the wait for a late handshake goes on, since it is
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from session_manager_plugin.errors import TimedOut
 from session_manager_plugin.protocol.handshake import Handshake, HandshakeInput, HandshakeState
 
@@ -99,10 +101,10 @@ class Readiness:
         """How many messages are kept."""
         return len(self._kept)
 
-    def keep(self, payload_type: int, payload: bytes) -> None:
-        """Data is being sent."""
+    def keep(self, payload_type: int, payloads: Iterable[bytes]) -> None:
+        """Data is being sent, in these messages."""
         if self._handshake.state is _ASSUMED:
-            self._kept.append((payload_type, payload))
+            self._kept.extend((payload_type, payload) for payload in payloads)
 
     def take_discarded(self) -> list[tuple[int, bytes]]:
         """What the agent has thrown away, once the late handshake is complete."""

@@ -33,6 +33,7 @@ class InputReader:
         self._is_terminal = os.isatty(fd)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
+        self._reading = False
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
         self._inserted = b""
@@ -47,34 +48,38 @@ class InputReader:
         The end is not remembered: a terminal may give more after a Ctrl-D in its canonical mode. Cancelling loses
         nothing. Raises OSError if reading fails, RuntimeError if another call is still waiting.
         """
-        if self._waiter is not None:
+        if self._reading:
             raise RuntimeError("read() called while another call is waiting")
-        while not self._closed:
-            await self._wait_until_readable()
-            # From here to the return nothing is awaited, so no cancellation can fall between the bytes and the caller.
-            if self._closed:
-                break
-            if self._inserted:
-                data, self._inserted = self._inserted, b""
+        self._reading = True
+        try:
+            await asyncio.sleep(0)  # everybody else's turn, even if the input never pauses
+            while not self._closed:
+                # From here to the return nothing is awaited, so no cancellation can fall between the bytes and the
+                # caller.
+                if self._inserted:
+                    data, self._inserted = self._inserted, b""
+                    return data
+                if self._watchable and not self._poll.poll(0):
+                    await self._until_readable()
+                    continue  # Another process may read it meanwhile; to read now could block the loop.
+                if self.spares_background and in_background(self._fd):
+                    await asyncio.sleep(_BACKGROUND_INTERVAL)
+                    continue
+                try:
+                    data = os.read(self._fd, _READ_SIZE)
+                except BlockingIOError:
+                    continue  # Somebody else has made it non-blocking, and somebody was faster.
+                except OSError as error:
+                    if error.errno != errno.EIO:
+                        raise
+                    self.hung_up = True
+                    return b""
+                if not data and self._is_terminal and not os.isatty(self._fd):
+                    self.hung_up = True  # What Linux gives from the second read on; the first may have been EIO.
                 return data
-            if self._watchable and not self._poll.poll(0):
-                continue  # Another process has read it meanwhile; to read now would block the loop.
-            if self.spares_background and in_background(self._fd):
-                await asyncio.sleep(_BACKGROUND_INTERVAL)
-                continue
-            try:
-                data = os.read(self._fd, _READ_SIZE)
-            except BlockingIOError:
-                continue  # Somebody else has made it non-blocking, and somebody was faster.
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
-                self.hung_up = True
-                return b""
-            if not data and self._is_terminal and not os.isatty(self._fd):
-                self.hung_up = True  # What Linux gives from the second read on; the first may have been EIO.
-            return data
-        return b""
+            return b""
+        finally:
+            self._reading = False
 
     def insert(self, data: bytes) -> None:
         """`data` is what is read next, by itself: an answer that the terminal would have typed."""
@@ -87,19 +92,14 @@ class InputReader:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def _wait_until_readable(self) -> None:
-        if self._watchable and not self._inserted:
-            self._waiter = self._loop.create_future()
-            try:
-                self._loop.add_reader(self._fd, self._readable)
-                await self._waiter
-                return
-            except PermissionError:
-                self._watchable = False  # /dev/null and the like, which epoll refuses too.
-            finally:
-                self._waiter = None
-                self._loop.remove_reader(self._fd)
-        await asyncio.sleep(0)
+    async def _until_readable(self) -> None:
+        self._waiter = self._loop.create_future()
+        self._loop.add_reader(self._fd, self._readable)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            self._loop.remove_reader(self._fd)
 
     def _readable(self) -> None:
         if self._waiter is not None and not self._waiter.done():
