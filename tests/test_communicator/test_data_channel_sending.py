@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
-from session_manager_plugin.communicator import SessionDataChannel, create_websocket_config
+from session_manager_plugin.communicator import SessionDataChannel, WebSocketChannel, create_websocket_config
+from session_manager_plugin.communicator.data_channel import GATHER_SIZE
 from session_manager_plugin.errors import LocalProtocolError, NotConnected
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, Flag, PayloadType
 from session_manager_plugin.protocol.reliable import INITIAL_WINDOW
@@ -78,6 +79,71 @@ async def test_other_payloads_and_flags() -> None:
         await gateway.until(lambda: len(gateway.received.get(PayloadType.FLAG, b"")) == 8)
         assert gateway.received[PayloadType.FLAG] == b"\0\0\0\1\0\0\0\2"
         assert observed == []
+
+
+# What more follows at once.
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many messages each write to the websocket has."""
+    counts: list[int] = []
+    write_messages = WebSocketChannel.write_messages
+
+    def counting(self: WebSocketChannel, messages: Sequence[str | bytes]) -> None:
+        counts.append(len(messages))
+        write_messages(self, messages)
+
+    monkeypatch.setattr(WebSocketChannel, "write_messages", counting)
+    return counts
+
+
+async def test_pieces_that_more_follows_leave_together_and_soon(writes: list[int]) -> None:
+    async with AgentGateway(handshake="Port") as gateway, opened(gateway) as channel:
+        writes.clear()
+        for piece in (b"one ", b"two ", b"three"):
+            await channel.send_input_data(piece, more=True)
+        assert writes == []
+        await gateway.until(lambda: gateway.input == b"one two three")
+        assert writes[0] == 3
+
+
+async def test_the_last_piece_takes_along_what_waits(writes: list[int]) -> None:
+    async with AgentGateway(handshake="Port") as gateway, opened(gateway) as channel:
+        writes.clear()
+        await channel.send_input_data(b"one ", more=True)
+        await channel.send_input_data(b"two")
+        assert writes == [2]
+        await gateway.until(lambda: gateway.input == b"one two")
+
+
+async def test_not_more_waits_than_what_is_worth_a_write(writes: list[int]) -> None:
+    piece = bytes(4 * MAX_PAYLOAD_SIZE)
+    async with AgentGateway(handshake="Port") as gateway, opened(gateway) as channel:
+        data = random.Random(1).randbytes(1024 * 1024)
+        await channel.send_input_data(data)  # the window has grown
+        await channel.drain()
+        writes.clear()
+        for _ in range(GATHER_SIZE // len(piece)):
+            await channel.send_input_data(piece, more=True)
+        assert writes == []
+        await channel.send_input_data(piece, more=True)
+        assert writes == [GATHER_SIZE // MAX_PAYLOAD_SIZE + 4]
+
+
+async def test_what_waits_arrives_though_the_channel_is_closed() -> None:
+    async with AgentGateway(handshake="Port") as gateway:
+        async with opened(gateway) as channel:
+            await channel.send_input_data(b"the last words", more=True)
+        assert gateway.input == b"the last words"
+
+
+async def test_a_window_that_is_full_sends_what_waits() -> None:
+    data = random.Random(2).randbytes(3 * INITIAL_WINDOW * MAX_PAYLOAD_SIZE)
+    async with AgentGateway(handshake="Port") as gateway, opened(gateway) as channel:
+        for start in range(0, len(data), 4095):
+            await channel.send_input_data(data[start : start + 4095], more=True)
+        await gateway.until(lambda: gateway.input == data)
 
 
 async def test_more_than_the_window_takes_is_refused_whole() -> None:

@@ -293,7 +293,7 @@ class AcknowledgementWriter:
 
 _ACKNOWLEDGED = re.compile(
     rb'\{"AcknowledgedMessageType":"\w*","AcknowledgedMessageId":"[\w-]*",'
-    rb'"AcknowledgedMessageSequenceNumber":(-?\d{1,19}),"IsSequentialMessage":true\}'
+    rb'"AcknowledgedMessageSequenceNumber":(-?\d{1,18}),"IsSequentialMessage":true\}'
 )
 
 

@@ -83,8 +83,11 @@ class IDataChannel(Protocol):
         Raises ``ConnectionLost``, ``TimedOut``, ``ProtocolError`` … when it ended in another way.
         """
 
-    async def send_input_data(self, data: bytes) -> None:
-        """Send bytes to the remote program; waits while the window is full. Raises ``NotConnected`` when it is over."""
+    async def send_input_data(self, data: bytes, *, more: bool = False) -> None:
+        """Send bytes to the remote program; waits while the window is full. Raises ``NotConnected`` when it is over.
+
+        ``more`` says that more follows at once: for a moment they may wait for it, and leave with it in one write.
+        """
 
     @property
     def send_capacity(self) -> int:

@@ -14,6 +14,7 @@ from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.ending import check_output
 from session_manager_plugin.session.protocols import IDataChannel
 from session_manager_plugin.terminal.console import Console
+from session_manager_plugin.terminal.escapes import CHUNK_SIZE
 from session_manager_plugin.terminal.recording import Recording
 from session_manager_plugin.terminal.size import TerminalSize
 from session_manager_plugin.terminal.status_line import LinkStatus
@@ -130,7 +131,7 @@ class ShellHandler:
                 last = data
                 if self._recording is not None:
                     self._recording.input(data)
-                await channel.send_input_data(data)
+                await channel.send_input_data(data, more=len(data) >= CHUNK_SIZE)
             if console.hung_up:
                 raise TerminalGone("the terminal was closed")
             await channel.drain()

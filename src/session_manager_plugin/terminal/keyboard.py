@@ -37,7 +37,7 @@ class Keyboard:
         self._bell = bell
         self._kept: deque[bytes] = deque()
         self._size = 0
-        self._arrived = asyncio.Event()
+        self._reader_waits: asyncio.Future[None] | None = None
         self._taken = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
 
@@ -45,7 +45,7 @@ class Keyboard:
         """Begin to read. Idempotent."""
         if self._listening is None:
             self._listening = asyncio.ensure_future(self._listen())
-            self._listening.add_done_callback(lambda _listening: self._arrived.set())
+            self._listening.add_done_callback(lambda _listening: self._wake())
 
     async def read(self) -> bytes:
         """The next bytes typed for the session, as many as there are; b"" at the end. Raises what reading raised."""
@@ -55,8 +55,8 @@ class Keyboard:
                 if not self._listening.cancelled():
                     self._listening.result()
                 return b""
-            self._arrived.clear()
-            await self._arrived.wait()
+            self._reader_waits = self._listening.get_loop().create_future()
+            await self._reader_waits
         return self.take()
 
     def take(self) -> bytes:
@@ -102,7 +102,11 @@ class Keyboard:
             return
         self._kept.append(data)
         self._size += len(data)
-        self._arrived.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader_waits is not None and not self._reader_waits.done():
+            self._reader_waits.set_result(None)
 
     async def _wait_for_room(self) -> None:
         if self._size < CAPACITY:
