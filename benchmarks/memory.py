@@ -13,14 +13,15 @@ from benchmarks.wire import PAYLOAD_SIZE
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.sandbox import TARGET
 
-SHELL_MESSAGES = 100_000
+SESSION, FLOOD = 1_000, 100_000
+"""Messages of output: what somebody may have looked at, and more than a terminal takes in time."""
 
 
-def shell(far_end: FarEnd) -> float:
-    """A shell with the bar that prints 100 MB and is used no more."""
-    with Client.smp(far_end.url(f"poured-{SHELL_MESSAGES}"), "--status", "bar", terminal=True) as client:
+def shell(far_end: FarEnd, count: int = SESSION) -> float:
+    """A shell with the bar that has printed so many messages and is used no more."""
+    with Client.smp(far_end.url(f"poured-{count}"), "--status", "bar", terminal=True) as client:
         received = 0
-        while received < SHELL_MESSAGES * PAYLOAD_SIZE:
+        while received < count * PAYLOAD_SIZE:
             received += len(client.read())
         return client.peak_memory
 

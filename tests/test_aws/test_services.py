@@ -7,11 +7,12 @@ import logging
 import sys
 from pathlib import Path
 
+import botocore.session
 import pytest
 
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.session import EndReason
-from session_manager_plugin.aws.services import terminate_session
+from session_manager_plugin.aws.services import create_session, terminate_session
 from tests.support.raw_server import Peer, RawServer, http_answer, read_request
 
 DEADLINE = 20.0
@@ -138,3 +139,17 @@ async def test_a_helper_program_gets_no_terminal_and_no_input(monkeypatch: pytes
         started = await sandbox.start_session()
         await terminate_session(started.session_id, profile="work", endpoint_url=sandbox.endpoint_url)
         assert sandbox.session(started.session_id).end_reason is EndReason.TERMINATED
+
+
+@pytest.mark.parametrize("service", ["kms", "ssm", "sts", "sso", "sso-oidc"])
+@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "cn-north-1", "us-gov-west-1", "a-region-nobody-knows-1"])
+def test_the_addresses_are_botocores_though_most_are_forgotten(service: str, region: str) -> None:
+    """The addresses of all services take 6 MB; what is left must give the same for those that are called."""
+    ours, everything = create_session(None), botocore.session.Session()
+    assert len(ours.get_available_services()) == len(everything.get_available_services())
+    clients = [session.create_client(service, region_name=region) for session in (ours, everything)]
+    urls, regions = ([getattr(client.meta, fact) for client in clients] for fact in ("endpoint_url", "region_name"))
+    assert urls[0] == urls[1]
+    assert regions[0] == regions[1]
+    for client in clients:
+        client.close()
