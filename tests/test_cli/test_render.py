@@ -15,7 +15,7 @@ from session_manager_plugin.cli.exit_status import Signalled
 from session_manager_plugin.cli.render import ending_sentence, error_sentence, tell, tell_ending, tell_error
 from session_manager_plugin.cli.session import BAR_ROWS, Ending, status_mode
 from session_manager_plugin.errors import ConnectionLost, Refused, SessionEnded, TerminalGone, TimedOut, UsageError
-from session_manager_plugin.terminal.display import StatusMode
+from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.utils.logging import register_secret
 
 

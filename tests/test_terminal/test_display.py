@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 
-from session_manager_plugin.terminal.display import StatusDisplay, StatusMode
+from session_manager_plugin.terminal.display import StatusDisplay
+from session_manager_plugin.terminal.link_status import LinkStatus, StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
 from session_manager_plugin.terminal.size import TerminalSize
-from session_manager_plugin.terminal.status_line import MIN_INTERVAL, LinkStatus, StatusLine
+from session_manager_plugin.terminal.status_line import MIN_INTERVAL, StatusLine
 from session_manager_plugin.terminal.title import WindowTitle
 from tests.support.waiting import wait_until
 
 SIZE = TerminalSize(80, 24)
 CALM = LinkStatus(state="connected", label="alice-0123", latency=0.023)
-TROUBLE = replace(CALM, state="reconnecting", trouble="no answer for 3 s, reconnecting (attempt 2)")
+TROUBLE = CALM._replace(state="reconnecting", trouble="no answer for 3 s, reconnecting (attempt 2)")
 PUSH, POP = b"\x1b[22;2t", b"\x1b[23;2t"
 CALM_TITLE = b"\x1b]2;connected, 23 ms (alice-0123)\x07"
 TROUBLE_TITLE = b"\x1b]2;reconnecting, no answer for 3 s, reconnecting (attempt 2) (alice-0123)\x07"
@@ -97,7 +97,7 @@ async def test_bar(shown: Shown) -> None:
 async def test_bar_is_drawn_at_most_four_times_a_second_and_never_when_nothing_has_changed(shown: Shown) -> None:
     shown.display.start(SIZE)
     shown.written()
-    drawn_at = [shown.now for step in range(1000) if shown.look(0.01, replace(CALM, latency=0.1 + step / 1000))]
+    drawn_at = [shown.now for step in range(1000) if shown.look(0.01, CALM._replace(latency=0.1 + step / 1000))]
     assert len(drawn_at) == 10 / MIN_INTERVAL
     shown.look(1, CALM)
     assert not any(shown.look(0.01, CALM) for _ in range(1000))
@@ -112,7 +112,7 @@ async def test_title(shown: Shown) -> None:
     assert shown.look(1, TROUBLE) == TROUBLE_TITLE
     assert shown.look(0.1, CALM) == b""  # too soon
     assert shown.look(MIN_INTERVAL, CALM) == CALM_TITLE
-    changes = [shown.look(0.01, replace(CALM, latency=0.1 + step / 1000)) for step in range(1000)]
+    changes = [shown.look(0.01, CALM._replace(latency=0.1 + step / 1000)) for step in range(1000)]
     assert len([change for change in changes if change]) == 10 / MIN_INTERVAL
     shown.display.stop()
     assert shown.written() == POP
@@ -122,7 +122,7 @@ async def test_title(shown: Shown) -> None:
 async def test_off_shows_trouble_in_the_title_only(shown: Shown) -> None:
     shown.display.start(SIZE)
     assert shown.written() == b""
-    assert shown.look(1, replace(CALM, latency=0.5)) == b""
+    assert shown.look(1, CALM._replace(latency=0.5)) == b""
     assert shown.look(1, TROUBLE) == PUSH + TROUBLE_TITLE
     assert shown.look(1, TROUBLE) == b""
     assert shown.look(1, CALM) == CALM_TITLE + POP

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +14,8 @@ import pytest
 from rich.cells import cell_len
 
 import session_manager_plugin
-from session_manager_plugin.terminal.status_line import MIN_INTERVAL, LinkStatus, StatusLine
+from session_manager_plugin.terminal.link_status import LinkStatus
+from session_manager_plugin.terminal.status_line import MIN_INTERVAL, StatusLine
 
 HINT = "~. to leave"
 CALM = LinkStatus(state="connected", label="alice-0123456789abcdef0", latency=0.0234, latencies=(0.023, 0.0234))
@@ -63,10 +63,10 @@ def test_all_there_is_to_say() -> None:
 
 def test_state_is_a_word_and_a_colour() -> None:
     """The same line in two states differs in both; without colours in the word still."""
-    lost = replace(CALM, state="error")
+    lost = CALM._replace(state="error")
     assert colours(line().render(CALM, 80)) != colours(line().render(lost, 80))
     assert text(line(color=False).render(CALM, 80)) != text(line(color=False).render(lost, 80))
-    assert "wondering" in text(line().render(replace(CALM, state="wondering"), 80))
+    assert "wondering" in text(line().render(CALM._replace(state="wondering"), 80))
 
 
 def test_parts_leave_a_narrow_line_in_order() -> None:
@@ -105,7 +105,7 @@ def test_never_wider_than_the_terminal(status: LinkStatus) -> None:
     ("seconds", "shown"), [(0.0004, "0.4 ms"), (0.00994, "9.9 ms"), (0.00996, "10 ms"), (1.2345, "1234 ms")]
 )
 def test_latency_is_in_milliseconds(seconds: float, shown: str) -> None:
-    assert f"  {shown}  " in text(line().render(replace(CALM, latency=seconds), 80))
+    assert f"  {shown}  " in text(line().render(CALM._replace(latency=seconds), 80))
 
 
 @pytest.mark.parametrize(
@@ -120,16 +120,16 @@ def test_latency_is_in_milliseconds(seconds: float, shown: str) -> None:
     ],
 )
 def test_trend(latencies: tuple[float, ...], shown: str) -> None:
-    assert f"ms  {shown}  " in text(line().render(replace(CALM, latencies=latencies), 80))
+    assert f"ms  {shown}  " in text(line().render(CALM._replace(latencies=latencies), 80))
 
 
 @pytest.mark.parametrize("latencies", [(), (0.02,)])
 def test_one_value_is_no_trend(latencies: tuple[float, ...]) -> None:
-    assert re.search(r"23 ms +~", text(line().render(replace(CALM, latencies=latencies), 80)))
+    assert re.search(r"23 ms +~", text(line().render(CALM._replace(latencies=latencies), 80)))
 
 
 def test_a_locale_without_unicode() -> None:
-    rendered = line(unicode=False).render(replace(TROUBLE, label="zürich"), 120)
+    rendered = line(unicode=False).render(TROUBLE._replace(label="zürich"), 120)
     assert rendered.isascii()
     assert "z?rich  23 ms  __.__" not in text(rendered)
     assert "z?rich  23 ms  __._-_#_" in text(rendered)
@@ -155,7 +155,7 @@ def test_no_color(monkeypatch: pytest.MonkeyPatch, environment: str | None, colo
 
 
 def test_what_the_far_end_names_cannot_drive_the_terminal() -> None:
-    rendered = line(color=False).render(replace(CALM, label="a\x1b]0;x\x07\r\n\x9b2J\u202eb[red]"), 80)
+    rendered = line(color=False).render(CALM._replace(label="a\x1b]0;x\x07\r\n\x9b2J\u202eb[red]"), 80)
     assert "a?]0;x????2J?b[red]" in text(rendered)
 
 
@@ -163,9 +163,9 @@ def test_nothing_changed_nothing_shown() -> None:
     status_line = line()
     first = status_line.update(CALM, 80, now=0.0)
     assert first == status_line.line != b""
-    assert status_line.update(replace(CALM), 80, now=10.0) is None
+    assert status_line.update(CALM._replace(), 80, now=10.0) is None
     # What is not seen is no change either.
-    assert status_line.update(replace(CALM, latency=0.02341), 80, now=20.0) is None
+    assert status_line.update(CALM._replace(latency=0.02341), 80, now=20.0) is None
     assert status_line.next_update_at is None
 
 
@@ -175,7 +175,7 @@ def test_four_times_a_second_at_most() -> None:
     steps = 1000
     for step in range(steps):
         now = step / 100
-        if status_line.update(replace(CALM, latency=0.1 + step / 1000), 80, now) is not None:
+        if status_line.update(CALM._replace(latency=0.1 + step / 1000), 80, now) is not None:
             shown.append(now)
     assert len(shown) == steps / 100 / MIN_INTERVAL
     assert all(later - earlier >= MIN_INTERVAL for earlier, later in pairwise(shown))

@@ -9,10 +9,9 @@ import contextlib
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from session_manager_plugin.aws.kms import KmsKeyService
 from session_manager_plugin.aws.resume import SessionResumer
@@ -29,14 +28,15 @@ from session_manager_plugin.communicator import NetworkOptions
 from session_manager_plugin.errors import ConfigurationError, SessionEnded
 from session_manager_plugin.library import KEEPALIVE, RECONNECT_TIMEOUT, connect
 from session_manager_plugin.protocol.events import SessionReady
-from session_manager_plugin.session.listener import Listener
 from session_manager_plugin.session.notices import OfficialNotices
-from session_manager_plugin.session.port import LocalEnd
 from session_manager_plugin.session.protocols import DataKey, KeyService
-from session_manager_plugin.terminal.display import StatusMode
 from session_manager_plugin.terminal.escapes import DEFAULT_CHARACTER, parse_escape_character
+from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.utils.logging import configure
 from session_manager_plugin.utils.text import printable_lines
+
+if TYPE_CHECKING:
+    from session_manager_plugin.session.listener import Listener
 
 STARTING = "\nStarting session with SessionId: {}\n"
 EXITING = "\n\nExiting session with sessionId: {}.\n\n"
@@ -44,8 +44,7 @@ CLOSED = "\n\nSessionId: {} : {}\n\n"
 _HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)
 
 
-@dataclass(frozen=True)
-class ExitPolicy:
+class ExitPolicy(NamedTuple):
     """What status the AWS CLI is given: 0 for a normal end, 255 when our side failed, but 0 if that exposed a token.
 
     `setting` is SMP_EXIT_STATUS: `always` passes the true status on, `never` gives 0.
@@ -164,6 +163,8 @@ def _status_mode(environment: Environment) -> StatusMode | None:
 
 def _bind(invocation: Invocation) -> Listener | None:
     """The local end of a forwarded port, if the arguments tell it; else only the session's properties do."""
+    from session_manager_plugin.session.port import LocalEnd
+
     local_end = LocalEnd.of_request(invocation.parameters)
     return None if local_end is None else local_end.bind()
 

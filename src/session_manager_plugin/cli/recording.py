@@ -6,8 +6,7 @@ from pathlib import Path
 
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.errors import UsageError
-from session_manager_plugin.session.shell import OpenRecording
-from session_manager_plugin.terminal.recording import Recording, recording_path
+from session_manager_plugin.session.options import OpenRecording
 
 VARIABLE = "SMP_RECORD_DIR"
 
@@ -19,10 +18,14 @@ def recorder(environment: Environment, file: str | None = None, *, keeps_input: 
     nowhere.
     """
     if file is not None:
+        from session_manager_plugin.terminal.recording import Recording
+
         path = Path(file)
         Recording(path).close()  # leaves no file, and tells now what would prevent it later
         return lambda _session_id: Recording(path, keeps_input=keeps_input)
     if directory := environment.variables.get(VARIABLE):
+        from session_manager_plugin.terminal.recording import Recording, recording_path
+
         return lambda session_id: Recording(
             recording_path(Path(directory).expanduser(), session_id), keeps_input=keeps_input
         )

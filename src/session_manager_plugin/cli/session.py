@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.escapes import EscapeCommands
@@ -14,15 +14,16 @@ from session_manager_plugin.cli.render import tell
 from session_manager_plugin.cli.signals import Interruption
 from session_manager_plugin.errors import ConfigurationError, SessionEnded
 from session_manager_plugin.protocol.events import SessionReady
-from session_manager_plugin.session.listener import Listener
+from session_manager_plugin.session.options import OpenRecording, StdinEof
 from session_manager_plugin.session.protocols import Notices
 from session_manager_plugin.session.runner import Session
-from session_manager_plugin.session.shell import OpenRecording, StdinEof
 from session_manager_plugin.terminal.console import Console
-from session_manager_plugin.terminal.display import StatusMode
+from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.terminal.size import terminal_size
-from session_manager_plugin.terminal.status_line import StatusLine
 from session_manager_plugin.utils.logging import get_logger
+
+if TYPE_CHECKING:
+    from session_manager_plugin.session.listener import Listener
 
 LEAVE_TIMEOUT = 1.8
 """Seconds for terminating the session and closing the websocket, together; then the process ends without. What a port
@@ -34,8 +35,7 @@ HINT = "exit or Ctrl-D leaves"
 Terminate = Callable[[], Awaitable[None]]
 
 
-@dataclass(frozen=True)
-class Ending:
+class Ending(NamedTuple):
     """How a session ended."""
 
     session_id: str
@@ -135,6 +135,8 @@ def status_mode(environment: Environment, choice: str, *, otherwise: StatusMode 
 def _open_console(environment: Environment, status: StatusMode | None) -> Console:
     line = None
     if status is not None:
+        from session_manager_plugin.terminal.status_line import StatusLine
+
         line = StatusLine(hint=HINT, color=environment.uses_color(environment.stdout))
     try:
         return Console(

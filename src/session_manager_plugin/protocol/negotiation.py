@@ -12,8 +12,7 @@ from __future__ import annotations
 import hmac
 from base64 import b64encode
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from session_manager_plugin.errors import (
     ConfigurationError,
@@ -51,12 +50,11 @@ MAX_SESSION_TYPE_LENGTH = 128
 ENCRYPTED_MESSAGE = "This session is encrypted using AWS KMS."
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
+class Agreement(NamedTuple):
     """What a handshake settled. ``error`` is set when it failed: what the owner should end the session with."""
 
-    session_type: str | None = None
-    properties: dict[str, Any] = field(default_factory=dict)
+    session_type: str | None
+    properties: dict[str, Any]
     peer_version: str = ""
     customer_message: str = ""
     error: SessionManagerError | None = None
@@ -67,7 +65,7 @@ class Negotiation:
 
     def __init__(self, version: str, random_bytes: RandomBytes) -> None:
         self.handshake = Handshake()
-        self.agreement = Agreement()
+        self.agreement = Agreement(None, {})
         self.cipher: PayloadCipher | None = None
         """Set once both ends have the key."""
         self.key_required: DataKeyRequired | None = None
@@ -120,15 +118,15 @@ class ClientNegotiation(Negotiation):
         return self._answer(None)
 
     def _agree(self, request: HandshakeRequest) -> Agreement:
-        agreement = Agreement(peer_version=request.agent_version)
+        agreement = Agreement(None, {}, request.agent_version)
         for action in request.actions:
             if action.action_type == SESSION_TYPE_ACTION:
                 session_type, properties = _session_type(action.parameters)
                 if session_type in self._session_types:
-                    agreement = replace(agreement, session_type=session_type, properties=properties)
+                    agreement = agreement._replace(session_type=session_type, properties=properties)
                 else:
                     error = ConfigurationError(f"Unknown session type {session_type}")
-                    agreement = replace(agreement, error=agreement.error or error)
+                    agreement = agreement._replace(error=agreement.error or error)
         return agreement
 
     def _require_key(self, parameters: dict[str, Any]) -> Replies:
@@ -165,7 +163,7 @@ class ClientNegotiation(Negotiation):
                 processed.append(ProcessedAction(action.action_type, ActionStatus.FAILED, None, error))
                 errors.append(str(failure))
         if isinstance(key, SessionManagerError):
-            self.agreement = replace(self.agreement, error=key)
+            self.agreement = self.agreement._replace(error=key)
         self.handshake.apply(HandshakeInput.ANSWER)
         response = HandshakeResponse(self._version, tuple(processed), tuple(errors))
         return [(PayloadType.HANDSHAKE_RESPONSE, response.to_json().encode())]
@@ -182,7 +180,7 @@ class ClientNegotiation(Negotiation):
         if self.agreement.session_type is None:
             raise RemoteProtocolError("the handshake ended without a session type")
         self.handshake.apply(HandshakeInput.COMPLETE_RECEIVED)
-        self.agreement = replace(self.agreement, customer_message=complete.customer_message)
+        self.agreement = self.agreement._replace(customer_message=complete.customer_message)
 
 
 class AgentNegotiation(Negotiation):

@@ -11,8 +11,7 @@ import asyncio
 import re
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from session_manager_plugin.errors import RemoteProtocolError, UsageError
 from session_manager_plugin.protocol.events import SessionReady
@@ -23,13 +22,12 @@ from session_manager_plugin.protocol.versions import (
     agent_wants_keepalive,
 )
 from session_manager_plugin.session.ending import TERMINATE_TIMEOUT, check_output, post_termination, terminate
-from session_manager_plugin.session.forwarder import Forwarder
-from session_manager_plugin.session.listener import Listener, listen_on_path, listen_on_port
-from session_manager_plugin.session.port_basic import BasicForwarder
-from session_manager_plugin.session.port_mux import MuxForwarder
 from session_manager_plugin.session.protocols import Forwarding, IDataChannel, Interruptible, Notices, SessionHandler
-from session_manager_plugin.session.stdio import StdioHandler
-from session_manager_plugin.terminal.console import Console
+
+if TYPE_CHECKING:
+    from session_manager_plugin.session.forwarder import Forwarder
+    from session_manager_plugin.session.listener import Listener
+    from session_manager_plugin.terminal.console import Console
 
 FORWARDING = "LocalPortForwarding"
 _INTERRUPTS = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGTSTP") if hasattr(signal, name))
@@ -40,8 +38,7 @@ else there is to do in the two seconds."""
 _PORT_NUMBER = re.compile("[0-9]{1,18}")
 
 
-@dataclass(frozen=True, slots=True)
-class LocalEnd:
+class LocalEnd(NamedTuple):
     """Where a forwarded port listens: a TCP port (0: any that is free), or the path of a unix socket."""
 
     port: int = 0
@@ -83,6 +80,8 @@ class LocalEnd:
 
     def bind(self) -> Listener:
         """Listen there, on loopback only. Raises `ConfigurationError` when that is not possible."""
+        from session_manager_plugin.session.listener import listen_on_path, listen_on_port
+
         return listen_on_port(self.port) if self.path is None else listen_on_path(self.path)
 
     def is_bound_by(self, listener: Listener) -> bool:
@@ -173,7 +172,11 @@ class PortHandler(Interruptible, Forwarding):
 
     def _forwarder(self, channel: IDataChannel) -> Forwarder:
         if agent_supports_mux(self._agent_version):
+            from session_manager_plugin.session.port_mux import MuxForwarder
+
             return MuxForwarder(channel, self._notices, keepalive=agent_wants_keepalive(self._agent_version))
+        from session_manager_plugin.session.port_basic import BasicForwarder
+
         return BasicForwarder(channel, self._notices)
 
     def _bind(self) -> Listener:
@@ -206,4 +209,6 @@ def port_handler(
     """
     if _property(lower_keys(ready.properties), "type") == FORWARDING:
         return PortHandler(ready, notices, listener)
+    from session_manager_plugin.session.stdio import StdioHandler
+
     return StdioHandler(console, notices)

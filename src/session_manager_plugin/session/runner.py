@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from session_manager_plugin.errors import ConnectError, NotConnected
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.protocol.messages import PayloadType
-from session_manager_plugin.session.command import CommandHandler
 from session_manager_plugin.session.ending import check_output
-from session_manager_plugin.session.listener import Listener
 from session_manager_plugin.session.notices import SilentNotices
-from session_manager_plugin.session.port import port_handler
+from session_manager_plugin.session.options import OpenRecording, SessionOptions, StdinEof
 from session_manager_plugin.session.protocols import (
     Forwarding,
     IDataChannel,
@@ -23,32 +20,27 @@ from session_manager_plugin.session.protocols import (
     Notices,
     SessionHandler,
 )
-from session_manager_plugin.session.shell import OpenRecording, ShellHandler, StdinEof
-from session_manager_plugin.terminal.console import Console
 
-
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """What the command line has to say to a handler."""
-
-    stdin_eof: StdinEof = StdinEof.EOT
-    """What the end of standard input means; shells only."""
-    notices: Notices = field(default_factory=SilentNotices)
-    listener: Listener | None = None
-    """The local end of a forwarded port, if it was bound before the session was opened."""
-    open_recording: OpenRecording = lambda _session_id: None
-    """Opens the recording of a shell, if it is to be recorded."""
+if TYPE_CHECKING:
+    from session_manager_plugin.session.listener import Listener
+    from session_manager_plugin.terminal.console import Console
 
 
 def _shell(console: Console, ready: SessionReady, options: SessionOptions) -> SessionHandler:
+    from session_manager_plugin.session.shell import ShellHandler
+
     return ShellHandler(console, stdin_eof=options.stdin_eof, open_recording=options.open_recording)
 
 
 def _command(console: Console, ready: SessionReady, options: SessionOptions) -> SessionHandler:
+    from session_manager_plugin.session.command import CommandHandler
+
     return CommandHandler(console, options.notices)
 
 
 def _port(console: Console, ready: SessionReady, options: SessionOptions) -> SessionHandler:
+    from session_manager_plugin.session.port import port_handler
+
     return port_handler(console, ready, options.notices, options.listener)
 
 
@@ -58,7 +50,7 @@ HANDLERS: dict[str, Callable[[Console, SessionReady, SessionOptions], SessionHan
     "NonInteractiveCommands": _command,
     "Port": _port,
 }
-"""What runs each session type."""
+"""What runs each session type; it is imported when one of that type has begun."""
 DEFAULT_SESSION_TYPE = "Standard_Stream"
 """The type of a session that announces none: a plain shell or an interactive command."""
 READ_BUFFER_SIZE = 8 * 1024 * 1024

@@ -6,18 +6,20 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Callable
-from enum import Enum
+from typing import TYPE_CHECKING
 
 from session_manager_plugin.errors import ConfigurationError, NotConnected, TerminalGone
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.ending import check_output
+from session_manager_plugin.session.options import OpenRecording, StdinEof
 from session_manager_plugin.session.protocols import IDataChannel
 from session_manager_plugin.terminal.console import Console
 from session_manager_plugin.terminal.escapes import CHUNK_SIZE
-from session_manager_plugin.terminal.recording import Recording
+from session_manager_plugin.terminal.link_status import LinkStatus
 from session_manager_plugin.terminal.size import TerminalSize
-from session_manager_plugin.terminal.status_line import LinkStatus
+
+if TYPE_CHECKING:
+    from session_manager_plugin.terminal.recording import Recording
 
 END_OF_TRANSMISSION = b"\x04"
 SIZE_REPEAT_DELAY = 1.0
@@ -26,21 +28,6 @@ HandshakeComplete (protocol reference defect A8). The first output repeats it ea
 SILENCE_SHOWN_AFTER = 20.0
 """Seconds without a byte after which the bar tells the last contact; pings alone come every 15."""
 _LATENCIES_KEPT = 8
-
-
-OpenRecording = Callable[[str], Recording | None]
-"""Gives the recording of the session with this id; None if it is not to be recorded. May raise `ConfigurationError`."""
-
-
-class StdinEof(Enum):
-    """What the end of a standard input that is no terminal means for the remote pty, which knows no end of input."""
-
-    EOT = "eot"
-    """Type Ctrl-D, twice if the input did not end in a newline: the first one then only ends the line."""
-    CLOSE = "close"
-    """End the session."""
-    IGNORE = "ignore"
-    """Nothing: the session goes on until the far end closes it."""
 
 
 class ShellHandler:

@@ -6,16 +6,20 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from session_manager_plugin.terminal.display import StatusDisplay, StatusMode
 from session_manager_plugin.terminal.escapes import Escape, EscapeScanner
 from session_manager_plugin.terminal.input import InputReader, in_background
 from session_manager_plugin.terminal.keyboard import Keyboard
+from session_manager_plugin.terminal.link_status import LinkStatus, StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
 from session_manager_plugin.terminal.raw import RawMode
 from session_manager_plugin.terminal.size import DEFAULT_SIZE, SizeWatcher, TerminalSize, terminal_size
-from session_manager_plugin.terminal.status_line import LinkStatus, StatusLine
 from session_manager_plugin.utils.logging import hold_lines, release_lines
+
+if TYPE_CHECKING:
+    from session_manager_plugin.terminal.display import StatusDisplay
+    from session_manager_plugin.terminal.status_line import StatusLine
 
 
 class Console:
@@ -272,6 +276,8 @@ class Console:
     def _start_display(self, status: Callable[[], LinkStatus], size_changed: Callable[[TerminalSize], None]) -> None:
         size = self._terminal_size()
         if self._status_line is not None and size is not None and os.isatty(self._stdout):
+            from session_manager_plugin.terminal.display import StatusDisplay
+
             self._display = StatusDisplay(
                 self._mode,
                 self._status_line,

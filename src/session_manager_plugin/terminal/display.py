@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from enum import Enum
 
+from session_manager_plugin.terminal.link_status import LinkStatus, StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
 from session_manager_plugin.terminal.screen import Screen
 from session_manager_plugin.terminal.size import TerminalSize
-from session_manager_plugin.terminal.status_line import MIN_INTERVAL, LinkStatus, StatusLine
+from session_manager_plugin.terminal.status_line import MIN_INTERVAL, StatusLine
 from session_manager_plugin.terminal.title import WindowTitle
 
 _LOOK_INTERVAL = 1.0
@@ -19,19 +19,6 @@ _BUSY = 64 * 1024
 """Bytes waiting for the terminal above which the status waits too, rather than being queued behind them."""
 _REPAINT_DELAY = 0.2
 """Seconds between the two sizes that make a program repaint: two signals at once could count as one."""
-
-
-class StatusMode(Enum):
-    """Where the state of the link is shown. Trouble is shown in every mode, also where nothing else is."""
-
-    BAR = "bar"
-    """In the last row, which the remote does not get."""
-    TITLE = "title"
-    """In the title of the window."""
-    NOTICE = "notice"
-    """Nowhere while all is well; trouble goes to the title and over the last row."""
-    OFF = "off"
-    """Nowhere while all is well; trouble goes to the title."""
 
 
 class StatusDisplay:

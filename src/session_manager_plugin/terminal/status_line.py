@@ -8,8 +8,9 @@ import locale
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from session_manager_plugin.terminal.link_status import LinkStatus
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,26 +37,6 @@ _STATE_COLOURS = {
 _GAP = "  "
 _STAYS = 7
 """The rank of a part that is never left out; what does not fit of it is cut off."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinkStatus:
-    """What is known of the link at one moment."""
-
-    state: str
-    """One word: a `ConnectionState` value, "reconnecting", or another."""
-    label: str
-    """The session id or the target."""
-    latency: float | None = None
-    """Seconds the last ping took; None before the first."""
-    latencies: tuple[float, ...] = ()
-    """Seconds, oldest first; the last eight are shown."""
-    retransmitting: int = 0
-    """Messages sent again and still unacknowledged."""
-    silent_for: float | None = None
-    """Seconds since the last sign of life; None while there is nothing to remark on."""
-    trouble: str = ""
-    """What is wrong with the link, in a few words; empty while all is well."""
 
 
 class StatusLine:

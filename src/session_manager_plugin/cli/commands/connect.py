@@ -169,7 +169,7 @@ def connect(
     from session_manager_plugin.communicator import Bearer, NetworkOptions, complete_stream_url
     from session_manager_plugin.library import connect as open_session
     from session_manager_plugin.session.notices import PlainNotices
-    from session_manager_plugin.session.shell import StdinEof
+    from session_manager_plugin.session.options import StdinEof
     from session_manager_plugin.terminal.escapes import parse_escape_character
 
     escape_character = parse_escape_character(escape_char)

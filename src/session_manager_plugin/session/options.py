@@ -1,0 +1,39 @@
+"""What the command line has to say to the handler of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from session_manager_plugin.session.protocols import Notices
+
+if TYPE_CHECKING:
+    from session_manager_plugin.session.listener import Listener
+    from session_manager_plugin.terminal.recording import Recording
+
+OpenRecording = Callable[[str], "Recording | None"]
+"""Gives the recording of the session with this id; None if it is not to be recorded. May raise `ConfigurationError`."""
+
+
+class StdinEof(Enum):
+    """What the end of a standard input that is no terminal means for the remote pty, which knows no end of input."""
+
+    EOT = "eot"
+    """Type Ctrl-D, twice if the input did not end in a newline: the first one then only ends the line."""
+    CLOSE = "close"
+    """End the session."""
+    IGNORE = "ignore"
+    """Nothing: the session goes on until the far end closes it."""
+
+
+class SessionOptions(NamedTuple):
+    """What the command line has to say to a handler."""
+
+    stdin_eof: StdinEof
+    """What the end of standard input means; shells only."""
+    notices: Notices
+    listener: Listener | None
+    """The local end of a forwarded port, if it was bound before the session was opened."""
+    open_recording: OpenRecording
+    """Opens the recording of a shell, if it is to be recorded."""
