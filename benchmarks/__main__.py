@@ -25,25 +25,13 @@ from pathlib import Path
 from benchmarks import latency, memory, start, throughput
 from benchmarks.far_end import FarEnd
 from benchmarks.figures import Figure
-from benchmarks.throughput import Cost
+from benchmarks.throughput import Cost, Transfer, take_turns
 from benchmarks.wire import PAYLOAD_SIZE
 
 MESSAGES = 100_000
 """In one measurement of throughput."""
 FEW, MANY = 10_000, 1_000_000
 STREAMS = 64
-
-Transfer = Callable[[FarEnd, int], Cost]
-
-
-def take_turns(far_end: FarEnd, transfers: dict[str, tuple[Transfer, int]], rounds: int) -> dict[str, Cost]:
-    """The least wall and CPU seconds for each message that a transfer took, each of so many messages."""
-    least = dict.fromkeys(transfers, (math.inf, math.inf))
-    for _ in range(rounds):
-        for name, (transfer, count) in transfers.items():
-            wall, cpu = transfer(far_end, count)
-            least[name] = min(least[name][0], wall / count), min(least[name][1], cpu / count)
-    return least
 
 
 def compare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import select
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.client import DEADLINE, Client, Stopwatch
@@ -23,6 +25,18 @@ BLOCK = b"0123456789abcdef" * 4096
 
 Cost = tuple[float, float]
 """Wall and CPU seconds."""
+Transfer = Callable[[FarEnd, int], Cost]
+"""Moves so many messages."""
+
+
+def take_turns(far_end: FarEnd, transfers: dict[str, tuple[Transfer, int]], rounds: int) -> dict[str, Cost]:
+    """The least wall and CPU seconds for each message that a transfer took, each of so many messages."""
+    least = dict.fromkeys(transfers, (math.inf, math.inf))
+    for _ in range(rounds):
+        for name, (transfer, count) in transfers.items():
+            wall, cpu = transfer(far_end, count)
+            least[name] = min(least[name][0], wall / count), min(least[name][1], cpu / count)
+    return least
 
 
 def run_bare(far_end: FarEnd, what: str, scenario: str, count: int) -> dict[str, Any]:
@@ -123,7 +137,7 @@ def forwarded_port(client: Client) -> int:
 def stdio_upload(far_end: FarEnd, count: int) -> Cost:
     """From standard input to a destination, as for ssh."""
     size = count * PAYLOAD_SIZE
-    with Client.plugin(far_end.url(f"stdio-{size}"), "AWS-StartSSHSession") as client:
+    with Client.plugin(far_end.url(f"stdio-{size}"), "AWS-StartSSHSession", quiet=True) as client:
         os.write(client.stdin, BLOCK)  # as much as a pipe holds; the next write waits until it is read from
         os.write(client.stdin, BLOCK[:1])
         return _feed(client, size - len(BLOCK) - 1)
