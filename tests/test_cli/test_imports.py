@@ -131,8 +131,8 @@ async def test_connect_with_the_bar(report: Path) -> None:
         variables = environment({"SMP_TOKEN": started.token or ""})
         await run_at_terminal(sandbox, started, arguments, variables, "connected")
     modules = imported(report)
-    assert not modules & {*NEVER, SMUX, "rich.table", "rich.live", f"{PACKAGE}cli.drop_in"}
-    assert {"rich.text", "click"} <= modules
+    assert not modules & {*NEVER, SMUX, "rich.console", "rich.text", f"{PACKAGE}cli.drop_in"}
+    assert {"rich.style", "click"} <= modules
     assert modules & HANDLERS == {f"{PACKAGE}session.shell"}
     assert {name for name in modules if name.startswith(f"{PACKAGE}cli.commands.")} == {
         f"{PACKAGE}cli.commands.connect"

@@ -216,7 +216,8 @@ assert not [name for name in sys.modules if name.split(".")[0] == "rich"]
 line = module.StatusLine(hint="")
 assert not [name for name in sys.modules if name.split(".")[0] == "rich"]
 line.render(module.LinkStatus("connected", ""), 80)
-assert "rich.console" in sys.modules
+assert "rich.style" in sys.modules
+assert "rich.console" not in sys.modules
 """
     source = str(Path(session_manager_plugin.__file__).parents[1])
     result = subprocess.run(

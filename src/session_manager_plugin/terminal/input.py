@@ -68,7 +68,8 @@ class InputReader:
                 try:
                     data = os.read(self._fd, _READ_SIZE)
                 except BlockingIOError:
-                    continue  # Somebody else has made it non-blocking, and somebody was faster.
+                    await asyncio.sleep(0)  # Somebody else has made it non-blocking, and somebody was faster.
+                    continue
                 except OSError as error:
                     if error.errno != errno.EIO:
                         raise

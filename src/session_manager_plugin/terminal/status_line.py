@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import codecs
-import io
 import locale
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from session_manager_plugin.terminal.link_status import LinkStatus
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
+    from rich.segment import Segment
 
 MIN_INTERVAL = 0.25
 """Seconds between two lines at least: more could not be read."""
@@ -42,7 +40,8 @@ _STAYS = 7
 class StatusLine:
     """Renders a `LinkStatus` to one line, no more than four times a second.
 
-    The first line imports rich, which takes some 60 ms.
+    The first line imports the part of rich that knows styles and the width of characters. Rich's console takes as long
+    again to import, and a line needs none.
     """
 
     def __init__(self, *, hint: str, color: bool | None = None, unicode: bool | None = None) -> None:
@@ -50,7 +49,6 @@ class StatusLine:
         self._hint = hint
         self._color = not os.environ.get("NO_COLOR") if color is None else color
         self._unicode = _locale_is_utf8() if unicode is None else unicode
-        self._console: Console | None = None
         self._status: LinkStatus | None = None
         self._columns = 0
         self._updated_at = -math.inf
@@ -85,60 +83,51 @@ class StatusLine:
 
         On a narrow terminal the least important parts are left out; the state stays longest.
         """
-        from rich.text import Text
+        from rich.segment import Segment
+        from rich.style import Style
 
-        state = Text(
-            f" {_printable(status.state)} ",
-            style=f"bold reverse {_STATE_COLOURS.get(status.state, 'cyan')}",
-        )
+        def part(text: str, words: str = "") -> Segment:
+            style = Style.parse(words)
+            return Segment(_printable(text), style if self._color else style.without_color)
+
         # In the order of the line; the numbers are the order of leaving.
-        parts = [(_STAYS, state)]
+        parts = [(_STAYS, part(f" {status.state} ", f"bold reverse {_STATE_COLOURS.get(status.state, 'cyan')}"))]
         if status.trouble:
-            parts.append((_STAYS, Text(_printable(status.trouble), style="bold red")))
-        parts.append((3, Text(_printable(status.label))))
+            parts.append((_STAYS, part(status.trouble, "bold red")))
+        parts.append((3, part(status.label)))
         if status.latency is not None:
             # It says little once the link is silent.
-            parts.append((4 if status.silent_for is None else 2, Text(_milliseconds(status.latency))))
+            parts.append((4 if status.silent_for is None else 2, part(_milliseconds(status.latency))))
         if len(status.latencies) > 1:
-            parts.append((0, Text(self._trend(status.latencies[-_TREND_LENGTH:]), style="cyan")))
+            parts.append((0, part(self._trend(status.latencies[-_TREND_LENGTH:]), "cyan")))
         if status.retransmitting > 0:
-            parts.append((1, Text(f"resending {status.retransmitting}", style="yellow")))
+            parts.append((1, part(f"resending {status.retransmitting}", "yellow")))
         if status.silent_for is not None:
-            parts.append((6, Text(f"last contact {status.silent_for:.0f} s ago", style="bold yellow")))
-        hint = Text(_printable(self._hint), style="dim")
+            parts.append((6, part(f"last contact {status.silent_for:.0f} s ago", "bold yellow")))
+        hint = part(self._hint, "dim")
         parts.append((5, hint))
 
         def width() -> int:
-            return sum(part.cell_len for _, part in parts) + len(_GAP) * (len(parts) - 1)
+            return sum(part.cell_length for _, part in parts) + len(_GAP) * (len(parts) - 1)
 
-        parts = [(rank, part) for rank, part in parts if part.plain]
+        parts = [(rank, part) for rank, part in parts if part.text]
         while width() > columns and (least := min(parts, key=lambda ranked: ranked[0]))[0] != _STAYS:
             parts.remove(least)
         if parts[-1][1] is hint:
-            hint.pad_left(columns - width())
-        line = Text(_GAP).join(part for _, part in parts)
-        line.truncate(columns)
-        return self._to_bytes(line, columns)
+            parts[-1] = (5, Segment(" " * (columns - width()) + hint.text, hint.style))
+        line = [parts[0][1]]
+        for _, following in parts[1:]:
+            line += (Segment(_GAP), following)
+        return self._to_bytes(Segment.adjust_line_length(line, columns, pad=False))
 
-    def _to_bytes(self, line: Text, columns: int) -> bytes:
-        if self._console is None:
-            self._console = self._open_console()
-        self._console.width = max(1, columns)
-        with self._console.capture() as capture:
-            self._console.print(line, end="", no_wrap=True, highlight=False, markup=False, emoji=False)
-        return capture.get().encode("utf-8" if self._unicode else "ascii", "replace")
+    def _to_bytes(self, line: Iterable[Segment]) -> bytes:
+        from rich.color import ColorSystem
 
-    def _open_console(self) -> Console:
-        from rich.console import Console
-
-        return Console(
-            file=io.StringIO(),
-            height=1,
-            force_terminal=True,
-            color_system="standard",
-            no_color=not self._color,
-            legacy_windows=False,
+        text = "".join(
+            part.style.render(part.text, color_system=ColorSystem.STANDARD) if part.style else part.text
+            for part in line
         )
+        return text.encode("utf-8" if self._unicode else "ascii", "replace")
 
     def title(self, status: LinkStatus) -> bytes:
         """The same for the title of the window, in the terminal's encoding: what does not change all the time."""
