@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from session_manager_plugin.communicator import SessionDataChannel, WebSocketChannel, create_websocket_config
-from session_manager_plugin.communicator.data_channel import GATHER_SIZE
+from session_manager_plugin.communicator.gathering import GATHER_SIZE
 from session_manager_plugin.errors import LocalProtocolError, NotConnected
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, Flag, PayloadType
 from session_manager_plugin.protocol.reliable import INITIAL_WINDOW

@@ -14,6 +14,7 @@ from typing import Any
 
 from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.communicator.connection import Message
+from session_manager_plugin.communicator.gathering import Gathering
 from session_manager_plugin.communicator.keepalive import SILENCE_DELAY
 from session_manager_plugin.communicator.reconnection import TELLING_DELAY, Reconnection
 from session_manager_plugin.communicator.types import ConnectionState, WebSocketConfig
@@ -63,12 +64,6 @@ UNCLAIMED_SIZE = 1024 * 1024
 """Bytes kept while there is no handler for the remote's output, before reading from the network pauses."""
 UNCLAIMED_OVERHEAD = 100
 """Bytes that each piece of it counts besides, however short it is."""
-
-
-GATHER_DELAY = 0.001
-"""Seconds that data waits for what follows it at once, to leave with it in one write."""
-GATHER_SIZE = 64 * 1024
-"""Bytes that wait no longer."""
 
 
 class SessionDataChannel(IDataChannel):
@@ -137,9 +132,7 @@ class SessionDataChannel(IDataChannel):
         self._ended: asyncio.Future[str] | None = None
         self._send_lock = asyncio.Lock()
         self._progress: asyncio.Future[None] | None = None
-        self._gathered = 0
-        """Bytes that wait for what follows them."""
-        self._gather_timer: asyncio.TimerHandle | None = None
+        self._gathering = Gathering(self._pump)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._opened = False
@@ -289,7 +282,7 @@ class SessionDataChannel(IDataChannel):
     def _end(self, outcome: str | Exception) -> None:
         """The session is over, by the far end's closing text or by an error: said once, to everyone who waits."""
         self._cancel_timer()
-        self._stop_gathering()
+        self._gathering.stop()
         self._cancel_proof()
         if self._ended is not None and not self._ended.done():
             if isinstance(outcome, str):
@@ -309,8 +302,7 @@ class SessionDataChannel(IDataChannel):
     async def send_input_data(self, data: bytes, *, more: bool = False) -> None:
         """Send bytes of any length, in messages of at most 1024.
 
-        With ``more`` to follow at once they may wait for it, for ``GATHER_DELAY`` at most: a terminal gives a long
-        paste by pieces of 4 KiB, each of which would cost a write and the far end a read.
+        With ``more`` to follow at once they may wait for it (``Gathering``).
 
         Raises ``NotConnected`` (a ``RuntimeError``) when the channel is not open or the session is over.
         """
@@ -356,29 +348,12 @@ class SessionDataChannel(IDataChannel):
                 if capacity := connection.send_capacity * MAX_PAYLOAD_SIZE:
                     connection.send_data(payload_type, data[position : position + capacity], time.monotonic())
                     position += capacity
-                if more and position >= len(data) and self._gathered + len(data) <= GATHER_SIZE:
-                    self._gather(len(data))
+                if more and position >= len(data) and self._gathering.take(len(data)):
                     return
-                self._stop_gathering()
+                self._gathering.stop()
                 self._pump()
                 if position < len(data):
                     await self._next_progress()
-
-    def _gather(self, size: int) -> None:
-        """Let what was just given to the core wait."""
-        self._gathered += size
-        if self._gather_timer is None:
-            self._gather_timer = asyncio.get_running_loop().call_later(GATHER_DELAY, self._gathering_ended)
-
-    def _gathering_ended(self) -> None:
-        self._stop_gathering()
-        self._pump()
-
-    def _stop_gathering(self) -> None:
-        if self._gather_timer is not None:
-            self._gather_timer.cancel()
-            self._gather_timer = None
-            self._gathered = 0
 
     async def drain(self) -> None:
         while self._connection.in_flight:
@@ -513,7 +488,7 @@ class SessionDataChannel(IDataChannel):
         self._arm_timer()
 
     def _write(self) -> None:
-        if self._channel.can_write and self._gather_timer is None:
+        if self._channel.can_write and not self._gathering.waiting:
             outgoing = self._connection.messages_to_send(time.monotonic())
             if outgoing:
                 self._channel.write_messages(outgoing)
