@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 from websockets.frames import Frame, Opcode
@@ -141,3 +142,20 @@ def test_a_frame_with_too_much_payload_is_not_waited_for(masked: bool) -> None:
     reader.feed(serialize(b"good", masked) + head)
     assert reader.read(binary=True) == ([b"good"], head)
     assert reader.read(binary=True) == ([], b"")
+
+
+def test_a_read_full_of_small_frames_costs_what_they_cost() -> None:
+    """Whoever sends nothing but empty pings must not have us copy what is left for each of them."""
+
+    def cost(count: int) -> float:
+        reader = reader_of(FROM_SERVER)
+        begun_at = time.process_time()
+        reader.feed(serialize(b"", FROM_SERVER, Opcode.PING) * count)
+        for _ in range(count):
+            assert reader.read(binary=True)[1]
+        assert reader.read(binary=True) == ([], b"")
+        return time.process_time() - begun_at
+
+    few, many = 1 << 15, 1 << 18
+    ratio = min(cost(many) for _ in range(3)) / min(cost(few) for _ in range(3))
+    assert ratio < 2 * many / few
