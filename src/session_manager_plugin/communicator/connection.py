@@ -25,6 +25,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from session_manager_plugin import __version__
+from session_manager_plugin.communicator.aws_hosts import is_aws_host
 from session_manager_plugin.communicator.failures import connect_failure
 from session_manager_plugin.communicator.proxy import proxy_for
 from session_manager_plugin.communicator.refused_certificate import UNKNOWN_ISSUER, issuer_of
@@ -33,7 +34,6 @@ from session_manager_plugin.communicator.types import Bearer, WebSocketConfig
 from session_manager_plugin.communicator.utils import (
     host_and_port,
     is_address,
-    is_aws_host,
     join_host_and_port,
     validate_websocket_url,
 )

@@ -22,11 +22,11 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from session_manager_plugin import PLUGIN_VERSION
+from session_manager_plugin.communicator.aws_hosts import is_aws_host
 from session_manager_plugin.communicator.connection import USER_AGENT
 from session_manager_plugin.communicator.failures import connect_failure
 from session_manager_plugin.communicator.probe_link import Answer, Link, Route
 from session_manager_plugin.communicator.types import Bearer
-from session_manager_plugin.communicator.utils import is_aws_host
 from session_manager_plugin.errors import ConnectionLost, SessionEnded, SessionManagerError
 from session_manager_plugin.protocol.connection import Connection, Role
 from session_manager_plugin.protocol.events import (

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_plus, urlencode, urlsplit, urlunsplit
 
+from session_manager_plugin.communicator.aws_hosts import is_aws_host
 from session_manager_plugin.communicator.types import WebSocketConfig
 from session_manager_plugin.errors import InvalidURL
 
 DATA_CHANNEL = "/data-channel/"
-
-_REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
-_AWS_SUFFIXES = (
-    ".amazonaws.com",
-    ".amazonaws.com.cn",
-    ".api.aws",
-    ".api.amazonwebservices.com.cn",
-    ".amazonaws.eu",
-    ".api.amazonwebservices.eu",
-    ".c2s.ic.gov",
-    ".sc2s.sgov.gov",
-    ".cloud.adc-e.uk",
-    ".csp.hci.ic.gov",
-)
-"""Host suffixes of the AWS partitions (botocore's endpoint data)."""
 
 
 def build_stream_url(base_url: str, session_id: str, token: str) -> str:
@@ -127,17 +112,6 @@ def host_and_port(url: str) -> tuple[str, int]:
 def join_host_and_port(host: str, port: int) -> str:
     """``host:port``, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def is_aws_host(host: str) -> bool:
-    """Whether ``host`` belongs to an AWS service, which takes the token from the first message."""
-    return host.lower().rstrip(".").endswith(_AWS_SUFFIXES)
-
-
-def aws_region(host: str) -> str | None:
-    """The region that the host name of an AWS service holds, as in ``ssmmessages.eu-west-1.amazonaws.com``."""
-    labels = host.lower().split(".")
-    return labels[1] if is_aws_host(host) and _REGION.fullmatch(labels[1]) else None
 
 
 def is_address(host: str) -> bool:

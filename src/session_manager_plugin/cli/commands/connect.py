@@ -256,9 +256,11 @@ def _resume_service(
 ) -> ResumeService | None:
     """Where a fresh token comes from: nowhere unless the user has said it, or the URL is AWS's and names the region."""
     from session_manager_plugin.aws.resume import SessionResumer
-    from session_manager_plugin.communicator.utils import aws_region, websocket_scheme
+    from session_manager_plugin.communicator.aws_hosts import aws_service
+    from session_manager_plugin.communicator.utils import websocket_scheme
 
-    region = region or aws_region(urlsplit(websocket_scheme(url)).hostname or "")
+    service = aws_service(urlsplit(websocket_scheme(url)).hostname or "")
+    region = region or (service.region if service is not None else None)
     if not session_id or not (region or profile or endpoint_url):
         return None
     return SessionResumer(session_id, region=region, profile=profile, endpoint_url=endpoint_url)
