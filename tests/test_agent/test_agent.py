@@ -16,6 +16,7 @@ from uuid import UUID
 import pytest
 
 from session_manager_plugin.agent import agent as agent_module
+from session_manager_plugin.agent import closing
 from session_manager_plugin.agent import shell as shell_module
 from session_manager_plugin.agent.agent import AgentSettings, AgentState
 from session_manager_plugin.agent.documents import SessionType
@@ -116,7 +117,7 @@ async def test_output_waits_for_the_window_and_is_sent_again(join: Join) -> None
 async def test_the_result_waits_for_the_last_output_but_not_for_ever(
     join: Join, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_module, "DRAIN_TIMEOUT", 0.3)
+    monkeypatch.setattr(closing, "DRAIN_TIMEOUT", 0.3)
     far = join("echo hello")
     far.receiving = False
     far.agent.start()
@@ -128,7 +129,7 @@ async def test_the_result_waits_for_the_last_output_but_not_for_ever(
 
 
 async def test_the_result_waits_as_long_as_acknowledgements_come(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_module, "DRAIN_TIMEOUT", 1.0)
+    monkeypatch.setattr(closing, "DRAIN_TIMEOUT", 1.0)
     loop = asyncio.get_running_loop()
     far = join("stty raw; head -c 4096 /dev/zero")
     far.receiving = False
@@ -163,7 +164,7 @@ async def test_what_is_unacknowledged_leaves_at_once_when_the_client_is_back(joi
 
 
 async def test_the_last_output_waits_for_a_client_that_is_away(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_module, "DRAIN_TIMEOUT", 0.5)
+    monkeypatch.setattr(closing, "DRAIN_TIMEOUT", 0.5)
     far = join("echo hello")
     far.receiving = False
     far.agent.start()

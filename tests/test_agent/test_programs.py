@@ -25,7 +25,7 @@ Make = Callable[..., SessionProgram]
 
 
 def maker(session_type: SessionType, properties: dict[str, str], version: str = CURRENT_AGENT) -> ProgramMaker:
-    return ProgramMaker(session_type, properties, version=version, shell=["sh"])
+    return ProgramMaker(session_type, properties, version, ["sh"])
 
 
 @pytest.fixture

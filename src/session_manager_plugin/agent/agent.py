@@ -5,8 +5,8 @@ Everything that happens ends in ``_pump``::
 
     OPENING    the handshake is going on, if there is one
     RUNNING    the program runs
-    DRAINING   the program has ended; its last output waits for its acknowledgements, as long as they keep coming
-               (``DRAIN_TIMEOUT``) or the client is away; but not at all when it was the client that ended it
+    DRAINING   the program has ended; its last output waits for its acknowledgements (``closing.py``), but not at all
+               when it was the client that ended it
     ENDED      the result was reported; nothing is sent or received any more
 
 Output is read from the program only while it can be sent: not while the window is full, the client is away
@@ -30,10 +30,14 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Literal, cast
 
+from session_manager_plugin.agent.closing import LimitedClosing, PatientClosing
+from session_manager_plugin.agent.command import CommandOutputSeparate
 from session_manager_plugin.agent.documents import SessionType
 from session_manager_plugin.agent.key_service import LocalKeyService
+from session_manager_plugin.agent.official_sending import OldestOnlySender
 from session_manager_plugin.agent.program import ERROR_HEADING, ProgramError, SessionProgram
 from session_manager_plugin.agent.programs import ProgramMaker
+from session_manager_plugin.agent.quirks import Quirk
 from session_manager_plugin.errors import ApiError, EncryptionError
 from session_manager_plugin.protocol.connection import Connection, Role
 from session_manager_plugin.protocol.crypto import encryption_context
@@ -53,9 +57,6 @@ from session_manager_plugin.utils.logging import get_logger
 
 Pace = Literal["real", "fast"]
 """``real`` sleeps as the official agent does, before the first output and after messages, by the session's type."""
-DRAIN_TIMEOUT = 2.0
-"""Seconds without an acknowledgement after which the last output is given up. The official agent gives up after so many
-seconds in all, and loses output over a slow link."""
 MAX_WITHHELD_SIZE = 4 * 1024 * 1024
 """Bytes of withheld messages: more than our client's window, so that it never has to send them again."""
 
@@ -74,6 +75,7 @@ class AgentSettings:
     shell: Sequence[str]
     key_service: LocalKeyService | None = None
     """What shells and commands are encrypted with; ports never are."""
+    quirks: frozenset[Quirk] = frozenset()
 
 
 class AgentState(Enum):
@@ -117,8 +119,9 @@ class Agent:
             epoch=time.time() - self._loop.time(),
             random_bytes=os.urandom,
             session_id=session_id,
+            sender=OldestOnlySender() if Quirk.OLDEST_ONLY_RESEND in settings.quirks else None,
         )
-        self._maker = ProgramMaker(session_type, properties, version=settings.version, shell=settings.shell)
+        self._maker = ProgramMaker(session_type, properties, settings.version, settings.shell, settings.quirks)
         self._program: SessionProgram | None = None
         self.state = AgentState.OPENING
         self._congested = False
@@ -126,10 +129,10 @@ class Agent:
         self._withheld: deque[bytes | bytearray] = deque()
         self._withheld_size = 0
         self._failure: str | None = None
-        self._drain_deadline: float | None = None
+        self._closing = LimitedClosing() if Quirk.OLDEST_ONLY_RESEND in settings.quirks else PatientClosing()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._closing: asyncio.Task[None] | None = None
+        self._closing_program: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Report for work and begin: with the handshake, or with the program."""
@@ -183,8 +186,8 @@ class Agent:
     async def close(self) -> None:
         """End whatever runs, without a word to anybody; returns when no process and no socket of it is left."""
         self._end()
-        if self._closing is not None:
-            await self._closing
+        if self._closing_program is not None:
+            await self._closing_program
 
     # Every stimulus ends here.
 
@@ -193,8 +196,8 @@ class Agent:
         if self.state is AgentState.ENDED:
             return
         now = self._loop.time()
-        if self._drain_deadline is not None and (waiting_since := self._connection.stalled_since) is not None:
-            self._drain_deadline = max(self._drain_deadline, waiting_since + DRAIN_TIMEOUT)
+        if self.state is AgentState.DRAINING and (moment := self._connection.stalled_since) is not None:
+            self._closing.waiting_since(moment)
         terminated = self._program is not None and self._program.terminated
         if self.state is AgentState.RUNNING and self._program is not None:
             if terminated:
@@ -203,10 +206,9 @@ class Agent:
                 self._program.set_reading(
                     self._connection.send_capacity > 0 and not self._congested and not self._resting
                 )
+        deadline = self._closing.deadline
         drained = self.state is AgentState.DRAINING and (
-            terminated
-            or not self._connection.in_flight
-            or (self._drain_deadline is not None and self._drain_deadline <= now)
+            terminated or not self._connection.in_flight or (deadline is not None and deadline <= now)
         )
         if drained:
             self._connection.send_session_state("Terminating", now)
@@ -248,10 +250,11 @@ class Agent:
             case ChannelClosedReceived():
                 self._finish(failed=False, output="")
             case PublicationPaused():
-                self._drain_deadline = None  # nobody is there to acknowledge anything
+                self._closing.client_left()
             case PublicationStarted():
-                if self.state is AgentState.DRAINING:
-                    self._drain_deadline = self._loop.time() + DRAIN_TIMEOUT
+                self._closing.client_returned(self._loop.time())
+                if isinstance(self._program, CommandOutputSeparate):
+                    self._program.client_returned()
             case MessageRejected(reason=reason):
                 self._logger.debug("session %s: message dropped: %s", self._session_id, reason)
 
@@ -259,8 +262,8 @@ class Agent:
         """Have the timer fire no later than the next deadline. One that fires too early does no harm, so it is
         left alone when the deadline moves away, as it does with every acknowledgement."""
         deadline = None if self._congested else self._connection.next_timeout()
-        if self._drain_deadline is not None:
-            deadline = self._drain_deadline if deadline is None else min(deadline, self._drain_deadline)
+        if (closing_at := self._closing.deadline) is not None:
+            deadline = closing_at if deadline is None else min(deadline, closing_at)
         if deadline is None or (self._timer is not None and self._timer_at <= deadline):
             return
         if self._timer is not None:
@@ -336,7 +339,7 @@ class Agent:
     def _drain(self, failure: str | None) -> None:
         self.state = AgentState.DRAINING
         self._failure = failure
-        self._drain_deadline = self._loop.time() + DRAIN_TIMEOUT
+        self._closing.begin(self._loop.time())
         self._forget_withheld()
         self._close_program()
 
@@ -353,5 +356,5 @@ class Agent:
         self._close_program()
 
     def _close_program(self) -> None:
-        if self._closing is None and self._program is not None:
-            self._closing = self._loop.create_task(self._program.close())
+        if self._closing_program is None and self._program is not None:
+            self._closing_program = self._loop.create_task(self._program.close())

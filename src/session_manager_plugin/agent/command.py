@@ -33,6 +33,7 @@ from session_manager_plugin.agent.program import (
     ProgramError,
     to_messages,
 )
+from session_manager_plugin.agent.quirks import Quirk
 from session_manager_plugin.protocol.events import DataReceived
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, PayloadType
 
@@ -188,7 +189,15 @@ class CommandOutputSeparate(_Command):
     """A command in the second mode. A prefix goes before each piece of its output that begins a line, as far as the
     pieces that are read tell."""
 
-    def __init__(self, commands: str, *, output_prefix: str, error_prefix: str, on_output: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        commands: str,
+        *,
+        output_prefix: str,
+        error_prefix: str,
+        quirks: frozenset[Quirk] = frozenset(),
+        on_output: Callable[[], None],
+    ) -> None:
         """Raises ``ProgramError`` when a prefix has a character that it must not have, or too many."""
         super().__init__(commands, on_output=on_output)
         for name, prefix in (("stdout", output_prefix), ("stderr", error_prefix)):
@@ -198,6 +207,10 @@ class CommandOutputSeparate(_Command):
         self._output_prefix = output_prefix
         self._error_prefix = error_prefix
         self._pipes: list[_Pipe] = []
+        self._pause_stops_output = Quirk.PAUSE_STOPS_OUTPUT in quirks
+        self._stopped: list[_Pipe] = []
+        self._last_pieces: deque[OutputMessage] = deque()
+        self._exit_code_lost = False
 
     def _execute(self, words: list[str]) -> None:
         pipes = [
@@ -219,7 +232,7 @@ class CommandOutputSeparate(_Command):
         return [OutputMessage(PayloadType.EXIT_CODE, f"EXIT_CODE: {code}".encode())]
 
     def _has_output(self) -> bool:
-        return self._last_messages is not None or (self._process.exited and not self._pipes)
+        return self._last_messages is not None or bool(self._last_pieces) or (self._process.exited and not self._pipes)
 
     def set_reading(self, wanted: bool) -> None:
         """See ``SessionProgram``."""
@@ -230,7 +243,7 @@ class CommandOutputSeparate(_Command):
     def read(self, limit: int) -> list[OutputMessage]:
         """See ``SessionProgram``. The exit code follows the end of both outputs, so a process in the background that
         has them open is waited for."""
-        messages: list[OutputMessage] = []
+        messages = [self._last_pieces.popleft() for _ in range(min(limit, len(self._last_pieces)))]
         turns = deque(self._pipes)
         while turns and len(messages) < limit:
             pipe = turns.popleft()
@@ -244,14 +257,33 @@ class CommandOutputSeparate(_Command):
         if self._last_messages is None and not self._pipes and self._process.exited:
             code = self._process.exit_code
             code = _ERROR_EXIT_CODE if code is None else max(code, _KILLED_EXIT_CODE)
-            self._last_messages = deque(self._exit_code_messages(code))
+            self._last_messages = deque([] if self._exit_code_lost else self._exit_code_messages(code))
         return messages + self._take_last_messages(limit - len(messages))
+
+    def client_returned(self) -> None:
+        """The client was away and is back: the quirk ``PAUSE_STOPS_OUTPUT``.
+
+        The official agent reads each output in a loop that ends when it finds the client away, after the piece that it
+        was waiting for. Nobody reads that output any more, so a command that writes much blocks for ever.
+        """
+        if not self._pause_stops_output:
+            return
+        self._exit_code_lost = self._process.exited and self._last_messages is None
+        for pipe in list(self._pipes):
+            if payload := pipe.read():
+                self._last_pieces.append(OutputMessage(pipe.payload_type, payload))
+                self._pipes.remove(pipe)
+                self._stopped.append(pipe)
+                pipe.set_reading(False)
+                self.failure = ""
+        self._signal.notify()
 
     async def close(self) -> None:
         """See ``SessionProgram``."""
-        for pipe in self._pipes:
+        for pipe in self._pipes + self._stopped:
             pipe.close()
         self._pipes.clear()
+        self._stopped.clear()
         await super().close()
 
 

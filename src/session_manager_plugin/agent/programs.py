@@ -15,6 +15,7 @@ from session_manager_plugin.agent.destination import Destination
 from session_manager_plugin.agent.documents import LOCAL_PORT_FORWARDING, SessionType
 from session_manager_plugin.agent.mux_port import MuxPort
 from session_manager_plugin.agent.program import ProgramError, SessionProgram
+from session_manager_plugin.agent.quirks import Quirk
 from session_manager_plugin.agent.shell import Shell
 from session_manager_plugin.protocol.versions import (
     agent_compare,
@@ -28,15 +29,22 @@ from session_manager_plugin.protocol.versions import (
 
 
 class ProgramMaker:
-    """Makes the program of one session. ``version`` is the agent's, ``shell`` the command line of a plain shell."""
+    """Makes the program of one session. ``version`` and ``quirks`` are the agent's, ``shell`` is the command line of a
+    plain shell."""
 
     def __init__(
-        self, session_type: SessionType, properties: Mapping[str, str], *, version: str, shell: Sequence[str]
+        self,
+        session_type: SessionType,
+        properties: Mapping[str, str],
+        version: str,
+        shell: Sequence[str],
+        quirks: frozenset[Quirk] = frozenset(),
     ) -> None:
         self._session_type = session_type
         self._properties = properties
         self._version = version
         self._shell = shell
+        self._quirks = quirks
 
     @property
     def handshake_properties(self) -> dict[str, str] | None:
@@ -74,6 +82,7 @@ class ProgramMaker:
                     commands,
                     output_prefix=self._properties.get("stdOutSeparatorPrefix", ""),
                     error_prefix=self._properties.get("stdErrSeparatorPrefix", ""),
+                    quirks=self._quirks,
                     on_output=on_output,
                 )
             case SessionType.NON_INTERACTIVE_COMMANDS:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import secrets
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -16,6 +16,7 @@ from session_manager_plugin.agent.documents import DEFAULT_DOCUMENT, DOCUMENTS, 
 from session_manager_plugin.agent.faults import NO_FAULTS, Faults
 from session_manager_plugin.agent.gateway import DATA_CHANNEL_PATH, Gateway
 from session_manager_plugin.agent.key_service import LocalKeyService
+from session_manager_plugin.agent.quirks import to_quirks
 from session_manager_plugin.agent.session import EndReason, SandboxSession
 from session_manager_plugin.errors import ApiError
 from session_manager_plugin.utils.logging import register_secret
@@ -46,6 +47,8 @@ class Sandbox:
     ``sh`` when it is None; raises ``ValueError`` when its quoting is wrong. With ``kms`` shells and commands are
     encrypted, with a key of a local key service that answers GenerateDataKey and Decrypt at the same endpoint.
     ``faults`` go wrong in every session; sessions can also be disturbed at any moment (``SandboxSession.disconnect``).
+    ``quirks`` are the defects of the official agent that this one is to have, ``Quirk`` members or their names; raises
+    ``ValueError`` for another name.
 
     ``stream_port`` is the port in stream URLs, its own while it is 0; set it to have clients come through a relay.
     """
@@ -60,6 +63,7 @@ class Sandbox:
         shell: str | None = None,
         kms: bool = False,
         faults: Faults = NO_FAULTS,
+        quirks: Iterable[str] = (),
     ) -> None:
         self._wanted_port = port
         self.stream_port = 0
@@ -67,7 +71,12 @@ class Sandbox:
         self.region = REGION
         self.key_service = LocalKeyService(region=REGION) if kms else None
         self._settings = AgentSettings(
-            agent_version, handshake, pace, shlex.split(shell) if shell else ["sh"], self.key_service
+            agent_version,
+            handshake,
+            pace,
+            shlex.split(shell) if shell else ["sh"],
+            self.key_service,
+            to_quirks(quirks),
         )
         self.access_key_id = "AKIA" + base64.b32encode(secrets.token_bytes(10)).decode()
         self.secret_access_key = secrets.token_urlsafe(30)

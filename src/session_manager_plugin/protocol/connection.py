@@ -106,7 +106,7 @@ class Connection:
     ``version`` is ours, announced in the handshake (four numeric parts). ``epoch`` is what has to be added to an
     instant to give seconds since the Unix epoch, for the messages' created date. ``random_bytes(n)`` gives n random
     bytes. ``session_types`` are those a client accepts; with ``handshake_required`` it never assumes that no handshake
-    will come.
+    will come. ``sender`` takes the place of the ``StreamSender`` that decides what is sent again and when.
     """
 
     def __init__(
@@ -119,6 +119,7 @@ class Connection:
         session_id: str = "",
         session_types: Collection[str] = (),
         handshake_required: bool = False,
+        sender: StreamSender | None = None,
     ) -> None:
         self.role = role
         self.session_id = session_id
@@ -135,7 +136,7 @@ class Connection:
         self._acknowledgement = AcknowledgementWriter(receives, self._message_ids)
         self._client_id = str(uuid.UUID(bytes=random_bytes(16), version=4))
 
-        self._sender = StreamSender()
+        self._sender = sender or StreamSender()
         self._receiver = StreamReceiver()
         self._negotiation: ClientNegotiation | AgentNegotiation = (
             ClientNegotiation(version, random_bytes, session_types)

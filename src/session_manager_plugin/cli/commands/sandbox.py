@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from session_manager_plugin.agent.quirks import NONE, Quirk, parse_quirks
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.faults import fault_options, make_faults
 from session_manager_plugin.cli.options import Choice, command
@@ -29,6 +30,13 @@ smp sandbox --port 8080 --pace real
 smp sandbox --drop 5% --reorder 5% --cut-every 300000      (a bad link)
 smp sandbox --json                           (for programs: one line when it is ready)
 """
+
+
+def _quirks(_context: click.Context, _parameter: click.Parameter, value: str) -> frozenset[Quirk]:
+    try:
+        return parse_quirks(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @command("sandbox", examples=_EXAMPLES)
@@ -58,6 +66,14 @@ smp sandbox --json                           (for programs: one line when it is 
     help="How fast the agent is. real rests as the official agent does, 1 second before the first output and 1 "
     "millisecond after each message.",
 )
+@click.option(
+    "--agent-quirks",
+    default=NONE,
+    metavar="NAME[,NAME]...|all|none",
+    callback=_quirks,
+    help=f"Defects of the official agent to imitate, none if not given: {', '.join(Quirk)}. docs/sandbox.md describes "
+    "each. Example: pause-stops-output.",
+)
 @click.option("--kms", is_flag=True, help="Encrypt shells and commands, with a key service (KMS) at the same endpoint.")
 @click.option(
     "--json",
@@ -73,6 +89,7 @@ def sandbox(
     agent_version: str | None,
     handshake: bool | None,
     pace: Literal["fast", "real"],
+    agent_quirks: frozenset[Quirk],
     kms: bool,
     as_json: bool,
     **fault_settings: Any,
@@ -92,7 +109,9 @@ def sandbox(
     version = {} if agent_version is None else {"agent_version": agent_version}
 
     async def main(_interruption: Interruption) -> int:
-        running = Sandbox(port=port, handshake=handshake, pace=pace, kms=kms, faults=faults, **version)
+        running = Sandbox(
+            port=port, handshake=handshake, pace=pace, kms=kms, faults=faults, quirks=agent_quirks, **version
+        )
         async with _listening(running, port):
             environment.write(_as_json(running) if as_json else await _as_text(running, environment))
             await asyncio.Event().wait()

@@ -1,0 +1,36 @@
+"""What the official agent does and the sandbox's agent leaves out, each by a name: ``Sandbox(quirks=...)``.
+
+``docs/sandbox.md`` describes them from a client's point of view. Each has one place in the code, named below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+ALL = "all"
+NONE = "none"
+
+
+class Quirk(StrEnum):
+    """One behaviour of the official agent. Found by running version 3.3.1142.0."""
+
+    PAUSE_STOPS_OUTPUT = "pause-stops-output"
+    """A command with separate outputs that writes while the client is away sends nothing any more: ``command.py``."""
+    OLDEST_ONLY_RESEND = "oldest-only-resend"
+    """One message is sent again per 100 ms, and the session closes 4 s after its program: ``official_sending.py``."""
+
+
+def parse_quirks(text: str) -> frozenset[Quirk]:
+    """The quirks that ``text`` names: names separated by commas, ``all`` or ``none``. Raises ``ValueError``."""
+    if text in (ALL, NONE):
+        return frozenset(Quirk) if text == ALL else frozenset()
+    return to_quirks(part.strip() for part in text.split(","))
+
+
+def to_quirks(names: Iterable[str]) -> frozenset[Quirk]:
+    """The quirks with these names. Raises ``ValueError``."""
+    try:
+        return frozenset(map(Quirk, names))
+    except ValueError:
+        raise ValueError(f"the agent's quirks are {', '.join(Quirk)}") from None

@@ -1,0 +1,214 @@
+"""What the official agent does and ours leaves out: with the quirk as there, without it as it should be."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from session_manager_plugin.agent import Sandbox, closing
+from session_manager_plugin.agent.agent import AgentState
+from session_manager_plugin.agent.documents import DOCUMENTS
+from session_manager_plugin.agent.faults import Faults, MessageFaults
+from session_manager_plugin.agent.official_sending import MAX_STORED, RESEND_INTERVAL, OldestOnlySender
+from session_manager_plugin.agent.quirks import Quirk, parse_quirks
+from session_manager_plugin.protocol.messages import ClientMessageType, PayloadType
+from tests.support.raw_client import RawClient
+from tests.support.waiting import wait_until
+from tests.test_agent.far_end import SETTINGS, FarEnd, publication
+
+PAUSE, START = ClientMessageType.PAUSE_PUBLICATION, ClientMessageType.START_PUBLICATION
+EXIT_CODE = PayloadType.EXIT_CODE
+
+Run = Callable[..., FarEnd]
+
+
+@pytest.fixture
+async def run() -> AsyncIterator[Run]:
+    """Runs a command with separate outputs, or an interactive one, by an agent with a quirk, or with None without."""
+    ends = []
+
+    def start(command: str, quirk: Quirk | None, *, interactive: bool = False) -> FarEnd:
+        document = DOCUMENTS[f"AWS-Start{'Interactive' if interactive else 'NonInteractive'}Command"]
+        parameters = {"command": [command]} | ({} if interactive else {"separateOutputStream": ["true"]})
+        settings = replace(SETTINGS, quirks=frozenset(filter(None, [quirk])))
+        end = FarEnd(document.session_type, document.resolve(parameters), settings)
+        ends.append(end)
+        end.agent.start()
+        return end
+
+    yield start
+    for end in ends:
+        await end.agent.close()
+
+
+class Gate:
+    """A place where a command waits until the test opens it."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._fifo = directory / name
+        os.mkfifo(self._fifo)
+
+    def __str__(self) -> str:
+        return f"read gate < {self._fifo}"
+
+    async def open(self) -> None:
+        await asyncio.to_thread(self._fifo.write_text, "\n")
+
+
+def test_quirks_by_name() -> None:
+    assert parse_quirks("none") == frozenset()
+    assert parse_quirks("all") == frozenset(Quirk)
+    assert parse_quirks("pause-stops-output, oldest-only-resend") == {
+        Quirk.PAUSE_STOPS_OUTPUT,
+        Quirk.OLDEST_ONLY_RESEND,
+    }
+    for wrong in ("", "all,none", "signal"):
+        with pytest.raises(ValueError, match=r"^the agent's quirks are .*oldest-only-resend"):
+            parse_quirks(wrong)
+    with pytest.raises(ValueError, match="pause-stops-output"):
+        Sandbox(quirks=["x"])
+
+
+# pause-stops-output
+
+
+@pytest.mark.parametrize("quirk", [None, Quirk.PAUSE_STOPS_OUTPUT])
+async def test_output_during_an_absence_is_the_last_of_a_command(run: Run, quirk: Quirk | None, tmp_path: Path) -> None:
+    first, second, written = Gate(tmp_path, "1"), Gate(tmp_path, "2"), tmp_path / "written"
+    far = run(f"sh -c 'echo ready; {first}; seq 1000; touch {written}; {second}; echo last; echo err >&2'", quirk)
+    await far.until_output(b"ready\n")
+    far.send(publication(PAUSE))
+    await first.open()
+    await far.until(written.exists)
+    far.send(publication(START))
+    await second.open()
+    assert await far.until_finished() == ""
+    whole = b"ready\n" + b"".join(b"%d\n" % number for number in range(1, 1001)) + b"last\n"
+    assert far.output == (whole if quirk is None else whole[: len("ready\n") + 1024])
+    # The other output was silent while the client was away, so it goes on.
+    assert far.payloads(PayloadType.STDERR) == b"err\n"
+    assert far.payloads(EXIT_CODE) == b"EXIT_CODE: 0"
+    assert far.failed is (quirk is not None)
+
+
+async def test_an_absence_in_which_a_command_is_silent_loses_nothing(run: Run, tmp_path: Path) -> None:
+    gate = Gate(tmp_path, "gate")
+    far = run(f"sh -c 'echo ready; {gate}; seq 1000'", Quirk.PAUSE_STOPS_OUTPUT)
+    await far.until_output(b"ready\n")
+    far.send(publication(PAUSE))
+    far.send(publication(START))
+    await gate.open()
+    await far.until_finished()
+    assert far.output.endswith(b"\n1000\n")
+    assert far.failed is False
+
+
+@pytest.mark.parametrize("quirk", [None, Quirk.PAUSE_STOPS_OUTPUT])
+async def test_the_exit_code_of_a_command_that_ends_during_an_absence(
+    run: Run, quirk: Quirk | None, tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path, "gate")
+    far = run(f"sh -c 'echo ready; {gate}'", quirk)
+    await far.until_output(b"ready\n")
+    far.send(publication(PAUSE))
+    await gate.open()
+    waiter = f"wait for {far.agent.program_pid}"
+    await far.until(lambda: waiter not in [thread.name for thread in threading.enumerate()])
+    await asyncio.sleep(0)  # what the thread called in the loop
+    far.send(publication(START))
+    await far.until_finished()
+    assert far.payloads(EXIT_CODE) == (b"EXIT_CODE: 0" if quirk is None else b"")
+
+
+async def test_the_gateway_tells_the_agent_when_the_client_leaves_and_returns(tmp_path: Path) -> None:
+    first, second, written = Gate(tmp_path, "1"), Gate(tmp_path, "2"), tmp_path / "written"
+    command = f"sh -c 'echo ready; {first}; seq 1000; touch {written}; {second}; echo last; exit 3'"
+    async with Sandbox(quirks=["pause-stops-output"]) as sandbox, RawClient() as client:
+        started = await sandbox.start_session(
+            "AWS-StartNonInteractiveCommand", {"command": [command], "separateOutputStream": ["true"]}
+        )
+        await client.open(started.stream_url, started.token)
+        await client.read_until(b"ready\n")
+        await client.disconnect()
+        await sandbox.session(started.session_id).disconnected.wait()
+        await first.open()
+        await wait_until(written.exists)
+        resumed = sandbox.resume(started.session_id)
+        await client.open(resumed.stream_url, resumed.token)
+        await second.open()
+        assert await client.until_closed() == ""
+        assert len(client.output) == 1024
+        assert client.exit_code == "EXIT_CODE: 3"
+
+
+# oldest-only-resend
+
+
+def test_only_the_oldest_message_is_sent_again_and_one_per_interval() -> None:
+    sender = OldestOnlySender()
+    for number in range(3):
+        sender.sent(b"%d" % number, 0.0)
+    assert sender.next_timeout() == 0.2
+    assert sender.due(0.19) == []
+    assert sender.due(0.2) == [b"0"]
+    assert sender.next_timeout() == 0.4
+    assert sender.acknowledged(0, 0.21)
+    assert sender.next_timeout() == 0.2 + RESEND_INTERVAL
+    assert sender.due(0.25) == []
+    assert sender.due(0.31) == [b"1"]
+    assert sender.acknowledged(2, 0.32)
+    assert sender.all_again(0.33) == []
+    assert sender.capacity == MAX_STORED - 1
+    assert sender.acknowledged(1, 0.34)
+    assert sender.next_timeout() is None
+
+
+@pytest.mark.parametrize("quirk", [None, Quirk.OLDEST_ONLY_RESEND])
+async def test_lost_output_at_the_end_of_a_program(
+    run: Run, quirk: Quirk | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "CLOSING_LIMIT", 0.35)
+    far = run("stty raw; head -c 16384 /dev/zero", quirk, interactive=True)
+    far.receiving = False
+    await far.until(lambda: far.agent.state is AgentState.DRAINING)
+    far.receiving = True
+    assert await far.until_finished() == ""
+    assert far.failed is False
+    if quirk is None:
+        assert far.output == bytes(16384)
+    else:
+        assert far.output in [bytes(1024 * count) for count in range(1, 4)]
+
+
+async def test_the_closing_limit_does_not_wait_for_a_client_that_is_away(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "CLOSING_LIMIT", 0.1)
+    far = run("echo hello", Quirk.OLDEST_ONLY_RESEND, interactive=True)
+    far.receiving = False
+    await far.until(lambda: far.agent.state is AgentState.DRAINING)
+    far.send(publication(PAUSE))
+    assert await far.until_finished() == ""
+
+
+@pytest.mark.parametrize("quirks", [[], ["oldest-only-resend"]])
+async def test_a_lossy_link_loses_the_end_for_real(
+    quirks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "CLOSING_LIMIT", 0.5)
+    file = tmp_path / "data"
+    file.write_bytes(bytes(300_000))
+    faults = Faults(to_client=MessageFaults(drop=0.1), seed=3)
+    async with Sandbox(quirks=quirks, faults=faults) as sandbox, RawClient() as client:
+        started = await sandbox.start_session(
+            "AWS-StartInteractiveCommand", {"command": [f"stty raw -echo; cat {file}"]}
+        )
+        await client.open(started.stream_url, started.token)
+        assert await client.until_closed() == ""
+        assert (len(client.output) == 300_000) is not bool(quirks)
