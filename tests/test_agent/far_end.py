@@ -17,7 +17,12 @@ from session_manager_plugin.agent.program import SessionProgram
 from session_manager_plugin.agent.service_messages import publication_message
 from session_manager_plugin.protocol.connection import Connection, Role
 from session_manager_plugin.protocol.events import DataReceived, SessionReady
-from session_manager_plugin.protocol.messages import ClientMessage, ClientMessageType, PayloadType
+from session_manager_plugin.protocol.messages import (
+    ClientMessage,
+    ClientMessageType,
+    PayloadType,
+    acknowledged_sequence_number,
+)
 from tests.support.raw_client import DEADLINE, SESSION_TYPES
 
 SETTINGS = AgentSettings(version="3.3.987.0", handshake=None, pace="fast", shell=["sh"])
@@ -139,6 +144,14 @@ class FarEnd:
             for message in self.delivered
             if message.message_type == ClientMessageType.AGENT_SESSION_STATE
         ]
+
+    def acknowledged(self) -> set[int]:
+        """The sequence numbers of the input that the agent has acknowledged."""
+        return {
+            acknowledged_sequence_number(message.payload)
+            for message in self.delivered
+            if message.message_type == ClientMessageType.ACKNOWLEDGE
+        }
 
     def output_numbers(self) -> list[int]:
         """The sequence numbers of all output messages, resent ones too."""

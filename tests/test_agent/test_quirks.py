@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from session_manager_plugin.agent import Sandbox, closing
-from session_manager_plugin.agent.agent import AgentState
+from session_manager_plugin.agent import sandbox as sandbox_module
+from session_manager_plugin.agent.agent import AgentSettings, AgentState
+from session_manager_plugin.agent.basic_port import WORKER_DIED
 from session_manager_plugin.agent.documents import DOCUMENTS
 from session_manager_plugin.agent.faults import Faults, MessageFaults
 from session_manager_plugin.agent.official_sending import MAX_STORED, RESEND_INTERVAL, OldestOnlySender
+from session_manager_plugin.agent.official_text import OfficialText
 from session_manager_plugin.agent.quirks import Quirk, parse_quirks
+from session_manager_plugin.agent.service_messages import channel_closed_message
 from session_manager_plugin.protocol.messages import ClientMessageType, PayloadType
 from tests.support.raw_client import RawClient
 from tests.support.waiting import wait_until
@@ -73,6 +80,127 @@ def test_quirks_by_name() -> None:
             parse_quirks(wrong)
     with pytest.raises(ValueError, match="pause-stops-output"):
         Sandbox(quirks=["x"])
+
+
+# signal-scan
+
+
+@pytest.mark.parametrize("quirk", [None, Quirk.SIGNAL_SCAN])
+async def test_a_signal_in_the_middle_of_the_input(run: Run, quirk: Quirk | None) -> None:
+    traps = 'trap "exit 3" INT; trap "exit 4" QUIT'
+    far = run(f"sh -c '{traps}; echo ready; while :; do sleep 0.02; done'", quirk)
+    await far.until_output(b"ready\n")
+    far.type(b"any bytes \x03")
+    if quirk is None:
+        far.type(b"\x1c at the beginning")
+    await far.until(lambda: far.payloads(EXIT_CODE))
+    assert far.payloads(EXIT_CODE) == (b"EXIT_CODE: 4" if quirk is None else b"EXIT_CODE: 3")
+
+
+# signal-blocks-reader
+
+
+@pytest.mark.parametrize("quirk", [None, Quirk.SIGNAL_BLOCKS_READER])
+async def test_a_command_that_survives_a_signal(run: Run, quirk: Quirk | None, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    waiting = f"while [ ! -e {go} ]; do sleep 0.02; done"
+    far = run(f"sh -c 'trap \"echo INT\" INT; echo ready; {waiting}; echo last; exit 7'", quirk)
+    await far.until_output(b"ready\n")
+    before = far.acknowledged()
+    far.type(b"\x03")
+    await far.until_output(b"INT\n")
+    far.type(b"\x03")
+    await asyncio.sleep(0)
+    assert far.acknowledged() - before == (set() if quirk else {1, 2})
+    go.touch()
+    await far.until_finished()
+    assert far.payloads(EXIT_CODE) == (b"EXIT_CODE: 1" if quirk else b"EXIT_CODE: 7")
+    if quirk is None:
+        assert far.output.endswith(b"last\n")
+
+
+@pytest.mark.parametrize("quirk", [None, Quirk.SIGNAL_BLOCKS_READER])
+async def test_termination_after_a_signal_is_not_read(run: Run, quirk: Quirk | None, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    far = run(f"sh -c 'trap \"\" INT; echo ready; while [ ! -e {go} ]; do sleep 0.02; done'", quirk)
+    await far.until_output(b"ready\n")
+    far.type(b"\x03")
+    far.send(channel_closed_message("s-1", "", created_at=datetime.now(UTC), message_id=UUID(int=2)))
+    assert far.agent.state is (AgentState.RUNNING if quirk else AgentState.ENDED)
+    if quirk:
+        go.touch()
+        await far.until_finished()
+        assert far.payloads(EXIT_CODE) == b""  # the message that ended it came first in the queue
+
+
+# refused-port-dies
+
+
+@pytest.mark.parametrize("document", ["AWS-StartSSHSession", "AWS-StartPortForwardingSession"])
+@pytest.mark.parametrize("quirks", [[], ["refused-port-dies"]])
+async def test_a_refused_destination(document: str, quirks: list[str]) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
+        port = str(nobody.getsockname()[1])
+        async with Sandbox(quirks=quirks) as sandbox, RawClient(version="1.1.69.0") as client:
+            started = await sandbox.start_session(document, {"portNumber": [port]})
+            await client.open(started.stream_url, started.token)
+            text = await client.until_closed()
+    assert text == WORKER_DIED if quirks else text.startswith("Unable to connect to specified port: ")
+
+
+# mangled-replacement-character
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["a\ufffdbcd"], [b"a\xefbcd"]),
+        (["\ufffd\ufffd\ufffd", "abc"], [b"\xef\xef", b"\xefabc"]),
+        (["ab\ufffd"], [b"ab"]),
+        (["äöü€😀"], ["äöü€😀".encode()]),
+        ([b"ab\xe2\x82", b"\xac"], [b"ab", "€".encode()]),
+        ([b"\xf0\x9f\x98", b"\x80"], [b"", "😀".encode()]),
+        ([b"\xff\xfe\x80abc"], [b"\xff\xfe\x80abc"]),
+        ([b"abc\xffd", b"e", b"fg"], [b"abc", b"", b"\xffdefg"]),
+        ([b"\xed\xa0\x80abc"], [b"\xed\xa0\x80abc"]),
+        ([b"x" * 1022 + b"\xe2\x82", b"\xac" + b"y" * 1023], [b"x" * 1022, "€".encode() + b"y" * 1023]),
+    ],
+)
+def test_the_official_agents_text(pieces: list[str | bytes], expected: list[bytes]) -> None:
+    text = OfficialText()
+    given = [piece if isinstance(piece, bytes) else piece.encode() for piece in pieces]
+    assert [text.process(piece) for piece in given] == expected
+
+
+@pytest.mark.parametrize("quirk", [None, Quirk.MANGLED_REPLACEMENT_CHARACTER])
+@pytest.mark.parametrize("interactive", [True, False])
+async def test_a_replacement_character_and_an_unfinished_one(run: Run, quirk: Quirk | None, interactive: bool) -> None:
+    far = run("printf '<\\357\\277\\275>...\\342\\202'", quirk, interactive=interactive)
+    await far.until_finished()
+    assert far.output == (b"<\xef>..." if quirk else b"<\xef\xbf\xbd>...\xe2\x82")
+
+
+async def test_output_of_many_characters_that_are_cut_arrives_whole(tmp_path: Path) -> None:
+    data = "€".encode() * 200_000
+    (tmp_path / "data").write_bytes(data)
+    async with Sandbox(quirks=["mangled-replacement-character"]) as sandbox, RawClient() as client:
+        command = {"command": [f"stty raw -echo; cat {tmp_path / 'data'}; echo end"]}
+        started = await sandbox.start_session("AWS-StartInteractiveCommand", command)
+        await client.open(started.stream_url, started.token)
+        assert await client.until_closed() == ""
+        assert client.output in (data + b"end\n", data + b"end", data + b"en")
+
+
+# pace
+
+
+def test_the_pace_is_that_of_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[AgentSettings] = []
+    monkeypatch.setattr(sandbox_module, "AgentSettings", lambda *values: made.append(AgentSettings(*values)))
+    Sandbox(quirks=["pace"])
+    Sandbox(quirks=["signal-scan"])
+    assert [settings.pace for settings in made] == ["real", "fast"]
 
 
 # pause-stops-output

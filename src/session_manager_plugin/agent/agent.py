@@ -31,10 +31,11 @@ from enum import Enum, auto
 from typing import Literal, cast
 
 from session_manager_plugin.agent.closing import LimitedClosing, PatientClosing
-from session_manager_plugin.agent.command import CommandOutputSeparate
+from session_manager_plugin.agent.command import CommandOutputSeparate, CommandOutputTogether
 from session_manager_plugin.agent.documents import SessionType
 from session_manager_plugin.agent.key_service import LocalKeyService
 from session_manager_plugin.agent.official_sending import OldestOnlySender
+from session_manager_plugin.agent.official_text import OfficialText
 from session_manager_plugin.agent.program import ERROR_HEADING, ProgramError, SessionProgram
 from session_manager_plugin.agent.programs import ProgramMaker
 from session_manager_plugin.agent.quirks import Quirk
@@ -52,7 +53,7 @@ from session_manager_plugin.protocol.events import (
     SessionFailed,
     SessionReady,
 )
-from session_manager_plugin.protocol.messages import ClientMessageType
+from session_manager_plugin.protocol.messages import ClientMessageType, PayloadType
 from session_manager_plugin.utils.logging import get_logger
 
 Pace = Literal["real", "fast"]
@@ -63,6 +64,7 @@ MAX_WITHHELD_SIZE = 4 * 1024 * 1024
 _MAX_BATCH = 128
 """Messages made of one readiness of the program, so that other sessions get their turn."""
 _INPUT_STREAM_DATA = ClientMessageType.INPUT_STREAM_DATA.value.encode().ljust(32)
+_ACKNOWLEDGE = ClientMessageType.ACKNOWLEDGE.value.encode().ljust(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,10 @@ class Agent:
         )
         self._maker = ProgramMaker(session_type, properties, settings.version, settings.shell, settings.quirks)
         self._program: SessionProgram | None = None
+        mangles = Quirk.MANGLED_REPLACEMENT_CHARACTER in settings.quirks and session_type is not SessionType.PORT
+        self._text: dict[int, OfficialText] = (
+            {PayloadType.OUTPUT: OfficialText(), PayloadType.STDERR: OfficialText()} if mangles else {}
+        )
         self.state = AgentState.OPENING
         self._congested = False
         self._resting = False
@@ -167,12 +173,18 @@ class Agent:
         now = self._loop.time()
         receive_message = self._connection.receive_message
         withholding = bool(self._withheld) or (self._program is not None and not self._program.takes_input)
+        blocked = self._reader_blocked
         for data in messages:
-            if withholding and data[4:36] == _INPUT_STREAM_DATA:
+            if withholding and (blocked or data[4:36] == _INPUT_STREAM_DATA):
                 self._withhold(data)
             else:
                 receive_message(data, now)
         self._pump()
+
+    @property
+    def _reader_blocked(self) -> bool:
+        """Whether a signalled command keeps the reader of the websocket waiting: the quirk ``SIGNAL_BLOCKS_READER``."""
+        return isinstance(self._program, CommandOutputSeparate | CommandOutputTogether) and self._program.blocks_reader
 
     def set_congested(self, congested: bool) -> None:
         """While the client's socket takes no more, nothing is read from the program and nothing sent again."""
@@ -203,9 +215,7 @@ class Agent:
             if terminated:
                 self._drain(None)
             else:
-                self._program.set_reading(
-                    self._connection.send_capacity > 0 and not self._congested and not self._resting
-                )
+                self._program.set_reading(self._room > 0 and not self._congested and not self._resting)
         deadline = self._closing.deadline
         drained = self.state is AgentState.DRAINING and (
             terminated or not self._connection.in_flight or (deadline is not None and deadline <= now)
@@ -213,7 +223,10 @@ class Agent:
         if drained:
             self._connection.send_session_state("Terminating", now)
         # Only a client sends text, its token.
-        if messages := cast(list[bytes], self._connection.messages_to_send(now)):
+        messages = cast(list[bytes], self._connection.messages_to_send(now))
+        if self._reader_blocked:  # the acknowledgements are its task; what they were for is sent again
+            messages = [message for message in messages if message[4:36] != _ACKNOWLEDGE]
+        if messages:
             self._deliver(messages)
         if drained:
             self._finish(failed=self._failure is not None, output=self._failure or "")
@@ -297,14 +310,23 @@ class Agent:
             return
         delay = program.message_delay if self._settings.pace == "real" else 0.0
         now = self._loop.time()
-        send_data = self._connection.send_data
-        for payload_type, payload in program.read(min(self._connection.send_capacity, 1 if delay else _MAX_BATCH)):
-            send_data(payload_type, payload, now)
+        send_data, texts = self._connection.send_data, self._text
+        for payload_type, payload in program.read(min(self._room, 1 if delay else _MAX_BATCH)):
+            if payload_type in texts:
+                payload = texts[payload_type].process(payload)
+            if payload:
+                send_data(payload_type, payload, now)
         if program.ended:
             self._drain(program.failure)
         elif delay:
             self._rest(delay)
         self._pump()
+
+    @property
+    def _room(self) -> int:
+        """How many messages of output can be sent now. What ``OfficialText`` held back may need a second one."""
+        capacity = self._connection.send_capacity
+        return capacity // 2 if self._text else capacity
 
     def _rest(self, seconds: float) -> None:
         self._resting = True

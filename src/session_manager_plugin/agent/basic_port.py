@@ -33,6 +33,11 @@ from session_manager_plugin.utils.logging import get_logger
 READ_HIGH_WATER = 64 * 1024
 """Bytes of output waiting to be sent above which the destination is not read."""
 READ_LOW_WATER = 16 * 1024
+WORKER_DIED = (
+    "document process failed unexpectedly: ipc messaging received timeout signal , "
+    "check [ssm-document-worker]/[ssm-session-worker] log for crash reason"
+)
+"""What the official agent reports for a session whose worker process is gone."""
 
 _LOGGER = get_logger(__name__)
 _DISCONNECT = Flag.DISCONNECT_TO_PORT.serialize()
@@ -50,7 +55,7 @@ class BasicPort:
     """See the module docstring, and ``SessionProgram``.
 
     ``reconnects``: the type is LocalPortForwarding. ``knows_terminate``: the agent's version is one that ends the
-    session on the flag TerminateSession.
+    session on the flag TerminateSession. ``dies_when_refused`` is the quirk ``REFUSED_PORT_DIES``.
     """
 
     start_delay = 0.0
@@ -63,6 +68,7 @@ class BasicPort:
         *,
         reconnects: bool,
         knows_terminate: bool,
+        dies_when_refused: bool = False,
         on_output: Callable[[], None],
         on_input_taken: Callable[[], None],
     ) -> None:
@@ -70,6 +76,7 @@ class BasicPort:
         self._destination = destination
         self._reconnects = reconnects
         self._knows_terminate = knows_terminate
+        self._dies_when_refused = dies_when_refused
         self._on_input_taken = on_input_taken
         self._signal = OutputSignal(on_output, self._has_output)
         self._state = _State.IDLE
@@ -98,6 +105,8 @@ class BasicPort:
             self._end(str(error))
         else:
             await self._dial(connection)
+            if self._dies_when_refused and self._state is _State.ENDED and self.failure:
+                self.failure = WORKER_DIED
 
     async def _dial(self, connection: DialledConnection) -> None:
         try:

@@ -59,11 +59,20 @@ class _Command(ABC):
 
     start_delay = 0.0
     message_delay = 0.0
-    takes_input = True
     terminated = False
 
-    def __init__(self, commands: str, *, on_output: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        commands: str,
+        *,
+        quirks: frozenset[Quirk],
+        on_output: Callable[[], None],
+        on_input_taken: Callable[[], None],
+    ) -> None:
         self._commands = commands
+        self._quirks = quirks
+        self._on_input_taken = on_input_taken
+        self._signalled = False
         self._process = ChildProcess(self._process_exited)
         self._signal = OutputSignal(on_output, self._has_output)
         self._last_messages: deque[OutputMessage] | None = None
@@ -120,13 +129,34 @@ class _Command(ABC):
 
     def _process_exited(self) -> None:
         self._signal.notify()
+        if self._waited_for:
+            self._on_input_taken()
 
     def receive(self, data: DataReceived) -> None:
         """Pass on Ctrl-C and Ctrl-\\ as signals; any message may begin with one."""
         if data.payload_type == PayloadType.OUTPUT:
             for payload in data.payloads:
-                if payload and payload[0] in _SIGNALS:
-                    self._process.send_signal(_SIGNALS[payload[0]])
+                for key in payload if Quirk.SIGNAL_SCAN in self._quirks else payload[:1]:
+                    if key in _SIGNALS and not self.blocks_reader:
+                        self._process.send_signal(_SIGNALS[key])
+                        self._signalled = True
+
+    # The quirk ``SIGNAL_BLOCKS_READER``: after a signal the official agent's reader waits for the process, for which
+    # another part of it waits already.
+
+    @property
+    def _waited_for(self) -> bool:
+        return self._signalled and Quirk.SIGNAL_BLOCKS_READER in self._quirks
+
+    @property
+    def blocks_reader(self) -> bool:
+        """Whether nothing is read from the websocket."""
+        return self._waited_for and not self._process.exited
+
+    @property
+    def takes_input(self) -> bool:
+        """Always, but for that quirk."""
+        return not self.blocks_reader
 
     @abstractmethod
     def _has_output(self) -> bool:
@@ -154,8 +184,15 @@ class CommandOutputTogether(_Command):
 
     message_delay = MESSAGE_DELAY
 
-    def __init__(self, commands: str, *, on_output: Callable[[], None]) -> None:
-        super().__init__(commands, on_output=on_output)
+    def __init__(
+        self,
+        commands: str,
+        *,
+        quirks: frozenset[Quirk],
+        on_output: Callable[[], None],
+        on_input_taken: Callable[[], None],
+    ) -> None:
+        super().__init__(commands, quirks=quirks, on_output=on_output, on_input_taken=on_input_taken)
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by ``close``
         self._offset = 0
 
@@ -195,11 +232,12 @@ class CommandOutputSeparate(_Command):
         *,
         output_prefix: str,
         error_prefix: str,
-        quirks: frozenset[Quirk] = frozenset(),
+        quirks: frozenset[Quirk],
         on_output: Callable[[], None],
+        on_input_taken: Callable[[], None],
     ) -> None:
         """Raises ``ProgramError`` when a prefix has a character that it must not have, or too many."""
-        super().__init__(commands, on_output=on_output)
+        super().__init__(commands, quirks=quirks, on_output=on_output, on_input_taken=on_input_taken)
         for name, prefix in (("stdout", output_prefix), ("stderr", error_prefix)):
             if not _PREFIX.fullmatch(prefix):
                 raise ProgramError(f"invalid {name}SeparatorPrefix {prefix}")
@@ -207,7 +245,6 @@ class CommandOutputSeparate(_Command):
         self._output_prefix = output_prefix
         self._error_prefix = error_prefix
         self._pipes: list[_Pipe] = []
-        self._pause_stops_output = Quirk.PAUSE_STOPS_OUTPUT in quirks
         self._stopped: list[_Pipe] = []
         self._last_pieces: deque[OutputMessage] = deque()
         self._exit_code_lost = False
@@ -230,6 +267,13 @@ class CommandOutputSeparate(_Command):
 
     def _exit_code_messages(self, code: int) -> list[OutputMessage]:
         return [OutputMessage(PayloadType.EXIT_CODE, f"EXIT_CODE: {code}".encode())]
+
+    def _process_exited(self) -> None:
+        if self._waited_for:  # whoever waits for it closes the pipes, read or not
+            for pipe in self._pipes:
+                pipe.close()
+            self._pipes.clear()
+        super()._process_exited()
 
     def _has_output(self) -> bool:
         return self._last_messages is not None or bool(self._last_pieces) or (self._process.exited and not self._pipes)
@@ -256,7 +300,7 @@ class CommandOutputSeparate(_Command):
                 self._pipes.remove(pipe)
         if self._last_messages is None and not self._pipes and self._process.exited:
             code = self._process.exit_code
-            code = _ERROR_EXIT_CODE if code is None else max(code, _KILLED_EXIT_CODE)
+            code = _ERROR_EXIT_CODE if code is None or self._waited_for else max(code, _KILLED_EXIT_CODE)
             self._last_messages = deque([] if self._exit_code_lost else self._exit_code_messages(code))
         return messages + self._take_last_messages(limit - len(messages))
 
@@ -266,7 +310,7 @@ class CommandOutputSeparate(_Command):
         The official agent reads each output in a loop that ends when it finds the client away, after the piece that it
         was waiting for. Nobody reads that output any more, so a command that writes much blocks for ever.
         """
-        if not self._pause_stops_output:
+        if Quirk.PAUSE_STOPS_OUTPUT not in self._quirks:
             return
         self._exit_code_lost = self._process.exited and self._last_messages is None
         for pipe in list(self._pipes):

@@ -84,9 +84,12 @@ class ProgramMaker:
                     error_prefix=self._properties.get("stdErrSeparatorPrefix", ""),
                     quirks=self._quirks,
                     on_output=on_output,
+                    on_input_taken=on_input_taken,
                 )
             case SessionType.NON_INTERACTIVE_COMMANDS:
-                return CommandOutputTogether(commands, on_output=on_output)
+                return CommandOutputTogether(
+                    commands, quirks=self._quirks, on_output=on_output, on_input_taken=on_input_taken
+                )
 
     def _make_port(
         self, client_version: str, on_output: Callable[[], None], on_input_taken: Callable[[], None]
@@ -104,6 +107,7 @@ class ProgramMaker:
             destination,
             reconnects=forwards,
             knows_terminate=agent_supports_terminate_flag(self._version),
+            dies_when_refused=Quirk.REFUSED_PORT_DIES in self._quirks,
             on_output=on_output,
             on_input_taken=on_input_taken,
         )

@@ -16,7 +16,7 @@ from session_manager_plugin.agent.documents import DEFAULT_DOCUMENT, DOCUMENTS, 
 from session_manager_plugin.agent.faults import NO_FAULTS, Faults
 from session_manager_plugin.agent.gateway import DATA_CHANNEL_PATH, Gateway
 from session_manager_plugin.agent.key_service import LocalKeyService
-from session_manager_plugin.agent.quirks import to_quirks
+from session_manager_plugin.agent.quirks import Quirk, to_quirks
 from session_manager_plugin.agent.session import EndReason, SandboxSession
 from session_manager_plugin.errors import ApiError
 from session_manager_plugin.utils.logging import register_secret
@@ -65,6 +65,7 @@ class Sandbox:
         faults: Faults = NO_FAULTS,
         quirks: Iterable[str] = (),
     ) -> None:
+        wanted_quirks = to_quirks(quirks)
         self._wanted_port = port
         self.stream_port = 0
         self.faults = faults
@@ -73,10 +74,10 @@ class Sandbox:
         self._settings = AgentSettings(
             agent_version,
             handshake,
-            pace,
+            "real" if Quirk.PACE in wanted_quirks else pace,
             shlex.split(shell) if shell else ["sh"],
             self.key_service,
-            to_quirks(quirks),
+            wanted_quirks,
         )
         self.access_key_id = "AKIA" + base64.b32encode(secrets.token_bytes(10)).decode()
         self.secret_access_key = secrets.token_urlsafe(30)
