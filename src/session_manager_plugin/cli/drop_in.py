@@ -5,7 +5,6 @@ The AWS CLI turns any status but 0 into its own 255 and prints all our arguments
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -128,8 +127,11 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
                 endpoint_url=invocation.endpoint_url,
             ),
         )
-        texts.start()
-        with watched_parent(partial(interruption.interrupt, _HANG_UP, "because the program that started it has ended")):
+        with (
+            environment.queued_messages(),
+            watched_parent(partial(interruption.interrupt, _HANG_UP, "because the program that started it has ended")),
+        ):
+            texts.start()
             return await join(
                 session,
                 environment,
@@ -227,14 +229,13 @@ class _Texts:
         else:
             tell_ending(self._environment, ending)
             return
-        with contextlib.suppress(OSError):  # nobody reads it
-            self.say(text)
+        self.say(text)
 
     def say(self, text: str) -> None:
-        """Say what the official plugin says."""
+        """Write what the official plugin writes. Never raises, and never waits in the event loop."""
         if self._environment.quiet:
             return
         if self._is_stdio is False:
-            self._environment.write(text)
+            self._environment.write_message(text)
         else:
             self._environment.write_error(text)

@@ -8,18 +8,13 @@ import math
 import os
 import select
 import sys
-import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from session_manager_plugin.cli.messages import MessageStream
 from session_manager_plugin.errors import UsageError
-
-_STUCK_AFTER = 0.5
-"""Seconds a message waits for a stderr that takes nothing; then it is dropped, so that a stopped terminal or a full
-pipe cannot keep a program from ending."""
-_PIECE = 512
-"""Bytes a pipe takes at once when it takes any (POSIX's least PIPE_BUF)."""
 
 
 @dataclass
@@ -102,23 +97,62 @@ class Environment:
         except ValueError as error:
             raise UsageError(f"{name}: {error}") from None
 
+    @cached_property
+    def output_messages(self) -> MessageStream:
+        """Messages on standard output."""
+        return MessageStream(self.stdout, self.program)
+
+    @cached_property
+    def error_messages(self) -> MessageStream:
+        """Messages on standard error."""
+        return MessageStream(self.stderr, self.program)
+
+    @contextlib.contextmanager
+    def queued_messages(self) -> Iterator[None]:
+        """Queue messages and log lines for the length of the block, in the running event loop, and wait for none."""
+        from session_manager_plugin.utils.logging import lines_written_by
+
+        with self.output_messages.queued(), self.error_messages.queued(), lines_written_by(self._write_log_lines()):
+            yield
+
     def write(self, text: str) -> None:
-        """Write to standard output, all of it. Raises `BrokenPipeError` when nobody reads it, and other `OSError`."""
+        """Write the output of a command, all of it, for as long as that takes; not in a session.
+
+        Raises `BrokenPipeError` when nobody reads it, and other `OSError`; its `filename` is "standard output".
+        """
         data = _encode(text)
-        while data:
-            try:
-                data = data[os.write(self.stdout, data) :]
-            except BlockingIOError:  # somebody has made it non-blocking
-                _takes_more(self.stdout, None)
+        try:
+            while data:
+                try:
+                    data = data[os.write(self.stdout, data) :]
+                except BlockingIOError:  # somebody has made it non-blocking
+                    _wait_until_writable(self.stdout)
+        except OSError as error:
+            error.filename = "standard output"
+            raise
+
+    def write_message(self, text: str) -> None:
+        """Write a message to standard output; see `MessageStream`. Never raises."""
+        self.output_messages.write(_encode(text))
 
     def write_error(self, text: str) -> None:
-        """Write to standard error what it takes; there is nowhere to report a failure to."""
-        data = _encode(text)
-        deadline = time.monotonic() + _STUCK_AFTER
-        with contextlib.suppress(OSError):
-            while data and _takes_more(self.stderr, max(0.0, deadline - time.monotonic())):
-                with contextlib.suppress(BlockingIOError):
-                    data = data[os.write(self.stderr, data[:_PIECE]) :]
+        """Write a message to standard error; see `MessageStream`. Never raises."""
+        self.error_messages.write(_encode(text))
+
+    def _write_log_lines(self) -> Callable[[str], None]:
+        """`write_error` for any thread, while the running event loop is open."""
+        import asyncio
+        import threading
+
+        loop, owner = asyncio.get_running_loop(), threading.get_ident()
+
+        def write(text: str) -> None:
+            if threading.get_ident() == owner:
+                self.write_error(text)
+            else:
+                loop.call_soon_threadsafe(self.write_error, text)
+
+        return write
 
 
 def open_standard_streams() -> None:
@@ -144,13 +178,11 @@ def parse_seconds(text: str, *, zero: bool) -> float:
     return seconds
 
 
-def _takes_more(fd: int, timeout: float | None) -> bool:
-    """Whether `fd` takes some bytes, or fails, within `timeout` seconds (None: for ever)."""
-    if not hasattr(select, "poll"):
-        return True
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(None if timeout is None else timeout * 1000))
+def _wait_until_writable(fd: int) -> None:
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+        poll.poll()
 
 
 def _encode(text: str) -> bytes:

@@ -73,7 +73,8 @@ def error_sentence(error: BaseException) -> str | None:
         case SessionManagerError():
             return str(error)
         case OSError():
-            return error.strerror or str(error)
+            reason = error.strerror or str(error)
+            return f"{error.filename}: {reason}" if error.filename else reason
     return f"internal error: {type(error).__name__}: {error} (-vv shows where)"
 
 

@@ -140,7 +140,13 @@ def _open_console(environment: Environment, status: StatusMode | None) -> Consol
         line = StatusLine(hint=HINT, color=environment.uses_color(environment.stdout))
     try:
         return Console(
-            environment.stdin, environment.stdout, environment.stderr, status_line=line, mode=status or StatusMode.OFF
+            environment.stdin,
+            environment.stdout,
+            environment.stderr,
+            output=environment.output_messages.writer,
+            error_output=environment.error_messages.writer,
+            status_line=line,
+            mode=status or StatusMode.OFF,
         )
     except OSError as error:
         raise ConfigurationError(f"standard output cannot be written to: {error.strerror}") from error

@@ -128,7 +128,10 @@ class IDataChannel(Protocol):
 
 
 class Notices(Protocol):
-    """What a session has to say besides its bytes, to a person or to a tool that waits for certain words."""
+    """What a session has to say besides its bytes, to a person or to a tool that waits for certain words.
+
+    No method raises, and none waits for a reader.
+    """
 
     def port_opened(self, port: int, addresses: Sequence[str], *, multiplexed: bool) -> None:
         """A TCP port takes connections now, on ``addresses`` (each with the port). ``multiplexed``: any number of

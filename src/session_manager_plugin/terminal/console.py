@@ -35,19 +35,27 @@ class Console:
         stdout: int = 1,
         stderr: int = 2,
         *,
+        output: OutputWriter | None = None,
+        error_output: OutputWriter | None = None,
         status_line: StatusLine | None = None,
         mode: StatusMode = StatusMode.BAR,
     ) -> None:
+        """`output` and `error_output` write to `stdout` and `stderr` if others write there too; their owner closes
+        them.
+        """
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
         self._status_line = status_line
         self._mode = mode
         self._input = _open_reader(stdin)
-        self._output = OutputWriter(stdout)
-        self._error_output: OutputWriter | None = None
+        self._own_writers: list[OutputWriter] = []
+        self._output = output or self._new_writer(stdout)
+        self._error_output = error_output
         self._pause: Callable[[], None] = lambda: None
         self._resume: Callable[[], None] = lambda: None
         self._full: set[OutputWriter] = set()
         self._set_flow_handlers(self._output)
+        if error_output is not None:
+            self._set_flow_handlers(error_output)
         self._raw_mode = RawMode(stdin)
         self._display: StatusDisplay | None = None
         self._watcher: SizeWatcher | None = None
@@ -227,7 +235,7 @@ class Console:
         """Write to standard error, in the same way."""
         if self._error_output is None:
             try:
-                self._error_output = OutputWriter(self._stderr)
+                self._error_output = self._new_writer(self._stderr)
             except OSError:
                 return  # it is closed: nobody wants it
             self._set_flow_handlers(self._error_output)
@@ -250,8 +258,10 @@ class Console:
         output.set_flow_handlers(pause, resume)
 
     def set_output_failed_handler(self, handler: Callable[[OSError], None]) -> None:
-        """`handler` is told when the reader of standard output has gone."""
+        """`handler` is called when standard output can no longer be written to: at once if that is so already."""
         self._output.on_error = handler
+        if self._output.error is not None:
+            handler(self._output.error)
 
     async def drain(self) -> None:
         """Wait until all output is written, or nobody reads it any more."""
@@ -266,9 +276,13 @@ class Console:
             self._keyboard.abandon()
         if self._input is not None:
             self._input.close()
-        self._output.close()
-        if self._error_output is not None:
-            self._error_output.close()
+        for writer in self._own_writers:
+            writer.close()
+
+    def _new_writer(self, fd: int) -> OutputWriter:
+        writer = OutputWriter(fd)
+        self._own_writers.append(writer)
+        return writer
 
     def _terminal_size(self) -> TerminalSize | None:
         return terminal_size(self._stdout, self._stdin, self._stderr)

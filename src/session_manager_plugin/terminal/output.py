@@ -146,6 +146,12 @@ class OutputWriter:
         """Returns when everything is written, or can no longer be (see `error`), or the writer is closed."""
         await self._idle.wait()
 
+    def take_unwritten(self) -> bytes:
+        """Empties the queue and returns the bytes that were in it."""
+        unwritten = b"".join(self._chunks)[self._head_sent :]
+        self._clear()
+        return unwritten
+
     def close(self) -> None:
         """Stops writing and drops what is queued (`drain` first to keep it). The given descriptor stays open."""
         if self._closed:

@@ -15,6 +15,7 @@ import select
 import stat
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
@@ -248,6 +249,8 @@ class _StderrHandler(_OwnHandler, logging.StreamHandler[TextIO]):
         super().__init__(stream)
         self._held: list[str] | None = None
         self._left_out = 0
+        self.write_line: Callable[[str], None] | None = None
+        """Writes text to standard error in place of `stream`, from any thread and without waiting."""
 
     def hold_lines(self) -> None:
         """Keep lines from here on, if they would go to a terminal."""
@@ -278,13 +281,16 @@ class _StderrHandler(_OwnHandler, logging.StreamHandler[TextIO]):
             self.handleError(record)
 
     def _write(self, line: str) -> None:
-        if not self.stream.isatty():
-            self.stream.write(f"{line}\n")
-        elif _takes_more(self.stream):
+        text = f"{line}\n"
+        if self.stream.isatty():
             # While a connection is being opened the terminal may be in raw mode already, where a line feed alone
             # leaves the column as it is.
-            self.stream.write(line.replace("\n", "\r\n") + "\r\n")
-        self.flush()
+            text = text.replace("\n", "\r\n")
+        if self.write_line is not None:
+            self.write_line(text)
+        elif not self.stream.isatty() or _takes_more(self.stream):
+            self.stream.write(text)
+            self.flush()
 
 
 def _takes_more(stream: TextIO) -> bool:
@@ -320,6 +326,22 @@ def release_lines() -> None:
     for handler in _installed():
         if isinstance(handler, _StderrHandler):
             handler.release_lines()
+
+
+@contextlib.contextmanager
+def lines_written_by(write: Callable[[str], None]) -> Iterator[None]:
+    """Have `write` put lines on standard error for the length of the block.
+
+    It is called from any thread, must not wait, and may raise `RuntimeError` when it no longer can.
+    """
+    handlers = [handler for handler in _installed() if isinstance(handler, _StderrHandler)]
+    for handler in handlers:
+        handler.write_line = write
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.write_line = None
 
 
 def configure(

@@ -196,17 +196,18 @@ def connect(
             key_service=KmsKeyService(known_id, target, region=region, profile=profile),
             resume_service=_resume_service(known_id, stream_url, region, profile, endpoint_url),
         )
-        return await join(
-            session,
-            environment,
-            interruption,
-            status=status_mode(environment, status),
-            stdin_eof=StdinEof(stdin_eof),
-            notices=PlainNotices(partial(tell, environment, error=False)),
-            escape_character=escape_character,
-            open_recording=open_recording,
-            terminate=_terminate(session.session_id, region, profile, endpoint_url),
-        )
+        with environment.queued_messages():
+            return await join(
+                session,
+                environment,
+                interruption,
+                status=status_mode(environment, status),
+                stdin_eof=StdinEof(stdin_eof),
+                notices=PlainNotices(partial(tell, environment, error=False)),
+                escape_character=escape_character,
+                open_recording=open_recording,
+                terminate=_terminate(session.session_id, region, profile, endpoint_url),
+            )
 
     ending = run(main)
     tell_ending(environment, ending)

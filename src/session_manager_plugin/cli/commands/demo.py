@@ -71,17 +71,18 @@ def demo(
     environment.take("SMP_TOKEN")
 
     async def main(interruption: Interruption) -> Ending:
-        async with Sandbox(shell=shlex.quote(shell)) as sandbox:
-            started = await sandbox.start_session()
-            assert started.token is not None
-            return await join(
-                connect(started.stream_url, started.token, resume_service=_Resumer(sandbox, started.session_id)),
-                environment,
-                interruption,
-                status=status_mode(environment, status),
-                escape_character=escape_character,
-                open_recording=open_recording,
-            )
+        with environment.queued_messages():
+            async with Sandbox(shell=shlex.quote(shell)) as sandbox:
+                started = await sandbox.start_session()
+                assert started.token is not None
+                return await join(
+                    connect(started.stream_url, started.token, resume_service=_Resumer(sandbox, started.session_id)),
+                    environment,
+                    interruption,
+                    status=status_mode(environment, status),
+                    escape_character=escape_character,
+                    open_recording=open_recording,
+                )
 
     if not environment.quiet:
         name = os.path.basename(shell)

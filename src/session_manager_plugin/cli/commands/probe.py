@@ -149,7 +149,8 @@ def probe(
     report.changed = view.changed
 
     async def main(_interruption: Interruption) -> None:
-        await run_probe(request, report)
+        with environment.queued_messages():
+            await run_probe(request, report)
 
     try:
         run(main)

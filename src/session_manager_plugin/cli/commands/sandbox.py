@@ -112,9 +112,10 @@ def sandbox(
         running = Sandbox(
             port=port, handshake=handshake, pace=pace, kms=kms, faults=faults, quirks=agent_quirks, **version
         )
-        async with _listening(running, port):
-            environment.write(_as_json(running) if as_json else await _as_text(running, environment))
-            await asyncio.Event().wait()
+        with environment.queued_messages():
+            async with _listening(running, port):
+                environment.write(_as_json(running) if as_json else await _as_text(running, environment))
+                await asyncio.Event().wait()
         return 0
 
     environment.take("SMP_TOKEN")

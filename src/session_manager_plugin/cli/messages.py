@@ -1,0 +1,105 @@
+"""Messages on a standard stream: written in order, never raising, and never waited for inside the event loop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from session_manager_plugin.terminal.output import OutputWriter
+
+QUEUE_LIMIT = 256 * 1024
+"""Bytes of messages queued for a reader that takes nothing; further messages are dropped and counted."""
+STUCK_AFTER = 0.5
+"""Seconds that a stream which takes nothing is waited for outside the event loop, so that a stopped terminal or a full
+pipe cannot keep a program from ending."""
+_PIECE = 512
+"""Bytes a pipe takes at once when it takes any (POSIX's least PIPE_BUF)."""
+
+
+class MessageStream:
+    """The messages of `program` on one descriptor.
+
+    Inside `queued` they share the queue of an `OutputWriter` with the session's output, so the order is kept. Outside
+    they are written at once, within `STUCK_AFTER` seconds. The number of messages dropped is written in front of the
+    next one that gets through. A stream that is closed or has no reader takes everything in silence.
+    """
+
+    def __init__(self, fd: int, program: str) -> None:
+        self._fd = fd
+        self._program = program
+        self._queued_size = 0
+        """Bytes of messages since the queue was last empty."""
+        self._dropped = 0
+        self._stuck = False
+        self.writer: OutputWriter | None = None
+        """The queue, inside `queued`; None outside, or if the descriptor is not open."""
+
+    def write(self, data: bytes) -> None:
+        """Write or queue a message. Never raises."""
+        if self.writer is None:
+            self._write_in_time(data)
+            return
+        if not self.writer.buffered:
+            self._queued_size = 0
+        if self._queued_size + len(data) > QUEUE_LIMIT:
+            self._dropped += 1
+            return
+        data = self._with_count(data)
+        self._queued_size += len(data)
+        self.writer.write(data)
+
+    @contextlib.contextmanager
+    def queued(self) -> Iterator[None]:
+        """Queue messages for the length of the block, in the running event loop.
+
+        What is queued at the end gets `STUCK_AFTER` seconds, unless it is more than messages alone could be.
+        """
+        from session_manager_plugin.terminal.output import OutputWriter
+
+        with contextlib.suppress(OSError):  # it is closed
+            self.writer = OutputWriter(self._fd)
+        try:
+            yield
+        finally:
+            writer, self.writer = self.writer, None
+            if writer is not None:
+                unwritten = writer.take_unwritten()
+                writer.close()
+                if 0 < len(unwritten) <= QUEUE_LIMIT:
+                    self._write_in_time(unwritten)
+
+    def _write_in_time(self, data: bytes) -> None:
+        dropped_before = self._dropped
+        data = whole = self._with_count(data)
+        deadline = time.monotonic() + (0.0 if self._stuck else STUCK_AFTER)
+        try:
+            while data and _takes_more(self._fd, max(0.0, deadline - time.monotonic())):
+                with contextlib.suppress(BlockingIOError):
+                    data = data[os.write(self._fd, data[:_PIECE]) :]
+        except OSError:
+            return
+        self._stuck = bool(data)
+        if data:
+            self._dropped = 1 + (dropped_before if data is whole else 0)
+
+    def _with_count(self, data: bytes) -> bytes:
+        """The message, behind the number of those that were dropped before it."""
+        count, self._dropped = self._dropped, 0
+        if not count:
+            return data
+        which = "1 message was" if count == 1 else f"{count} messages were"
+        return f"{self._program}: {which} dropped because nothing read this stream\n".encode() + data
+
+
+def _takes_more(fd: int, timeout: float) -> bool:
+    """Whether `fd` takes some bytes, or fails, within `timeout` seconds."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(timeout * 1000))

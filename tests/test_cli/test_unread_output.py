@@ -1,0 +1,113 @@
+"""A forwarded port whose standard streams are full or have no reader goes on working, and ends when it is asked to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import re
+import signal
+import socket
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator
+
+import pytest
+
+from session_manager_plugin.agent import Sandbox
+from tests.support.servers import free_port
+from tests.test_cli.test_signals import PLUGIN, SMP, VARIABLE, end_of, environment, listens
+
+DEADLINE = 20.0
+PIPE_SIZE = 4096
+REFUSALS = 200
+"""Refused connections, each with a line of 60 bytes or more: together more than the pipe takes."""
+
+
+class Forward:
+    """A forwarded port to nothing that listens; `reading` is the end of the pipe that gets its messages."""
+
+    def __init__(self, process: Process, reading: int) -> None:
+        self.process, self.reading, self.port = process, reading, 0
+
+    def stop_reading(self) -> None:
+        """Close the end of the pipe that is read. Idempotent."""
+        if self.reading >= 0:
+            os.close(self.reading)
+            self.reading = -1
+
+    async def connect(self) -> None:
+        """Connect once; the far end refuses, so the connection is closed."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read()
+        finally:
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def forward(sandbox: Sandbox, program: str) -> AsyncIterator[tuple[Forward, str]]:
+    """The forward, begun and read up to its ready line, and the session's id."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    parameters = {"portNumber": [str(free_port())], "localPortNumber": ["0"]}
+    started = await sandbox.start_session("AWS-StartPortForwardingSession", parameters)
+    assert started.token is not None
+    if program == "plugin":
+        request = {"Target": "local", "DocumentName": "AWS-StartPortForwardingSession", "Parameters": parameters}
+        response = {"SessionId": started.session_id, "TokenValue": started.token, "StreamUrl": started.stream_url}
+        command = [*PLUGIN, VARIABLE, sandbox.region, "StartSession", "", json.dumps(request), sandbox.endpoint_url]
+        variables = environment(sandbox, **{VARIABLE: json.dumps(response)})
+        streams = {"stdout": writing, "stderr": DEVNULL}
+    else:
+        command = [*SMP, "connect", "--url", started.stream_url, "--token", started.token]
+        variables, streams = environment(), {"stdout": DEVNULL, "stderr": writing}
+    process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, env=variables, **streams)  # type: ignore[arg-type]
+    os.close(writing)
+    running = Forward(process, reading)
+    try:
+        text = b""
+        async with asyncio.timeout(DEADLINE):
+            while (match := re.search(rb"Port (\d+) opened.*\nWaiting|on 127\.0\.0\.1:(\d+)", text)) is None:
+                text += await asyncio.to_thread(os.read, reading, 65536)
+        running.port = int(match[1] or match[2])
+        yield running, started.session_id
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        running.stop_reading()
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox() as running:
+        yield running
+
+
+@pytest.mark.parametrize("program", ["plugin", "smp"])
+async def test_nobody_reads_the_messages(sandbox: Sandbox, program: str) -> None:
+    async with asyncio.timeout(60), forward(sandbox, program) as (running, session_id):
+        for _ in range(REFUSALS // 20):
+            await asyncio.gather(*(running.connect() for _ in range(20)))
+        running.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(5):
+            assert await running.process.wait() == -signal.SIGTERM
+        assert not listens(running.port)
+        await end_of(sandbox, session_id)
+
+
+@pytest.mark.parametrize("program", ["plugin", "smp"])
+async def test_the_reader_of_the_messages_has_gone(sandbox: Sandbox, program: str) -> None:
+    """Every connection is served, the first one too."""
+    async with asyncio.timeout(60), forward(sandbox, program) as (running, _):
+        running.stop_reading()
+        for _ in range(3):
+            await running.connect()
+        assert running.process.returncode is None
+        with socket.create_connection(("127.0.0.1", running.port)):
+            running.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(5):
+                assert await running.process.wait() == -signal.SIGTERM
