@@ -318,7 +318,7 @@ async def test_a_client_that_closes_is_answered_and_is_away_then(sandbox: Sandbo
 def open_on_a_fake_transport(session: mock.Mock) -> tuple[GatewayConnection, mock.Mock]:
     """A connection on which a client has opened ``session``."""
     session.withhold_pongs = False
-    gateway = Gateway(lambda _: text_response(HTTPStatus.OK, "ok"), lambda _: session)
+    gateway = Gateway(lambda _: text_response(HTTPStatus.OK, "ok"), lambda _: session, lambda _: None)
     transport = mock.Mock(spec=asyncio.Transport)
     transport.is_closing.return_value = False
     transport.get_write_buffer_size.return_value = 0

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket
 import struct
@@ -78,11 +79,18 @@ class _State(Enum):
 
 
 class Gateway:
-    """Listens on 127.0.0.1. ``respond`` answers API requests, ``find_session`` knows the sessions."""
+    """Listens on 127.0.0.1. ``respond`` answers API requests, ``find_session`` knows the sessions, ``refusal`` returns
+    why a request for a websocket is refused with status 403, or None."""
 
-    def __init__(self, respond: Callable[[HttpRequest], HttpResponse], find_session: SessionLookup) -> None:
+    def __init__(
+        self,
+        respond: Callable[[HttpRequest], HttpResponse],
+        find_session: SessionLookup,
+        refusal: Callable[[HttpRequest], str | None],
+    ) -> None:
         self.respond = respond
         self.find_session = find_session
+        self.refusal = refusal
         self.port = 0
         self.connections: set[GatewayConnection] = set()
         self._server: asyncio.Server | None = None
@@ -194,6 +202,9 @@ class GatewayConnection(asyncio.Protocol):
             self._respond(self._gateway.respond(request), keep_alive=request.keep_alive)
         elif not request.path.startswith(DATA_CHANNEL_PATH):
             self._respond(text_response(HTTPStatus.NOT_FOUND, "No data channel here."), keep_alive=False)
+        elif (reason := self._gateway.refusal(request)) is not None:
+            body = json.dumps({"message": reason}).encode()
+            self._respond(HttpResponse(HTTPStatus.FORBIDDEN, body, "application/json"), keep_alive=False)
         else:
             self._path_session_id = request.path.removeprefix(DATA_CHANNEL_PATH).partition("?")[0]
             session = self._gateway.find_session(self._path_session_id)

@@ -18,12 +18,15 @@ from session_manager_plugin.agent.gateway import DATA_CHANNEL_PATH, Gateway
 from session_manager_plugin.agent.key_service import LocalKeyService
 from session_manager_plugin.agent.quirks import Quirk, to_quirks
 from session_manager_plugin.agent.session import EndReason, SandboxSession
+from session_manager_plugin.agent.signature import SignatureVerifier
 from session_manager_plugin.errors import ApiError
 from session_manager_plugin.utils.logging import register_secret
 
 TARGET = "local"
 """The only target there is."""
 REGION = "us-east-1"
+GATEWAY_SERVICE = "ssmmessages"
+"""The service that a websocket's opening is signed for."""
 MAX_ENDED_SESSIONS = 1000
 """How many sessions that are over are remembered."""
 
@@ -50,6 +53,10 @@ class Sandbox:
     ``quirks`` are the defects of the official agent that this one is to have, ``Quirk`` members or their names; raises
     ``ValueError`` for another name.
 
+    A websocket's opening request may be signed (SigV4, service ``ssmmessages``) with the sandbox's credentials; a wrong
+    signature, or one that is more than 5 minutes old, is refused with status 403 and the reason. With
+    ``require_signature`` an unsigned request is refused too, and the credentials are temporary, with a session token.
+
     ``stream_port`` is the port in stream URLs, its own while it is 0; set it to have clients come through a relay.
     """
 
@@ -64,6 +71,7 @@ class Sandbox:
         kms: bool = False,
         faults: Faults = NO_FAULTS,
         quirks: Iterable[str] = (),
+        require_signature: bool = False,
     ) -> None:
         wanted_quirks = to_quirks(quirks)
         self._wanted_port = port
@@ -79,13 +87,23 @@ class Sandbox:
             self.key_service,
             wanted_quirks,
         )
-        self.access_key_id = "AKIA" + base64.b32encode(secrets.token_bytes(10)).decode()
+        prefix = "ASIA" if require_signature else "AKIA"  # temporary credentials, or a user's
+        self.access_key_id = prefix + base64.b32encode(secrets.token_bytes(10)).decode()
         self.secret_access_key = secrets.token_urlsafe(30)
+        self.session_token = secrets.token_urlsafe(90) if require_signature else ""
         register_secret(self.access_key_id)
         self._sessions: dict[str, SandboxSession] = {}
         self._started = 0
         operations = {} if self.key_service is None else self.key_service.operations
-        self._gateway = Gateway(Api(self, self.access_key_id, operations).respond, self._sessions.get)
+        verifier = SignatureVerifier(
+            self.access_key_id,
+            self.secret_access_key,
+            self.session_token,
+            self.region,
+            GATEWAY_SERVICE,
+            required=require_signature,
+        )
+        self._gateway = Gateway(Api(self, self.access_key_id, operations).respond, self._sessions.get, verifier.refusal)
 
     async def __aenter__(self) -> Self:
         """Start listening. Raises ``OSError`` when the port is taken."""
@@ -125,10 +143,13 @@ class Sandbox:
         The region under both its names: the AWS CLI's first version and botocore read only ``AWS_DEFAULT_REGION``.
         """
         key_service = {} if self.key_service is None else {"AWS_ENDPOINT_URL_KMS": self.endpoint_url}
+        # On loopback nothing is signed by itself.
+        signing = {"AWS_SESSION_TOKEN": self.session_token, "SMP_SIGN": "always"} if self.session_token else {}
         return {
             **key_service,
             "AWS_ACCESS_KEY_ID": self.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
+            **signing,
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
         }

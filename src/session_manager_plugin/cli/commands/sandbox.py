@@ -76,6 +76,12 @@ def _quirks(_context: click.Context, _parameter: click.Parameter, value: str) ->
 )
 @click.option("--kms", is_flag=True, help="Encrypt shells and commands, with a key service (KMS) at the same endpoint.")
 @click.option(
+    "--require-signature",
+    is_flag=True,
+    help="Refuse websockets whose opening is not signed with the credentials that are printed. smp signs for this host "
+    "with --sign always or SMP_SIGN=always only.",
+)
+@click.option(
     "--json",
     "as_json",
     is_flag=True,
@@ -91,6 +97,7 @@ def sandbox(
     pace: Literal["fast", "real"],
     agent_quirks: frozenset[Quirk],
     kms: bool,
+    require_signature: bool,
     as_json: bool,
     **fault_settings: Any,
 ) -> int:
@@ -110,7 +117,14 @@ def sandbox(
 
     async def main(_interruption: Interruption) -> int:
         running = Sandbox(
-            port=port, handshake=handshake, pace=pace, kms=kms, faults=faults, quirks=agent_quirks, **version
+            port=port,
+            handshake=handshake,
+            pace=pace,
+            kms=kms,
+            faults=faults,
+            quirks=agent_quirks,
+            require_signature=require_signature,
+            **version,
         )
         with environment.queued_messages():
             async with _listening(running, port):
@@ -142,6 +156,7 @@ def _as_json(sandbox: Sandbox) -> str:
         "pid": os.getpid(),
         "access_key_id": sandbox.access_key_id,
         "secret_access_key": sandbox.secret_access_key,
+        **({"session_token": sandbox.session_token} if sandbox.session_token else {}),
     }
     return f"{json.dumps(facts)}\n"
 
@@ -157,7 +172,7 @@ async def _as_text(sandbox: Sandbox, environment: Environment) -> str:
         connect = f"{connect} --endpoint-url {sandbox.endpoint_url}"
     if sandbox.key_service is not None:  # the client calls it too
         connect = f"{connect} --target local"
-    if sandbox.faults.may_cut or sandbox.key_service is not None:
+    if sandbox.faults.may_cut or sandbox.key_service is not None or sandbox.session_token:
         connect = f"{variables} {connect}"
     aws = f"aws ssm start-session --endpoint-url {sandbox.endpoint_url} --target local"
     return f"""\
