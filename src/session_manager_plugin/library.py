@@ -16,7 +16,7 @@ from session_manager_plugin.communicator import (
 )
 from session_manager_plugin.communicator.utils import is_loopback
 from session_manager_plugin.errors import InvalidURL
-from session_manager_plugin.session.protocols import KeyService, ResumeService
+from session_manager_plugin.session.protocols import KeyService, RequestSigner, ResumeService
 from session_manager_plugin.session.runner import HANDLERS, Session
 
 __all__ = ["KEEPALIVE", "RECONNECT_TIMEOUT", "Session", "connect"]
@@ -37,13 +37,16 @@ def connect(
     handshake_required: bool = False,
     key_service: KeyService | None = None,
     resume_service: ResumeService | None = None,
+    signer: RequestSigner | None = None,
     reconnect_timeout: float = RECONNECT_TIMEOUT,
 ) -> Session:
     """A session on a stream URL and its token, as StartSession gives them; `async with` opens it.
 
     `url` is a complete stream URL, used verbatim, or a bare endpoint, which needs `session_id`. Timeout and ping
     interval are in seconds. `handshake_required` says that the session's document is known to begin with a handshake.
-    `key_service` gives the data key of a session that asks for encryption (`aws.kms.KmsKeyService` asks KMS).
+    `key_service` gives the data key of a session that asks for encryption (`aws.kms.KmsKeyService` asks KMS). `signer`
+    signs the requests that open the websocket (`aws.signing.OpeningSigner` does, with AWS credentials); without it they
+    are unsigned. `network.sign` names the hosts that it signs for.
 
     A lost connection is replaced, for `reconnect_timeout` seconds at most (0: never): first with the token, then with
     one that `resume_service` gives (`aws.resume.SessionResumer` calls ResumeSession).
@@ -64,6 +67,7 @@ def connect(
         ping_interval=keepalive,
         retry_attempts=1,
         network=network or NetworkOptions(),
+        signer=signer,
     )
     channel = SessionDataChannel(
         config,

@@ -12,6 +12,7 @@ from session_manager_plugin.communicator import (
     ConnectionState,
     MessageType,
     NetworkOptions,
+    Sign,
     WebSocketConfig,
     WebSocketMessage,
 )
@@ -80,7 +81,8 @@ def test_defaults_of_the_configuration() -> None:
         "max_queue_size": 100,
         "retry_attempts": 3,
         "retry_delay": 1.0,
-        "network": {"bearer": Bearer.AUTO, "proxy": None, "ca_bundle": None, "dial": None},
+        "network": {"bearer": Bearer.AUTO, "proxy": None, "ca_bundle": None, "dial": None, "sign": Sign.AUTO},
+        "signer": None,
     }
 
 

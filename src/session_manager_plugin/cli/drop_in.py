@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from session_manager_plugin.aws.kms import KmsKeyService
 from session_manager_plugin.aws.resume import SessionResumer
 from session_manager_plugin.aws.services import terminate_session
+from session_manager_plugin.aws.signing import OpeningSigner
 from session_manager_plugin.cli.environment import Environment, open_standard_streams
 from session_manager_plugin.cli.exit_status import ExitStatus, die_of, signal_of, status_of
 from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, exposes_token, parse, take_response
@@ -23,8 +24,8 @@ from session_manager_plugin.cli.recording import recorder
 from session_manager_plugin.cli.render import tell, tell_ending, tell_error
 from session_manager_plugin.cli.session import Ending, join, status_mode
 from session_manager_plugin.cli.signals import Interruption, handled_signals, run
-from session_manager_plugin.communicator import NetworkOptions
-from session_manager_plugin.errors import ConfigurationError, SessionEnded
+from session_manager_plugin.communicator import NetworkOptions, Sign
+from session_manager_plugin.errors import ConfigurationError, SessionEnded, UsageError
 from session_manager_plugin.library import KEEPALIVE, RECONNECT_TIMEOUT, connect
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.notices import OfficialNotices
@@ -105,7 +106,7 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
     connect_timeout = environment.seconds("SMP_CONNECT_TIMEOUT", 30.0, zero=False)
     reconnect_timeout = environment.seconds("SMP_RECONNECT_TIMEOUT", RECONNECT_TIMEOUT, zero=True)
     keepalive = environment.seconds("SMP_KEEPALIVE", KEEPALIVE, zero=True)
-    network = NetworkOptions(ca_bundle=environment.variables.get("AWS_CA_BUNDLE") or None)
+    network = NetworkOptions(ca_bundle=environment.variables.get("AWS_CA_BUNDLE") or None, sign=_sign(environment))
     escape_character = parse_escape_character(environment.variables.get("SMP_ESCAPE_CHAR") or DEFAULT_CHARACTER)
     texts = _Texts(environment, invocation)
 
@@ -125,6 +126,11 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
                 region=invocation.region,
                 profile=invocation.profile,
                 endpoint_url=invocation.endpoint_url,
+            ),
+            signer=OpeningSigner(
+                region=invocation.region,
+                profile=invocation.profile,
+                tell=lambda sentence: None if environment.quiet else tell(environment, sentence, error=False),
             ),
         )
         with (
@@ -161,6 +167,14 @@ def _status_mode(environment: Environment) -> StatusMode | None:
     choice = environment.variables.get("SMP_STATUS", "")
     known = choice in [mode.value for mode in StatusMode]
     return status_mode(environment, choice if known else "auto", otherwise=StatusMode.NOTICE)
+
+
+def _sign(environment: Environment) -> Sign:
+    """What SMP_SIGN asks for. Raises `UsageError`."""
+    try:
+        return Sign(environment.variables.get("SMP_SIGN") or Sign.AUTO)
+    except ValueError:
+        raise UsageError(f"SMP_SIGN: choose from {', '.join(mode.value for mode in Sign)}") from None
 
 
 def _bind(invocation: Invocation) -> Listener | None:

@@ -284,6 +284,18 @@ _GATEWAY_OPTIONS = [
         "those of AWS, which read it from the first message.",
     ),
     click.option(
+        "--sign",
+        type=Choice("auto", "always", "never"),
+        default="auto",
+        show_default=True,
+        envvar="SMP_SIGN",
+        show_envvar=True,
+        help="Whether to sign the request that opens the websocket with AWS credentials. auto signs it for the "
+        "ssmmessages hosts of AWS, if there are credentials; always for other hosts too. The credentials need the "
+        "permission ssmmessages:OpenDataChannel. A signed request that is refused is repeated once without. Nothing is "
+        "signed with --bearer always.",
+    ),
+    click.option(
         "--insecure", is_flag=True, help="Allow ws:// to another machine. The token travels unencrypted then."
     ),
     click.option(

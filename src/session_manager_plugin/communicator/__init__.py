@@ -9,6 +9,7 @@ from session_manager_plugin.communicator.types import (
     MessageHandler,
     MessageType,
     NetworkOptions,
+    Sign,
     WebSocketConfig,
     WebSocketMessage,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "MessageType",
     "NetworkOptions",
     "SessionDataChannel",
+    "Sign",
     "WebSocketChannel",
     "WebSocketConfig",
     "WebSocketMessage",

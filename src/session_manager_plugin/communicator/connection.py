@@ -14,11 +14,13 @@ import os
 import ssl
 import struct
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import ClientProtocol
+from websockets.datastructures import HeadersLike
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
@@ -27,6 +29,7 @@ from websockets.uri import parse_uri
 from session_manager_plugin import __version__
 from session_manager_plugin.communicator.aws_hosts import is_aws_host
 from session_manager_plugin.communicator.failures import connect_failure
+from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.communicator.proxy import proxy_for
 from session_manager_plugin.communicator.refused_certificate import UNKNOWN_ISSUER, issuer_of
 from session_manager_plugin.communicator.tls import ssl_context
@@ -41,6 +44,7 @@ from session_manager_plugin.errors import (
     ConnectionLost,
     InvalidURL,
     NotConnected,
+    Refused,
     RemoteProtocolError,
     SessionManagerError,
 )
@@ -89,10 +93,33 @@ class ConnectionOwner(Protocol):
 async def open_connection(config: WebSocketConfig, owner: ConnectionOwner) -> GatewayConnection:
     """Open the websocket of ``config``; call ``attach`` on it to let messages through.
 
+    A signed request that the gateway refuses with status 403 is followed by an unsigned one, which decides.
     Raises ``InvalidURL``, ``ConfigurationError`` or ``ConnectError``, whose sentence says what prevented it.
     """
     if not validate_websocket_url(config.url):
         raise InvalidURL(f"the stream URL {redact_url(config.url)!r} cannot be used")
+    signature = OpeningSignature.of(config)
+    try:
+        return await _open(config, owner, signature)
+    except Refused as error:
+        if signature is None or not signature.sent or error.status != HTTPStatus.FORBIDDEN:
+            raise
+        refusal = error
+    _LOGGER.info("%s; trying once without a signature", refusal)
+    signature.signer.refused()
+    try:
+        connection = await _open(config, owner, None)
+    except Refused as error:
+        raise Refused(
+            f"{refusal}. Without a signature: {error}", host=error.host, status=error.status, retryable=error.retryable
+        ) from error
+    signature.signer.opened_unsigned(f"{refusal}; the connection was opened without a signature")
+    return connection
+
+
+async def _open(
+    config: WebSocketConfig, owner: ConnectionOwner, signature: OpeningSignature | None
+) -> GatewayConnection:
     host, port = host_and_port(config.url)
     uri = parse_uri(config.url)
     network = config.network
@@ -103,7 +130,7 @@ async def open_connection(config: WebSocketConfig, owner: ConnectionOwner) -> Ga
 
     def create_connection(protocol: ClientProtocol, **options: Any) -> GatewayConnection:
         protocol.uri = uri  # what the Host header names, whatever is dialled
-        return GatewayConnection(owner, protocol, **options)
+        return GatewayConnection(owner, protocol, signature, **options)
 
     proxy: str | None = None
     try:
@@ -131,6 +158,8 @@ async def open_connection(config: WebSocketConfig, owner: ConnectionOwner) -> Ga
             create_connection=cast("type[ClientConnection]", create_connection),
             **options,
         )
+        if signature is not None:
+            signature.start()
         connection = cast(GatewayConnection, await opening)
         _LOGGER.info("the websocket is open")
         return connection
@@ -140,7 +169,12 @@ async def open_connection(config: WebSocketConfig, owner: ConnectionOwner) -> Ga
             issuer = await issuer_of(
                 urlsplit(dialled)._replace(path="/", query="").geturl(), host, proxy=proxy, logger=_LIBRARY_LOGGER
             )
-        raise connect_failure(error, place, via=via, timeout=config.connect_timeout, issuer=issuer) from error
+        raise connect_failure(
+            error, place, via=via, timeout=config.connect_timeout, issuer=issuer, signature=signature
+        ) from error
+    finally:
+        if signature is not None:
+            signature.stop()
 
 
 def _bearer_header(config: WebSocketConfig, host: str) -> dict[str, str]:
@@ -191,8 +225,11 @@ class GatewayConnection(ClientConnection):
     are kept until ``attach``.
     """
 
-    def __init__(self, owner: ConnectionOwner, protocol: ClientProtocol, **options: Any) -> None:
+    def __init__(
+        self, owner: ConnectionOwner, protocol: ClientProtocol, signature: OpeningSignature | None, **options: Any
+    ) -> None:
         super().__init__(protocol, **options)
+        self._signature = signature
         self._owner = owner
         self._attached = False
         self._head_tail = b""
@@ -207,6 +244,15 @@ class GatewayConnection(ClientConnection):
         """The way to the gateway is there, TLS included; the request for a websocket comes next."""
         super().connection_made(transport)
         _tell_way(transport)
+
+    async def handshake(
+        self, additional_headers: HeadersLike | None = None, user_agent_header: str | None = USER_AGENT
+    ) -> None:
+        """Request the websocket, signed if it is to be, and wait for the answer."""
+        headers = dict(additional_headers or {})
+        if self._signature is not None:
+            headers |= await self._signature.headers()
+        await super().handshake(headers, user_agent_header)
 
     def attach(self) -> None:
         """From here on messages go to the owner, and so does the news of the end."""

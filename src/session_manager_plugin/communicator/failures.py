@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import socket
@@ -18,11 +19,17 @@ from websockets.exceptions import (
     InvalidURI,
     ProxyError,
 )
+from websockets.http11 import Response
 
+from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.errors import ConfigurationError, ConnectError, InvalidURL, Refused, SessionManagerError
 from session_manager_plugin.utils.logging import redact_url
 
 _RETRYABLE_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+SIGNING_PERMISSION = "ssmmessages:OpenDataChannel"
+"""What the credentials need that sign an opening request."""
+_MAX_BODY_SIZE = 8192
+_MAX_TEXT_LENGTH = 300
 _CA_ADVICE = "if a proxy inspects TLS here, give its CA with --ca-bundle or AWS_CA_BUNDLE"
 _CERTIFICATE_ADVICE = {
     9: "check this machine's clock",
@@ -33,11 +40,19 @@ _CERTIFICATE_ADVICE = {
 """By OpenSSL's verification error: not yet valid, expired, wrong host name, wrong address."""
 
 
-def connect_failure(error: Exception, host: str, *, via: str, timeout: float, issuer: str = "") -> SessionManagerError:
+def connect_failure(
+    error: Exception,
+    host: str,
+    *,
+    via: str,
+    timeout: float,
+    issuer: str = "",
+    signature: OpeningSignature | None = None,
+) -> SessionManagerError:
     """The exception to raise for ``error``, which opening a websocket to ``host`` (``name:port``) gave.
 
     ``via`` is what was dialled instead, a proxy or an address, or empty; ``timeout`` is in seconds. ``issuer`` is that
-    of a certificate that was not trusted, if it is known.
+    of a certificate that was not trusted, if it is known. ``signature`` is that of the request, if one was wanted.
     """
     dialled = via or host
     through = f"{host} through {via}" if via else host
@@ -47,7 +62,7 @@ def connect_failure(error: Exception, host: str, *, via: str, timeout: float, is
         case InvalidURI():
             return InvalidURL(f"the stream URL for {host} cannot be used: {redact_url(error.msg)}")
         case InvalidStatus():
-            return _refused(error, host)
+            return _refused(error.response, host, signature)
         case InvalidProxyStatus():
             status = error.response.status_code
             return Refused(
@@ -111,16 +126,20 @@ def connect_failure(error: Exception, host: str, *, via: str, timeout: float, is
     return ConnectError(f"no connection to {through}: {type(error).__name__}: {_text(error)}", host=host)
 
 
-def _refused(error: InvalidStatus, host: str) -> Refused:
-    status = error.response.status_code
+def _refused(response: Response, host: str, signature: OpeningSignature | None) -> Refused:
+    status = response.status_code
     try:
         phrase = f" {HTTPStatus(status).phrase}"
     except ValueError:
         phrase = ""
     if 300 <= status < 400:
         advice = "redirects are not followed, because the first message carries the token; use the final URL"
+    elif status == 403 and signature is not None and signature.sent:
+        advice = f"the AWS credentials are wrong or expired, or lack the permission {SIGNING_PERMISSION}"
     elif status in (401, 403):
         advice = "the token may be expired or used already, or the session ended; start a new session"
+        if signature is not None and signature.obstacle:
+            advice = f"the request was not signed ({signature.obstacle}), which the service may require; or {advice}"
     elif status == 404:
         advice = "check the path of the URL and the session id"
     elif status in _RETRYABLE_STATUS:
@@ -128,11 +147,33 @@ def _refused(error: InvalidStatus, host: str) -> Refused:
     else:
         advice = "check the URL"
     return Refused(
-        f"{host} refused the websocket with status {status}{phrase}: {advice}",
+        f"{host} refused the websocket with status {status}{phrase}{refusal_text(response)}: {advice}",
         host=host,
         status=status,
         retryable=status in _RETRYABLE_STATUS,
     )
+
+
+def refusal_text(response: Response) -> str:
+    """What a refusal with status 401 or 403 says in its body, as `` (TEXT)``, or nothing.
+
+    AWS answers a JSON object with a ``message``; others a line of plain text.
+    """
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    text = (response.body or b"")[:_MAX_BODY_SIZE].decode(errors="replace")
+    if response.status_code not in (401, 403):
+        return ""
+    if kind.endswith("json"):
+        try:
+            answer = json.loads(text)
+        except (ValueError, RecursionError):
+            return ""
+        fields = {name.lower(): value for name, value in answer.items()} if isinstance(answer, dict) else {}
+        text = str(fields.get("message", ""))
+    elif kind != "text/plain":
+        return ""
+    shown = _printable(redact_url(text.strip().partition("\n")[0][:_MAX_TEXT_LENGTH])).rstrip(".")
+    return f" ({shown})" if shown else ""
 
 
 def _advice_for_proxy(status: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from session_manager_plugin.session.protocols import RequestSigner
 from session_manager_plugin.utils.logging import redact_url
 
 
@@ -47,6 +48,15 @@ class Bearer(Enum):
     NEVER = "never"
 
 
+class Sign(Enum):
+    """Whether the opening request is signed with AWS credentials (SigV4)."""
+
+    AUTO = "auto"
+    """To the message gateways of AWS."""
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 @dataclass(frozen=True)
 class NetworkOptions:
     """How to get to the host of the URL."""
@@ -59,6 +69,9 @@ class NetworkOptions:
     """File of CA certificates instead of the platform's."""
     dial: tuple[str, int | None] | None = None
     """Host and port to connect to instead of the URL's, whose name stays in TLS and in the Host header."""
+    sign: Sign = Sign.AUTO
+    """A request has one ``Authorization`` header: with ``Bearer.ALWAYS`` nothing is signed, else a signature takes the
+    place of the token."""
 
 
 @dataclass
@@ -81,6 +94,8 @@ class WebSocketConfig:
     retry_delay: float = 1.0
     """Before the second attempt; twice that before the third, and so on."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
+    signer: RequestSigner | None = field(default=None, repr=False)
+    """Signs the opening requests that ``network.sign`` names; None signs none."""
 
     def __repr__(self) -> str:
         return (

@@ -6,7 +6,7 @@ use it, and neither imports the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from session_manager_plugin.protocol.events import SessionReady
@@ -191,6 +191,36 @@ class ResumeService(Protocol):
         """Ask for one. Raises ``SessionExpired`` when there is no such session any more, and ``AccessDenied``,
         ``ConfigurationError`` or ``ConnectError`` when asking again later may help.
         """
+
+
+class OpeningRequest(NamedTuple):
+    """The request that opens a websocket: a GET without a body."""
+
+    host: str
+    """The value of its Host header."""
+    resource: str
+    """Path and query as they are sent; the query may hold the token."""
+    region: str | None
+    """The region that the host's name holds."""
+
+    def __repr__(self) -> str:
+        return f"OpeningRequest(host={self.host!r}, region={self.region!r})"
+
+
+class RequestSigner(Protocol):
+    """Signs the requests that open the websockets of one session (protocol reference 13.1)."""
+
+    async def sign(self, request: OpeningRequest) -> Mapping[str, str]:
+        """Return the headers that sign ``request``.
+
+        Raises ``SessionManagerError`` when it cannot be signed; the sentence names the reason. May be cancelled.
+        """
+
+    def refused(self) -> None:
+        """The gateway refused the signed request with status 403; an unsigned one follows."""
+
+    def opened_unsigned(self, sentence: str) -> None:
+        """The unsigned request has opened the websocket; ``sentence`` is for a person."""
 
 
 class SessionHandler(Protocol):

@@ -104,9 +104,8 @@ smp connect -v --log-file smp.log --url "$URL" --token-file token      (tells wh
 @click.option(
     "--profile",
     metavar="NAME",
-    help="Profile whose credentials are used to resume and terminate the session and to ask KMS for its key, "
-    "instead of "
-    "that of AWS_PROFILE.",
+    help="Profile whose credentials are used to sign the opening, to resume and terminate the session and to ask KMS "
+    "for its key, instead of that of AWS_PROFILE.",
 )
 @click.option(
     "--endpoint-url",
@@ -133,6 +132,7 @@ def connect(
     token_file: str | None,
     session_id: str | None,
     bearer: str,
+    sign: str,
     insecure: bool,
     connect_timeout: float,
     keepalive: float,
@@ -161,19 +161,20 @@ def connect(
     In a pipe the output is the session's and nothing else. Everything smp itself has to say goes to standard error.
     """
     from session_manager_plugin.aws.kms import KmsKeyService
+    from session_manager_plugin.aws.signing import OpeningSigner
     from session_manager_plugin.cli.recording import recorder
     from session_manager_plugin.cli.render import tell, tell_ending
     from session_manager_plugin.cli.session import join, status_mode
     from session_manager_plugin.cli.signals import run
     from session_manager_plugin.cli.token import check_token, find_token
-    from session_manager_plugin.communicator import Bearer, NetworkOptions, complete_stream_url
+    from session_manager_plugin.communicator import Bearer, NetworkOptions, Sign, complete_stream_url
     from session_manager_plugin.library import connect as open_session
     from session_manager_plugin.session.notices import PlainNotices
     from session_manager_plugin.session.options import StdinEof
     from session_manager_plugin.terminal.escapes import parse_escape_character
 
     escape_character = parse_escape_character(escape_char)
-    network = NetworkOptions(Bearer(bearer), parse_proxy(proxy), ca_bundle, parse_dial(dial))
+    network = NetworkOptions(Bearer(bearer), parse_proxy(proxy), ca_bundle, parse_dial(dial), Sign(sign))
     found = find_token(environment, token, token_file)
     stream_url = url or _ask(environment, "Stream URL", "no stream URL: give --url")
     _, known_id = complete_stream_url(stream_url, session_id, "")  # a wrong one is told before the token is asked for
@@ -195,6 +196,11 @@ def connect(
             insecure=insecure,
             key_service=KmsKeyService(known_id, target, region=region, profile=profile),
             resume_service=_resume_service(known_id, stream_url, region, profile, endpoint_url),
+            signer=OpeningSigner(
+                region=region,
+                profile=profile,
+                tell=lambda sentence: None if environment.quiet else tell(environment, sentence, error=False),
+            ),
         )
         with environment.queued_messages():
             return await join(

@@ -98,6 +98,7 @@ def probe(
     session_target: str,
     count: int,
     bearer: str,
+    sign: str,
     insecure: bool,
     connect_timeout: float,
     ca_bundle: str | None,
@@ -126,7 +127,7 @@ def probe(
     from session_manager_plugin.cli.probe.view import view_of
     from session_manager_plugin.cli.signals import run
     from session_manager_plugin.cli.token import find_token
-    from session_manager_plugin.communicator.types import Bearer, NetworkOptions
+    from session_manager_plugin.communicator.types import Bearer, NetworkOptions, Sign
 
     if url is not None and target:
         raise UsageError("give a TARGET or --url, not both; the target of --url's session is --target")
@@ -136,7 +137,7 @@ def probe(
     if token is not None and found is None:
         raise UsageError("--token - reads a pipe or a file, not a terminal: nothing is asked for here")
     request = Request(
-        NetworkOptions(Bearer(bearer), parse_proxy(proxy), ca_bundle, parse_dial(dial)),
+        NetworkOptions(Bearer(bearer), parse_proxy(proxy), ca_bundle, parse_dial(dial), Sign(sign)),
         timeout=connect_timeout,
         count=count,
         settings=Settings(region, profile, endpoint_url, ca_bundle),

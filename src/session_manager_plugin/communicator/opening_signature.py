@@ -1,0 +1,103 @@
+"""The signature of one opening request: whether there is one, made while the connection is being set up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, urlsplit
+
+from websockets.headers import build_host
+from websockets.uri import parse_uri
+
+from session_manager_plugin.communicator.aws_hosts import aws_service
+from session_manager_plugin.communicator.types import Bearer, NetworkOptions, Sign, WebSocketConfig
+from session_manager_plugin.errors import SessionManagerError
+from session_manager_plugin.session.protocols import OpeningRequest, RequestSigner
+from session_manager_plugin.utils.logging import get_logger
+
+SIGN_TIMEOUT = 5.0
+"""Seconds for finding credentials, at most half of the time for connecting; then the request is sent unsigned."""
+_PRESIGNED = frozenset(
+    {
+        "x-amz-algorithm",
+        "x-amz-credential",
+        "x-amz-date",
+        "x-amz-expires",
+        "x-amz-signedheaders",
+        "x-amz-signature",
+        "x-amz-security-token",
+    }
+)
+"""Query parameters of a URL that holds its signature (protocol reference 13.1)."""
+_LOGGER = get_logger(__name__)
+
+
+class OpeningSignature:
+    """Signs one request. Call ``start`` when connecting has begun, ``headers`` when the connection is there, and
+    ``stop`` in any case."""
+
+    def __init__(self, signer: RequestSigner, request: OpeningRequest, timeout: float) -> None:
+        self.sent = False
+        """Whether headers with a signature were handed out."""
+        self.obstacle = ""
+        """Why there is no signature, when there is none."""
+        self.signer = signer
+        self._request = request
+        self._timeout = timeout
+        self._task: asyncio.Task[Mapping[str, str]] | None = None
+
+    @classmethod
+    def of(cls, config: WebSocketConfig) -> OpeningSignature | None:
+        """The signature for a valid ``config``; None when its request is not to be signed."""
+        if config.signer is None or not is_signed(config.url, config.network):
+            return None
+        timeout = min(SIGN_TIMEOUT, config.connect_timeout / 2)
+        return cls(config.signer, opening_request(config.url), timeout)
+
+    def start(self) -> None:
+        """Begin. Nothing runs before the caller waits for something: what it has begun itself comes first."""
+        self._task = asyncio.ensure_future(self._sign())
+
+    async def headers(self) -> Mapping[str, str]:
+        """Wait for the headers to add to the request; none when it cannot be signed, or not in time."""
+        assert self._task is not None
+        headers = await self._task
+        self.sent = bool(headers)
+        return headers
+
+    def stop(self) -> None:
+        """Wait no longer. Idempotent."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _sign(self) -> Mapping[str, str]:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self.signer.sign(self._request)
+        except TimeoutError:
+            self.obstacle = f"the credential provider did not answer within {self._timeout:g} s"
+        except SessionManagerError as error:
+            self.obstacle = str(error)
+        _LOGGER.info("the request is not signed: %s", self.obstacle)
+        return {}
+
+
+def is_signed(url: str, network: NetworkOptions) -> bool:
+    """Whether the request for the valid websocket URL ``url`` is to be signed."""
+    if network.sign is Sign.NEVER or network.bearer is Bearer.ALWAYS:
+        return False
+    parts = urlsplit(url)
+    if any(name.lower() in _PRESIGNED for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        _LOGGER.info("the request is not signed: the URL holds a signature")
+        return False
+    service = aws_service(parts.hostname or "")
+    return network.sign is Sign.ALWAYS or (service is not None and service.is_message_gateway)
+
+
+def opening_request(url: str) -> OpeningRequest:
+    """The request that opens the valid websocket URL ``url``, as the websockets library sends it."""
+    uri = parse_uri(url)
+    service = aws_service(uri.host)
+    return OpeningRequest(
+        build_host(uri.host, uri.port, uri.secure), uri.resource_name, service.region if service is not None else None
+    )
