@@ -183,7 +183,8 @@ def ask(tmux: Tmux, command: str) -> None:
     terminal.wait_for(f"{ROWS - 1} {COLUMNS}")
     terminal.enter("clear; echo ~~.")
     terminal.wait_for("~~.")
-    terminal.press("~", "~", ".", "Enter")
+    terminal.press("~", "~")
+    terminal.press(".", "Enter")
     terminal.wait_for("~.: not found")
 
 
@@ -227,7 +228,7 @@ async def test_leaving_while_the_websocket_is_opened(environment: dict[str, str]
             terminal.type("~?")
             await terminal.expect(HELP)
             assert b"~r" not in terminal.output
-            terminal.type("ahead\r~.")
+            await terminal.press("ahead\r", "~.")
             await terminal.expect(r"session s-1, which had not begun, was left by ~\.\r\n")
             assert await terminal.wait() == 255
             assert terminal.attributes == before
@@ -258,8 +259,7 @@ async def test_leaving_while_reconnecting(sandbox: Sandbox, environment: dict[st
             await relay.refuse()
             relay.reset()
             await terminal.expect("reconnecting")
-            terminal.type("ahead\r")
-            terminal.type("~?")
+            await terminal.press("ahead\r", "~?")
             await terminal.expect(HELP)
             terminal.type("~.")
             await terminal.expect(r"was left by ~\.\r\n")
@@ -305,6 +305,7 @@ async def test_leaving_while_the_far_end_takes_no_input(sandbox: Sandbox, enviro
         terminal.type("stty raw -echo; printf %s go; sleep 600\r")
         await terminal.expect("go")
         await terminal.paste(b"x" * 1024 * 1024 + b"\r")
+        await terminal.until_read()
         await asyncio.sleep(2 * CHUNK_INTERVAL)  # what a person takes at least
         terminal.type("~.")
         await terminal.expect(r"was left by ~\.\r\n")
@@ -359,7 +360,7 @@ async def test_a_forwarded_port(sandbox: Sandbox, environment: dict[str, str], a
         await terminal.expect("no connection is open")
         with socket.create_connection(("127.0.0.1", port)) as connection:
             await terminal.expect("Connection accepted")
-            terminal.type("typed\r~#")
+            await terminal.press("typed\r", "~#")
             await terminal.expect(f"connection 1 from .*:{connection.getsockname()[1]}")
         terminal.type("~.")
         await terminal.expect(r"was left by ~\.")
@@ -466,8 +467,27 @@ async def test_another_character(sandbox: Sandbox, environment: dict[str, str]) 
 async def test_a_paste_is_no_escape(sandbox: Sandbox, environment: dict[str, str]) -> None:
     async with PtyProcess(shlex.split(await joining(sandbox, "--status", "off")), env=environment) as terminal:
         await terminal.expect(r"[#$] $")
+        terminal.type("\n~.\n")
+        await terminal.expect("~.*not found")
         terminal.type("echo one\r~.\recho two\r")
         await terminal.expect(r"\none\r.*~.*not found.*two\r")
+
+
+async def test_leaving_by_the_keys_of_the_kitty_protocol(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    """Events of Enter, Shift, the key of `~` and the full stop, as a terminal sends them with all flags set."""
+    async with PtyProcess(shlex.split(await joining(sandbox)), env=environment) as terminal:
+        await terminal.expect(r"[#$] ")
+        await terminal.press(
+            "\x1b[13;1;13u",
+            "\x1b[13;1:3u",
+            "\x1b[57441;2u",
+            "\x1b[96:126;2;126u",
+            "\x1b[96;2:3u",
+            "\x1b[57441;1:3u",
+            "\x1b[46;;46u",
+        )
+        await terminal.expect(r"was left by ~\.")
+        assert await terminal.wait() == 255
 
 
 @pytest.mark.parametrize("text", ["~~", "", "^M"])

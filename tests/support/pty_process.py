@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import re
+import select
 import signal
 import struct
 import subprocess
@@ -14,6 +15,8 @@ import termios
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
+
+from tests.support.waiting import wait_until
 
 DEADLINE = 30.0
 """Seconds after which what a test waits for counts as not having come."""
@@ -78,6 +81,16 @@ class PtyProcess:
         data = text.encode() if isinstance(text, str) else text
         while data:
             data = data[os.write(self._master, data) :]
+
+    async def press(self, *keys: str) -> None:
+        """Type keys one by one, each after the one before has been read."""
+        for key in keys:
+            self.type(key)
+            await self.until_read()
+
+    async def until_read(self) -> None:
+        """Wait until all that was typed has been read."""
+        await wait_until(lambda: not select.select([self._slave], [], [], 0)[0])
 
     async def paste(self, data: bytes) -> None:
         """Type much: wait where the terminal does not take more at once."""

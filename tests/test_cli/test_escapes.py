@@ -103,7 +103,7 @@ def test_help_names_the_character() -> None:
     commands.start()
     commands.obey(Escape.HELP)
     assert console.scanner is not None
-    assert console.scanner.character == b"\x1d"
+    assert console.scanner.feed(b"\x1d?", 0.0) == [Escape.HELP]
     assert console.said[0] == "^]?"
     assert any(line.startswith(" ^]^] ") for line in console.said)
 

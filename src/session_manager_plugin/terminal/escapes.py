@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import math
-import re
 from enum import Enum
 
 from session_manager_plugin.errors import UsageError
+from session_manager_plugin.terminal.keys import EventKind, InputEvent, input_events
 
 DEFAULT_CHARACTER = "~"
 NONE = "none"
-LONGEST_KEYSTROKE = 8
-"""Bytes of one read that may have been typed. Keys send sequences of up to seven; a longer read is a paste."""
+MOST_KEYS = 3
+"""Keys that one read may hold and still have been typed: Enter, `~` and `.` at a moment when the program was busy."""
 CHUNK_SIZE = 256
 """Bytes from which on a read is taken for a piece of a paste that terminal and kernel have cut."""
 CHUNK_INTERVAL = 0.05
-"""Seconds within which a short read behind such a piece is its tail. Nobody presses Enter, `~` and `.` as fast."""
+"""Seconds within which a short read after such a piece is its tail, and within which the rest of a sequence follows
+its beginning. Nobody types that fast."""
 PASTE_PAUSE = 5.0
 """Seconds without a byte after which a paste without its closing bracket is over: no accident may disable `~.`."""
 
 _PASTE_BEGINS, _PASTE_ENDS = b"\x1b[200~", b"\x1b[201~"
-_LINE_ENDS = b"\r\n"
-_REPORTS = re.compile(
-    rb"(?:\x1b\[(?:[?>]?[0-9;]*(?:[cnRt]|\$y)|[IO])|\x1b\](?s:.*?)(?:\x07|\x1b\\)|\x1bP(?s:.*?)\x1b\\)+"
-)
-"""What a terminal types by itself: its attributes, status, size, modes, cursor position, focus, colours, names."""
+_LINE_ENDS = ("\r", "\n")
+_LONGEST_TYPED = 4096
+"""Bytes above which a read is a paste without a look at its events, and an unfinished sequence is given up."""
+_TAIL = 256
+"""Bytes at the end of a paste in which its last key is looked for."""
 
 
 class Escape(Enum):
@@ -39,7 +40,7 @@ class Escape(Enum):
     TOGGLE_BAR = b"B"
 
 
-_ESCAPES = {escape.value[0]: escape for escape in Escape}
+_ESCAPES = {escape.value.decode("ascii"): escape for escape in Escape}
 
 
 def parse_escape_character(text: str) -> bytes | None:
@@ -66,99 +67,138 @@ def show_escape_character(character: bytes) -> str:
 
 
 class EscapeScanner:
-    """Tells escapes from what is for the far end.
+    """Separates escapes from the input for the remote.
 
-    It sees the reads of a terminal in order. An escape character at the start of a line (after CR, LF, or nothing at
-    all) is withheld until the next byte tells what it is: an escape, the character itself if it was typed twice, or
-    nothing of ours, and then both are passed on. After an escape it is still the start of the line. Everything else
-    comes out as it went in, at once, and each byte exactly once.
+    Call `feed` with each read of the terminal, in order. A key that types the escape character at the start of a line
+    (after CR, LF, or nothing at all) is withheld until the next key: with it it is an escape; typed twice, it is sent
+    once; otherwise both are sent. After an escape it is still the start of the line. All other bytes are returned
+    at once, unchanged, each of them once. Every encoding of keys that `keys` describes is understood.
 
-    A paste is never scanned, though it may end at the start of a line. There are three signs of one: the brackets
-    that terminals put around it if the remote program asked for them, a read that is longer than a keystroke, and a
-    read right behind a really long one. Reads are never empty.
+    A paste never contains an escape, although the next line may start at its end. A read is pasted if any of these
+    holds: it is inside the brackets that terminals send around a paste on request of the remote program; it holds more
+    than `MOST_KEYS` keys; it follows within `CHUNK_INTERVAL` of a pasted read of at least `CHUNK_SIZE` bytes. An
+    escape also has to be the last key of its read, so that a pasted line `~.` is none.
 
-    A read that holds nothing but what a terminal has been asked by the remote program does not end the start of a
-    line: some ask at every prompt.
+    Reports of the terminal, releases of keys and modifier keys do not end the start of a line. While a key is
+    withheld, reports are returned ahead of it; releases and modifier keys wait with it and are always sent.
     """
 
     def __init__(self, character: bytes = DEFAULT_CHARACTER.encode()) -> None:
         """`character` is one byte."""
-        self.character = character
-        self._code = character[0]
+        self._character = character.decode("ascii")
         self._at_line_start = True
-        self._withheld = False
+        self._withheld = b""
+        """The withheld key, in the encoding in which it was typed."""
+        self._behind = b""
+        """The releases and modifier keys after it."""
+        self._unfinished = b""
+        """The unfinished sequence at the end of the last read, which has been returned already."""
         self._in_paste = False
         self._matched = 0
-        """How many bytes of the bracket that is looked for have just gone by."""
+        """Number of bytes of the expected bracket that match the latest bytes."""
         self._chunk_at = self._read_at = -math.inf
 
     def feed(self, data: bytes, now: float) -> list[bytes | Escape]:
-        """What one read consists of: bytes to send, and escapes, in order. `now` is in seconds, monotonic."""
-        if now > self._read_at + PASTE_PAUSE:
-            self._in_paste, self._matched = False, 0
-        self._read_at = now
-        if not self._withheld and not self._in_paste and _REPORTS.fullmatch(data):
-            return [data]
+        """Return the bytes to send and the escapes in one read, in order. `now` is in seconds, monotonic."""
+        self._forget_by(now)
+        begun, self._unfinished = self._unfinished, b""
+        events = list(input_events(begun + data)) if len(begun + data) <= _LONGEST_TYPED else None
+        keys = MOST_KEYS + 1 if events is None else sum(event.kind is EventKind.KEY for event in events)
         follows_chunk = now < self._chunk_at + CHUNK_INTERVAL
-        if len(data) >= CHUNK_SIZE or follows_chunk:
+        is_paste = keys > MOST_KEYS or follows_chunk
+        if is_paste and (follows_chunk or len(data) >= CHUNK_SIZE):
             self._chunk_at = now
-        if follows_chunk or len(data) > LONGEST_KEYSTROKE:
-            withheld = self.release()
-            self._pass(data)
-            return [withheld + data]
-        found: list[bytes | Escape] = []
-        kept = bytearray()
-        for position, code in enumerate(data):
-            escape = None if self._in_paste else self._scan(code, kept)
-            if escape is not None:
-                if kept:
-                    found.append(bytes(kept))
-                    kept.clear()
-                found.append(escape)
-            elif not self._withheld:
-                kept.append(code)
-                self._pass(data[position : position + 1])
-        if kept:
-            found.append(bytes(kept))
-        return found
+        if events is None or is_paste:
+            released = self.release()
+            self._follow_paste(data)
+            return [released + data]
+        return self._scan(events, keys, len(begun))
 
     def release(self) -> bytes:
-        """An escape character that was withheld, which is to be sent after all; nothing if there is none."""
+        """Return what is withheld, which is to be sent after all; b"" if nothing is."""
         if not self._withheld:
             return b""
-        self._withheld = self._at_line_start = False
-        return self.character
+        released = self._withheld + self._behind
+        self._withheld = self._behind = b""
+        self._at_line_start = False
+        return released
 
     def start_line(self) -> None:
-        """What comes next is the start of a line, and what was withheld is forgotten."""
-        self._withheld, self._at_line_start = False, True
+        """Begin a line: the next key is at its start. What was withheld is dropped."""
+        self._withheld = self._behind = self._unfinished = b""
+        self._at_line_start = True
 
-    def _scan(self, code: int, kept: bytearray) -> Escape | None:
-        """Take one byte that may have been typed; the escape that it completes."""
+    def _forget_by(self, now: float) -> None:
+        """End what has lasted for too long at the time `now`: a paste, an unfinished sequence."""
+        if now > self._read_at + PASTE_PAUSE:
+            self._in_paste, self._matched = False, 0
+        if self._unfinished and now >= self._read_at + CHUNK_INTERVAL:
+            self._unfinished = b""  # It was a key: Esc, or Alt with a bracket.
+            self._at_line_start = False
+        self._read_at = now
+
+    def _scan(self, events: list[InputEvent], keys: int, sent: int) -> list[bytes | Escape]:
+        """Take a read that may have been typed and holds so many `keys`; `sent` bytes of it were returned before."""
+        found: list[bytes | Escape] = []
+        kept = b""
+        for event in events:
+            raw, is_whole = event.raw[sent:], not sent
+            sent = max(0, sent - len(event.raw))
+            if event.kind is EventKind.KEY:
+                keys -= 1
+                escape = self._escape(event.character) if not keys else None
+                if escape is not None:
+                    found += [part for part in (kept + self._behind, escape) if part]
+                    kept = self._withheld = self._behind = b""
+                else:
+                    kept += self._key(event.character, raw, is_whole=is_whole)
+            elif event.kind is EventKind.UNFINISHED:
+                kept += self.release() + raw
+                self._unfinished = event.raw
+            elif self._withheld and event.kind is not EventKind.REPORT:
+                self._behind += raw
+            else:
+                kept += raw
+            self._follow_brackets(raw)
+        return [*found, kept] if kept else found
+
+    def _escape(self, character: str) -> Escape | None:
+        """Return the escape that a key completes."""
+        return _ESCAPES.get(character) if self._withheld and character != self._character else None
+
+    def _key(self, character: str, raw: bytes, *, is_whole: bool) -> bytes:
+        """Return what is to be sent now that a key was typed that completes no escape.
+
+        A key of which the beginning was sent before is not `is_whole`, and cannot be withheld.
+        """
         if self._withheld:
-            self._withheld = False
-            if code == self._code:
-                return None
-            if code in _ESCAPES:
-                return _ESCAPES[code]
-            kept += self.character
-        elif self._at_line_start and code == self._code:
-            self._withheld = True
-        return None
+            released = self.release()
+            return released if character == self._character else released + self._plain_key(character, raw)
+        if character == self._character and self._at_line_start and is_whole and not self._in_paste:
+            self._withheld = raw
+            return b""
+        return self._plain_key(character, raw)
 
-    def _pass(self, data: bytes) -> None:
-        """Note what goes to the far end, which is not empty: where lines start, and the brackets of a paste."""
-        self._at_line_start = data[-1] in _LINE_ENDS
-        if self._matched or 0x1B in data:
-            for code in data:
-                self._follow_brackets(code)
+    def _plain_key(self, character: str, raw: bytes) -> bytes:
+        self._at_line_start = character in _LINE_ENDS
+        return raw
 
-    def _follow_brackets(self, code: int) -> None:
-        bracket = _PASTE_ENDS if self._in_paste else _PASTE_BEGINS
-        if code != bracket[self._matched]:
-            self._matched = 0  # ESC, with which a bracket begins, occurs nowhere else in it
-        if code == bracket[self._matched]:
-            self._matched += 1
-            if self._matched == len(bracket):
-                self._matched = 0
-                self._in_paste = not self._in_paste
+    def _follow_paste(self, data: bytes) -> None:
+        """Note whether a line starts after a pasted read, and the brackets in it."""
+        keys = [event for event in input_events(data[-_TAIL:]) if event.kind is EventKind.KEY]
+        if keys:
+            self._at_line_start = keys[-1].character in _LINE_ENDS
+        self._follow_brackets(data)
+
+    def _follow_brackets(self, data: bytes) -> None:
+        if not self._matched and 0x1B not in data:
+            return
+        for code in data:
+            bracket = _PASTE_ENDS if self._in_paste else _PASTE_BEGINS
+            if code != bracket[self._matched]:
+                self._matched = 0  # ESC, with which a bracket begins, occurs nowhere else in it
+            if code == bracket[self._matched]:
+                self._matched += 1
+                if self._matched == len(bracket):
+                    self._matched = 0
+                    self._in_paste = not self._in_paste
