@@ -236,3 +236,29 @@ def test_a_title_is_borrowed_once() -> None:
     assert title.show(b"two") == b"\x1b]2;two\x07"
     assert title.restore() == POP
     assert title.restore() == b""
+
+
+@modes(StatusMode.BAR)
+async def test_a_byte_of_another_encoding_does_not_wait_for_the_next(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.written()
+    shown.display.write(b"Oubli\xe9")
+    written = b""
+
+    def is_complete() -> bool:
+        nonlocal written
+        written += shown.written()
+        return written == b"Oubli\xe9"
+
+    await wait_until(is_complete)
+
+
+@modes(StatusMode.NOTICE, StatusMode.TITLE, StatusMode.OFF)
+async def test_without_a_bar_nothing_is_altered_or_delayed(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.written()
+    for data in (b"Oubli\xe9", b"packet\xc3", b"\x1b", b"[", b"2J", b"\x1b]0;unfinished"):
+        shown.display.write(data)
+        assert shown.written() == data
+    shown.display.stop()
+    assert shown.written().startswith(b"\x18\x1b\\")

@@ -12,6 +12,8 @@ COLUMNS, ROWS = 40, 12
 SIZE = TerminalSize(COLUMNS, ROWS)
 BAR = b"\x1b[7m connected \x1b[0m 23 ms"
 
+BAR_ERASED = b"\x1b[12;1H\x1b[m\x1b[2K\x1b8"
+
 
 def with_bar(size: TerminalSize = SIZE) -> Screen:
     screen = Screen()
@@ -210,11 +212,9 @@ def test_the_question_for_the_size_is_answered_here() -> None:
 @pytest.mark.parametrize("seed", range(50))
 def test_without_a_bar_nothing_is_changed(seed: int) -> None:
     maker = StreamMaker(seed, COLUMNS, ROWS)
-    sent = maker.stream(30)
     screen = without_bar()
-    written = b"".join(screen.feed(chunk) for chunk in maker.chunks(sent))
-    assert sent.startswith(written)
-    assert (written + screen.leave()).startswith(sent)
+    for chunk in maker.chunks(maker.stream(30)):
+        assert screen.feed(chunk) == chunk
 
 
 def test_leaving_undoes_what_the_remote_has_left() -> None:
@@ -250,10 +250,97 @@ def test_leaving_a_clean_screen() -> None:
     assert screen.leave() == b"\x1b7\x1b[r\x1b[12;1H\x1b[m\x1b[2K\x1b8"
 
 
-def test_leaving_in_the_middle_of_a_string() -> None:
+UNFINISHED = [
+    b"\x1b]0;a title that never en",
+    b"\x1b]0;a title\x1b",
+    b"\x1bP1$r",
+    b"\x1b_Ga=T;AAAA",
+    b"\x1bXtext",
+    b"\x1b^text",
+    b"\x1bktitle of screen",
+    b"\x1b[",
+    b"\x1b[12;3",
+    b"\x1b[1\n2",
+    b"\x1b",
+    b"\x1b(",
+    b"\xc2\x9b3",
+]
+CANCELLED = b"\x18\x1b\\"
+
+
+@pytest.mark.parametrize("unfinished", UNFINISHED)
+def test_leaving_in_the_middle_of_a_sequence(unfinished: bytes) -> None:
+    screen = without_bar()
+    assert screen.feed(b"text" + unfinished) == b"text" + unfinished
+    assert screen.leave() == CANCELLED
+    assert screen.leave() == b""
+    screen = without_bar()
+    assert b"".join(screen.feed(unfinished[place : place + 1]) for place in range(len(unfinished))) == unfinished
+    screen.feed(b"\x1b\\")
+    assert screen.leave() == b""
+
+
+@pytest.mark.parametrize("unfinished", UNFINISHED[:7])
+def test_leaving_in_the_middle_of_a_string_with_a_bar(unfinished: bytes) -> None:
     screen = with_bar()
-    screen.feed(b"\x1b]0;a title that never en")
-    assert screen.leave().startswith(b"\x18\x1b7")
+    screen.feed(unfinished)
+    assert screen.leave().startswith(CANCELLED + b"\x1b7")
+
+
+@pytest.mark.parametrize("unfinished", [*UNFINISHED, b"Oubli\xe9", b"packet\xc3", b"\xf0\x9f\x91", b"\xc2"])
+def test_without_a_bar_nothing_is_held(unfinished: bytes) -> None:
+    screen = without_bar()
+    for data in (unfinished, b"\x1b\\", b"end\r\n"):
+        assert screen.feed(data) == data
+
+
+@pytest.mark.parametrize(
+    ("first", "rest", "written"),
+    [
+        (b"\x1b[3", b"1m", b"1m"),
+        (b"\x1b[12", b";5Hx", b"\x18\x1b[11;5Hx"),
+        (b"\x1b", b"[12H", b"[11;1H"),
+        (b"\x1b]0;ti", b"tle\x07x", b"tle\x07x"),
+        (b"\x1b]0;title\x1b", b"\\x", b"\\x"),
+        (b"caf\xc3", b"\xa9", b"\xa9"),
+    ],
+)
+def test_a_bar_that_begins_inside_a_sequence(first: bytes, rest: bytes, written: bytes) -> None:
+    """What the terminal has got of the sequence already cannot be changed any more."""
+    for cut in range(len(rest) - 1):
+        screen = without_bar()
+        assert screen.feed(first) == first
+        begun = screen.start(SIZE, bar=True)
+        shown = screen.draw(BAR)
+        if first != b"caf\xc3":
+            assert begun == shown == b""
+        fed = screen.feed(rest[:cut]) + screen.feed(rest[cut:])
+        assert fed.startswith(written), cut
+        assert BAR in begun + shown + fed
+
+
+def test_a_character_is_held_for_a_while_under_a_bar() -> None:
+    screen = with_bar()
+    assert screen.feed(b"Oubli\xe9") == b"Oubli"
+    assert screen.holds_character
+    assert screen.flush() == b"\xe9"
+    assert not screen.holds_character
+    assert screen.flush() == b""
+    assert BAR in screen.draw(BAR)
+    assert screen.feed(b"\r\n") == b"\r\n"
+    assert screen.feed(b"caf\xc3") == b"caf"
+    assert screen.feed(b"\xa9") == b"\xc3\xa9"
+    assert screen.feed(b"\x1b[") == b""
+    assert not screen.holds_character
+    assert screen.flush() == b""
+
+
+@pytest.mark.parametrize("held", [b"\x1b[3", b"\xc3", b"\x1b"])
+def test_what_was_held_is_written_when_the_bar_goes(held: bytes) -> None:
+    screen = with_bar()
+    assert screen.feed(held) == b""
+    assert screen.release().endswith(BAR_ERASED + held)
+    assert screen.feed(b"x") == b"x"
 
 
 def test_a_bar_that_comes_and_goes() -> None:

@@ -17,6 +17,9 @@ _LOOK_INTERVAL = 1.0
 """Seconds between two looks at the link; a look draws nothing unless something has changed."""
 _BUSY = 64 * 1024
 """Bytes waiting for the terminal above which the status waits too, rather than being queued behind them."""
+_HOLD_TIME = 0.1
+"""Seconds for which the bar has an unfinished character wait for its rest. Then it is written as it is: in another
+encoding than UTF-8 it may be all, and the remote waits for an answer."""
 _REPAINT_DELAY = 0.2
 """Seconds between the two sizes that make a program repaint: two signals at once could count as one."""
 
@@ -53,6 +56,7 @@ class StatusDisplay:
         self._titled_at = -MIN_INTERVAL
         self._noticed = False
         self._repainting: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -84,6 +88,11 @@ class StatusDisplay:
     def write(self, data: bytes) -> None:
         """Write what the remote has sent."""
         self._output.write(self._screen.feed(data))
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        if self._screen.holds_character:
+            self._flushing = asyncio.get_running_loop().call_later(_HOLD_TIME, self._flush)
         for answer in self._screen.take_answers():
             self._answer(answer)
 
@@ -122,10 +131,10 @@ class StatusDisplay:
 
     def stop(self) -> None:
         """Give the terminal back as it was found. Idempotent."""
-        for timer in (self._timer, self._repainting):
+        for timer in (self._timer, self._repainting, self._flushing):
             if timer is not None:
                 timer.cancel()
-        self._timer = self._repainting = None
+        self._timer = self._repainting = self._flushing = None
         if self._noticed:
             self._noticed = False
             self._output.write(self._screen.clear_notice())
@@ -168,6 +177,9 @@ class StatusDisplay:
         self._titled_at = now
         self._output.write(self._title.show(text))
         return None
+
+    def _flush(self) -> None:
+        self._output.write(self._screen.flush())
 
     def _restore_title(self) -> None:
         self._output.write(self._title.restore())

@@ -15,16 +15,20 @@ from session_manager_plugin.terminal.size import TerminalSize
 # prints scrolls there. What the remote sends passes through `feed`, where `Remote` follows and corrects it. What undoes
 # the margins is made good at once, what erases the bar at the end of the chunk.
 #
-# Without a bar nothing is changed; the same is followed, to know what has to be put right in the end.
+# Without a bar nothing is changed or delayed; the same is followed, to know what has to be put right in the end.
 #
-# Invariant: what `feed` gives ends between two characters or sequences, where others may be inserted: an unfinished
-# one is held back. Only inside a string (OSC, DCS ...), which may be long, it does not: see `at_boundary`.
+# With a bar the output of `feed` ends between two characters or sequences, where others may be inserted: an unfinished
+# one is held back. Where the output ends inside a sequence nevertheless, nothing is inserted (see `at_boundary`): in a
+# string (OSC, DCS ...), which may be long, and where a sequence was written before the bar was started. An unfinished
+# character is held only until `flush`, because it may be a byte of another encoding; then it is no obstacle.
 #
 # Left to the owner: to write everything in the order in which it was fed and given out, and when to draw.
 
 _LEAST_ROWS = 3
 """A scroll region has two rows at least, and one is the bar's."""
 _CANCEL = b"\x18"
+_END_STRING = _CANCEL + b"\x1b\\"
+"""Ends a sequence or string in every terminal: CAN where it is obeyed in strings, ST elsewhere."""
 _NO_MARGINS = b"\x1b[r"
 # IND and up again: scrolls by one if the cursor is on the last row. Unlike a newline it keeps the column under OPOST.
 _MAKE_ROOM = b"\x1bD\x1b[A"
@@ -51,7 +55,8 @@ class Screen:
         self._remote = Remote(self._size)
         self._wants_bar = False
         self._bar = b""
-        self._held = b""
+        self._held = b""  # an unfinished character or sequence, followed when the rest has come
+        self._given = 0  # how many bytes of it are written already
         self._tail = b""  # the last bytes that were fed, if they were text
         self._interrupted = False  # something of ours stands between that text and what comes
         self._string: bytes | None = None  # the byte that began the string we are in
@@ -71,7 +76,12 @@ class Screen:
     @property
     def at_boundary(self) -> bool:
         """Whether sequences of ours may be written now."""
-        return self._string is None
+        return self._string is None and not (self._given and self._holds_sequence)
+
+    @property
+    def holds_character(self) -> bool:
+        """Whether bytes wait for `flush`: the beginning of a character, or bytes of another encoding."""
+        return self.has_bar and len(self._held) > self._given and self._string is None and not self._holds_sequence
 
     @property
     def damaged(self) -> bool:
@@ -108,9 +118,13 @@ class Screen:
                 remote.cursor.set_region(*region)
         self._wants_bar = remote.limited = remote.damaged = False
         if self.at_boundary:
-            return given
+            return given + self._give_held()
         self._setup += given
-        return b""
+        return self._give_held()
+
+    def flush(self) -> bytes:
+        """Returns the unfinished character that is held, if any: nothing has followed it for a while."""
+        return self._give_held() if self.holds_character else b""
 
     def again(self) -> bytes:
         """What the remote would send to have its screen (main or alternate) and its modes, but for the bar."""
@@ -122,13 +136,7 @@ class Screen:
         remote = self._remote
         changes = remote.modes.undo() + remote.pen.sets_plain + (PLAIN if remote.pen.attributes else b"")
         changes += NO_LINK if remote.pen.link else b""
-        held = b"" if self.has_bar else self._held
-        is_unfinished = self._string is not None or bool(held)
-        pieces = [
-            held,
-            _CANCEL if is_unfinished and (self.has_bar or changes or remote.alternate) else b"",
-            self._setup,
-        ]
+        pieces = [self.flush(), b"" if self.at_boundary else _END_STRING, self._setup]
         if remote.origin:
             pieces += [
                 ABSOLUTE,
@@ -166,11 +174,14 @@ class Screen:
 
     def feed(self, data: bytes) -> bytes:
         """What the remote has sent, as it is to be written."""
-        if self._held:
-            data = self._held + data
-            self._held = b""
         if not data:
             return b""
+        unaltered, given = data, b""
+        if self._held:
+            unaltered = self._held[self._given :] + data
+            given = self._held[: self._given]
+            data = self._held + data
+            self._held, self._given = b"", 0
         again = b""
         if self._interrupted and len(data) > sequences.unfinished_character(data):
             self._interrupted = False
@@ -182,8 +193,10 @@ class Screen:
         else:
             corrected = self._follow(data)
         if not self.has_bar:
-            # As it came, but for what is held back.
-            corrected = data[: len(data) - len(self._held)]
+            corrected = unaltered
+            self._given = len(self._held)
+        elif given:
+            corrected = self._after(given, corrected)
         if self._setup or self.damaged:
             return again + corrected + self._repair()
         return again + corrected if again else corrected
@@ -192,7 +205,6 @@ class Screen:
         out = []
         remote = self._remote
         position = 0
-        early: bytes | None = None
         search = (NOT_PLAIN_OR_C1 if b"\xc2" in data else NOT_PLAIN).search
         while position < len(data):
             if self._string is not None:
@@ -219,26 +231,41 @@ class Screen:
                 if sequences.is_hopeless(rest):
                     out += [rest, _CANCEL]
                 else:
-                    self._held = rest if early is None or self.has_bar else early
+                    self._held = rest
                 break
             raw = data[start : sequence.end]
             position = sequence.end
             tail, self._tail = self._tail, b""
-            if sequence.kind != "c":
-                early = None
             if sequence.kind == "s":
                 self._string, self._osc = sequence.body, b""
                 out.append(raw)
             elif sequence.kind == "c":
                 # The controls come into effect first, so that is what is written.
                 out.append(remote.text(sequence.body))
-                early = early or data[start:]
                 data, position = b"\x1b" + data[position:], 0
             elif sequence.final == "b" and sequence.kind == "[":
                 out.append(remote.repeat(data[start - 1 : start] if start else tail[-1:], sequence, raw))
             else:
                 out.append(remote.sequence(sequence, raw))
         return b"".join(out)
+
+    def _after(self, given: bytes, corrected: bytes) -> bytes:
+        """`corrected`, of which the uncorrected beginning `given` was written when there was no bar."""
+        if not corrected:
+            self._given = len(given)  # it is still unfinished
+            return b""
+        return corrected.removeprefix(given) if corrected.startswith(given) else _CANCEL + corrected
+
+    @property
+    def _holds_sequence(self) -> bool:
+        """Whether what is held is a sequence, introduced by ESC or by a C1 control, and not a character."""
+        return self._held[:1] == b"\x1b" or (self._held[:1] == b"\xc2" and len(self._held) > 1)
+
+    def _give_held(self) -> bytes:
+        """What is held and not yet written, to be written now."""
+        held = self._held[self._given :]
+        self._given = len(self._held)
+        return held
 
     def _join(self, data: bytes) -> bytes:
         """What makes a combining character at the beginning of `data` join the one written before ours.
