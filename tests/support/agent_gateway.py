@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import random
+import ssl
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -40,7 +41,9 @@ class AgentGateway(Happenings):
     type, ``openings`` the first message of each websocket.
     """
 
-    def __init__(self, *, handshake: str | None = None, greeting: bytes = b"$ ") -> None:
+    def __init__(
+        self, *, handshake: str | None = None, greeting: bytes = b"$ ", tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__()
         source = random.Random("the far end").randbytes
         self.connection = Connection(
@@ -50,6 +53,7 @@ class AgentGateway(Happenings):
             random_bytes=source,
             session_id=SESSION_ID,
         )
+        self.port = 0
         self.url = ""
         """The session's stream URL."""
         self.ready: SessionReady | None = None
@@ -62,6 +66,7 @@ class AgentGateway(Happenings):
         """How the last websocket was closed, once it is."""
         self._handshake = handshake
         self._greeting = greeting
+        self._tls = tls
         self._acknowledging = True
         self._websocket: ServerConnection | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -70,9 +75,10 @@ class AgentGateway(Happenings):
 
     async def __aenter__(self) -> Self:
         # No pings of its own, no compression: what the gateway does, it does because a test says so.
-        self._server = await serve(self._serve, "127.0.0.1", 0, compression=None, ping_interval=None)
+        self._server = await serve(self._serve, "127.0.0.1", 0, compression=None, ping_interval=None, ssl=self._tls)
         port = next(iter(self._server.sockets)).getsockname()[1]
-        self.url = f"ws://127.0.0.1:{port}/v1/data-channel/{SESSION_ID}?role=publish_subscribe"
+        self.port = port
+        self.url = f"{'ws' if self._tls is None else 'wss'}://127.0.0.1:{port}/v1/data-channel/{SESSION_ID}?role=publish_subscribe"
         return self
 
     async def __aexit__(

@@ -15,11 +15,11 @@ from cryptography.x509.oid import NameOID
 class Authority:
     """A certificate authority of its own, in ``directory``; ``bundle`` is the file that trusts it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, name: str = "Test authority") -> None:
         self.bundle = directory / "ca.pem"
         self._directory = directory
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = datetime.now(UTC)
         key_usage = x509.KeyUsage(
             digital_signature=False,

@@ -199,6 +199,9 @@ class Relay:
         except OSError:
             client.reset()
             return
+        except asyncio.CancelledError:
+            client.writer.transport.abort()
+            raise
         connection = RelayedConnection(self, client, target, limit, swallows=swallows)
         self.connections.add(connection)
         try:

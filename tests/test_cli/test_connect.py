@@ -227,5 +227,5 @@ def test_parse_proxy(text: str) -> None:
     "text", ["", "proxy", "proxy:3128", "ftp://proxy", "http://", "http://proxy:70000", "http://[x"]
 )
 def test_parse_proxy_refuses(text: str) -> None:
-    with pytest.raises(UsageError, match="--proxy takes a URL"):
+    with pytest.raises(UsageError, match="the proxy of --proxy cannot be used"):
         parse_proxy(text)

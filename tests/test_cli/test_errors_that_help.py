@@ -8,12 +8,13 @@ import re
 import socket
 import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from botocore import exceptions as botocore
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidProxyStatus, InvalidStatus
+from websockets.exceptions import InvalidStatus
 from websockets.http11 import Response
 
 from session_manager_plugin.aws.failures import aws_failure
@@ -24,10 +25,14 @@ from session_manager_plugin.cli.render import ending_sentence, error_sentence
 from session_manager_plugin.cli.session import Ending
 from session_manager_plugin.cli.token import find_token
 from session_manager_plugin.communicator import complete_stream_url
+from session_manager_plugin.communicator.certificate import Certificate
 from session_manager_plugin.communicator.failures import connect_failure
+from session_manager_plugin.communicator.http_answer import Answer, NotHTTP
+from session_manager_plugin.communicator.opening import Stage, TunnelRefused
 from session_manager_plugin.communicator.tls import ssl_context
 from session_manager_plugin.errors import ConnectionLost, SessionEnded
 from session_manager_plugin.session.listener import listen_on_path, listen_on_port
+from session_manager_plugin.utils.setting_names import PLUGIN_SETTINGS, SMP_SETTINGS, SettingNames
 
 HOST = "ssmmessages.eu-west-1.amazonaws.com:443"
 
@@ -50,20 +55,56 @@ def refused(code: str, message: str = "no") -> Exception:
     return error
 
 
-def network(error: Exception, *, via: str = "", issuer: str = "") -> str | None:
+def network(
+    error: Exception,
+    *,
+    via: str = "",
+    stage: Stage = Stage.TCP,
+    certificate: Certificate | None = None,
+    has_credentials: bool = False,
+    names: SettingNames = SMP_SETTINGS,
+) -> str | None:
     """The sentence for what opening a websocket raised."""
-    return error_sentence(connect_failure(error, HOST, via=via, timeout=30.0, issuer=issuer))
+    failure = connect_failure(
+        error,
+        HOST,
+        via=via,
+        timeout=30.0,
+        stage=stage,
+        certificate=certificate,
+        has_credentials=has_credentials,
+        names=names,
+    )
+    return error_sentence(failure)
 
 
-def answer(status: int) -> Response:
-    """An HTTP response."""
-    return Response(status, "", Headers())
+def answer(status: int, **headers: str) -> Response:
+    """An HTTP response; of a header's name `_` stands for `-`."""
+    return Response(status, "", Headers({name.replace("_", "-"): value for name, value in headers.items()}))
+
+
+def refusal(status: int, **headers: str) -> TunnelRefused:
+    """A proxy's answer to CONNECT; of a header's name `_` stands for `-`."""
+    return TunnelRefused(Answer(status, "", {name.replace("_", "-"): value for name, value in headers.items()}))
+
+
+PROXY = "the proxy p:3128"
+FOUND = Certificate(
+    "Corp Root (Corp)", ("portal.corp", "*.corp"), datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
+)
 
 
 def certificate_error(code: int, message: str) -> ssl.SSLCertVerificationError:
     """As OpenSSL raises it."""
     error = ssl.SSLCertVerificationError(1, f"certificate verify failed: {message}")
     error.verify_code, error.verify_message = code, message
+    return error
+
+
+def tls_error(reason: str) -> ssl.SSLError:
+    """As OpenSSL raises it."""
+    error = ssl.SSLError(1, reason)
+    error.reason = reason
     return error
 
 
@@ -163,22 +204,110 @@ def raised(call: Callable[[], object]) -> str | None:
             id="API's proxy",
         ),
         pytest.param(
-            network(InvalidProxyStatus(answer(407)), via="the proxy p:3128"),
+            network(refusal(407), via=PROXY),
             "the proxy p:3128 refused the connection to .* with status 407",
             "put user and password into the proxy's URL",
             id="proxy wants a password",
         ),
         pytest.param(
-            network(InvalidProxyStatus(answer(403)), via="the proxy p:3128"),
+            network(refusal(407, proxy_authenticate='Basic realm="x"'), via=PROXY, has_credentials=True),
+            "status 407",
+            "does not accept the user and password in its URL",
+            id="proxy wants another password",
+        ),
+        pytest.param(
+            network(refusal(407, proxy_authenticate="Negotiate, NTLM"), via=PROXY, has_credentials=True),
+            "wants Negotiate or NTLM, which smp cannot do",
+            "px, cntlm.* --proxy or HTTPS_PROXY$",
+            id="proxy wants NTLM",
+        ),
+        pytest.param(
+            network(refusal(407, proxy_authenticate="NTLM"), via=PROXY, names=PLUGIN_SETTINGS),
+            "which this plugin cannot do",
+            "name it with HTTPS_PROXY$",
+            id="proxy wants NTLM of the plugin",
+        ),
+        pytest.param(
+            network(refusal(403), via=PROXY),
             "the proxy p:3128 refused the connection to .* with status 403",
             "have the host allowed by whoever runs the proxy",
             id="proxy forbids",
         ),
+        pytest.param(network(refusal(502), via=PROXY), "502", "cannot reach it", id="proxy cannot"),
         pytest.param(
-            network(InvalidProxyStatus(answer(502)), via="the proxy p:3128"),
-            "502",
-            "cannot reach it",
-            id="proxy cannot",
+            network(refusal(302), via=PROXY), "302 Found, a redirect", "log in with a browser", id="proxy redirects"
+        ),
+        pytest.param(
+            network(refusal(511), via=PROXY), "511 Network Auth", "log in with a browser", id="proxy is a portal"
+        ),
+        pytest.param(
+            network(NotHTTP(b"220 mail.example ESMTP"), via=PROXY, stage=Stage.PROXY),
+            "the proxy p:3128 does not speak HTTP: it answered '220 mail.example ESMTP'",
+            "scheme \\(http or https\\)",
+            id="no proxy",
+        ),
+        pytest.param(
+            network(ConnectionResetError(errno.ECONNRESET, "x"), via=PROXY, stage=Stage.PROXY),
+            "the proxy p:3128 cut the connection",
+            "ask whoever runs the proxy",
+            id="proxy cuts",
+        ),
+        pytest.param(
+            network(InvalidStatus(answer(511))), "status 511", "log in with a browser", id="portal answers 511"
+        ),
+        pytest.param(
+            network(InvalidStatus(answer(302, location="http://login.hotel.example/"))),
+            "status 302 Found, a redirect to login.hotel.example: redirects are not followed",
+            "log in with a browser",
+            id="portal redirects",
+        ),
+        pytest.param(
+            network(InvalidStatus(answer(200, content_type="text/html"))),
+            "status 200 OK and a web page",
+            "log in with a browser",
+            id="portal answers a page",
+        ),
+        pytest.param(
+            network(NotHTTP(b"<html><h1>Blocked"), stage=Stage.WEBSOCKET),
+            "answered with a web page",
+            "log in with a browser",
+            id="page without HTTP",
+        ),
+        pytest.param(
+            network(NotHTTP(b""), stage=Stage.WEBSOCKET),
+            "closed the connection without an answer",
+            "check the host, the port and the scheme",
+            id="closed",
+        ),
+        pytest.param(
+            network(tls_error("WRONG_VERSION_NUMBER"), stage=Stage.TLS),
+            "does not speak TLS on this port: it answered in plain text",
+            "is this a TLS port.* log in with a browser",
+            id="plain text for TLS",
+        ),
+        pytest.param(
+            network(ssl.SSLError(1, "[SSL: ODD] odd thing (_ssl.c:4154)"), stage=Stage.TLS),
+            f"TLS with {HOST} failed: odd thing;",
+            "check the port",
+            id="TLS without a reason",
+        ),
+        pytest.param(
+            network(ConnectionResetError(), stage=Stage.TLS),
+            "was cut during the TLS handshake",
+            "a firewall that filters by name",
+            id="TLS cut",
+        ),
+        pytest.param(
+            network(TimeoutError(), stage=Stage.NAME),
+            f"DNS did not answer within 30 seconds when asked for {HOST}",
+            "check the DNS server",
+            id="DNS silent",
+        ),
+        pytest.param(
+            network(socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")),
+            "DNS does not answer for .*: Temporary failure",
+            "check the DNS server",
+            id="DNS down",
         ),
         pytest.param(
             network(ConnectionRefusedError(errno.ECONNREFUSED, "x"), via="the proxy p:3128"),
@@ -187,16 +316,28 @@ def raised(call: Callable[[], object]) -> str | None:
             id="no proxy there",
         ),
         pytest.param(
-            network(certificate_error(20, "unable to get local issuer certificate"), issuer="Corp Root (Corp)"),
+            network(certificate_error(20, "unable to get local issuer certificate"), certificate=FOUND),
             "is not trusted: .* \\(it was issued by Corp Root \\(Corp\\)\\)",
             "give its CA with --ca-bundle or AWS_CA_BUNDLE",
             id="unknown CA",
+        ),
+        pytest.param(
+            network(certificate_error(20, "unable to get local issuer certificate"), names=PLUGIN_SETTINGS),
+            "is not trusted: unable to get local issuer certificate",
+            "give its CA with AWS_CA_BUNDLE$",
+            id="unknown CA for the plugin",
         ),
         pytest.param(
             network(certificate_error(62, "Hostname mismatch, certificate is not valid for 'x'.")),
             "not valid for 'x'",
             "check the host of the URL",
             id="wrong host name",
+        ),
+        pytest.param(
+            network(certificate_error(62, "Hostname mismatch"), certificate=FOUND),
+            "is for portal.corp, \\*.corp, not for it \\(issued by Corp Root \\(Corp\\)\\)",
+            "check the host of the URL",
+            id="the names it holds",
         ),
         pytest.param(
             network(certificate_error(10, "certificate has expired")),
@@ -237,7 +378,9 @@ def raised(call: Callable[[], object]) -> str | None:
             id="URL",
         ),
         pytest.param(raised(lambda: parse_dial("::1")), "is not HOST", "goes in brackets: \\[::1\\]:443", id="dial"),
-        pytest.param(raised(lambda: parse_proxy("p:3128")), "takes a URL", "one of the kinds http", id="proxy URL"),
+        pytest.param(
+            raised(lambda: parse_proxy("p:3128")), "proxy of --proxy", "begins with none of http", id="proxy URL"
+        ),
         pytest.param(
             raised(lambda: find_token(Environment(variables={}), None, "/nonexistent")),
             "the token file /nonexistent cannot be read",

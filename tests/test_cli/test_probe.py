@@ -159,13 +159,13 @@ def test_the_token_from_the_environment_or_a_pipe(
     [
         (refuse(403), "status 403 Forbidden", "start a new session"),
         (refuse(401), "status 401 Unauthorized", "start a new session"),
-        (refuse(200), "status 200 OK", "no websocket server answers there"),
+        (refuse(200), "status 200 OK", "check the URL"),
         (refuse(404), "status 404 Not Found", "the path of the URL"),
         (refuse(302, "Location: https://elsewhere.test/"), "status 302 Found", "redirects are not followed"),
         (refuse(503), "status 503 Service Unavailable", "try again"),
         (refuse(400), "status 400 Bad Request", "check the URL"),
-        (no_http, "did not answer as a websocket server does", "check the host, the port and the scheme"),
-        (silence, "no answer to the upgrade within 1 s", "may not let websockets through"),
+        (no_http, "does not speak HTTP", "check the host, the port and the scheme"),
+        (silence, "did not answer the request for a websocket within 1 sec", "may not let websockets through"),
     ],
 )
 def test_no_websocket(prober: Prober, script: Script, detail: str, advice: str) -> None:
@@ -474,7 +474,7 @@ async def _start(arguments: list[str], directory: Path, variables: dict[str, str
         (["--url", f"ws://gateway.test/v1/data-channel/x?token={TOKEN}", "--token", TOKEN], "refusing ws://"),
         (["--count", "-1"], "--count"),
         (["--count", "x"], "--count"),
-        (["--proxy", "proxy:3128"], "--proxy takes a URL"),
+        (["--proxy", "proxy:3128"], "the proxy of --proxy cannot be used"),
         (["--dial", "a b"], "--dial"),
         (["--connect-timeout", "0"], "--connect-timeout"),
         (["one", "two"], "probe"),

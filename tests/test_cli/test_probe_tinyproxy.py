@@ -95,7 +95,7 @@ def test_a_proxy_with_a_password(prober: Prober, tmp_path: Path) -> None:
     assert without.verdict == wrong.verdict == "fail"
     assert "status 407" in without.detail
     assert "USER:PASSWORD@HOST" in without.advice
-    assert "does not take the user and password" in wrong.advice
+    assert "does not accept the user and password" in wrong.advice
     assert right.json["ok"]
     assert b"pass-word" not in prober.output
 
@@ -107,7 +107,7 @@ def test_a_proxy_that_forbids_the_host(prober: Prober, tmp_path: Path) -> None:
         found = prober(*arguments(gateway.port, proxy)).one("proxy")
     assert found.verdict == "fail"
     assert "status 403" in found.detail
-    assert "forbids" in found.advice
+    assert "have the host allowed" in found.advice
 
 
 def test_a_proxy_that_cannot_get_there(prober: Prober, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import shlex
@@ -11,8 +12,8 @@ import socket
 import sys
 import termios
 import time
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, NoReturn
 
 import pytest
 
@@ -517,3 +518,58 @@ def test_a_fault_that_nobody_is_there_to_catch() -> None:
     with pytest.raises(ValueError, match="a fault of our own"):
         run(main)
     assert events == ["restored", "left"]
+
+
+# What the event loop's callbacks raise.
+
+
+async def outcome_of(callback: Callable[[], object]) -> str:
+    """How a program ends in which this callback of the event loop raises."""
+    reached = asyncio.Event()
+
+    async def program(interruption: Interruption) -> str:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(callback)
+        loop.call_soon(reached.set)
+        await reached.wait()
+        await asyncio.sleep(0)
+        return "went on"
+
+    task = asyncio.current_task()
+    assert task is not None
+    interruption = Interruption(task, _refuse_to_die)
+    with interruption.handling():
+        try:
+            return await program(interruption)
+        except asyncio.CancelledError:
+            task.uncancel()
+            return repr(interruption.error)
+        finally:
+            asyncio.get_running_loop().set_exception_handler(None)
+
+
+def _refuse_to_die(number: int) -> NoReturn:
+    raise AssertionError(number)
+
+
+def _compiled(module: str) -> Callable[[], object]:
+    """A callback that fails, of a module of this name."""
+    namespace: dict[str, Any] = {"__name__": module}
+    exec("def fail():\n    raise AttributeError('recv_messages')", namespace)
+    callback: Callable[[], object] = namespace["fail"]
+    return callback
+
+
+@pytest.mark.parametrize(
+    ("callback", "outcome"),
+    [
+        (_compiled("session_manager_plugin.session.shell"), "AttributeError('recv_messages')"),
+        (_compiled("session_manager_plugins"), "went on"),
+        (_compiled("websockets.asyncio.connection"), "went on"),
+        (functools.partial(os.close, -1), "went on"),
+    ],
+)
+async def test_a_fault_of_ours_ends_the_program_and_one_of_a_library_is_logged(
+    callback: Callable[[], object], outcome: str
+) -> None:
+    assert await outcome_of(callback) == outcome

@@ -10,6 +10,8 @@ import ssl
 from importlib.util import find_spec
 
 import pytest
+from websockets.client import ClientProtocol
+from websockets.uri import parse_uri
 
 from session_manager_plugin.communicator import (
     Bearer,
@@ -18,6 +20,7 @@ from session_manager_plugin.communicator import (
     WebSocketChannel,
     create_websocket_config,
 )
+from session_manager_plugin.communicator.connection import GatewayConnection
 from session_manager_plugin.errors import ConfigurationError, ConnectError, Refused
 from tests.support.certificates import Authority
 from tests.support.connect_proxy import ConnectProxy
@@ -328,8 +331,8 @@ async def test_a_proxy_that_wants_a_password() -> None:
     assert isinstance(channel.last_error, Refused)
     assert channel.last_error.status == 407
     assert str(channel.last_error) == (
-        f"the proxy {place} refused the connection to gateway.test:80 with status 407; "
-        "put user and password into the proxy's URL"
+        f"the proxy {place} refused the connection to gateway.test:80 with status 407 Proxy Authentication Required; "
+        "the proxy does not accept the user and password in its URL: correct them (percent-encoded)"
     )
 
 
@@ -342,7 +345,7 @@ async def test_a_proxy_that_does_not_reach_the_host() -> None:
     assert isinstance(channel.last_error, Refused)
     assert channel.last_error.retryable
     assert str(channel.last_error) == (
-        f"the proxy {place} refused the connection to gateway.test:80 with status 502; "
+        f"the proxy {place} refused the connection to gateway.test:80 with status 502 Bad Gateway; "
         "the proxy cannot reach it: check the host, or try again"
     )
 
@@ -371,17 +374,25 @@ async def test_a_proxy_that_is_none() -> None:
         place = f"127.0.0.1:{server.port}"
 
     assert isinstance(channel.last_error, ConnectError)
-    assert str(channel.last_error).startswith(f"the proxy {place} gave no connection to gateway.test:80: ")
+    assert str(channel.last_error) == (
+        f"the proxy {place} does not speak HTTP: it answered '220 mail.example ESMTP'; "
+        "check the host, the port and the scheme (http or https)"
+    )
 
 
 @pytest.mark.parametrize(
     ("proxy", "said"),
     [
-        ("ftp://proxy.example", "the proxy proxy.example cannot be used: scheme ftp isn't supported"),
-        ("http://user@proxy.example", "the proxy proxy.example cannot be used: username provided without password"),
-        ("http://u:a-password@proxy.example/x", "the proxy proxy.example cannot be used: path is meaningless"),
-        ("http://u:a-password@proxy.example:99999", "the proxy proxy.example:99999 cannot be used: "),
-        ("http://[::1", "the proxy setting cannot be used: "),
+        ("ftp://u:a-password@proxy.example", "its URL begins with none of http, https, socks4"),
+        ("http://user@proxy.example", "its URL has a user without a password; it is written SCHEME://USER:PASSWORD@"),
+        ("http://u:a-password@proxy.example/x", "its URL goes on behind host and port"),
+        ("http://u:a-password@proxy.example:99999", "its URL has no host and port"),
+        ("http://u:a-password", "its URL has no host and port"),
+        ("http://[::1", "its URL has no host and port"),
+        ("http://u:a-password/x@proxy.example", "its user or password holds / ? or #; percent-encode them as %2F"),
+        ("http://u:a-password?x@proxy.example", "its user or password holds / ? or #; percent-encode them as %2F"),
+        ("http://u:a-password#x@proxy.example", "its user or password holds / ? or #; percent-encode them as %2F"),
+        ("http://u:a-password%ff%fe@proxy.example", "its user or password is not UTF-8; percent-encode the bytes of"),
     ],
 )
 async def test_a_proxy_setting_that_makes_no_sense(proxy: str, said: str) -> None:
@@ -389,8 +400,9 @@ async def test_a_proxy_setting_that_makes_no_sense(proxy: str, said: str) -> Non
     assert await channel.connect() is False
 
     assert isinstance(channel.last_error, ConfigurationError)
-    assert str(channel.last_error).startswith(said)
+    assert str(channel.last_error).startswith(f"the proxy of --proxy cannot be used: {said}")
     assert "a-password" not in str(channel.last_error)
+    assert channel.last_error.__cause__ is None
 
 
 async def test_a_socks_proxy_needs_the_extra() -> None:
@@ -462,3 +474,18 @@ def test_under_uvloop() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(talk()) == MESSAGES
+
+
+async def test_a_transport_that_ends_before_it_began() -> None:
+    """Of a handshake that fails: asyncio calls what it likes, and never ``connection_made``."""
+    channel = WebSocketChannel(create_websocket_config("ws://gateway.test/", TOKEN))
+    protocol = ClientProtocol(parse_uri("ws://gateway.test/"))
+    connection = GatewayConnection(channel, protocol, None)
+    connection.pause_writing()
+    connection.resume_writing()
+    connection.data_received(b"HTTP/1.1 302 Found\r\n\r\n")
+    connection.eof_received()
+    connection.connection_lost(ConnectionResetError())
+
+    assert channel.last_error is None
+    assert channel.can_write is False

@@ -16,6 +16,7 @@ from session_manager_plugin.communicator import (
     WebSocketConfig,
     WebSocketMessage,
 )
+from session_manager_plugin.utils.setting_names import SMP_SETTINGS
 
 URL = "wss://gateway.example/v1/data-channel/alice-1?role=publish_subscribe&token=a-token-in-the-url"
 TOKEN = "a-token-of-its-own"
@@ -81,7 +82,14 @@ def test_defaults_of_the_configuration() -> None:
         "max_queue_size": 100,
         "retry_attempts": 3,
         "retry_delay": 1.0,
-        "network": {"bearer": Bearer.AUTO, "proxy": None, "ca_bundle": None, "dial": None, "sign": Sign.AUTO},
+        "network": {
+            "bearer": Bearer.AUTO,
+            "proxy": None,
+            "ca_bundle": None,
+            "dial": None,
+            "sign": Sign.AUTO,
+            "names": dataclasses.asdict(SMP_SETTINGS),
+        },
         "signer": None,
     }
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -22,6 +23,8 @@ LEAVE_LIMIT = 2.0
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 _HANG_UP = getattr(signal, "SIGHUP", None)
 _HANDLED = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+
+_PACKAGE = __name__.partition(".")[0]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -122,11 +125,15 @@ class Interruption:
         return None if self.number is None else Signalled(self.number, self._reason)
 
     def _uncaught(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """What asyncio would print as a traceback, over whatever the terminal shows."""
+        """An exception that a callback of the event loop, or a task that nobody awaits, has raised.
+
+        One that passed through our code is a fault of ours, and ends the session. One of a library alone is logged:
+        its callbacks also run for connections that are being set up or were given up, and of a connection in use its
+        protocol is told the end. So is an `OSError`, which is the network's.
+        """
         error = context.get("exception")
         get_logger(__name__).error("%s", context.get("message"), exc_info=error)
-        # An OSError is the network's, of a transport that is closed already: whoever used it is told by other ways.
-        if isinstance(error, Exception) and not isinstance(error, OSError):
+        if isinstance(error, Exception) and not isinstance(error, OSError) and _is_ours(error):
             self.fail(error)
 
     @contextlib.contextmanager
@@ -149,6 +156,12 @@ class Interruption:
                     self._loop.remove_signal_handler(signal.SIGTSTP)
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether code of this package raised the exception, or called what raised it."""
+    modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(name.partition(".")[0] == _PACKAGE for name in modules)
 
 
 def run(main: Callable[[Interruption], Coroutine[Any, Any, T]], *, die: Callable[[int], NoReturn] = die_of) -> T:

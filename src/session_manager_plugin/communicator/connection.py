@@ -18,25 +18,27 @@ from http import HTTPStatus
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.client import ClientProtocol
 from websockets.datastructures import HeadersLike
-from websockets.exceptions import PayloadTooBig
+from websockets.exceptions import InvalidMessage, PayloadTooBig
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
+from websockets.proxy import Proxy
 from websockets.uri import parse_uri
 
 from session_manager_plugin import __version__
 from session_manager_plugin.communicator.aws_hosts import is_aws_host
+from session_manager_plugin.communicator.certificate import look_at_certificate
 from session_manager_plugin.communicator.failures import connect_failure
+from session_manager_plugin.communicator.http_answer import NotHTTP
+from session_manager_plugin.communicator.opening import Opening, Stage
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
-from session_manager_plugin.communicator.proxy import proxy_for
-from session_manager_plugin.communicator.refused_certificate import UNKNOWN_ISSUER, issuer_of
+from session_manager_plugin.communicator.proxy import choose_proxy, parse_proxy
 from session_manager_plugin.communicator.tls import ssl_context
 from session_manager_plugin.communicator.types import Bearer, WebSocketConfig
 from session_manager_plugin.communicator.utils import (
     host_and_port,
-    is_address,
     join_host_and_port,
     validate_websocket_url,
 )
@@ -50,6 +52,7 @@ from session_manager_plugin.errors import (
 )
 from session_manager_plugin.protocol.websocket_frames import FrameReader
 from session_manager_plugin.utils.logging import get_logger, redact_url
+from session_manager_plugin.utils.text import ssl_text
 
 try:
     from websockets.speedups import apply_mask
@@ -62,8 +65,6 @@ _LIBRARY_LOGGER.setLevel(logging.WARNING)  # below that the library shows header
 USER_AGENT = f"python-session-manager-plugin/{__version__}"
 CLOSE_TIMEOUT = 2.0
 """Seconds for the closing handshake; after that the connection is cut."""
-HAPPY_EYEBALLS_DELAY = 0.25
-"""Seconds until the other address family is tried as well (RFC 8305)."""
 WRITE_LIMIT = 1024 * 1024
 """Bytes waiting in the socket's buffer above which ``write_paused`` is told."""
 
@@ -121,56 +122,65 @@ async def _open(
     config: WebSocketConfig, owner: ConnectionOwner, signature: OpeningSignature | None
 ) -> GatewayConnection:
     host, port = host_and_port(config.url)
-    uri = parse_uri(config.url)
+    place = join_host_and_port(host, port)
     network = config.network
     dialled, via = config.url, ""
     if network.dial is not None:
         via = join_host_and_port(network.dial[0], network.dial[1] or port)
         dialled = urlsplit(config.url)._replace(netloc=via).geturl()
-
-    def create_connection(protocol: ClientProtocol, **options: Any) -> GatewayConnection:
-        protocol.uri = uri  # what the Host header names, whatever is dialled
-        return GatewayConnection(owner, protocol, signature, **options)
-
-    proxy: str | None = None
+    opening: Opening | None = None
+    proxy: Proxy | None = None
     try:
-        proxy = proxy_for(dialled, network.proxy)
-        if proxy is not None:
-            via = f"the proxy {urlsplit(proxy).netloc.rpartition('@')[2]}"
-        _LOGGER.info("looking up %s and connecting to it", via or join_host_and_port(host, port))
-        options: dict[str, Any] = {"logger": _LIBRARY_LOGGER}
-        if uri.secure:
-            options |= {"ssl": ssl_context(network.ca_bundle), "server_hostname": host}
-        # An address needs no race between families; uvloop knows none, and tries one address after the other.
-        if not is_address(host_and_port(dialled)[0]) and isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
-            options["happy_eyeballs_delay"] = HAPPY_EYEBALLS_DELAY
-        opening = _Opening(
+        uri = parse_uri(config.url)
+        choice = choose_proxy(dialled, network.proxy)
+        if choice.url is not None:
+            proxy = parse_proxy(choice.url, choice.reason)
+            via = f"the proxy {join_host_and_port(proxy.host, proxy.port)}"
+        _LOGGER.info("looking up %s and connecting to it", via or place)
+
+        def create_connection(protocol: ClientProtocol, **options: Any) -> GatewayConnection:
+            protocol.uri = uri  # what the Host header names, whatever is dialled
+            return GatewayConnection(owner, protocol, signature, **options)
+
+        opening = Opening(
             dialled,
+            host=host,
+            proxy=proxy,
+            context=ssl_context(network.ca_bundle) if uri.secure else None,
             additional_headers=_bearer_header(config, host),
             user_agent_header=USER_AGENT,
             compression=None,
-            proxy=proxy,
             open_timeout=config.connect_timeout,
             ping_interval=None,
             close_timeout=CLOSE_TIMEOUT,
             max_size=config.max_message_size,
             write_limit=WRITE_LIMIT,
+            logger=_LIBRARY_LOGGER,
             create_connection=cast("type[ClientConnection]", create_connection),
-            **options,
         )
         if signature is not None:
             signature.start()
         connection = cast(GatewayConnection, await opening)
         _LOGGER.info("the websocket is open")
         return connection
+    except SessionManagerError:
+        raise
     except Exception as error:
-        place, issuer = join_host_and_port(host, port), ""
-        if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in UNKNOWN_ISSUER:
-            issuer = await issuer_of(
-                urlsplit(dialled)._replace(path="/", query="").geturl(), host, proxy=proxy, logger=_LIBRARY_LOGGER
-            )
+        stage = Stage.NAME if opening is None else opening.stage
+        certificate = None
+        if isinstance(error, ssl.SSLCertVerificationError) and stage is Stage.TLS:
+            way = urlsplit(dialled)._replace(path="/", query="").geturl()
+            certificate = await look_at_certificate(way, host, proxy)
         raise connect_failure(
-            error, place, via=via, timeout=config.connect_timeout, issuer=issuer, signature=signature
+            error,
+            place,
+            via=via,
+            timeout=config.connect_timeout,
+            stage=stage,
+            certificate=certificate,
+            signature=signature,
+            has_credentials=proxy is not None and proxy.username is not None,
+            names=network.names,
         ) from error
     finally:
         if signature is not None:
@@ -182,13 +192,6 @@ def _bearer_header(config: WebSocketConfig, host: str) -> dict[str, str]:
     if bearer is Bearer.ALWAYS or (bearer is Bearer.AUTO and not is_aws_host(host)):
         return {"Authorization": f"Bearer {config.token}"}
     return {}
-
-
-class _Opening(connect):
-    """The library's opening, without redirects: they may lead to another host, and the first message is the token."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
 
 
 def _tell_way(transport: asyncio.BaseTransport) -> None:
@@ -222,7 +225,8 @@ class GatewayConnection(ClientConnection):
     """The library's connection with its data path replaced.
 
     Messages may come in the same read as the answer to the opening, before ``open_connection`` has returned: they
-    are kept until ``attach``.
+    are kept until ``attach``. The library's callbacks need what ``connection_made`` sets up; a transport may end, and
+    call the others, without it: then they do nothing.
     """
 
     def __init__(
@@ -231,8 +235,9 @@ class GatewayConnection(ClientConnection):
         super().__init__(protocol, **options)
         self._signature = signature
         self._owner = owner
+        self._made = False
         self._attached = False
-        self._head_tail = b""
+        self._answer = b""
         assert protocol.max_message_size is not None
         self._frames = FrameReader(protocol.max_message_size)
         self._messages: list[Message] = []
@@ -243,16 +248,23 @@ class GatewayConnection(ClientConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The way to the gateway is there, TLS included; the request for a websocket comes next."""
         super().connection_made(transport)
+        self._made = True
         _tell_way(transport)
 
     async def handshake(
         self, additional_headers: HeadersLike | None = None, user_agent_header: str | None = USER_AGENT
     ) -> None:
-        """Request the websocket, signed if it is to be, and wait for the answer."""
+        """Ask for the websocket, signed if it is to be, and wait for the answer.
+
+        Raises ``NotHTTP``, and the library's exceptions for other answers but 101.
+        """
         headers = dict(additional_headers or {})
         if self._signature is not None:
             headers |= await self._signature.headers()
-        await super().handshake(headers, user_agent_header)
+        try:
+            await super().handshake(headers, user_agent_header)
+        except InvalidMessage as error:
+            raise NotHTTP(self._answer, cut_short=isinstance(error.__cause__, EOFError)) from error
 
     def attach(self) -> None:
         """From here on messages go to the owner, and so does the news of the end."""
@@ -319,15 +331,21 @@ class GatewayConnection(ClientConnection):
         self._hand_on()
 
     def _receive_opening(self, data: bytes) -> bytes:
-        """Give the library the answer to the opening, but no frame behind it, part of which it would keep; gives
-        what is left for us."""
-        tail = self._head_tail
-        found = (tail + data).find(_HEAD_END)
-        self._head_tail = (tail + data)[-len(_HEAD_END) + 1 :]
-        end = len(data) if found < 0 else found + len(_HEAD_END) - len(tail)
+        """Pass the answer to the opening to the library, but no frame behind it, of which it would keep a part.
+
+        Returns the bytes behind the answer.
+        """
+        if not self._made:
+            return b""
+        seen = len(self._answer)
+        self._answer += data
+        found = self._answer.find(_HEAD_END, max(0, seen - len(_HEAD_END) + 1))
+        end = len(data) if found < 0 else found + len(_HEAD_END) - seen
         super().data_received(data[:end])
         rest = data[end:]
-        if rest and self.protocol.state is State.CONNECTING:
+        if self.protocol.state is not State.CONNECTING:
+            self._answer = b""
+        elif rest:
             super().data_received(rest)  # an answer that opens nothing has a body
             rest = b""
         return rest
@@ -337,18 +355,25 @@ class GatewayConnection(ClientConnection):
         """Whether frames still count; not behind a close frame, nor behind what broke the rules."""
         return self.protocol.close_rcvd is None and self.protocol.parser_exc is None
 
+    def eof_received(self) -> None:
+        if self._made:
+            super().eof_received()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._lost_by = exc
-        self._hand_on()
+        if self._made:
+            super().connection_lost(exc)
+            self._lost_by = exc
+            self._hand_on()
 
     def pause_writing(self) -> None:
-        super().pause_writing()
-        self._owner.write_paused(self, True)
+        if self._made:
+            super().pause_writing()
+            self._owner.write_paused(self, True)
 
     def resume_writing(self) -> None:
-        super().resume_writing()
-        self._owner.write_paused(self, False)
+        if self._made:
+            super().resume_writing()
+            self._owner.write_paused(self, False)
 
     # Frames.
 
@@ -395,7 +420,7 @@ class GatewayConnection(ClientConnection):
         if broken is not None and not isinstance(broken, EOFError):
             return RemoteProtocolError(f"the service broke the websocket protocol: {broken}")
         if isinstance(self._lost_by, ssl.SSLError):
-            return ConnectionLost(f"the connection broke: {self._lost_by}")
+            return ConnectionLost(f"the connection broke: {ssl_text(self._lost_by)}")
         if isinstance(self._lost_by, OSError):
             return ConnectionLost(f"the connection broke: {self._lost_by.strerror or self._lost_by}")
         return ConnectionLost("the service closed the connection without a word")

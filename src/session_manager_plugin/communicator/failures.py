@@ -1,43 +1,60 @@
-"""Why a data channel could not be opened, in one sentence: what happened, to which host, what to try."""
+"""Why a data channel could not be opened: what happened, to which host, what to try.
+
+Each cause is a ``Finding``, which ``connect_failure`` makes the sentence of an exception, and ``smp probe`` a verdict
+with advice.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
-import os
-import re
 import socket
 import ssl
+from datetime import datetime
 from http import HTTPStatus
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
-from websockets.exceptions import (
-    InvalidHandshake,
-    InvalidMessage,
-    InvalidProxy,
-    InvalidProxyStatus,
-    InvalidStatus,
-    InvalidURI,
-    ProxyError,
-)
+from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, ProxyError
 from websockets.http11 import Response
 
+from session_manager_plugin.communicator.certificate import Certificate, now_utc
+from session_manager_plugin.communicator.http_answer import Answer, NotHTTP
+from session_manager_plugin.communicator.opening import Stage, TunnelRefused
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.errors import ConfigurationError, ConnectError, InvalidURL, Refused, SessionManagerError
 from session_manager_plugin.utils.logging import redact_url
+from session_manager_plugin.utils.setting_names import SMP_SETTINGS, SettingNames
+from session_manager_plugin.utils.text import ssl_text
 
 _RETRYABLE_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 SIGNING_PERMISSION = "ssmmessages:OpenDataChannel"
 """What the credentials need that sign an opening request."""
 _MAX_BODY_SIZE = 8192
 _MAX_TEXT_LENGTH = 300
-_CA_ADVICE = "if a proxy inspects TLS here, give its CA with --ca-bundle or AWS_CA_BUNDLE"
-_CERTIFICATE_ADVICE = {
-    9: "check this machine's clock",
-    10: "check this machine's clock, or tell whoever runs the host",
-    62: "check the host of the URL",
-    64: "check the host of the URL",
-}
-"""By OpenSSL's verification error: not yet valid, expired, wrong host name, wrong address."""
+# OpenSSL's verification errors (X509_V_ERR in x509_vfy.h).
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_WRONG_NAME = frozenset({62, 64})
+"""A wrong host name, a wrong address."""
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
+"""OpenSSL's reasons for bytes that are no TLS records."""
+_TLS_RECORD = (b"\x15\x03", b"\x16\x03")
+"""How a TLS alert and a TLS handshake begin."""
+_LEGACY_SCHEMES = {"negotiate": "Negotiate", "kerberos": "Kerberos", "ntlm": "NTLM"}
+"""Ways to authenticate that HTTP proxies ask for and this package does not implement."""
+_LOG_IN = "log in with a browser if this network wants that first (a captive portal)"
+_NAMES_SHOWN = 5
+_BEGINNING_SHOWN = 40
+
+
+class Finding(NamedTuple):
+    """What happened, and what to do."""
+
+    what: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.advice}"
 
 
 def connect_failure(
@@ -46,68 +63,50 @@ def connect_failure(
     *,
     via: str,
     timeout: float,
-    issuer: str = "",
+    stage: Stage = Stage.TCP,
+    certificate: Certificate | None = None,
     signature: OpeningSignature | None = None,
+    has_credentials: bool = False,
+    names: SettingNames = SMP_SETTINGS,
 ) -> SessionManagerError:
-    """The exception to raise for ``error``, which opening a websocket to ``host`` (``name:port``) gave.
+    """The exception to raise for ``error``, which opening a websocket to ``host`` (``name:port``) raised in ``stage``.
 
-    ``via`` is what was dialled instead, a proxy or an address, or empty; ``timeout`` is in seconds. ``issuer`` is that
-    of a certificate that was not trusted, if it is known. ``signature`` is that of the request, if one was wanted.
+    ``via`` is what was dialled instead, a proxy or an address, or empty; ``timeout`` is in seconds. ``certificate`` is
+    the one that was refused, if it is known; ``signature`` that of the request, if one was wanted;
+    ``has_credentials``: the proxy's URL holds a user and a password.
     """
     dialled = via or host
-    through = f"{host} through {via}" if via else host
+    asked = via if stage is Stage.PROXY else host
     match error:
         case SessionManagerError():
             return error
         case InvalidURI():
             return InvalidURL(f"the stream URL for {host} cannot be used: {redact_url(error.msg)}")
-        case InvalidStatus():
-            return _refused(error.response, host, signature)
-        case InvalidProxyStatus():
-            status = error.response.status_code
-            return Refused(
-                f"{via} refused the connection to {host} with status {status}{_advice_for_proxy(status)}",
-                host=host,
-                status=status,
-                retryable=status in _RETRYABLE_STATUS,
-            )
-        case InvalidProxy():
-            return ConfigurationError(f"{via} cannot be used: {redact_url(error.msg)}")
+        case InvalidStatus(response=response):
+            answer = answer_of(response)
+            what, advice = websocket_refused(answer, host, signature)
+            return _refused(f"{what}: {advice}", host, answer.status)
+        case TunnelRefused(answer=answer):
+            finding = tunnel_refused(answer, host, via, has_credentials=has_credentials, names=names)
+            return _refused(str(finding), host, answer.status)
+        case NotHTTP():
+            finding = not_http(error, asked, "http or https" if stage is Stage.PROXY else "ws or wss")
+            return ConnectError(str(finding), host=host, retryable=error.cut_short or not error.beginning)
         case ProxyError():
-            return ConnectError(f"{via} gave no connection to {host}: {_text(error)}", host=host, retryable=True)
-        case InvalidMessage():
-            return ConnectError(
-                f"{host} did not answer as a websocket server does: it closed the connection or does not speak HTTP; "
-                "check the host, the port and the scheme (ws or wss)",
-                host=host,
-                retryable=isinstance(error.__cause__, EOFError),
-            )
+            return ConnectError(f"{via} made no connection to {host}: {_text(error)}", host=host, retryable=True)
         case InvalidHandshake():
             return ConnectError(f"{host} refused the websocket: {_text(error)}", host=host)
         case TimeoutError():
-            return ConnectError(
-                f"{host} did not answer within {timeout:g} seconds; check the network, the proxy and the firewall",
-                host=host,
-                retryable=True,
-            )
+            return ConnectError(str(no_answer(stage, host, via, timeout)), host=host, retryable=True)
         case ssl.SSLCertVerificationError():
-            issued = f" (it was issued by {_printable(issuer)})" if issuer else ""
-            return ConnectError(
-                f"the certificate of {host} is not trusted: {error.verify_message.rstrip('.')}{issued}; "
-                f"{_CERTIFICATE_ADVICE.get(error.verify_code, _CA_ADVICE)}",
-                host=host,
-            )
+            return ConnectError(str(certificate_refused(error, asked, certificate, names)), host=host)
+        case ConnectionResetError() | ConnectionAbortedError() | BrokenPipeError() | ssl.SSLEOFError():
+            return ConnectError(str(connection_cut(stage, host, via)), host=host, retryable=True)
         case ssl.SSLError():
-            return ConnectError(
-                f"TLS with {host} failed: {error.reason or _text(error)}; is this a TLS port?", host=host
-            )
+            return ConnectError(str(tls_failed(error, asked)), host=host)
         case socket.gaierror():
-            return ConnectError(
-                f"the name of {dialled} was not found: {error.strerror or error}; check the URL, DNS and the VPN",
-                host=host,
-                retryable=True,
-            )
-        case OSError() if _error_numbers(error) == {errno.ECONNREFUSED}:
+            return ConnectError(str(name_not_found(error, dialled)), host=host, retryable=True)
+        case OSError(errno=errno.ECONNREFUSED):
             return ConnectError(
                 f"{dialled} refused the connection: nothing listens there, or a firewall rejects it",
                 host=host,
@@ -118,57 +117,68 @@ def connect_failure(
                 "SOCKS proxies need an extra package: install python-session-manager-plugin[socks]"
             )
         case OSError():
-            return ConnectError(f"no connection to {through}: {_os_text(error)}", host=host, retryable=True)
+            return ConnectError(f"no connection to {_through(host, via)}: {os_text(error)}", host=host, retryable=True)
         case UnicodeError():
             return ConnectError(f"{dialled} is not a legal host name", host=host)
-        case ValueError():
-            return ConfigurationError(f"{via or 'the proxy setting'} cannot be used: {_text(error)}")
-    return ConnectError(f"no connection to {through}: {type(error).__name__}: {_text(error)}", host=host)
+    return ConnectError(f"no connection to {_through(host, via)}: {type(error).__name__}: {_text(error)}", host=host)
 
 
-def _refused(response: Response, host: str, signature: OpeningSignature | None) -> Refused:
-    status = response.status_code
-    try:
-        phrase = f" {HTTPStatus(status).phrase}"
-    except ValueError:
-        phrase = ""
-    if 300 <= status < 400:
-        advice = "redirects are not followed, because the first message carries the token; use the final URL"
-    elif status == 403 and signature is not None and signature.sent:
-        advice = f"the AWS credentials are wrong or expired, or lack the permission {SIGNING_PERMISSION}"
-    elif status in (401, 403):
-        advice = "the token may be expired or used already, or the session ended; start a new session"
-        if signature is not None and signature.obstacle:
-            advice = f"the request was not signed ({signature.obstacle}), which the service may require; or {advice}"
-    elif status == 404:
-        advice = "check the path of the URL and the session id"
-    elif status in _RETRYABLE_STATUS:
-        advice = "the service is busy or not there; try again"
-    else:
-        advice = "check the URL"
-    return Refused(
-        f"{host} refused the websocket with status {status}{phrase}{refusal_text(response)}: {advice}",
-        host=host,
-        status=status,
-        retryable=status in _RETRYABLE_STATUS,
-    )
+def _refused(sentence: str, host: str, status: int) -> Refused:
+    return Refused(sentence, host=host, status=status, retryable=status in _RETRYABLE_STATUS)
 
 
-def refusal_text(response: Response) -> str:
+# Answers with a status.
+
+
+def answer_of(response: Response) -> Answer:
+    """The library's response as ours."""
+    headers = {name.lower(): value for name, value in response.headers.raw_items()}
+    return Answer(response.status_code, response.reason_phrase, headers, bytes(response.body or b""))
+
+
+def websocket_refused(answer: Answer, host: str, signature: OpeningSignature | None = None) -> Finding:
+    """An answer to the request for a websocket whose status is not 101; ``signature`` is the request's."""
+    what = f"{host} refused the websocket with status {_named(answer.status)}{refusal_text(answer)}"
+    match answer.status:
+        case status if 300 <= status < 400:
+            return _redirect(what, answer.headers.get("location", ""), host)
+        case 401 | 403:
+            return Finding(what, _token_advice(answer.status, signature))
+        case 404:
+            return Finding(what, "check the path of the URL and the session id")
+        case HTTPStatus.NETWORK_AUTHENTICATION_REQUIRED:
+            return Finding(what, "this network wants a login first (a captive portal): log in with a browser")
+        case status if status in _RETRYABLE_STATUS:
+            return Finding(what, "the service is busy or not there; try again")
+        case status if 200 <= status < 300 and "html" in answer.headers.get("content-type", "").lower():
+            return Finding(f"{what} and a web page", f"check the URL, or {_LOG_IN}")
+    return Finding(what, "check the URL")
+
+
+def _token_advice(status: int, signature: OpeningSignature | None) -> str:
+    if status == HTTPStatus.FORBIDDEN and signature is not None and signature.sent:
+        return f"the AWS credentials are wrong or expired, or lack the permission {SIGNING_PERMISSION}"
+    advice = "the token may be expired or used already, or the session ended; start a new session"
+    if signature is not None and signature.obstacle:
+        return f"the request was not signed ({signature.obstacle}), which the service may require; or {advice}"
+    return advice
+
+
+def refusal_text(answer: Answer) -> str:
     """What a refusal with status 401 or 403 says in its body, as `` (TEXT)``, or nothing.
 
     AWS answers a JSON object with a ``message``; others a line of plain text.
     """
-    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    text = (response.body or b"")[:_MAX_BODY_SIZE].decode(errors="replace")
-    if response.status_code not in (401, 403):
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    text = answer.body[:_MAX_BODY_SIZE].decode(errors="replace")
+    if answer.status not in (401, 403):
         return ""
     if kind.endswith("json"):
         try:
-            answer = json.loads(text)
+            told = json.loads(text)
         except (ValueError, RecursionError):
             return ""
-        fields = {name.lower(): value for name, value in answer.items()} if isinstance(answer, dict) else {}
+        fields = {name.lower(): value for name, value in told.items()} if isinstance(told, dict) else {}
         text = str(fields.get("message", ""))
     elif kind != "text/plain":
         return ""
@@ -176,26 +186,181 @@ def refusal_text(response: Response) -> str:
     return f" ({shown})" if shown else ""
 
 
-def _advice_for_proxy(status: int) -> str:
-    match status:
-        case HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
-            return "; put user and password into the proxy's URL"
-        case HTTPStatus.FORBIDDEN:
-            return "; have the host allowed by whoever runs the proxy, or except it with NO_PROXY"
-        case HTTPStatus.BAD_GATEWAY | HTTPStatus.SERVICE_UNAVAILABLE | HTTPStatus.GATEWAY_TIMEOUT:
-            return "; the proxy cannot reach it: check the host, or try again"
-    return ""
+def _redirect(what: str, location: str, host: str) -> Finding:
+    advice = "redirects are not followed, because the first message carries the token; use the final URL"
+    try:
+        target = urlsplit(location).hostname or ""
+    except ValueError:
+        target = ""
+    if not target or target == urlsplit(f"//{host}").hostname:
+        return Finding(what, advice)
+    return Finding(f"{what}, a redirect to {_printable(target)}", f"{advice}, or {_LOG_IN}")
 
 
-def _error_numbers(error: OSError) -> set[int]:
-    """The system's error numbers. When several addresses failed, asyncio gives one error with all in its text."""
-    if error.errno is not None:
-        return {error.errno}
-    return {int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))}
+def tunnel_refused(answer: Answer, host: str, proxy: str, *, has_credentials: bool, names: SettingNames) -> Finding:
+    """A proxy's answer to a CONNECT request whose status is not 2xx. ``proxy`` is as in "the proxy HOST:PORT"."""
+    what = f"{proxy} refused the connection to {host} with status {_named(answer.status)}"
+    match answer.status:
+        case 401 | 407:  # tinyproxy answers 401 to a wrong password
+            return Finding(what, _authentication_advice(answer, has_credentials=has_credentials, names=names))
+        case 403:
+            return Finding(what, "have the host allowed by whoever runs the proxy, or except it with NO_PROXY")
+        case 500 | 502 | 503 | 504:
+            return Finding(what, "the proxy cannot reach it: check the host, or try again")
+        case HTTPStatus.NETWORK_AUTHENTICATION_REQUIRED:
+            return Finding(what, "the proxy wants a login first (a captive portal): log in with a browser")
+        case status if 300 <= status < 400:
+            return Finding(f"{what}, a redirect", f"check the proxy's host and port, or {_LOG_IN}")
+    return Finding(what, "ask whoever runs the proxy what this status means")
 
 
-def _os_text(error: OSError) -> str:
-    return error.strerror or "; ".join(map(os.strerror, sorted(_error_numbers(error)))) or _text(error)
+def _authentication_advice(answer: Answer, *, has_credentials: bool, names: SettingNames) -> str:
+    offered = {part.split()[0].lower() for part in answer.headers.get("proxy-authenticate", "").split(",") if part}
+    legacy = [name for scheme, name in _LEGACY_SCHEMES.items() if scheme in offered]
+    if legacy and "basic" not in offered:
+        return (
+            f"the proxy wants {' or '.join(legacy)}, which {names.program} cannot do: run a local proxy that can "
+            f"(px, cntlm) and name it with {names.proxy}"
+        )
+    if has_credentials:
+        return "the proxy does not accept the user and password in its URL: correct them (percent-encoded)"
+    return "put user and password into the proxy's URL, before its host: USER:PASSWORD@HOST"
+
+
+def _named(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+# No answer, or none that is understood.
+
+
+def not_http(error: NotHTTP, place: str, schemes: str) -> Finding:
+    """What answered is not HTTP. ``schemes`` are those that the URL of ``place`` may have."""
+    beginning = error.beginning.lstrip()
+    check = f"check the host, the port and the scheme ({schemes})"
+    if not beginning:
+        return Finding(f"{place} closed the connection without an answer", check)
+    if beginning.startswith(_TLS_RECORD):
+        return Finding(f"{place} speaks TLS on this port", check)
+    if beginning[:1] == b"<":
+        return Finding(f"{place} answered with a web page that is not even HTTP", f"{check}, or {_LOG_IN}")
+    shown = _printable(redact_url(beginning.splitlines()[0][:_BEGINNING_SHOWN].decode("latin-1")))
+    if beginning.startswith(b"HTTP/"):
+        return Finding(f"{place} sent an HTTP answer that is incomplete or malformed ({shown})", check)
+    return Finding(f"{place} does not speak HTTP: it answered {shown!r}", check)
+
+
+def no_answer(stage: Stage, host: str, via: str, timeout: float) -> Finding:
+    """Nothing came within ``timeout`` seconds."""
+    within = f"within {timeout:g} seconds"
+    match stage:
+        case Stage.NAME:
+            return Finding(
+                f"DNS did not answer {within} when asked for {via or host}",
+                "check the DNS server, the network, the VPN",
+            )
+        case Stage.PROXY:
+            return Finding(
+                f"{via} did not answer the request to connect to {host} {within}",
+                "check the proxy's port, and that it is an HTTP proxy, or ask whoever runs it",
+            )
+        case Stage.TLS:
+            return Finding(
+                f"{host} did not answer the TLS handshake {within}",
+                "a firewall that filters by name may swallow it, or the MTU is too small",
+            )
+        case Stage.WEBSOCKET:
+            return Finding(
+                f"{host} did not answer the request for a websocket {within}",
+                "something on the way, a proxy for one, may not let websockets through: ask whoever runs it",
+            )
+    return Finding(f"{via or host} did not answer {within}", "check the network, the proxy and the firewall")
+
+
+def connection_cut(stage: Stage, host: str, via: str) -> Finding:
+    """The connection was reset or closed before it was of use."""
+    match stage:
+        case Stage.PROXY:
+            return Finding(f"{via} cut the connection", "ask whoever runs the proxy whether it allows this host")
+        case Stage.TLS:
+            return Finding(
+                f"the connection to {_through(host, via)} was cut during the TLS handshake",
+                "a firewall that filters by name may forbid this host: have it allowed",
+            )
+    return Finding(f"the connection to {_through(host, via)} was cut", "check the network and the firewall")
+
+
+def name_not_found(error: socket.gaierror, place: str) -> Finding:
+    """``place`` has no address, or DNS did not say which."""
+    reason = error.strerror or str(error)
+    if error.errno == getattr(socket, "EAI_AGAIN", None):
+        return Finding(f"DNS does not answer for {place}: {reason}", "check the DNS server, the network and the VPN")
+    return Finding(f"the name of {place} was not found: {reason}", "check the URL, DNS and the VPN")
+
+
+# TLS.
+
+
+def certificate_refused(
+    error: ssl.SSLCertVerificationError,
+    place: str,
+    certificate: Certificate | None,
+    names: SettingNames,
+    now: datetime | None = None,
+) -> Finding:
+    """``place`` showed a certificate that does not prove its name. ``certificate`` is that one, if it is known."""
+    code = error.verify_code
+    if code in _WRONG_NAME:
+        held = f"for {_listed(certificate.names)}, not for it" if certificate is not None else ssl_text(error)
+        issued = f" (issued by {_printable(certificate.issuer)})" if certificate is not None else ""
+        advice = "check the host of the URL, and what it resolves to"
+        if names.dial:
+            advice += f", or use {names.dial} to connect by another address"
+        return Finding(f"the certificate of {place} is {held}{issued}", advice)
+    facts = ""
+    if certificate is not None:
+        facts = f" (it was issued by {_printable(certificate.issuer)}"
+        if code == _EXPIRED:
+            facts += f" and {certificate.expiry(now or now_utc())}"
+        elif code == _NOT_YET_VALID:
+            facts += f" and begins {certificate.not_before:%Y-%m-%d %H:%M} UTC"
+        facts += ")"
+    what = f"the certificate of {place} is not trusted: {ssl_text(error)}{facts}"
+    if code == _EXPIRED:
+        return Finding(what, "check this machine's clock, or have whoever runs the host renew it")
+    if code == _NOT_YET_VALID:
+        return Finding(what, "check this machine's clock")
+    return Finding(what, f"if a proxy inspects TLS here, give its CA with {names.ca_bundle}")
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return _printable(", ".join(names[:_NAMES_SHOWN]) + more) or "no name"
+
+
+def tls_failed(error: ssl.SSLError, place: str) -> Finding:
+    """The TLS handshake failed, but not because of a certificate of ``place``."""
+    if getattr(error, "reason", None) in _NOT_TLS:
+        return Finding(
+            f"{place} does not speak TLS on this port: it answered in plain text",
+            f"is this a TLS port? check the port and the scheme, or {_LOG_IN}",
+        )
+    return Finding(f"TLS with {place} failed: {ssl_text(error)}", "check the port, and what inspects TLS on the way")
+
+
+# Words.
+
+
+def _through(host: str, via: str) -> str:
+    return f"{host} through {via}" if via else host
+
+
+def os_text(error: OSError) -> str:
+    """What the system says."""
+    return error.strerror or _text(error)
 
 
 def _text(error: Exception) -> str:

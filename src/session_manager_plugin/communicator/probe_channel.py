@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import InvalidMessage, InvalidStatus
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import Event as WebsocketEvent
@@ -24,8 +24,10 @@ from websockets.uri import parse_uri
 from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.communicator.aws_hosts import is_aws_host
 from session_manager_plugin.communicator.connection import USER_AGENT
-from session_manager_plugin.communicator.failures import connect_failure
-from session_manager_plugin.communicator.probe_link import Answer, Link, Route
+from session_manager_plugin.communicator.failures import answer_of, connect_failure
+from session_manager_plugin.communicator.http_answer import Answer, NotHTTP
+from session_manager_plugin.communicator.opening import Stage
+from session_manager_plugin.communicator.probe_link import Link, Route
 from session_manager_plugin.communicator.types import Bearer
 from session_manager_plugin.errors import ConnectionLost, SessionEnded, SessionManagerError
 from session_manager_plugin.protocol.connection import Connection, Role
@@ -61,6 +63,7 @@ class ProbeChannel:
             session_id=session_id,
             session_types=session_types,
         )
+        self._answer = b""
         self._early: list[WebsocketEvent] = []
         self._fragments = b""
         self._pongs: dict[bytes, float] = {}
@@ -87,18 +90,20 @@ class ProbeChannel:
             if events and (error is None or isinstance(error, InvalidStatus)):
                 response, *self._early = events  # frames may come in the same read
                 assert isinstance(response, Response)
-                headers = {name.lower(): value for name, value in response.headers.raw_items()}
-                return Answer(response.status_code, response.reason_phrase, headers)
+                return answer_of(response)
             if error is not None:
-                raise connect_failure(error, self._place, via="", timeout=0) from error
-            await self._read()
+                if isinstance(error, InvalidMessage):
+                    error = NotHTTP(self._answer, cut_short=isinstance(error.__cause__, EOFError))
+                raise connect_failure(error, self._place, via="", timeout=0, stage=Stage.WEBSOCKET) from error
+            self._answer += await self._read()
 
-    async def _read(self) -> None:
+    async def _read(self) -> bytes:
         data = await self._link.reader.read(READ_SIZE)
         if data:
             self._websocket.receive_data(data)
         else:
             self._websocket.receive_eof()
+        return data
 
     def _write(self) -> None:
         data = b"".join(self._websocket.data_to_send())  # an empty item asks for a half-close, which close does

@@ -7,35 +7,34 @@ what went wrong as it came; the decisions (which proxy, which certificates to tr
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
-from websockets.exceptions import InvalidProxy, ProxyError
-from websockets.proxy import parse_proxy, prepare_connect_request
+from websockets.exceptions import ProxyError
+from websockets.proxy import Proxy, prepare_connect_request
 from websockets.uri import parse_uri
 
 from session_manager_plugin.communicator.connection import USER_AGENT
 from session_manager_plugin.communicator.failures import connect_failure
-from session_manager_plugin.communicator.proxy import proxy_for
+from session_manager_plugin.communicator.http_answer import Answer, AnswerReader
+from session_manager_plugin.communicator.opening import Stage
+from session_manager_plugin.communicator.proxy import choose_proxy, parse_proxy, proxy_place
 from session_manager_plugin.communicator.tls import ssl_context
 from session_manager_plugin.communicator.types import NetworkOptions
-from session_manager_plugin.communicator.utils import host_and_port, is_loopback, join_host_and_port
-from session_manager_plugin.errors import ConnectError
+from session_manager_plugin.communicator.utils import host_and_port, join_host_and_port
 
 FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
+READ_SIZE = 65536
 MAX_ADDRESSES = 8
 """Addresses of one family that are tried, all at once."""
 _NO_ADDRESS = frozenset(
     getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
 )
 """What ``getaddrinfo`` says when a name has no address of the family, rather than when it could not find out."""
-_VARIABLES = {"wss": ("wss", "socks", "https", "all"), "ws": ("ws", "socks", "https", "http", "all")}
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ class Route:
     """What TCP connects to: the proxy, or the URL's host, or what stands for it."""
     inner_url: str = field(repr=False)
     """The URL with the host that is really wanted, which a proxy is asked for."""
-    proxy: str | None = field(repr=False)
-    """URL of the proxy, with its password."""
+    proxy: Proxy | None = field(repr=False)
+    """With its password."""
     proxy_reason: str
     """Why this proxy, or why none."""
 
@@ -62,10 +61,14 @@ class Route:
         return self.url.startswith("wss:")
 
     @property
+    def is_socks(self) -> bool:
+        """Whether the proxy is a SOCKS proxy."""
+        return self.proxy is not None and self.proxy.scheme.startswith("socks")
+
+    @property
     def proxy_place(self) -> str:
-        """The proxy without its password, as in ``http://proxy:3128``."""
-        parts = urlsplit(self.proxy or "")
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        """The proxy without its password, as in ``http://proxy:3128``; empty without one."""
+        return "" if self.proxy is None else proxy_place(self.proxy)
 
 
 def route_of(url: str, network: NetworkOptions) -> Route:
@@ -75,33 +78,10 @@ def route_of(url: str, network: NetworkOptions) -> Route:
     if network.dial is not None:
         inner = network.dial[0], network.dial[1] or port
         inner_url = urlsplit(url)._replace(netloc=join_host_and_port(*inner)).geturl()
-    place = join_host_and_port(host, port)
-    proxy = proxy_for(inner_url, network.proxy)
-    reason = _proxy_reason(inner_url, network, proxy)
-    dialled = inner
-    if proxy is not None:
-        try:
-            parsed = parse_proxy(proxy)
-        except (InvalidProxy, ValueError) as error:
-            raise connect_failure(error, place, via=f"the proxy of {reason}", timeout=0) from error
-        dialled = parsed.host, parsed.port
-    return Route(url, place, host, dialled, inner_url, proxy, reason)
-
-
-def _proxy_reason(url: str, network: NetworkOptions, proxy: str | None) -> str:
-    host, _ = host_and_port(url)
-    if is_loopback(host):
-        return "loopback is never proxied"
-    if proxy is not None and network.proxy:
-        return "--proxy"
-    proxies = getproxies()
-    names = [name for name in _VARIABLES[urlsplit(url).scheme] if proxies.get(name)]
-    if not names:
-        return "no proxy is set"
-    if proxy is None:
-        return f"NO_PROXY excepts {host}"
-    spellings = (f"{names[0]}_proxy", f"{names[0].upper()}_PROXY")
-    return next((name for name in spellings if os.environ.get(name)), "the system's settings")
+    choice = choose_proxy(inner_url, network.proxy)
+    proxy = None if choice.url is None else parse_proxy(choice.url, choice.reason)
+    dialled = inner if proxy is None else (proxy.host, proxy.port)
+    return Route(url, join_host_and_port(host, port), host, dialled, inner_url, proxy, choice.reason)
 
 
 # Names.
@@ -188,16 +168,6 @@ async def _connect(family: socket.AddressFamily, address: Address, timeout: floa
 # Streams.
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The head of an HTTP response."""
-
-    status: int
-    reason: str
-    headers: dict[str, str]
-    """By their names in lower case; of several with one name, all values joined by commas."""
-
-
 class Link:
     """A TCP connection that becomes more: a tunnel through a proxy, TLS, HTTP."""
 
@@ -220,14 +190,13 @@ class Link:
         """Ask the HTTP proxy of ``route`` for a tunnel; gives its answer, whatever the status is.
 
         A proxy that is spoken to by TLS is verified with the platform's certificates, as a data channel does.
-        Raises ``ConnectError`` when what answers is no HTTP.
+        Raises ``NotHTTP`` and ``OSError``.
         """
         assert route.proxy is not None
-        proxy = parse_proxy(route.proxy)
-        if proxy.scheme == "https":
-            await self.start_tls(ssl_context(None), proxy.host)
-        self.writer.write(prepare_connect_request(proxy, parse_uri(route.inner_url), USER_AGENT))
-        return await self._read_answer(route.proxy_place)
+        if route.proxy.scheme == "https":
+            await self.start_tls(ssl_context(None), route.proxy.host)
+        self.writer.write(prepare_connect_request(route.proxy, parse_uri(route.inner_url), USER_AGENT))
+        return await self._read_answer()
 
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """The TLS handshake; ``host`` is the name to check. Raises ``OSError`` (``ssl.SSLError`` is one)."""
@@ -240,29 +209,17 @@ class Link:
         return made
 
     async def get(self, path: str, host: str) -> Answer:
-        """The head of the answer to an HTTP request. The link is of no further use."""
+        """The head of the answer to an HTTP request. The link is of no further use. Raises as ``tunnel``."""
         request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nConnection: close\r\n\r\n"
         self.writer.write(request.encode())
-        return await self._read_answer(host)
+        return await self._read_answer()
 
-    async def _read_answer(self, place: str) -> Answer:
-        try:
-            head = await self.reader.readuntil(b"\r\n\r\n")
-        except asyncio.IncompleteReadError as error:
-            what = "something that is no HTTP" if error.partial else "nothing"
-            raise ConnectError(f"{place} answered {what} and closed the connection", host=place) from error
-        except asyncio.LimitOverrunError as error:
-            raise ConnectError(f"{place} answered something that is no HTTP", host=place) from error
-        line, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
-        version, _, rest = line.partition(" ")
-        status, _, reason = rest.partition(" ")
-        if not version.startswith("HTTP/") or not (status.isascii() and status.isdigit()):
-            raise ConnectError(f"{place} answered something that is no HTTP", host=place)
-        headers: dict[str, str] = {}
-        for name, _, value in (given.partition(":") for given in lines):
-            known = headers.get(name.lower())
-            headers[name.lower()] = f"{known}, {value.strip()}" if known else value.strip()
-        return Answer(int(status), reason, headers)
+    async def _read_answer(self) -> Answer:
+        reading = AnswerReader()
+        while data := await self.reader.read(READ_SIZE):
+            if (answer := reading.feed(data)) is not None:
+                return answer
+        raise reading.end()
 
     async def close(self) -> None:
         """Cut the connection."""
@@ -281,19 +238,12 @@ async def connect_through_socks(route: Route) -> socket.socket:
 
     assert route.proxy is not None
     try:
-        return await client.connect_socks_proxy(parse_proxy(route.proxy), parse_uri(route.inner_url))
+        return await client.connect_socks_proxy(route.proxy, parse_uri(route.inner_url))
     except (ImportError, OSError, ProxyError) as error:
-        raise connect_failure(error, route.place, via=f"the proxy {route.proxy_place}", timeout=0) from error
+        via = f"the proxy {route.proxy_place}"
+        raise connect_failure(error, route.place, via=via, timeout=0, stage=Stage.PROXY) from error
 
 
 def trusted(ca_bundle: str | None) -> ssl.SSLContext:
     """The context of a data channel. Raises ``ConfigurationError``."""
     return ssl_context(ca_bundle)
-
-
-def trusting_anything() -> ssl.SSLContext:
-    """A context for one purpose: to look at a certificate that was refused. Nothing is ever sent over it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context

@@ -8,6 +8,7 @@ from enum import Enum
 
 from session_manager_plugin.session.protocols import RequestSigner
 from session_manager_plugin.utils.logging import redact_url
+from session_manager_plugin.utils.setting_names import SMP_SETTINGS, SettingNames
 
 
 class MessageType(Enum):
@@ -72,6 +73,8 @@ class NetworkOptions:
     sign: Sign = Sign.AUTO
     """A request has one ``Authorization`` header: with ``Bearer.ALWAYS`` nothing is signed, else a signature takes the
     place of the token."""
+    names: SettingNames = SMP_SETTINGS
+    """What advice calls these settings."""
 
 
 @dataclass

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ssl
 
 TEXT_LIMIT = 600
 """Characters of a message on one line; the far end may send a whole book."""
@@ -10,6 +14,7 @@ LINES_LIMIT = 8192
 """Characters of a text that may have several lines."""
 
 _ESCAPE_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?")
+_SSL_CODES = re.compile(r"\[(?:SSL|X509|PEM)(?:: \w+)?\] ?| ?\(_ssl\.c:\d+\)")
 # C0 but for tab, line feed and the carriage return before one; C1; what changes the direction of writing; halves of
 # surrogate pairs.
 _OBEYED = re.compile(
@@ -28,6 +33,20 @@ def printable_lines(text: str, limit: int = LINES_LIMIT) -> str:
     """`text` as it is, line breaks, tabs and spaces included, but for what a terminal would obey; cut to `limit`
     characters."""
     return _cut(_OBEYED.sub("", _ESCAPE_SEQUENCE.sub("", text[: 4 * limit])), limit)
+
+
+def ssl_text(error: ssl.SSLError) -> str:
+    """The reason of a TLS error, without OpenSSL's codes and the line of its source."""
+    if message := getattr(error, "verify_message", ""):
+        return str(message).rstrip(".")
+    if reason := getattr(error, "reason", None):  # missing where the error was not made by OpenSSL
+        return str(reason).replace("_", " ").lower()
+    return without_ssl_codes(str(error)) or "TLS failed"
+
+
+def without_ssl_codes(text: str) -> str:
+    """`text` without what OpenSSL's messages have around them, as in `[SSL: BAD] bad (_ssl.c:1007)`."""
+    return _SSL_CODES.sub("", text)
 
 
 def _cut(text: str, limit: int) -> str:

@@ -20,14 +20,13 @@ from session_manager_plugin.cli.options import (
     record_options,
     status_option,
 )
-from session_manager_plugin.errors import UsageError
+from session_manager_plugin.errors import ConfigurationError, UsageError
 
 if TYPE_CHECKING:
     from session_manager_plugin.cli.session import Ending, Terminate
     from session_manager_plugin.cli.signals import Interruption
     from session_manager_plugin.session.protocols import ResumeService
 
-PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _DIAL = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:/\[\]@?#]+))(?::(?P<port>[0-9]{1,5}))?")
 
 _EXAMPLES = """
@@ -233,15 +232,13 @@ def parse_dial(text: str | None) -> tuple[str, int | None] | None:
 
 def parse_proxy(text: str | None) -> str | None:
     """The URL itself. Raises `UsageError`, without repeating it: it may hold a password."""
-    if text is None:
-        return None
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise UsageError(f"--proxy takes a URL with a host, of one of the kinds {', '.join(PROXY_SCHEMES)}")
+    from session_manager_plugin.communicator.proxy import parse_proxy as parse
+
+    if text is not None:
+        try:
+            parse(text, "--proxy")
+        except ConfigurationError as error:
+            raise UsageError(str(error)) from None
     return text
 
 

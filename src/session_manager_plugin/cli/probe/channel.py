@@ -11,8 +11,11 @@ from http import HTTPStatus
 from session_manager_plugin.cli.probe.checks import Group, Latency, Report, Stage
 from session_manager_plugin.cli.probe.machine import check_clock
 from session_manager_plugin.cli.probe.sentences import split
+from session_manager_plugin.communicator import opening
+from session_manager_plugin.communicator.failures import connection_cut, no_answer, websocket_refused
+from session_manager_plugin.communicator.http_answer import Answer
 from session_manager_plugin.communicator.probe_channel import ProbeChannel
-from session_manager_plugin.communicator.probe_link import Answer, Link, Route
+from session_manager_plugin.communicator.probe_link import Link, Route
 from session_manager_plugin.communicator.types import Bearer
 from session_manager_plugin.errors import ConnectionLost, SessionEnded, SessionManagerError
 from session_manager_plugin.protocol.events import SessionReady
@@ -35,41 +38,20 @@ async def check_upgrade(
             async with asyncio.timeout(timeout):
                 answer = await channel.upgrade(token, bearer)
         except TimeoutError:
-            check.failed(
-                f"no answer to the upgrade within {timeout:g} s",
-                "something on the way, a proxy for one, may not let websockets through: ask whoever runs it",
-            )
-        except OSError as error:
-            check.failed(
-                f"the connection was cut: {error.strerror or error}",
-                "something on the way, a proxy for one, may not let websockets through: ask whoever runs it",
-            )
+            check.failed(*no_answer(opening.Stage.WEBSOCKET, route.place, route.proxy_place, timeout))
+        except OSError:
+            check.failed(*connection_cut(opening.Stage.WEBSOCKET, route.place, route.proxy_place))
         except SessionManagerError as error:
             check.failed(*split(error, "check the URL"))
         else:
             if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
                 check.passed(f"101 {answer.reason}")
             else:
-                check.failed(f"status {answer.status} {answer.reason}".rstrip(), _upgrade_advice(answer))
+                check.failed(*websocket_refused(answer, route.place))
     if clock and answer is not None:
         with group.check(Stage.LOCAL, "clock") as check:
             check_clock(check, answer.headers.get("date"), datetime.now(UTC))
     return answer is not None and answer.status == HTTPStatus.SWITCHING_PROTOCOLS
-
-
-def _upgrade_advice(answer: Answer) -> str:
-    status = answer.status
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return "the token may be expired or used already, or the session is over: start a new session"
-    if status == HTTPStatus.NOT_FOUND:
-        return "check the path of the URL and the session id"
-    if 300 <= status < 400:
-        return "use the URL that it redirects to: redirects are not followed, since the first message is the token"
-    if status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS:
-        return "the service is busy or not there: try again"
-    if 200 <= status < 300:
-        return "no websocket server answers there, or a proxy that does not let websockets through: check the URL"
-    return "check the URL"
 
 
 async def check_session(

@@ -10,14 +10,25 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 
-from session_manager_plugin.cli.probe.checks import Check, Group, Running, Stage, Verdict, clean
-from session_manager_plugin.cli.probe.sentences import os_text, split, ssl_text
+from session_manager_plugin.cli.probe.checks import Check, Group, Stage, Verdict, clean
+from session_manager_plugin.cli.probe.sentences import split
 from session_manager_plugin.cli.probe.tls import check_tls
+from session_manager_plugin.communicator import opening
+from session_manager_plugin.communicator.failures import (
+    Finding,
+    certificate_refused,
+    connection_cut,
+    no_answer,
+    not_http,
+    os_text,
+    tls_failed,
+    tunnel_refused,
+)
+from session_manager_plugin.communicator.http_answer import NotHTTP
 from session_manager_plugin.communicator.probe_link import (
     FAMILIES,
     MAX_ADDRESSES,
     Addresses,
-    Answer,
     Attempt,
     Link,
     Route,
@@ -30,11 +41,10 @@ from session_manager_plugin.communicator.probe_link import (
 from session_manager_plugin.communicator.types import NetworkOptions
 from session_manager_plugin.communicator.utils import host_and_port, join_host_and_port
 from session_manager_plugin.errors import ConfigurationError, SessionManagerError
+from session_manager_plugin.utils.setting_names import SMP_SETTINGS
 
 NETWORK_STAGES = (Stage.DNS, Stage.TCP, Stage.PROXY, Stage.TLS)
 _UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN})
-_LEGACY_SCHEMES = frozenset({"negotiate", "ntlm", "kerberos"})
-"""Ways to prove who one is that HTTP proxies ask for and we cannot do."""
 
 
 @contextlib.asynccontextmanager
@@ -60,7 +70,7 @@ async def _reach(group: Group, url: str, network: NetworkOptions, timeout: float
     except ConfigurationError as error:
         group.skip(name, "no way there is known", Stage.DNS, Stage.TCP)
         with group.check(Stage.PROXY, "settings") as check:
-            check.failed(str(error), "correct --proxy, or the variables HTTPS_PROXY and ALL_PROXY")
+            check.failed(*split(error, "correct --proxy, or the variables HTTPS_PROXY and ALL_PROXY"))
         group.skip(name, "the proxy failed", Stage.TLS)
         return None
     found = await _check_names(group, route, timeout)
@@ -71,14 +81,12 @@ async def _reach(group: Group, url: str, network: NetworkOptions, timeout: float
     if address is None:
         group.skip(name, "no TCP connection", *NETWORK_STAGES[2:])
         return None
-    family, connected = address
-    peer = connected.getpeername()
-    link = await _check_proxy(group, route, connected, timeout)
+    link = await _check_proxy(group, route, address, timeout)
     if link is None:
         group.skip(name, "the proxy gave no connection", Stage.TLS)
         return None
     try:
-        secured = await check_tls(group, route, link, network.ca_bundle, (family, peer), timeout)
+        secured = await check_tls(group, route, link, network.ca_bundle, timeout)
     except BaseException:
         await link.close()
         raise
@@ -138,9 +146,7 @@ def _role(route: Route) -> str:
 # TCP.
 
 
-async def _check_tcp(
-    group: Group, route: Route, found: list[Addresses], timeout: float
-) -> tuple[socket.AddressFamily, socket.socket] | None:
+async def _check_tcp(group: Group, route: Route, found: list[Addresses], timeout: float) -> socket.socket | None:
     """Connect by every family; gives the quickest socket. A family that fails beside one that works is a warning:
     clients try both."""
     chosen: Attempt | None = None
@@ -160,9 +166,7 @@ async def _check_tcp(
             for attempt in attempts:
                 if attempt.connected is not None and attempt is not chosen:
                     attempt.connected.close()
-    if chosen is None or chosen.connected is None:
-        return None
-    return chosen.connected.family, chosen.connected
+    return None if chosen is None else chosen.connected
 
 
 def _tcp_check(route: Route, found: Addresses, attempts: list[Attempt], timeout: float, *, works: bool) -> Check:
@@ -218,7 +222,7 @@ async def _check_proxy(group: Group, route: Route, connected: socket.socket, tim
     with group.check(Stage.PROXY, route.proxy_place) as check:
         try:
             async with asyncio.timeout(timeout):
-                if route.proxy.startswith("socks"):
+                if route.is_socks:
                     connected.close()
                     link = await Link.over(await connect_through_socks(route))
                     check.passed(f"connected to {route.place} ({route.proxy_reason})")
@@ -228,58 +232,40 @@ async def _check_proxy(group: Group, route: Route, connected: socket.socket, tim
             if 200 <= answer.status < 300:
                 check.passed(f"connected to {route.place} ({route.proxy_reason})")
                 return link
-            check.failed(
-                f"it refused {route.place} with status {answer.status} {answer.reason} ({route.proxy_reason})",
-                _proxy_advice(route, answer),
+            has_credentials = route.proxy.username is not None
+            what, advice = tunnel_refused(
+                answer, route.place, _proxy(route), has_credentials=has_credentials, names=SMP_SETTINGS
             )
+            check.failed(f"{what} ({route.proxy_reason})", advice)
         except BaseException as error:
             if link is not None:
                 await link.close()
                 link = None
-            if not isinstance(error, OSError | SessionManagerError):
+            if not isinstance(error, OSError | NotHTTP | SessionManagerError):
                 raise
-            _say_proxy_failure(check, route, error, timeout)
+            check.failed(*_proxy_failure(route, error, timeout))
     if link is not None:
         await link.close()
     return None
 
 
-def _say_proxy_failure(check: Running, route: Route, error: Exception, timeout: float) -> None:
-    if isinstance(error, TimeoutError):
-        check.failed(
-            f"no answer within {timeout:g} s ({route.proxy_reason})",
-            "check the proxy's port, and that it is an HTTP proxy; or ask whoever runs it",
-        )
-    elif isinstance(error, ssl.SSLError):
-        check.failed(
-            f"TLS with the proxy failed: {ssl_text(error)}",
-            "is it spoken to in clear? then its URL begins with http://; else its CA has to be in the platform's store",
-        )
-    elif isinstance(error, OSError):
-        check.failed(f"{os_text(error)} ({route.proxy_reason})", "ask whoever runs the proxy why it hangs up")
-    else:
-        check.failed(*split(error, "check the proxy's port and the scheme of its URL"))
+def _proxy(route: Route) -> str:
+    return f"the proxy {join_host_and_port(*route.dialled)}"
 
 
-def _proxy_advice(route: Route, answer: Answer) -> str:
-    match answer.status:
-        case 401 | 407:  # tinyproxy says 401 to a wrong password
-            wanted = {
-                part.split()[0].lower() for part in answer.headers.get("proxy-authenticate", "").split(",") if part
-            }
-            if wanted & _LEGACY_SCHEMES and "basic" not in wanted:
-                names = " or ".join(sorted(wanted & _LEGACY_SCHEMES))
-                return (
-                    f"the proxy wants {names}, which smp cannot do: run a local proxy that can (cntlm, px) and name it"
-                )
-            if "@" in (route.proxy or ""):
-                return "the proxy does not take the user and password in its URL: correct them (percent-encoded)"
-            return "put user and password into the proxy's URL, before its host: USER:PASSWORD@HOST"
-        case 403:
-            return f"the proxy forbids {route.place}: have whoever runs it allow that, or except the host with NO_PROXY"
-        case 500 | 502 | 503 | 504:
-            return (
-                f"the proxy cannot reach {route.place} itself: check the name, "
-                "and ask whoever runs the proxy for its DNS and firewall"
-            )
-    return "ask whoever runs the proxy what this status means"
+def _proxy_failure(route: Route, error: Exception, timeout: float) -> Finding:
+    proxy, stage = _proxy(route), opening.Stage.PROXY
+    match error:
+        case NotHTTP():
+            return not_http(error, proxy, "http or https")
+        case TimeoutError():
+            return no_answer(stage, route.place, proxy, timeout)
+        case ssl.SSLCertVerificationError():
+            return certificate_refused(error, proxy, None, SMP_SETTINGS)
+        case ConnectionError() | ssl.SSLEOFError():
+            return connection_cut(stage, route.place, proxy)
+        case ssl.SSLError():
+            return tls_failed(error, proxy)
+        case OSError():
+            return Finding(f"{proxy}: {os_text(error)}", "ask whoever runs the proxy why it hangs up")
+    return Finding(*split(error, "check the proxy's port and the scheme of its URL"))

@@ -20,11 +20,11 @@ from session_manager_plugin.cli.probe.machine import (
     explain,
 )
 from session_manager_plugin.cli.probe.network import NETWORK_STAGES, reached
+from session_manager_plugin.communicator.http_answer import NotHTTP
 from session_manager_plugin.communicator.probe_link import Link, Route
 from session_manager_plugin.communicator.proxy import proxy_for
 from session_manager_plugin.communicator.types import NetworkOptions
 from session_manager_plugin.communicator.utils import websocket_scheme
-from session_manager_plugin.errors import SessionManagerError
 from session_manager_plugin.utils.logging import get_logger, register_secret
 
 ANSWER_TIMEOUT = 1.0
@@ -134,7 +134,7 @@ async def _check_clock(group: Group, route: Route, link: Link, *, timeout: float
         try:
             async with asyncio.timeout(timeout):
                 answer = await link.get(PING_PATH, route.place)
-        except (OSError, SessionManagerError) as error:
+        except (OSError, NotHTTP) as error:
             check.skipped(f"{route.place} did not answer: {str(error) or 'no answer in time'}")
         else:
             check_clock(check, answer.headers.get("date"), datetime.now(UTC))

@@ -1,0 +1,114 @@
+"""What a server's certificate says, and a look at one that was refused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from websockets.exceptions import WebSocketException
+
+from session_manager_plugin.communicator.http_answer import NotHTTP
+from session_manager_plugin.communicator.opening import Opening, TunnelRefused
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from websockets.proxy import Proxy
+
+LOOK_TIMEOUT = 5.0
+"""Seconds for looking at a certificate that was refused; the failure is told anyway."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The facts of an X.509 certificate that a connection depends on."""
+
+    issuer: str
+    names: tuple[str, ...]
+    """DNS names and addresses it is for."""
+    not_before: datetime
+    not_after: datetime
+
+    @classmethod
+    def parse(cls, der: bytes) -> Certificate:
+        """Read a certificate. Raises ``ValueError`` for anything else."""
+        from cryptography import x509
+
+        certificate = x509.load_der_x509_certificate(der)
+        names: list[str] = []
+        try:
+            extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            names += extension.get_values_for_type(x509.DNSName)
+            names += [_address(address) for address in extension.get_values_for_type(x509.IPAddress)]
+        except x509.ExtensionNotFound:
+            names += _values(certificate.subject, x509.OID_COMMON_NAME)
+        return cls(
+            _issuer_name(certificate),
+            tuple(names),
+            certificate.not_valid_before_utc,
+            certificate.not_valid_after_utc,
+        )
+
+    def expiry(self, now: datetime) -> str:
+        """As in ``expires 2030-01-31 (in 40 days)``."""
+        days = (self.not_after - now) // timedelta(days=1)
+        if self.not_after <= now:
+            return f"expired {self.not_after:%Y-%m-%d %H:%M} UTC"
+        return f"expires {self.not_after:%Y-%m-%d} (in {days} day{'' if days == 1 else 's'})"
+
+
+def now_utc() -> datetime:
+    """This machine's time."""
+    return datetime.now(UTC)
+
+
+async def look_at_certificate(
+    url: str, host: str, proxy: Proxy | None, *, timeout: float = LOOK_TIMEOUT
+) -> Certificate | None:
+    """The certificate that the server at ``url`` shows for ``host``, or None when that cannot be found out.
+
+    From a second connection, by the same way, that trusts anything and ends before a byte is sent over it. ``timeout``
+    is in seconds.
+    """
+    opening = Opening(url, host=host, proxy=proxy, context=_trusting_anything())
+    failures = (OSError, NotHTTP, TunnelRefused, WebSocketException, ValueError)
+    with contextlib.suppress(*failures):
+        async with asyncio.timeout(timeout):
+            connection = await opening.open_tcp_connection()
+        tls = connection.transport.get_extra_info("ssl_object")
+        connection.transport.abort()
+        return Certificate.parse(tls.getpeercert(binary_form=True) or b"")
+    return None
+
+
+def _trusting_anything() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _issuer_name(certificate: x509.Certificate) -> str:
+    """``Common Name (Organization)`` of who issued it, or whatever the name has."""
+    from cryptography import x509
+
+    issuer = certificate.issuer
+    common = _values(issuer, x509.OID_COMMON_NAME)
+    organization = _values(issuer, x509.OID_ORGANIZATION_NAME)
+    if common and organization:
+        return f"{common[0]} ({organization[0]})"
+    return (common or organization or [issuer.rfc4514_string() or "nobody"])[0]
+
+
+def _values(name: x509.Name, oid: x509.ObjectIdentifier) -> list[str]:
+    values = [part.value for part in name.get_attributes_for_oid(oid)]
+    return [value if isinstance(value, str) else value.decode(errors="replace") for value in values]
+
+
+def _address(address: object) -> str:
+    assert isinstance(address, ipaddress.IPv4Address | ipaddress.IPv6Address)
+    return str(address)

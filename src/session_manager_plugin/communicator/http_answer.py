@@ -1,0 +1,72 @@
+"""An HTTP answer, of which the head is read tolerantly: of a proxy to CONNECT, and of whatever a probe asks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+HEAD_LIMIT = 64 * 1024
+"""Bytes of a head at most."""
+BEGINNING_LIMIT = 1024
+"""Bytes kept of an answer that is not HTTP, to name what it is."""
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_STATUS_LINE = re.compile(r"HTTP/\d\.\d[ \t]+([1-9]\d\d)(?:[ \t]+(.*))?")
+_SIGNATURE = b"HTTP/"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    reason: str
+    headers: dict[str, str]
+    """By their names in lower case; several values of one name are joined by commas."""
+    body: bytes = field(default=b"", repr=False)
+    """Empty where it was not read."""
+
+
+class NotHTTP(Exception):
+    """An answer is not HTTP, or there was none. ``beginning`` holds its first bytes; empty: the connection was closed
+    without an answer. ``cut_short``: the connection ended within the answer."""
+
+    def __init__(self, beginning: bytes, *, cut_short: bool = False) -> None:
+        super().__init__("the answer is not HTTP")
+        self.beginning = beginning[:BEGINNING_LIMIT]
+        self.cut_short = cut_short
+
+
+class AnswerReader:
+    """Reads one head from the pieces of a stream.
+
+    Lines may end with a bare LF (RFC 9112 2.2), and the reason may be missing together with the space before it:
+    some proxies send that, and curl accepts it.
+    """
+
+    def __init__(self) -> None:
+        self._received = b""
+
+    def feed(self, data: bytes) -> Answer | None:
+        """Add bytes. Returns the answer once its head is complete, and ignores what follows. Raises ``NotHTTP``."""
+        self._received += data
+        found = _HEAD_END.search(self._received)
+        if found is not None:
+            return self._parse(self._received[: found.start()])
+        if not self._received.startswith(_SIGNATURE[: len(self._received)]) or len(self._received) > HEAD_LIMIT:
+            raise NotHTTP(self._received)
+        return None
+
+    def end(self) -> NotHTTP:
+        """The exception for a stream that ended before the head did."""
+        return NotHTTP(self._received, cut_short=bool(self._received))
+
+    def _parse(self, head: bytes) -> Answer:
+        first, *lines = [line.rstrip("\r") for line in head.decode("latin-1").split("\n")]
+        match = _STATUS_LINE.fullmatch(first)
+        if match is None:
+            raise NotHTTP(self._received)
+        headers: dict[str, str] = {}
+        for name, _, value in (line.partition(":") for line in lines):
+            key, value = name.strip().lower(), value.strip()
+            headers[key] = f"{headers[key]}, {value}" if key in headers else value
+        return Answer(int(match[1]), (match[2] or "").strip(), headers)

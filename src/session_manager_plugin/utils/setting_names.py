@@ -1,0 +1,21 @@
+"""How a user of a program sets something, as sentences name it: a program has no options of another one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SettingNames:
+    """What advice calls the program and its settings."""
+
+    program: str
+    ca_bundle: str
+    proxy: str
+    dial: str
+    """How to connect to another host than that of the URL; empty where there is no way."""
+
+
+SMP_SETTINGS = SettingNames("smp", "--ca-bundle or AWS_CA_BUNDLE", "--proxy or HTTPS_PROXY", "--dial")
+PLUGIN_SETTINGS = SettingNames("this plugin", "AWS_CA_BUNDLE", "HTTPS_PROXY", "")
+"""``session-manager-plugin`` has no options: the AWS CLI writes its command line."""
