@@ -126,9 +126,9 @@ BUGS: dict[str, tuple[str, ...]] = {
     "smp-connect": (
         (
             "The protocol has no end-of-file and no half-close: the end of the input is typed as Ctrl-D (see "
-            "--stdin-eof), and a forwarded connection whose local end has finished sending is held open until "
-            "the far end closes or says "
-            "nothing for 5 seconds. A server that waits for the end of its input waits until then."
+            "--stdin-eof), and a forwarded connection whose program has finished sending stays open until the far end "
+            "closes. If the far end sends nothing for 5 seconds, the connection is reset: a server that waits for the "
+            "end of its input cannot be used."
         ),
         "A session with a terminal has no exit status: it ends with 0, whatever the shell said.",
         "Pings keep the connection alive, but do not put off the idle timeout of the service; only data does.",

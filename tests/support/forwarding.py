@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from session_manager_plugin.session.forwarder import PortSettings
 from session_manager_plugin.session.listener import Listener
 from session_manager_plugin.session.port import FORWARDING, PortHandler
 from session_manager_plugin.session.protocols import Notices
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
 from tests.support.port_agent import BasicAgent, Destination, Dial, Echo, MuxAgent
-from tests.support.waiting import DEADLINE, Happenings
+from tests.support.waiting import DEADLINE, Happenings, wait_until
 
 LISTENER = import_module("session_manager_plugin.session.listener")
 
@@ -65,8 +66,9 @@ class RecordedNotices(Happenings, Notices):
 class Forwarding:
     """A running ``PortHandler``, and everything around it."""
 
-    def __init__(self, agent: MemoryAgent, channel: MemoryChannel) -> None:
+    def __init__(self, agent: MemoryAgent, channel: MemoryChannel, settings: PortSettings | None = None) -> None:
         self.agent = agent
+        self.settings = settings
         self.channel = channel
         self.notices = RecordedNotices()
         self.handler: PortHandler
@@ -84,7 +86,7 @@ class Forwarding:
     async def start(self, listener: Listener | None = None) -> None:
         """Run the handler; returns when it listens or has ended."""
         await self.open()
-        self.handler = PortHandler(await self.channel.ready(), self.notices, listener)
+        self.handler = PortHandler(await self.channel.ready(), self.notices, listener, self.settings)
         self.running = asyncio.ensure_future(self.handler.run(self.channel))
         self.running.add_done_callback(lambda _running: self.notices.happened())
         await self.notices.until(lambda: self.notices.multiplexed is not None or self.running.done())
@@ -97,6 +99,10 @@ class Forwarding:
             reader, writer = await asyncio.open_connection(host, self.notices.port)
         self._programs.append(writer)
         return reader, writer
+
+    async def half_closed(self, count: int) -> None:
+        """Wait until so many connections are held half closed."""
+        await wait_until(lambda: sum("half closed" in line for line in self.handler.connections()) == count)
 
     async def result(self) -> int:
         """The handler's exit status, once it has ended."""
@@ -118,11 +124,16 @@ def port_properties(**properties: Any) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def mux(
-    dial: Dial = Echo, *, version: str = "3.3.0.0", keepalive: bool = False, **properties: Any
+    dial: Dial = Echo,
+    *,
+    version: str = "3.3.0.0",
+    keepalive: bool = False,
+    settings: PortSettings | None = None,
+    **properties: Any,
 ) -> AsyncIterator[tuple[Forwarding, MuxAgent]]:
     """A session with an agent that multiplexes."""
     agent = MemoryAgent(properties=port_properties(**properties), version=version)
-    forwarding = Forwarding(agent, MemoryChannel(agent))
+    forwarding = Forwarding(agent, MemoryChannel(agent), settings)
     mux_agent = MuxAgent(agent, dial, keepalive=keepalive)
     await forwarding.start()
     try:
@@ -133,11 +144,15 @@ async def mux(
 
 @contextlib.asynccontextmanager
 async def basic(
-    dial: Callable[[], Destination] = Echo, *, version: str = BASIC_VERSION, **properties: Any
+    dial: Callable[[], Destination] = Echo,
+    *,
+    version: str = BASIC_VERSION,
+    settings: PortSettings | None = None,
+    **properties: Any,
 ) -> AsyncIterator[tuple[Forwarding, BasicAgent]]:
     """A session with an agent that does not."""
     agent = MemoryAgent(properties=port_properties(**properties), version=version)
-    forwarding = Forwarding(agent, MemoryChannel(agent))
+    forwarding = Forwarding(agent, MemoryChannel(agent), settings)
     basic_agent = BasicAgent(agent, dial)
     await forwarding.start()
     basic_agent.connect()

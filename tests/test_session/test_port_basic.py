@@ -7,12 +7,16 @@ import random
 import signal
 import socket
 import struct
+import sys
 from importlib import import_module
 
 import pytest
 
 from session_manager_plugin.errors import SessionEnded
 from session_manager_plugin.protocol.messages import Flag, PayloadType
+from session_manager_plugin.session.forwarder import PortSettings
+from session_manager_plugin.session.peer_state import PeerState
+from tests.support.clock import ManualClock
 from tests.support.forwarding import (
     Forwarding,
     basic,
@@ -50,10 +54,24 @@ def noise(size: int, seed: int = 1) -> bytes:
 
 
 @pytest.fixture(autouse=True)
-def _short_silences(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BASIC, "HALF_CLOSE_SILENCE", 0.1)
-    monkeypatch.setattr(BASIC, "SETTLE_SILENCE", 0.1)
+def _small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     use_small_buffers(monkeypatch)
+
+
+async def settled(forwarding: Forwarding, clock: ManualClock, number: int) -> None:
+    """Let time pass until it is this connection's turn."""
+
+    def reached() -> bool:
+        clock.advance(0.05)
+        return any(line.startswith(f"connection {number} ") for line in forwarding.handler.connections())
+
+    await wait_until(reached)
+
+
+async def rounds() -> None:
+    """Let the event loop do what it can do without waiting."""
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 async def test_bytes_go_both_ways_as_they_are() -> None:
@@ -82,8 +100,8 @@ async def test_one_connection_after_the_other() -> None:
 
 
 async def test_a_server_that_speaks_first_is_heard_by_the_first_connection() -> None:
-    async with basic(Greeter) as (forwarding, _):
-        await asyncio.sleep(0.05)  # it has spoken when nobody was there
+    async with basic(Greeter) as (forwarding, agent):
+        await agent.agent.until(lambda: not agent.agent.connection.in_flight)  # it has spoken when nobody was there
         reader, _writer = await forwarding.connect()
         assert await read_exactly(reader, 11) == b"220 ready\r\n"
 
@@ -103,42 +121,99 @@ async def test_a_visitor_that_exchanges_nothing_uses_nothing_up() -> None:
         assert agent.flags == []
 
 
-async def test_d8_the_answer_to_a_request_that_ends_with_shutdown_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_d8_the_answer_to_a_request_that_ends_with_shutdown_arrives() -> None:
     """Reference defect D8: without multiplexing: the flag that follows a local half-close closes the destination.
 
     It would be back if ``session/port_basic.py``: ``BasicForwarder._serve`` did not ``await
-    self._silence(HALF_CLOSE_SILENCE, connection)``.
+    self._await_answer(connection)``.
     """
-    monkeypatch.setattr(BASIC, "HALF_CLOSE_SILENCE", 1.0)
-    request, answer = noise(3000), noise(20_000, 2)
-    async with basic(lambda: Answer(request, answer, delay=0.1)) as (forwarding, agent):
+    clock, request, answer = ManualClock(), noise(3000), noise(20_000, 2)
+    async with basic(lambda: Answer(request, answer), settings=PortSettings(clock=clock)) as (forwarding, agent):
         reader, writer = await forwarding.connect()
         writer.write(request)
         writer.write_eof()
-        assert await read_to_end(reader) == answer
+        await forwarding.half_closed(1)
+        assert await read_exactly(reader, len(answer)) == answer
+        await rounds()
+        assert agent.flags == []
+        clock.advance(1.0)
+        assert await read_to_end(reader) == b""
         assert agent.flags == [DISCONNECT]
+    assert forwarding.notices.troubles == []
 
 
-async def test_a_program_that_goes_away_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BASIC, "HALF_CLOSE_SILENCE", 1000.0)
-    async with basic(Echo) as (forwarding, agent):
+async def test_a_half_closed_connection_that_gets_no_answer_is_reset() -> None:
+    """Nothing must not look like an empty answer."""
+    clock = ManualClock()
+    async with basic(Chatter, settings=PortSettings(clock=clock)) as (forwarding, agent):
+        for number in (1, 2):
+            reader, writer = await forwarding.connect()
+            await settled(forwarding, clock, number)
+            writer.write(b"request")
+            await agent.until(lambda: agent.destinations[-1].received == b"request")
+            writer.write_eof()
+            await forwarding.half_closed(1)
+            await rounds()
+            clock.advance(1.0)
+            with pytest.raises(ConnectionResetError):
+                await read_to_end(reader)
+            await agent.until(lambda: len(agent.flags) == number)  # noqa: B023
+    (trouble,) = forwarding.notices.troubles  # once for the session
+    assert trouble.startswith("connection 1 from 127.0.0.1:")
+    assert "the far end sent nothing for 1 s" in trouble
+
+
+async def test_without_knowing_whether_a_program_waits_nothing_is_said_of_it() -> None:
+    clock = ManualClock()
+    settings = PortSettings(clock=clock, peer_state=lambda _endpoint: PeerState.UNKNOWN)
+    async with basic(Chatter, settings=settings) as (forwarding, agent):
+        reader, writer = await forwarding.connect()
+        writer.write(b"request")
+        await agent.until(lambda: agent.destinations[0].received == b"request")
+        writer.write_eof()
+        await forwarding.half_closed(1)
+        await rounds()
+        clock.advance(1.0)
+        with pytest.raises(ConnectionResetError):
+            await read_to_end(reader)
+    assert forwarding.notices.troubles == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be asked")
+@pytest.mark.parametrize("how", ["closed", "closed later", "reset"])
+async def test_a_program_that_goes_away_is_not_waited_for(how: str) -> None:
+    clock = ManualClock()
+    async with basic(Chatter, settings=PortSettings(clock=clock, basic_silence=1000.0)) as (forwarding, agent):
         with socket.create_connection(("127.0.0.1", forwarding.notices.port)) as program:
             program.sendall(b"x")
             await agent.until(lambda: agent.destinations[0].received)
-            program.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if how == "reset":
+                program.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            elif how == "closed later":
+                program.shutdown(socket.SHUT_WR)
+                await forwarding.half_closed(1)
+                await rounds()
+        clock.advance(1.0)
         await agent.until(lambda: agent.flags == [DISCONNECT])
+    assert forwarding.notices.troubles == []
 
 
 async def test_silence_says_nothing_while_the_link_is_down() -> None:
-    async with basic(Echo) as (forwarding, agent):
-        _, writer = await forwarding.connect()
+    clock = ManualClock()
+    async with basic(Echo, settings=PortSettings(clock=clock)) as (forwarding, agent):
+        reader, writer = await forwarding.connect()
         writer.write(b"x")
-        await agent.until(lambda: agent.destinations[0].received)
+        assert await read_exactly(reader, 1) == b"x"
         forwarding.channel.link_up = False
         writer.write_eof()
-        await asyncio.sleep(0.4)
-        assert agent.flags == []
+        await forwarding.half_closed(1)
+        await rounds()
+        clock.advance(60.0)
+        await rounds()
+        agent.destinations[0].send(b"still there")
+        assert await read_exactly(reader, 11) == b"still there"
         forwarding.channel.link_up = True
+        clock.advance(1.0)
         await agent.until(lambda: agent.flags == [DISCONNECT])
 
 
@@ -152,15 +227,16 @@ async def test_d9_what_is_left_of_one_connection_never_reaches_the_next() -> Non
     It would be back if ``session/port_basic.py``: ``BasicForwarder._serve`` set ``self._current = connection`` at
     its beginning, whether ``self._fresh`` or not.
     """
-    async with basic(Echo) as (forwarding, agent):
+    clock = ManualClock()
+    async with basic(Echo, settings=PortSettings(clock=clock)) as (forwarding, agent):
         agent.leftovers = [b"LEFT OVER"]
         _, writer = await forwarding.connect()
         writer.write(b"first")
         await agent.until(lambda: agent.destinations[0].received == b"first")
         writer.close()
         reader, writer = await forwarding.connect()
-        await agent.until(lambda: agent.flags == [DISCONNECT])
-        await asyncio.sleep(0.4)  # by now it is the second one's turn
+        await settled(forwarding, clock, 2)
+        assert agent.flags == [DISCONNECT]
         agent.agent.send(b"LATE")  # and the agent has not connected again
         await agent.agent.until(lambda: not agent.agent.connection.in_flight)
         writer.write(b"second")
@@ -174,7 +250,8 @@ async def test_d9_the_next_connection_sends_nothing_before_the_agent_has_closed(
     It would be back if ``session/port_basic.py``: ``BasicForwarder._serve`` did not ``await
     self._channel.drain()``.
     """
-    async with basic(Echo) as (forwarding, agent):
+    clock = ManualClock()
+    async with basic(Echo, settings=PortSettings(clock=clock)) as (forwarding, agent):
         _, writer = await forwarding.connect()
         writer.write(b"first")
         await agent.until(lambda: agent.destinations[0].received == b"first")
@@ -183,20 +260,22 @@ async def test_d9_the_next_connection_sends_nothing_before_the_agent_has_closed(
         reader, writer = await forwarding.connect()
         writer.write(b"second")
         await agent.until(lambda: agent.flags == [DISCONNECT])
-        await asyncio.sleep(0.3)  # more than the silence
+        clock.advance(60.0)
+        await rounds()
         assert len(agent.destinations) == 1
         agent.agent.acknowledging = True
+        await settled(forwarding, clock, 2)
         assert await read_exactly(reader, 6) == b"second"
 
 
-async def test_d9_the_next_connection_waits_until_nothing_comes_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_d9_the_next_connection_waits_until_nothing_comes_any_more() -> None:
     """Reference defect D9: the piece that the agent had read before it closed comes behind its acknowledgement.
 
     It would be back if ``session/port_basic.py``: ``BasicForwarder._serve`` did not ``await
-    self._silence(SETTLE_SILENCE)``.
+    self._silence(self._settings.settle_silence)``.
     """
-    monkeypatch.setattr(BASIC, "SETTLE_SILENCE", 1.0)
-    async with basic(Echo) as (forwarding, agent):
+    clock = ManualClock()
+    async with basic(Echo, settings=PortSettings(clock=clock, settle_silence=1.0)) as (forwarding, agent):
         _, writer = await forwarding.connect()
         writer.write(b"first")
         await agent.until(lambda: agent.destinations[0].received == b"first")
@@ -204,13 +283,15 @@ async def test_d9_the_next_connection_waits_until_nothing_comes_any_more(monkeyp
         reader, writer = await forwarding.connect()
         writer.write(b"second")
         await agent.until(lambda: agent.flags == [DISCONNECT])
-        loop = asyncio.get_running_loop()
-        for _ in range(2):
-            await asyncio.sleep(0.2)
+        for _ in range(3):
+            await wait_until(lambda: not forwarding.channel.connection.in_flight)
+            await rounds()
+            clock.advance(0.9)
             agent.agent.send(b"LEFT OVER")
-        last_at = loop.time()
+            await agent.agent.until(lambda: not agent.agent.connection.in_flight)
+        assert len(agent.destinations) == 1
+        await settled(forwarding, clock, 2)
         assert await read_exactly(reader, 6) == b"second"
-        assert loop.time() - last_at > 1.0 - 0.01
 
 
 async def test_d10_flags_never_reach_a_program() -> None:

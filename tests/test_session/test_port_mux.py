@@ -8,12 +8,17 @@ import gc
 import hashlib
 import os
 import random
+import resource
 import signal
 import socket
 import struct
+import sys
 import tempfile
 import tracemalloc
+from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,8 +37,11 @@ from session_manager_plugin.protocol.smux import (
     SHARED_FRAME_DATA,
     VERSION,
 )
+from session_manager_plugin.session.forwarder import PortSettings
 from session_manager_plugin.session.local_connection import LocalConnection
+from session_manager_plugin.session.peer_state import PeerState
 from session_manager_plugin.session.port_mux import MuxForwarder
+from tests.support.clock import ManualClock
 from tests.support.forwarding import (
     Forwarding,
     is_listening,
@@ -49,7 +57,7 @@ from tests.support.memory_channel import MemoryAgent, MemoryChannel
 from tests.support.port_agent import Answer, Destination, Echo, MuxAgent, Sink, Source
 from tests.support.waiting import DEADLINE, wait_until
 
-MUX = import_module("session_manager_plugin.session.port_mux")
+LISTENER = import_module("session_manager_plugin.session.listener")
 FORWARDER = import_module("session_manager_plugin.session.forwarder")
 SMUX = import_module("session_manager_plugin.protocol.smux")
 PORT = import_module("session_manager_plugin.session.port")
@@ -57,6 +65,7 @@ LOCAL = import_module("session_manager_plugin.session.local_connection")
 
 TERMINATE = Flag.TERMINATE_SESSION.serialize()
 NOP_FRAME = HEADER.pack(VERSION, NOP, 0, 0)
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be asked")
 REFUSED = Flag.CONNECT_TO_PORT_ERROR.serialize()
 
 
@@ -172,7 +181,7 @@ async def test_d8_the_answer_to_a_request_that_ends_with_shutdown_arrives() -> N
     """Reference defect D8: a local half-close closes both directions, so the answer never arrives.
 
     It would be back if ``session/port_mux.py``: ``MuxForwarder.eof_received`` began with
-    ``self._release(connection)``.
+    ``self._close_stream(connection)``.
     """
     request, answer = noise(3000), noise(100_000, 2)
     async with mux(lambda: Answer(request, answer, delay=0.1)) as (forwarding, _):
@@ -182,52 +191,61 @@ async def test_d8_the_answer_to_a_request_that_ends_with_shutdown_arrives() -> N
         assert await read_to_end(reader) == answer
 
 
-async def test_a_half_closed_connection_whose_far_end_stays_silent_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MUX, "HALF_CLOSE_SILENCE", 0.05)
-    async with mux(Echo) as (forwarding, agent):
-        reader, writer = await forwarding.connect()
-        writer.write(b"hello")
-        writer.write_eof()
-        assert await read_to_end(reader) == b"hello"
-        await agent.until(lambda: agent.finished == [3])
+async def test_a_half_closed_connection_whose_far_end_stays_silent_is_reset() -> None:
+    """What has come may be a part of the answer; it must not look like the whole."""
+    clock = ManualClock()
+    async with mux(Echo, settings=PortSettings(clock=clock)) as (forwarding, agent):
+        for stream_id in (3, 5):
+            reader, writer = await forwarding.connect()
+            writer.write(b"hello")
+            writer.write_eof()
+            assert await read_exactly(reader, 5) == b"hello"
+            await forwarding.half_closed(1)
+            clock.advance(4.9)
+            assert len(forwarding.handler.connections()) == 1
+            clock.advance(0.2)
+            await agent.until(lambda: agent.finished[-1:] == [stream_id])  # noqa: B023
+            with pytest.raises(ConnectionResetError):
+                await read_to_end(reader)
+    (trouble,) = forwarding.notices.troubles  # once for the session
+    assert trouble.startswith("connection 1 from 127.0.0.1:")
+    assert "the far end sent nothing for 5 s" in trouble
 
 
-async def test_silence_counts_from_the_far_ends_last_byte(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MUX, "HALF_CLOSE_SILENCE", 1.5)
-    destination = Chatter()
-    async with mux(lambda: destination) as (forwarding, agent):
+async def test_silence_counts_from_the_far_ends_last_byte() -> None:
+    clock, destination = ManualClock(), Chatter()
+    async with mux(lambda: destination, settings=PortSettings(clock=clock)) as (forwarding, agent):
         reader, writer = await forwarding.connect()
         writer.write_eof()
         await agent.until(lambda: agent.destinations)
-        await asyncio.sleep(0.5)
-        loop = asyncio.get_running_loop()
-        last_byte_at = loop.time()
+        await forwarding.half_closed(1)
+        clock.advance(4.0)
         destination.send(b".")
-        assert await read_to_end(reader) == b"."
-        assert loop.time() - last_byte_at > 1.5 - 0.01
+        assert await read_exactly(reader, 1) == b"."
+        clock.advance(4.9)
+        destination.send(b"late")
+        assert await read_exactly(reader, 4) == b"late"
 
 
-async def test_silence_says_nothing_while_the_request_has_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MUX, "HALF_CLOSE_SILENCE", 0.02)
-    request = noise(5000)
-    async with mux(lambda: Answer(request, b"done")) as (forwarding, agent):
+async def test_silence_says_nothing_while_the_request_has_not_left() -> None:
+    clock, request = ManualClock(), noise(5000)
+    async with mux(lambda: Answer(request, b"done"), settings=PortSettings(clock=clock)) as (forwarding, agent):
         reader, writer = await forwarding.connect()
         await agent.until(lambda: agent.destinations)
         forwarding.channel.blocked = True
         writer.write(request)
         writer.write_eof()
-        await asyncio.sleep(0.1)  # several times the silence
-        assert agent.finished == []
-        monkeypatch.setattr(MUX, "HALF_CLOSE_SILENCE", 30.0)
+        await forwarding.half_closed(1)
+        clock.advance(60.0)
         forwarding.channel.blocked = False
         forwarding.channel.pump()
         assert await read_to_end(reader) == b"done"
 
 
 @pytest.mark.parametrize("trouble", ["unacknowledged", "link down"])
-async def test_silence_says_nothing_while_the_link_is_in_trouble(monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
-    monkeypatch.setattr(MUX, "HALF_CLOSE_SILENCE", 0.3)
-    async with mux(Echo) as (forwarding, agent):
+async def test_silence_says_nothing_while_the_link_is_in_trouble(trouble: str) -> None:
+    clock = ManualClock()
+    async with mux(Echo, settings=PortSettings(clock=clock)) as (forwarding, agent):
         reader, writer = await forwarding.connect()
         await agent.until(lambda: agent.destinations)
         if trouble == "link down":
@@ -237,15 +255,21 @@ async def test_silence_says_nothing_while_the_link_is_in_trouble(monkeypatch: py
         writer.write(b"x")
         writer.write_eof()
         assert await read_exactly(reader, 1) == b"x"
-        await asyncio.sleep(0.7)
-        assert agent.finished == []
+        await forwarding.half_closed(1)
+        if trouble == "unacknowledged":
+            await forwarding.channel.until(lambda: forwarding.channel.retransmitting)
+        clock.advance(60.0)
+        agent.destinations[3].send(b"still there")
+        assert await read_exactly(reader, 11) == b"still there"
         forwarding.channel.link_up = agent.agent.acknowledging = True
+        await forwarding.channel.until(lambda: not forwarding.channel.connection.in_flight)
+        clock.advance(5.0)
         await agent.until(lambda: agent.finished == [3])
 
 
-async def test_more_half_closed_connections_than_may_be_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MUX, "MAX_HELD", 3)
-    async with mux(Echo) as (forwarding, agent):
+async def test_more_half_closed_connections_than_may_be_held() -> None:
+    settings = PortSettings(clock=ManualClock(), max_held=3)
+    async with mux(Echo, settings=settings) as (forwarding, agent):
         readers = []
         for number in range(5):
             reader, writer = await forwarding.connect()
@@ -254,7 +278,150 @@ async def test_more_half_closed_connections_than_may_be_held(monkeypatch: pytest
             await agent.until(lambda: len(agent.finished) == max(0, number - 2))  # noqa: B023
         assert agent.finished == [3, 5]
         for reader in readers[:2]:
-            assert await read_to_end(reader) == b""
+            with pytest.raises(ConnectionResetError):
+                await read_to_end(reader)
+    (trouble,) = forwarding.notices.troubles
+    assert "more than 3 connections wait like this" in trouble
+
+
+async def test_few_are_held_where_a_close_cannot_be_told_from_a_half_close() -> None:
+    """Most of them are closed, so that nothing is said of them either."""
+    settings = PortSettings(clock=ManualClock(), max_held_unknown=2, peer_state=lambda _endpoint: PeerState.UNKNOWN)
+    async with mux(Echo, settings=settings) as (forwarding, agent):
+        readers = []
+        for _ in range(5):
+            reader, writer = await forwarding.connect()
+            readers.append(reader)
+            writer.write_eof()
+            await forwarding.half_closed(min(len(readers), 2))
+        await agent.until(lambda: agent.finished == [3, 5, 7])
+        for reader in readers[:3]:
+            with pytest.raises(ConnectionResetError):
+                await read_to_end(reader)
+    assert forwarding.notices.troubles == []
+
+
+@linux_only
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "unix"])
+async def test_a_connection_that_is_closed_altogether_is_not_held(host: str, tmp_path: Path) -> None:
+    """What its program had sent still arrives. The clock stands still: nothing waits for a silence."""
+    unix: dict[str, Any] = {"localConnectionType": "unix", "localUnixSocket": str(tmp_path / "s")}
+    data = noise(20_000)
+    settings = PortSettings(clock=ManualClock())
+    async with mux(Echo, settings=settings, **(unix if host == "unix" else {})) as (forwarding, agent):
+        for number in range(20):
+            reader, writer = await forwarding.connect(host)
+            writer.write(data)
+            assert await read_exactly(reader, len(data)) == data
+            writer.write(b"bye")
+            writer.close()
+            await agent.until(lambda: len(agent.finished) == number + 1)  # noqa: B023
+        assert all(destination.received == data + b"bye" for destination in agent.destinations.values())
+        assert all(destination.closed for destination in agent.destinations.values())
+        await wait_until(lambda: not forwarding.handler.connections())
+    assert forwarding.notices.troubles == []
+
+
+@linux_only
+@pytest.mark.parametrize("how", ["closed", "reset"])
+async def test_a_half_closed_connection_that_is_closed_later(how: str) -> None:
+    clock, destination = ManualClock(), Chatter()
+    async with mux(lambda: destination, settings=PortSettings(clock=clock)) as (forwarding, agent):
+        async with stalled(forwarding.notices.port) as program:
+            program.shutdown(socket.SHUT_WR)
+            await forwarding.half_closed(1)
+            clock.advance(3.0)
+            destination.send(b"not the end")
+            assert await asyncio.get_running_loop().sock_recv(program, 100) == b"not the end"
+            if how == "reset":
+                program.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        clock.advance(1.0)
+        await agent.until(lambda: agent.finished == [3])
+        await wait_until(lambda: not forwarding.handler.connections())
+    assert forwarding.notices.troubles == []
+
+
+async def test_programs_that_wait_are_asked_after_seldom() -> None:
+    clock = ManualClock()
+    asked: list[float] = []
+
+    def ask(_endpoint: socket.socket) -> PeerState:
+        asked.append(clock.time())
+        return PeerState.OPEN
+
+    async with mux(Echo, settings=PortSettings(clock=clock, peer_state=ask)) as (forwarding, _agent):
+        _reader, writer = await forwarding.connect()
+        writer.write_eof()
+        await forwarding.half_closed(1)
+        clock.advance(5.0)
+        await wait_until(lambda: not forwarding.handler.connections())
+        clock.advance(60.0)
+    assert 5 < len(asked) < 15
+
+
+# Descriptors.
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """All that the process may have are in use."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as taken:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+        taken.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                taken.callback(os.close, os.dup(0))
+        yield
+
+
+async def test_a_half_closed_connection_makes_way_when_there_are_no_descriptors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(LISTENER, "ACCEPT_RETRY_DELAY", 1000.0)
+    async with mux(Echo, settings=PortSettings(clock=ManualClock())) as (forwarding, _agent):
+        waiting = []
+        for number in range(2):
+            reader, writer = await forwarding.connect()
+            waiting.append(reader)
+            writer.write_eof()
+            await forwarding.half_closed(number + 1)
+        with socket.socket() as program, no_descriptors():
+            program.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(program, ("127.0.0.1", forwarding.notices.port))
+            await loop.sock_sendall(program, b"hello")
+            async with asyncio.timeout(DEADLINE):
+                assert await loop.sock_recv(program, 5) == b"hello"
+            with pytest.raises(ConnectionResetError):
+                await read_to_end(waiting[0])
+            await forwarding.half_closed(1)
+    (trouble,) = forwarding.notices.troubles
+    assert "no descriptors were left for new connections" in trouble
+
+
+async def test_without_descriptors_the_next_connection_waits_until_one_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And that is said once."""
+    monkeypatch.setattr(LISTENER, "ACCEPT_RETRY_DELAY", 1000.0)
+    loop = asyncio.get_running_loop()
+    async with mux(Echo) as (forwarding, _agent), contextlib.AsyncExitStack() as stack:
+        programs = [await stack.enter_async_context(stalled(forwarding.notices.port)) for _ in range(2)]
+        await wait_until(lambda: len(forwarding.handler.connections()) == 2)
+        newcomers = [stack.enter_context(socket.socket()) for _ in programs]
+        with no_descriptors():
+            for program, newcomer in zip(programs, newcomers, strict=True):
+                newcomer.setblocking(False)
+                await loop.sock_connect(newcomer, ("127.0.0.1", forwarding.notices.port))
+                await forwarding.notices.until(lambda: forwarding.notices.troubles)
+                program.close()
+                stack.callback(os.close, os.dup(0))  # it is not the program's own descriptor that helps
+                await loop.sock_sendall(newcomer, b"hello")
+                async with asyncio.timeout(DEADLINE):
+                    assert await loop.sock_recv(newcomer, 5) == b"hello"
+    (trouble,) = forwarding.notices.troubles
+    assert trouble == "new connections have to wait: Too many open files; raise the limit (ulimit -n)"
 
 
 async def test_the_far_ends_close_comes_behind_its_data_and_ends_the_connection() -> None:
@@ -767,44 +934,43 @@ async def test_u16_a_connection_that_cannot_get_a_stream_is_closed() -> None:
 # Keep-alive.
 
 
-async def test_an_old_agents_keep_alive_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SMUX, "KEEPALIVE_INTERVAL", 0.02)
-    monkeypatch.setattr(SMUX, "KEEPALIVE_TIMEOUT", 60.0)
-    heard: list[bytes] = []
-    async with mux(Echo, version="3.1.1511.0") as (_forwarding, agent):
-        receive = agent.agent.data_handler
-
-        def listen(payload_type: int, data: bytes) -> None:
-            heard.append(data)
-            receive(payload_type, data)
-
-        agent.agent.data_handler = listen
-        await agent.until(lambda: heard.count(NOP_FRAME) >= 3)
-
-
-async def test_newer_agents_get_no_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SMUX, "KEEPALIVE_INTERVAL", 0.01)
-    async with mux(Echo, version="3.1.1511.1") as (_forwarding, agent):
+async def test_an_old_agents_keep_alive_is_answered() -> None:
+    clock = ManualClock()
+    async with mux(Echo, version="3.1.1511.0", settings=PortSettings(clock=clock)) as (_forwarding, agent):
         agent.agent.recording = True
-        await asyncio.sleep(0.1)
-        assert agent.agent.data() == b""
+        for count in (1, 2):
+            clock.advance(SMUX.KEEPALIVE_INTERVAL)
+            await agent.until(lambda: agent.agent.data() == count * NOP_FRAME)  # noqa: B023
 
 
-async def test_an_old_agent_that_falls_silent_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SMUX, "KEEPALIVE_INTERVAL", 0.02)
-    monkeypatch.setattr(SMUX, "KEEPALIVE_TIMEOUT", 0.1)
-    async with mux(Echo, version="3.1.1511.0") as (forwarding, _):
+async def test_newer_agents_get_no_keep_alive() -> None:
+    clock = ManualClock()
+    async with mux(Echo, version="3.1.1511.1", settings=PortSettings(clock=clock)) as (forwarding, agent):
+        agent.agent.recording = True
+        clock.advance(10 * SMUX.KEEPALIVE_TIMEOUT)
+        reader, writer = await forwarding.connect()
+        writer.write(b"x")
+        assert await read_exactly(reader, 1) == b"x"
+        assert NOP_FRAME not in agent.agent.data()
+
+
+async def test_an_old_agent_that_falls_silent_ends_the_session() -> None:
+    clock = ManualClock()
+    async with mux(Echo, version="3.1.1511.0", settings=PortSettings(clock=clock)) as (forwarding, _):
+        clock.advance(2 * SMUX.KEEPALIVE_TIMEOUT)
         with pytest.raises(TimedOut, match="nothing came through the forwarding channel"):
             await forwarding.result()
 
 
-async def test_a_link_that_is_down_is_not_taken_for_a_silent_agent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SMUX, "KEEPALIVE_INTERVAL", 0.02)
-    monkeypatch.setattr(SMUX, "KEEPALIVE_TIMEOUT", 0.1)
-    async with mux(Echo, version="3.1.1511.0") as (forwarding, _):
+async def test_a_link_that_is_down_is_not_taken_for_a_silent_agent() -> None:
+    clock = ManualClock()
+    async with mux(Echo, version="3.1.1511.0", settings=PortSettings(clock=clock)) as (forwarding, _):
         forwarding.channel.link_up = False
-        await asyncio.sleep(0.4)
-        assert not forwarding.running.done()
+        clock.advance(10 * SMUX.KEEPALIVE_TIMEOUT)
         forwarding.channel.link_up = True
+        reader, writer = await forwarding.connect()
+        writer.write(b"hello")
+        assert await read_exactly(reader, 5) == b"hello"
+        clock.advance(3 * SMUX.KEEPALIVE_TIMEOUT)
         with pytest.raises(TimedOut):
             await forwarding.result()

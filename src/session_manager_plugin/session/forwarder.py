@@ -4,17 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from session_manager_plugin.session.listener import Listener
 from session_manager_plugin.session.local_connection import ConnectionOwner, LocalConnection
-from session_manager_plugin.session.protocols import IDataChannel, Notices
+from session_manager_plugin.session.peer_state import PeerState, SocketTable
+from session_manager_plugin.session.protocols import Clock, IDataChannel, Notices
 
 DELIVERY_PATIENCE = 10.0
 """Seconds that a local program may take nothing of what is left for it when the session is over."""
+
+
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+
+
+@dataclass(frozen=True, slots=True)
+class PortSettings:
+    """Limits of a forwarded port, and what it learns the time and the state of local programs from."""
+
+    mux_silence: float = 5.0
+    """Seconds that the far end may send nothing after a local program's last byte before the connection is given up."""
+    basic_silence: float = 1.0
+    """The same without multiplexing. It is shorter since the next connection has to wait for it."""
+    settle_silence: float = 0.25
+    """Seconds without data after which an agent without multiplexing has sent the last of a connection."""
+    max_held: int = 256
+    """Half-closed connections held at once."""
+    max_held_unknown: int = 16
+    """The same, of those that may be closed altogether."""
+    clock: Clock | None = None
+    """By default the event loop."""
+    peer_state: Callable[[socket.socket], PeerState] | None = None
+    """Returns the state of the program at the other end of a socket; by default the kernel is asked."""
 
 
 class Forwarder(ConnectionOwner, ABC):
@@ -25,10 +51,19 @@ class Forwarder(ConnectionOwner, ABC):
 
     multiplexed: bool
 
-    def __init__(self, channel: IDataChannel, notices: Notices) -> None:
+    def __init__(self, channel: IDataChannel, notices: Notices, settings: PortSettings) -> None:
         self._loop = asyncio.get_running_loop()
         self._channel = channel
         self._notices = notices
+        self._settings = settings
+        self._clock: Clock = settings.clock or self._loop
+        self._socket_table = SocketTable()
+        self._ask_peer = settings.peer_state or self._socket_table.peer_state
+        self._listener: Listener | None = None
+        self._starved = False
+        """Whether connections wait to be accepted until one of ours has gone."""
+        self._told_starved = False
+        self._told_cut = False
         self._accepted = 0
         self._connections: set[LocalConnection] = set()
         self._gone = asyncio.Event()
@@ -36,13 +71,24 @@ class Forwarder(ConnectionOwner, ABC):
         self._over = False
         self.failed: asyncio.Future[None] = self._loop.create_future()
 
-    @abstractmethod
     def start(self, listener: Listener) -> None:
         """Take what comes through the data channel, from its first byte on, and what connects to `listener`."""
+        self._listener = listener
+        self._listen_to_far_end()
+        listener.start(self._accept, self._accept_failed)
+
+    @abstractmethod
+    def _listen_to_far_end(self) -> None:
+        """Take what comes through the data channel."""
 
     # Accepting.
 
+    @abstractmethod
+    def _accept(self, endpoint: socket.socket) -> None:
+        """Serve a local program that has connected."""
+
     def _new_connection(self) -> LocalConnection:
+        self._starved = False
         self._accepted += 1
         if self._accepted == 1:
             self._notices.connection_accepted(multiplexed=self.multiplexed)
@@ -52,7 +98,25 @@ class Forwarder(ConnectionOwner, ABC):
         await self._loop.connect_accepted_socket(lambda: connection, endpoint)
 
     def _accept_failed(self, error: OSError) -> None:
-        self._notices.trouble(f"no connection can be accepted at the moment: {error.strerror}")
+        no_descriptors = error.errno in _NO_DESCRIPTORS
+        if no_descriptors and self._release_descriptor():
+            self._loop.call_soon(self._resume_accepting)  # by then the descriptor is free
+            return
+        self._starved = True  # until a connection has gone; the listener tries again after a second as well
+        if not self._told_starved:
+            self._told_starved = True
+            self._notices.trouble(
+                f"new connections have to wait: {error.strerror}"
+                + ("; raise the limit (ulimit -n)" if no_descriptors else "")
+            )
+
+    def _release_descriptor(self) -> bool:
+        """Close a connection that is missed little; False when there is none."""
+        return False
+
+    def _resume_accepting(self) -> None:
+        if self._listener is not None and not self._over:
+            self._listener.resume()
 
     def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
@@ -68,6 +132,23 @@ class Forwarder(ConnectionOwner, ABC):
     def connection_lost(self, connection: LocalConnection) -> None:
         self._connections.discard(connection)
         self._gone.set()
+        if self._starved:
+            self._starved = False
+            self._loop.call_soon(self._resume_accepting)  # by then its descriptor is free
+
+    # Half-closed connections.
+
+    def _peer_state(self, connection: LocalConnection) -> PeerState:
+        return self._ask_peer(connection.endpoint)
+
+    def _tell_cut(self, connection: LocalConnection, reason: str) -> None:
+        """Say once a session that a half-closed connection was reset."""
+        if not self._told_cut:
+            self._told_cut = True
+            self._notices.trouble(
+                f"{connection} was reset while its program, which had finished sending, waited for an answer: "
+                f"{reason}; the protocol cannot pass a half-close on"
+            )
 
     def describe(self) -> list[str]:
         """A line for each connection that is open, oldest first."""
@@ -103,6 +184,7 @@ class Forwarder(ConnectionOwner, ABC):
         for connection in self._connections:
             connection.abort()
         await self._all_gone()
+        self._socket_table.close()
 
     def _stop(self) -> None:
         """Take nothing more from either side."""

@@ -99,7 +99,7 @@ class Listener:
     def _accept(self, listening: socket.socket) -> None:
         assert self._accepted is not None
         assert self._failed is not None
-        for _ in range(ACCEPT_BURST):
+        for number in range(ACCEPT_BURST):
             if not self._accepting:
                 return
             try:
@@ -107,6 +107,8 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
+                if number:
+                    return  # without descriptors accept(2) fails with nobody waiting too; if somebody is, we are called
                 # The socket stays readable as long as somebody waits, so to try again at once would take all the
                 # time there is (reference defect U16).
                 self.pause()

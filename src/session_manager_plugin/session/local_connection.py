@@ -84,6 +84,13 @@ class LocalConnection(asyncio.Protocol):
         return self._ending is not _Ending.NONE
 
     @property
+    def endpoint(self) -> socket.socket:
+        """The accepted socket, to ask about; only while the connection is open."""
+        assert self._transport is not None
+        endpoint: socket.socket = self._transport.get_extra_info("socket")
+        return endpoint
+
+    @property
     def undelivered(self) -> int:
         """Bytes kept here and in the transport's buffer; the kernel's are not known."""
         transport = self._transport
@@ -160,7 +167,7 @@ class LocalConnection(asyncio.Protocol):
 
     def _reset(self) -> None:
         assert self._transport is not None
-        endpoint: socket.socket = self._transport.get_extra_info("socket")
+        endpoint = self.endpoint
         if endpoint.family != getattr(socket, "AF_UNIX", None):
             with contextlib.suppress(OSError):
                 endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

@@ -25,7 +25,7 @@ from session_manager_plugin.session.ending import TERMINATE_TIMEOUT, check_outpu
 from session_manager_plugin.session.protocols import Forwarding, IDataChannel, Interruptible, Notices, SessionHandler
 
 if TYPE_CHECKING:
-    from session_manager_plugin.session.forwarder import Forwarder
+    from session_manager_plugin.session.forwarder import Forwarder, PortSettings
     from session_manager_plugin.session.listener import Listener
     from session_manager_plugin.terminal.console import Console
 
@@ -101,12 +101,19 @@ def _property(fields: Mapping[str, Any], key: str) -> str:
 class PortHandler(Interruptible, Forwarding):
     """Forwards a port: `MuxForwarder` or `BasicForwarder`, by the version of the agent."""
 
-    def __init__(self, ready: SessionReady, notices: Notices, listener: Listener | None = None) -> None:
+    def __init__(
+        self,
+        ready: SessionReady,
+        notices: Notices,
+        listener: Listener | None = None,
+        settings: PortSettings | None = None,
+    ) -> None:
         """`listener` is the local end if that was bound before; it is closed in the end."""
         self._properties = ready.properties
         self._agent_version = ready.peer_version
         self._notices = notices
         self._listener = listener
+        self._settings = settings
         self._interrupted: asyncio.Future[None] | None = None
         self._was_interrupted = False
         self._running: Forwarder | None = None
@@ -174,10 +181,11 @@ class PortHandler(Interruptible, Forwarding):
         if agent_supports_mux(self._agent_version):
             from session_manager_plugin.session.port_mux import MuxForwarder
 
-            return MuxForwarder(channel, self._notices, keepalive=agent_wants_keepalive(self._agent_version))
+            keepalive = agent_wants_keepalive(self._agent_version)
+            return MuxForwarder(channel, self._notices, self._settings, keepalive=keepalive)
         from session_manager_plugin.session.port_basic import BasicForwarder
 
-        return BasicForwarder(channel, self._notices)
+        return BasicForwarder(channel, self._notices, self._settings)
 
     def _bind(self) -> Listener:
         early, self._listener = self._listener, None
@@ -200,6 +208,14 @@ class PortHandler(Interruptible, Forwarding):
             self._notices.port_opened(listener.port, listener.addresses, multiplexed=multiplexed)
 
 
+def forwards_port(ready: SessionReady) -> bool:
+    """Whether a port session listens on a local port; else it is standard input and output.
+
+    Raises `RemoteProtocolError` when the session's properties do not tell what it is for.
+    """
+    return _property(lower_keys(ready.properties), "type") == FORWARDING
+
+
 def port_handler(
     console: Console, ready: SessionReady, notices: Notices, listener: Listener | None = None
 ) -> SessionHandler:
@@ -207,7 +223,7 @@ def port_handler(
 
     Raises `RemoteProtocolError` when the session's properties do not tell what it is for.
     """
-    if _property(lower_keys(ready.properties), "type") == FORWARDING:
+    if forwards_port(ready):
         return PortHandler(ready, notices, listener)
     from session_manager_plugin.session.stdio import StdioHandler
 

@@ -8,36 +8,33 @@ The local connections that come meanwhile wait in the listener's backlog.
 what is left of one reaches the next local program). But the agent connects again only when data comes. So until the
 first data of a local connection is sent, whatever arrives is of an earlier one, and is thrown away. (Before the first
 local connection it is kept: the agent has connected already.) And that first data is sent only when the agent has
-acknowledged the flag, which it does after closing, and then nothing has arrived for `SETTLE_SILENCE`: in this time
-comes the one piece that the agent may have read before it closed. A local connection that exchanged nothing leaves
-the agent's as it is.
+acknowledged the flag, which it does after closing, and then nothing has arrived for `PortSettings.settle_silence`
+seconds: in this time comes the one piece that the agent may have read before it closed. A local connection that
+exchanged nothing leaves the agent's as it is.
 
 A protocol in which the server speaks first works on the first connection only. That is the agent's doing: it does not
 connect again before we have sent something.
 
 **Half-close.** DisconnectToPort closes the destination in both directions, so it is sent only when nothing has come for
-`HALF_CLOSE_SILENCE` after a local program's last byte. It is shorter than with multiplexing since the next connection
-has to wait for it.
+`PortSettings.basic_silence` seconds after a local program's last byte, or when the program has closed the connection
+altogether. Since the agent does not say when the destination has closed, silence is also the end of an answer; but a
+local connection is reset if nothing has arrived after the last data that it sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import time
 from collections import deque
 
 from session_manager_plugin.errors import NotConnected
 from session_manager_plugin.protocol.messages import Flag, PayloadType
 from session_manager_plugin.protocol.smux import SEND_HIGH_WATER, SEND_LOW_WATER
-from session_manager_plugin.session.forwarder import Forwarder
-from session_manager_plugin.session.listener import Listener
+from session_manager_plugin.session.forwarder import Forwarder, PortSettings
 from session_manager_plugin.session.local_connection import LocalConnection
+from session_manager_plugin.session.peer_state import PeerState, PeerWatch
 from session_manager_plugin.session.protocols import IDataChannel, Notices
 
-SETTLE_SILENCE = 0.25
-HALF_CLOSE_SILENCE = 1.0
 MAX_KEPT = 8 * 1024 * 1024
 """Bytes kept for a local program that does not read, or has not come yet, before reading from the network pauses."""
 
@@ -47,9 +44,8 @@ class BasicForwarder(Forwarder):
 
     multiplexed = False
 
-    def __init__(self, channel: IDataChannel, notices: Notices) -> None:
-        super().__init__(channel, notices)
-        self._listener: Listener | None = None
+    def __init__(self, channel: IDataChannel, notices: Notices, settings: PortSettings | None = None) -> None:
+        super().__init__(channel, notices, settings or PortSettings())
         self._current: LocalConnection | None = None
         """The local connection that what arrives is for."""
         self._fresh = True
@@ -63,13 +59,13 @@ class BasicForwarder(Forwarder):
         """Set when the local program has done something."""
         self._heard_at = 0.0
         """The instant at which something last came from the far end."""
+        self._unanswered = False
+        """Whether something was sent for the local connection, and nothing has arrived since."""
         self._reading_paused = False
 
-    def start(self, listener: Listener) -> None:
-        self._listener = listener
+    def _listen_to_far_end(self) -> None:
         self._channel.set_payload_handler(PayloadType.FLAG, self._flags_received)
         self._channel.set_input_handler(self._received)
-        listener.start(self._accept, self._accept_failed)
 
     def _accept(self, endpoint: socket.socket) -> None:
         assert self._listener is not None
@@ -101,23 +97,23 @@ class BasicForwarder(Forwarder):
         """Join one local connection to the agent's until it has ended and the agent is done with it."""
         self._typed.clear()
         self._typed_size = 0
+        self._unanswered = False
         await self._open(connection, endpoint)
         if self._fresh:
             self._current = connection
             self._give_early(connection)
         while data := await self._next_typed(connection):
-            self._current, self._fresh = connection, False
+            self._current, self._fresh, self._unanswered = connection, False, True
             await self._channel.send_input_data(data)
         exchanged = self._current is connection and not self._fresh
         if exchanged:
-            await self._silence(HALF_CLOSE_SILENCE, connection)
+            await self._await_answer(connection)
             await self._channel.send_flag(Flag.DISCONNECT_TO_PORT)
         self._current = None
         connection.finish()
         if exchanged:
             await self._channel.drain()
-            self._heard_at = time.monotonic()
-            await self._silence(SETTLE_SILENCE)
+            await self._silence(self._settings.settle_silence)
 
     def _give_early(self, connection: LocalConnection) -> None:
         if self._early:
@@ -139,24 +135,52 @@ class BasicForwarder(Forwarder):
             connection.resume_reading()
         return data
 
-    async def _silence(self, seconds: float, connection: LocalConnection | None = None) -> None:
-        """Return when nothing has come from the far end for so long; or when `connection`, if given, is gone.
+    async def _await_answer(self, connection: LocalConnection) -> None:
+        """The program has sent its last byte: return when it has closed the connection, or when nothing more is
+        expected from the far end. Resets the connection if it has got no answer."""
+        if connection.closed:
+            return
+        watch = PeerWatch(lambda: self._peer_state(connection), self._clock.time())
+        await self._silence(self._settings.basic_silence, connection, watch)
+        if watch.state is PeerState.CLOSED:
+            connection.abort()
+        elif self._unanswered and not connection.closed:
+            if watch.state is PeerState.OPEN:
+                self._tell_cut(connection, f"the far end sent nothing for {self._settings.basic_silence:g} s")
+            connection.reset()
+
+    async def _silence(
+        self, seconds: float, connection: LocalConnection | None = None, watch: PeerWatch | None = None
+    ) -> None:
+        """Return when nothing has come from the far end for so long; or when `connection`, if given, is gone, or its
+        program has closed it.
 
         While the link is down or what we sent may not have arrived, silence says nothing.
         """
-        since = time.monotonic()
-        while connection is None or not connection.closed:
+        since = self._clock.time()
+        while not (connection is not None and connection.closed):
+            now = self._clock.time()
+            if watch is not None and watch.check_at <= now:
+                watch.check(now)
+            if watch is not None and watch.state is PeerState.CLOSED:
+                return
             since = max(since, self._heard_at)
-            remaining = since + seconds - time.monotonic()
-            if remaining <= 0:
+            if since + seconds <= now:
                 waits = connection is not None and connection.kept_size
                 if not waits and self._channel.state == "connected" and not self._channel.retransmitting:
                     return
-                since, remaining = time.monotonic(), seconds
-            self._something.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(remaining):
-                    await self._something.wait()
+                since = now
+            deadline = since + seconds if watch is None else min(since + seconds, watch.check_at)
+            await self._something_until(deadline)
+
+    async def _something_until(self, deadline: float) -> None:
+        """Wait until something has happened on either side, or for that instant."""
+        self._something.clear()
+        timer = self._clock.call_later(max(0.0, deadline - self._clock.time()), self._something.set)
+        try:
+            await self._something.wait()
+        finally:
+            timer.cancel()
 
     # What the local program does (`ConnectionOwner`).
 
@@ -181,7 +205,8 @@ class BasicForwarder(Forwarder):
     # What the far end does.
 
     def _received(self, data: bytes) -> None:
-        self._heard_at = time.monotonic()
+        self._heard_at = self._clock.time()
+        self._unanswered = False
         if self._current is not None:
             self._fresh = False
             self._current.deliver([data])

@@ -3,10 +3,9 @@
 **Half-close.** smux version 1 cannot say "no more from me": the far end closes the destination for good when our FIN
 comes, so the answer to a request that ends with shutdown(SHUT_WR) would be lost (reference defect D8). Our FIN is
 therefore held back, after a local program's last byte, until the far end has finished too, or has sent nothing for
-`HALF_CLOSE_SILENCE` although nothing of ours is on its way. A server that answers only after it has seen the end of
-its input does not get to see it before. A program that closes its end altogether cannot be told from one that only
-shuts down writing, so that each of its connections is held for that time; beyond `MAX_HELD` the one that has been
-silent for longest goes.
+`PortSettings.mux_silence` seconds although nothing of ours is on its way. Then the local connection is reset, since
+what has arrived may not be the whole answer: a server that answers only after the end of its input gets that end too
+late. A connection whose program has closed it altogether is not held; the kernel knows which (`peer_state`).
 
 **Slow readers.** What a local program does not read is kept, counted by `MuxSession` as unread, and stops nobody else
 until the budgets are used up (reference defects H15, H16). Then reading from the network pauses, and the culprit is
@@ -19,9 +18,7 @@ not read from meanwhile.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import socket
-import time
 
 from session_manager_plugin.protocol.connection import Role
 from session_manager_plugin.protocol.messages import Flag, PayloadType
@@ -33,13 +30,10 @@ from session_manager_plugin.protocol.smux import (
     StreamOpened,
     StreamWritable,
 )
-from session_manager_plugin.session.forwarder import Forwarder
-from session_manager_plugin.session.listener import Listener
+from session_manager_plugin.session.forwarder import Forwarder, PortSettings
+from session_manager_plugin.session.half_closed import HalfClosedConnections
 from session_manager_plugin.session.local_connection import LocalConnection
-from session_manager_plugin.session.protocols import IDataChannel, Notices
-
-HALF_CLOSE_SILENCE = 5.0
-MAX_HELD = 256
+from session_manager_plugin.session.protocols import Cancellable, IDataChannel, Notices
 
 
 class MuxForwarder(Forwarder):
@@ -47,13 +41,20 @@ class MuxForwarder(Forwarder):
 
     multiplexed = True
 
-    def __init__(self, channel: IDataChannel, notices: Notices, *, keepalive: bool) -> None:
-        super().__init__(channel, notices)
-        self._mux = MuxSession(Role.CLIENT, keepalive=keepalive, now=time.monotonic())
+    def __init__(
+        self, channel: IDataChannel, notices: Notices, settings: PortSettings | None = None, *, keepalive: bool
+    ) -> None:
+        settings = settings or PortSettings()
+        super().__init__(channel, notices, settings)
+        self._mux = MuxSession(Role.CLIENT, keepalive=keepalive, now=self._clock.time())
         self._streams: dict[int, LocalConnection] = {}
         """The connections whose stream is open or finished."""
-        self._held: dict[LocalConnection, float] = {}
-        """Local programs that have written their last, by the instant of the far end's last sign, oldest first."""
+        self._held = HalfClosedConnections(
+            self._peer_state,
+            silence=settings.mux_silence,
+            maximum=settings.max_held,
+            maximum_unknown=settings.max_held_unknown,
+        )
         self._refusals = 0
         """Times the far end said that it could not connect, and it is not known yet for which stream."""
         self._reading_paused = False
@@ -61,15 +62,14 @@ class MuxForwarder(Forwarder):
         """Those that were called slow."""
         self._link_away = False
         self._flushing: asyncio.Handle | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Cancellable | None = None
         self._timer_at = float("inf")
 
-    def start(self, listener: Listener) -> None:
+    def _listen_to_far_end(self) -> None:
         self._channel.set_payload_handler(PayloadType.FLAG, self._flags_received)
         self._channel.set_writable_handler(self._flush)
         self._channel.set_input_handler(self._received)
         self._arm_timer()
-        listener.start(self._accept, self._accept_failed)
 
     def _accept(self, endpoint: socket.socket) -> None:
         self._start_task(self._open(self._new_connection(), endpoint))
@@ -104,9 +104,11 @@ class MuxForwarder(Forwarder):
     def eof_received(self, connection: LocalConnection) -> None:
         if self._over:
             return
-        self._held[connection] = time.monotonic()
-        if len(self._held) > MAX_HELD:
-            self._release(next(iter(self._held)))
+        if not self._held.hold(connection, self._clock.time()):
+            self._drop(connection)
+            return
+        while (surplus := self._held.surplus()) is not None:
+            self._cut(surplus, f"more than {self._settings.max_held} connections wait like this")
         self._arm_timer()
 
     def data_delivered(self, connection: LocalConnection, size: int) -> None:
@@ -126,7 +128,7 @@ class MuxForwarder(Forwarder):
     def _received(self, data: bytes) -> None:
         if self._over:
             return
-        self._mux.receive_data(data, time.monotonic())
+        self._mux.receive_data(data, self._clock.time())
         self._dispatch()
         self._flush()
         self._apply_flow_control()
@@ -157,13 +159,11 @@ class MuxForwarder(Forwarder):
     def _deliver(self, event: StreamData) -> None:
         connection = self._streams[event.stream_id]
         connection.answered = True
-        if connection in self._held:
-            del self._held[connection]  # to the end of the row
-            self._held[connection] = time.monotonic()
+        self._held.heard(connection, self._clock.time())
         self._mux.consumed(event.stream_id, connection.deliver(event.pieces))
 
     def _finished(self, connection: LocalConnection) -> None:
-        self._held.pop(connection, None)
+        self._held.discard(connection)
         if self._refusals and not connection.answered:
             # The flag says not which stream it is about. Agents connect one stream after the other, and close the
             # one they could not connect right behind the flag: it is the next one that ends without any data.
@@ -176,7 +176,7 @@ class MuxForwarder(Forwarder):
     # Streams.
 
     def _close_stream(self, connection: LocalConnection) -> None:
-        self._held.pop(connection, None)
+        self._held.discard(connection)
         if self._streams.pop(connection.stream_id, None) is not None:
             self._mux.close_stream(connection.stream_id)
             self._flush_soon()
@@ -218,33 +218,29 @@ class MuxForwarder(Forwarder):
     # Time.
 
     def _arm_timer(self) -> None:
-        deadlines = [since + HALF_CLOSE_SILENCE for since in itertools.islice(self._held.values(), 1)]
-        if (keepalive_at := self._mux.next_timeout()) is not None:
-            deadlines.append(keepalive_at)
+        deadlines = [at for at in (self._held.next_timeout(), self._mux.next_timeout()) if at is not None]
         deadline = min(deadlines, default=self._timer_at)
         if deadline < self._timer_at:  # a later one leaves it as it is: it fires early and is armed again
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = deadline
-            self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._timer_fired)
+            self._timer = self._clock.call_later(max(0.0, deadline - self._clock.time()), self._timer_fired)
 
     def _timer_fired(self) -> None:
         self._timer, self._timer_at = None, float("inf")
-        now = time.monotonic()
+        now = self._clock.time()
         away = self._channel.state != "connected"
         if away is not self._link_away:
             self._link_away = away
             self._mux.excuse_silence(away)
         self._mux.handle_timeout(now)
-        while self._held:
-            connection, since = next(iter(self._held.items()))
-            if since + HALF_CLOSE_SILENCE > now:
-                break
+        for connection in self._held.take_closed(now):
+            self._drop(connection)
+        for connection in self._held.silent(now):
             if self._is_waiting(connection):
-                del self._held[connection]
-                self._held[connection] = now
+                self._held.heard(connection, now)
             else:
-                self._release(connection)
+                self._cut(connection, f"the far end sent nothing for {self._settings.mux_silence:g} s")
         self._dispatch()
         self._flush()
         if not self._over:
@@ -256,7 +252,24 @@ class MuxForwarder(Forwarder):
         waits = mux.send_buffered(connection.stream_id) or mux.unread(connection.stream_id)
         return bool(waits or self._reading_paused or channel.retransmitting or channel.state != "connected")
 
-    def _release(self, connection: LocalConnection) -> None:
-        """Nothing more is expected for a local program that has written its last."""
+    # Half-closed connections.
+
+    def _drop(self, connection: LocalConnection) -> None:
+        """The program has closed its end: what it has sent still leaves, and nobody reads an answer."""
         self._close_stream(connection)
-        connection.finish()
+        connection.abort()
+
+    def _cut(self, connection: LocalConnection, reason: str) -> None:
+        """Wait no longer for the rest of an answer; the program must not take what it has for the whole."""
+        if self._held.waits(connection):
+            self._tell_cut(connection, reason)
+        self._close_stream(connection)
+        connection.reset()
+
+    def _release_descriptor(self) -> bool:
+        connection = self._held.oldest()
+        if connection is None:
+            return False
+        self._cut(connection, "no descriptors were left for new connections")
+        connection.abort()  # at once, whatever it has not read
+        return True

@@ -127,6 +127,23 @@ class IDataChannel(Protocol):
         """Go on reading."""
 
 
+class Cancellable(Protocol):
+    """A call that has been planned."""
+
+    def cancel(self) -> None:
+        """Do not make it."""
+
+
+class Clock(Protocol):
+    """What a handler reads the time from, and plans calls with; an event loop is one."""
+
+    def time(self) -> float:
+        """Seconds since some instant; never goes back."""
+
+    def call_later(self, delay: float, callback: Callable[[], object], /) -> Cancellable:
+        """Call `callback` in `delay` seconds."""
+
+
 class Notices(Protocol):
     """What a session has to say besides its bytes, to a person or to a tool that waits for certain words.
 
