@@ -86,6 +86,7 @@ async def join(
             escapes.start()
         LinkNews(environment, session, console).start()
         ready = await session.open()
+        _prepare_process(ready)
         if began is not None:
             began(ready)
         elif ready.customer_message and environment.is_interactive and not environment.quiet:
@@ -150,6 +151,17 @@ def _open_console(environment: Environment, status: StatusMode | None) -> Consol
         )
     except OSError as error:
         raise ConfigurationError(f"standard output cannot be written to: {error.strerror}") from error
+
+
+def _prepare_process(ready: SessionReady) -> None:
+    """Set what a session that has begun needs for the whole process."""
+    if ready.session_type == "Port":
+        from session_manager_plugin.session.port import forwards_port
+
+        if forwards_port(ready):
+            from session_manager_plugin.cli.descriptors import raise_descriptor_limit
+
+            raise_descriptor_limit()
 
 
 async def _is_over(session: Session) -> bool:

@@ -110,8 +110,10 @@ def sandbox(
     damaged, websockets cut, ways back refused.
     """
     from session_manager_plugin.agent import Sandbox
+    from session_manager_plugin.cli.descriptors import raise_descriptor_limit
     from session_manager_plugin.cli.signals import run
 
+    raise_descriptor_limit()  # for the connections of forwarded ports
     faults = make_faults(fault_settings)
     version = {} if agent_version is None else {"agent_version": agent_version}
 
