@@ -228,7 +228,10 @@ def test_the_mode_of_the_status() -> None:
         StatusMode.OFF,
     ]
     assert status_mode(screen, "auto", otherwise=StatusMode.NOTICE) is StatusMode.NOTICE
-    assert status_mode(Environment(is_terminal=lambda _fd: True, variables={"TERM": "dumb"}), "auto") is None
+    for term in ("dumb", "unknown", "vt52", "ansi", "of-nobody"):
+        limited = Environment(is_terminal=lambda _fd: True, variables={"TERM": term})
+        assert status_mode(limited, "auto") is None
+        assert status_mode(limited, "bar") is StatusMode.BAR
 
 
 def test_auto_takes_a_row_of_ten_or_more() -> None:

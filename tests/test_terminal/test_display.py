@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 SIZE = TerminalSize(80, 24)
 CALM = LinkStatus(state="connected", label="alice-0123", latency=0.023)
 TROUBLE = CALM._replace(state="reconnecting", trouble="no answer for 3 s, reconnecting (attempt 2)")
-PUSH, POP = b"\x1b[22;2t", b"\x1b[23;2t"
+PUSH, RESTORE = b"\x1b[22;2t", b"\x1b]2;\x07\x1b[23;2t"
 CALM_TITLE = b"\x1b]2;connected, 23 ms (alice-0123)\x07"
 TROUBLE_TITLE = b"\x1b]2;reconnecting, no answer for 3 s, reconnecting (attempt 2) (alice-0123)\x07"
 
@@ -115,7 +115,7 @@ async def test_title(shown: Shown) -> None:
     changes = [shown.look(0.01, CALM._replace(latency=0.1 + step / 1000)) for step in range(1000)]
     assert len([change for change in changes if change]) == 10 / MIN_INTERVAL
     shown.display.stop()
-    assert shown.written() == POP
+    assert shown.written() == RESTORE
 
 
 @modes(StatusMode.OFF)
@@ -125,7 +125,7 @@ async def test_off_shows_trouble_in_the_title_only(shown: Shown) -> None:
     assert shown.look(1, CALM._replace(latency=0.5)) == b""
     assert shown.look(1, TROUBLE) == PUSH + TROUBLE_TITLE
     assert shown.look(1, TROUBLE) == b""
-    assert shown.look(1, CALM) == CALM_TITLE + POP
+    assert shown.look(1, CALM) == RESTORE
     assert shown.sizes == []
     shown.display.stop()
     assert shown.written() == b""
@@ -140,14 +140,14 @@ async def test_notice_over_the_last_row(shown: Shown) -> None:
     assert b"no answer for 3 s" in written
     assert written.endswith(b"\x1b8" + PUSH + TROUBLE_TITLE)
     assert shown.look(10, TROUBLE) == b""
-    assert shown.look(1, CALM) == b"\x1b7\x1b[24;1H\x1b[m\x1b[2K\x1b8" + CALM_TITLE + POP
+    assert shown.look(1, CALM) == b"\x1b7\x1b[24;1H\x1b[m\x1b[2K\x1b8" + RESTORE
     assert shown.sizes == [TerminalSize(80, 23)]
     await wait_until(lambda: len(shown.sizes) == 2)
     assert shown.sizes == [TerminalSize(80, 23), SIZE]
     again = shown.look(1, TROUBLE)
     assert b"no answer for 3 s" in again
     shown.display.stop()
-    assert shown.written() == b"\x1b7\x1b[24;1H\x1b[m\x1b[2K\x1b8" + POP
+    assert shown.written() == b"\x1b7\x1b[24;1H\x1b[m\x1b[2K\x1b8" + RESTORE
 
 
 @modes(StatusMode.NOTICE)
@@ -193,7 +193,7 @@ async def test_terminal_too_small_for_a_bar_gets_the_notice(shown: Shown) -> Non
     assert TROUBLE_TITLE in written
     shown.display.resize(SIZE)
     assert shown.display.remote_size == TerminalSize(80, 23)
-    assert shown.written().endswith(POP)
+    assert shown.written().endswith(RESTORE)
 
 
 @modes(StatusMode.OFF)
@@ -234,7 +234,7 @@ def test_a_title_is_borrowed_once() -> None:
     assert title.show(b"one") == PUSH + b"\x1b]2;one\x07"
     assert title.show(b"one") == b""
     assert title.show(b"two") == b"\x1b]2;two\x07"
-    assert title.restore() == POP
+    assert title.restore() == RESTORE
     assert title.restore() == b""
 
 

@@ -49,8 +49,8 @@ class Environment:
 
     @property
     def is_dumb(self) -> bool:
-        """Whether the terminal is known to do no more than print, or is unknown."""
-        return self.variables.get("TERM", "dumb") in ("", "dumb")
+        """Whether the terminal does not obey ANSI sequences such as colours, or is unknown."""
+        return self.variables.get("TERM", "dumb") in ("", "dumb", "unknown", "vt52")
 
     @property
     def is_mintty(self) -> bool:

@@ -17,6 +17,7 @@ from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.options import OpenRecording, StdinEof
 from session_manager_plugin.session.protocols import Notices
 from session_manager_plugin.session.runner import Session
+from session_manager_plugin.terminal.capabilities import has_margins, is_utf8
 from session_manager_plugin.terminal.console import Console
 from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.terminal.size import terminal_size
@@ -121,12 +122,15 @@ async def join(
 def status_mode(environment: Environment, choice: str, *, otherwise: StatusMode = StatusMode.BAR) -> StatusMode | None:
     """How the state of the link is shown; None where there is no screen, or one that does no more than print.
 
-    `choice` is a `StatusMode` value or "auto", which means `otherwise`, but no bar on fewer than `BAR_ROWS` rows.
+    `choice` is a `StatusMode` value or "auto". That means `otherwise`, but None on a terminal that has no margins, and
+    no bar on fewer than `BAR_ROWS` rows.
     """
     if not environment.has_screen or (environment.is_dumb and choice != StatusMode.BAR.value):
         return None
     if choice != "auto":
         return StatusMode(choice)
+    if not has_margins(environment.variables.get("TERM", "")):
+        return None
     size = terminal_size(environment.stdout, environment.stdin)
     if otherwise is StatusMode.BAR and (size is None or size.rows < BAR_ROWS):
         return StatusMode.NOTICE
@@ -138,7 +142,9 @@ def _open_console(environment: Environment, status: StatusMode | None) -> Consol
     if status is not None:
         from session_manager_plugin.terminal.status_line import StatusLine
 
-        line = StatusLine(hint=HINT, color=environment.uses_color(environment.stdout))
+        line = StatusLine(
+            hint=HINT, color=environment.uses_color(environment.stdout), unicode=is_utf8(environment.variables)
+        )
     try:
         return Console(
             environment.stdin,

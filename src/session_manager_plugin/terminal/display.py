@@ -167,7 +167,6 @@ class StatusDisplay:
         text = self._line.title(status)
         if not status.trouble and self._mode is not StatusMode.TITLE:
             if self._title.text is not None and self._screen.at_boundary:
-                self._output.write(self._title.show(text))  # for a terminal that cannot restore it
                 self._restore_title()
             return None
         if text == self._title.text or not self._screen.at_boundary:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
-import locale
 import math
 import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from session_manager_plugin.terminal.capabilities import is_utf8
 from session_manager_plugin.terminal.link_status import LinkStatus
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class StatusLine:
         """`hint` says how to leave. `color`: by NO_COLOR unless given; `unicode`: by the locale unless given."""
         self._hint = hint
         self._color = not os.environ.get("NO_COLOR") if color is None else color
-        self._unicode = _locale_is_utf8() if unicode is None else unicode
+        self._unicode = is_utf8(os.environ) if unicode is None else unicode
         self._status: LinkStatus | None = None
         self._columns = 0
         self._updated_at = -math.inf
@@ -155,10 +154,3 @@ def _milliseconds(seconds: float) -> str:
 def _printable(text: str) -> str:
     """`text` without anything a terminal would obey: a session id is the far end's to choose."""
     return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def _locale_is_utf8() -> bool:
-    try:
-        return codecs.lookup(locale.getencoding()).name == "utf-8"
-    except LookupError:
-        return False

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 _PUSH = b"\x1b[22;2t"
-_POP = b"\x1b[23;2t"
+# Set to nothing first: VTE, xterm.js, Konsole and GNU screen have no stack of titles, and show their own name then (or
+# the program's that runs) until the local shell sets a title.
+_RESTORE = b"\x1b]2;\x07\x1b[23;2t"
 
 
 class WindowTitle:
-    """Sets the title (OSC 2) and restores the one of before, by the terminal's stack of titles (xterm's ctlseqs).
+    """Sets the title (OSC 2) and restores the previous one from the terminal's stack of titles (xterm's ctlseqs).
 
-    A terminal that has no such stack keeps the last title it was given: let that be one that stays true.
+    A terminal that has no such stack is left without a title.
     """
 
     def __init__(self) -> None:
@@ -25,8 +27,8 @@ class WindowTitle:
         return b"%b\x1b]2;%b\x07" % (push, text)
 
     def restore(self) -> bytes:
-        """What brings the title of before back. Idempotent."""
+        """Return what restores the previous title. Idempotent."""
         if self.text is None:
             return b""
         self.text = None
-        return _POP
+        return _RESTORE

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.probe.checks import Check, Report, Running, Verdict
+from session_manager_plugin.terminal.capabilities import is_utf8
 from session_manager_plugin.terminal.size import DEFAULT_SIZE, terminal_size
 
 if TYPE_CHECKING:
@@ -127,11 +127,11 @@ class TableView:
         from rich.live import Live
 
         self._report = report
-        encoding = sys.stdout.encoding if sys.stdout else "utf-8"
+        self._is_ascii = not is_utf8(environment.variables)
+        encoding = "ascii" if self._is_ascii else "utf-8"
         self._file: TextIO = open(os.dup(environment.stdout), "w", encoding=encoding, errors="replace")  # noqa: SIM115
         size = terminal_size(environment.stdout) or DEFAULT_SIZE
         colored = environment.uses_color(environment.stdout)
-        self._is_ascii = not encoding.lower().startswith("utf")
         self._console = Console(
             file=self._file,
             width=size.columns,
