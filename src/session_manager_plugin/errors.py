@@ -13,6 +13,7 @@
     ├── ConnectionLost              an open data channel went away and was not resumed
     ├── TimedOut                    a deadline passed
     ├── SessionEnded                the far end closed the session with an error text
+    ├── OutputIncomplete            the far end closed the session normally, but part of its output is missing
     ├── SessionExpired              the service does not know the session any more
     ├── TerminalGone                the terminal we work for was closed
     ├── LeftByEscape                the user typed the escape that leaves
@@ -30,7 +31,13 @@ from __future__ import annotations
 
 
 class SessionManagerError(Exception):
-    """Base of every exception raised on purpose by this package."""
+    """Base of every exception raised on purpose by this package.
+
+    ``incomplete`` is set where the session that it ended is known to lack part of its output: a sentence that says how
+    much.
+    """
+
+    incomplete = ""
 
 
 class UsageError(SessionManagerError):
@@ -100,6 +107,10 @@ class SessionEnded(SessionManagerError):
     def __init__(self, message: str, *, output: str) -> None:
         super().__init__(message)
         self.output = output
+
+
+class OutputIncomplete(SessionManagerError):
+    """The far end closed the session without an error text, but part of its output is known to be missing."""
 
 
 class SessionExpired(SessionManagerError):

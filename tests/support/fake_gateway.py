@@ -74,6 +74,18 @@ def say(*messages: bytes) -> Script:
     return script
 
 
+def say_and_close(*messages: bytes) -> Script:
+    """Takes the token, sends binary messages and closes the websocket."""
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.receive_frame()
+        peer.write(b"".join(frame(BINARY, message) for message in messages) + close_frame(1000))
+        await _until_closed(peer)
+
+    return script
+
+
 def say_with_the_answer(*messages: bytes) -> Script:
     """Sends binary messages in one write with the 101 answer."""
 

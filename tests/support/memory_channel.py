@@ -18,6 +18,7 @@ from session_manager_plugin.protocol.events import (
     ChannelClosedReceived,
     DataReceived,
     Event,
+    MissingOutput,
     SessionFailed,
     SessionReady,
 )
@@ -53,6 +54,8 @@ class _End(Happenings):
         self.other: _End | None = None
         self.acknowledging = True
         """Whether its acknowledgements leave."""
+        self.losing = False
+        """Whether all that it sends is lost."""
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, messages: list[bytes | str]) -> None:
@@ -86,7 +89,7 @@ class _End(Happenings):
             for message in self.connection.messages_to_send(time.monotonic())
             if self.acknowledging or not _is_acknowledgement(message)
         ]
-        if messages and self.other is not None:
+        if messages and not self.losing and self.other is not None:
             asyncio.get_running_loop().call_soon(self.other.take, messages)
 
     def stop(self) -> None:
@@ -218,6 +221,10 @@ class MemoryChannel(_End, IDataChannel):
         return "" if self.link_up else "connection lost 3 s ago"
 
     @property
+    def missing_output(self) -> MissingOutput | None:
+        return self.connection.missing_output if self._ended.done() else None
+
+    @property
     def last_error(self) -> Exception | None:
         return None
 
@@ -275,6 +282,11 @@ class MemoryChannel(_End, IDataChannel):
             self._ended.set_exception(outcome)
             self._ended.exception()
         self.happened()
+
+    def disconnect(self) -> None:
+        """The websocket is gone."""
+        self.connection.disconnected(time.monotonic())
+        self.pump()
 
     # Sending.
 

@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass, field
 
 from session_manager_plugin.errors import ProtocolError
-from session_manager_plugin.protocol.connection import MAX_PENDING_ACKNOWLEDGEMENTS, Connection
+from session_manager_plugin.protocol.acknowledgements import MAX_PENDING_ACKNOWLEDGEMENTS
+from session_manager_plugin.protocol.connection import Connection
 from session_manager_plugin.protocol.events import ChannelClosedReceived, DataKeyRequired, SessionFailed
 from session_manager_plugin.protocol.messages import ClientMessage, PayloadType
 from session_manager_plugin.protocol.reliable import MAX_WINDOW

@@ -21,7 +21,17 @@ from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, 
 from session_manager_plugin.errors import ConnectError, SessionEnded, UsageError
 from session_manager_plugin.protocol import readiness
 from session_manager_plugin.protocol.events import SessionReady
-from tests.support.fake_gateway import channel_closed, close, handshake_request, refuse, say, served, stream
+from tests.support.fake_gateway import (
+    channel_closed,
+    close,
+    handshake_request,
+    refuse,
+    say,
+    say_and_close,
+    served,
+    stream,
+)
+from tests.support.pair import Peer as StreamPeer
 from tests.support.raw_server import RawServer, Script
 from tests.test_cli.conftest import Plugin, Run, SandboxThread, Started, run_captured
 
@@ -391,6 +401,37 @@ def gateway_session(monkeypatch: pytest.MonkeyPatch, plugin: Plugin) -> Any:
 def test_the_ends_that_the_far_end_makes(gateway_session: Any, script: Script, status: int, out: bytes) -> None:
     """Reference defect U1: the status is 0 whatever the far end says."""
     assert gateway_session(script) == Run(status, starting("alice-1") + out, "")
+
+
+def stream_with_a_gap() -> list[bytes]:
+    """The remote program's output, of which messages 1 to 3 are missing."""
+    agent = StreamPeer()
+    return [agent.stream(b"begin\n"), agent.stream(b"x" * 900, number=4), agent.stream(b"end\n", number=5)]
+
+
+@pytest.mark.parametrize("setting", ["", "always"])
+def test_output_that_is_incomplete_is_a_failure(
+    gateway_session: Any, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """The official texts stay as they are; what is behind the gap is left out."""
+    monkeypatch.setenv("SMP_EXIT_STATUS", setting)
+    run = gateway_session(say_and_close(*stream_with_a_gap(), channel_closed()))
+    assert (run.status, run.out) == (255, starting("alice-1") + b"begin\n" + exiting("alice-1"))
+    assert run.err == (
+        "session-manager-plugin: session alice-1 ended, but the output is incomplete: at least 3 messages (about 1356 "
+        "bytes) did not arrive, and 904 bytes received after that point were left out\n"
+    )
+
+
+def test_output_that_is_incomplete_at_an_end_with_a_reason(gateway_session: Any) -> None:
+    run = gateway_session(say_and_close(*stream_with_a_gap(), channel_closed("Idle.")))
+    assert (run.status, run.out) == (
+        255,
+        starting("alice-1") + b"begin\n\n\nSessionId: alice-1 : Idle.\n\n",
+    )
+    assert run.err.startswith(
+        "session-manager-plugin: the output is incomplete: at least 3 messages (about 1356 bytes)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ from session_manager_plugin.errors import (
     SessionManagerError,
     TimedOut,
 )
-from session_manager_plugin.protocol.connection import MAX_PENDING_ACKNOWLEDGEMENTS, MAX_REJECTED, Role
+from session_manager_plugin.protocol.acknowledgements import MAX_PENDING_ACKNOWLEDGEMENTS
+from session_manager_plugin.protocol.connection import MAX_REJECTED, Role
 from session_manager_plugin.protocol.messages import (
     ClientMessage,
     ClientMessageType,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from session_manager_plugin.errors import EncryptionError, LocalProtocolError
-from session_manager_plugin.protocol.connection import CLOSE_DELAY, Connection, Role
+from session_manager_plugin.protocol.connection import CLOSE_DELAY, CLOSE_LIMIT, Connection, Role
 from session_manager_plugin.protocol.crypto import DATA_KEY_SIZE
-from session_manager_plugin.protocol.events import ChannelClosedReceived, DataReceived, SessionFailed
+from session_manager_plugin.protocol.events import ChannelClosedReceived, DataReceived, MissingOutput, SessionFailed
 from session_manager_plugin.protocol.messages import PayloadType, acknowledged_sequence_number
 from session_manager_plugin.protocol.payloads import ChannelClosed
 from session_manager_plugin.protocol.readiness import HANDSHAKE_TIMEOUT
@@ -60,16 +60,49 @@ def test_d15_the_end_waits_for_what_is_missing() -> None:
 def test_the_wait_has_an_end() -> None:
     """Then what is behind a gap is not delivered: it would look as if nothing was missing."""
     client, agent = closing(2, 3, 5)
+    assert client.next_timeout() == 1.0 + CLOSE_DELAY
+    client.receive_message(agent.stream("3", number=3), 1.2)
+    client.receive_message(agent.stream("6", number=6), 1.3)
+    assert client.next_timeout() == 1.0 + CLOSE_DELAY  # nothing that was missing has arrived
     client.receive_message(agent.stream("1", number=1), 1.5)
     drain_events(client)
-    assert client.next_timeout() == 1.0 + CLOSE_DELAY
-    client.handle_timeout(1.0 + CLOSE_DELAY - 0.01)
+    assert client.next_timeout() == 1.5 + CLOSE_DELAY
+    client.handle_timeout(1.5 + CLOSE_DELAY - 0.01)
     assert drain_events(client) == []
-    client.handle_timeout(1.0 + CLOSE_DELAY)
-    assert drain_events(client) == [ChannelClosedReceived("bye", undelivered=1)]
+    client.handle_timeout(1.5 + CLOSE_DELAY)
+    assert drain_events(client) == [ChannelClosedReceived("bye")]
+    assert client.missing_output == MissingOutput(messages=1, size=1, undelivered_size=2)
     assert client.next_timeout() is None
-    client.receive_message(agent.stream("4", number=4), 3.5)
+    client.receive_message(agent.stream("4", number=4), 4.0)
     assert drain_events(client) == []
+
+
+def test_messages_that_arrive_slowly_are_waited_for_but_not_for_ever() -> None:
+    """The official agent sends one message again each 100 ms: 40 missing ones take 4 s."""
+    client, agent = closing(100)
+    now = 1.0
+    for number in range(1, 40):
+        now += 1.0
+        client.receive_message(agent.stream("x", number=number), now)
+        client.handle_timeout(now)
+        if now >= 1.0 + CLOSE_LIMIT:
+            break
+    assert now == 1.0 + CLOSE_LIMIT
+    assert drain_events(client)[-1] == ChannelClosedReceived("bye")
+    assert client.missing_output == MissingOutput(messages=69, size=69 * 3, undelivered_size=3)
+
+
+def test_what_is_missing_is_estimated_by_what_arrived_behind_it() -> None:
+    client, agent = new_connection(Role.CLIENT), Peer()
+    client.connected("token", 0.0)
+    client.receive_message(agent.stream("$ "), 0.0)
+    assert client.missing_output is None
+    for number in (3, 4, 9):
+        client.receive_message(agent.stream("x" * 1000, number=number), 0.0)
+    assert client.missing_output == MissingOutput(messages=6, size=6000, undelivered_size=3000)
+    for number in (1, 2, 5, 6, 7, 8):
+        client.receive_message(agent.stream("x" * 10, number=number), 0.0)
+    assert client.missing_output is None
 
 
 def test_with_nothing_held_the_end_is_said_at_once() -> None:
@@ -81,7 +114,8 @@ def test_with_nothing_held_the_end_is_said_at_once() -> None:
 def test_when_the_websocket_goes_nothing_can_come_any_more() -> None:
     client, _ = closing(2)
     client.disconnected(1.1)
-    assert drain_events(client) == [ChannelClosedReceived("bye", undelivered=1)]
+    assert drain_events(client) == [ChannelClosedReceived("bye")]
+    assert client.missing_output == MissingOutput(messages=1, size=1, undelivered_size=1)
     client.disconnected(1.2)
     assert drain_events(client) == []
 
@@ -95,7 +129,7 @@ def test_a_websocket_that_is_gone_already_brings_nothing() -> None:
     client.disconnected(0.5)
     drain_events(client)
     client.receive_message(agent.control("channel_closed", CLOSED), 1.0)
-    assert drain_events(client) == [ChannelClosedReceived("bye", undelivered=1)]
+    assert drain_events(client) == [ChannelClosedReceived("bye")]
 
 
 def test_who_waits_for_the_end_sends_nothing_more() -> None:
@@ -133,7 +167,7 @@ def test_an_agent_does_not_wait() -> None:
     agent.receive_message(client.stream("2", number=2), 0.0)
     drain_events(agent)
     agent.receive_message(client.control("channel_closed", CLOSED), 1.0)
-    assert drain_events(agent) == [ChannelClosedReceived("bye", undelivered=1)]
+    assert drain_events(agent) == [ChannelClosedReceived("bye")]
 
 
 def test_what_cannot_be_read_while_the_end_is_waited_for_is_the_end() -> None:
@@ -161,6 +195,68 @@ def test_over_a_link_that_reorders() -> None:
     assert pair.client.data() == b"x" * 5000
     assert pair.client.events[-1] == ChannelClosedReceived("done")
     assert pair.now == pytest.approx(LATENCY + LATE)
+
+
+# A command whose websocket was lost: its agent sends no more output (protocol reference 13.3, N5).
+
+
+def command(session_type: str = "NonInteractiveCommands") -> tuple[Connection, Peer]:
+    """A client whose session has begun, and that has received ``out``."""
+    client, agent = new_connection(Role.CLIENT), Peer()
+    client.connected("token", 0.0)
+    request = (
+        '{"RequestedClientActions":[{"ActionType":"SessionType","ActionParameters":'
+        f'{{"SessionType":"{session_type}"}}}}]}}'
+    )
+    client.receive_message(agent.stream(request, PayloadType.HANDSHAKE_REQUEST), 0.0)
+    client.receive_message(agent.stream("{}", PayloadType.HANDSHAKE_COMPLETE), 0.0)
+    client.receive_message(agent.stream("out"), 0.0)
+    return client, agent
+
+
+def reconnect(client: Connection) -> None:
+    client.disconnected(1.0)
+    client.connected("token", 2.0)
+
+
+def test_a_websocket_lost_while_a_command_runs_leaves_its_output_incomplete() -> None:
+    """Whatever the status: the agent tells the true one, even 0."""
+    client, agent = command()
+    assert client.missing_output is None
+    reconnect(client)
+    client.receive_message(agent.stream("EXIT_CODE: 0", PayloadType.EXIT_CODE), 3.0)
+    client.receive_message(agent.control("channel_closed", CLOSED), 3.0)
+    assert client.missing_output == MissingOutput(stopped=True)
+
+
+def test_behind_the_exit_code_nothing_more_can_be_lost() -> None:
+    client, agent = command()
+    client.receive_message(agent.stream("EXIT_CODE: 0", PayloadType.EXIT_CODE), 0.5)
+    reconnect(client)
+    assert client.missing_output is None
+
+
+def test_an_exit_code_behind_a_gap_shows_that_the_agent_has_sent_everything() -> None:
+    client, agent = command()
+    client.receive_message(agent.stream("EXIT_CODE: 0", PayloadType.EXIT_CODE, number=4), 0.5)
+    reconnect(client)
+    assert client.missing_output == MissingOutput(messages=1, size=12, undelivered_size=12)
+    client.receive_message(agent.stream("more", number=3), 3.0)
+    assert client.missing_output is None
+
+
+@pytest.mark.parametrize("session_type", ["Standard_Stream", "InteractiveCommands", "Port"])
+def test_other_sessions_go_on_where_they_were(session_type: str) -> None:
+    client, _ = command(session_type)
+    reconnect(client)
+    assert client.missing_output is None
+
+
+def test_an_end_is_no_lost_link() -> None:
+    client, agent = command()
+    client.receive_message(agent.control("channel_closed", CLOSED), 0.5)
+    client.disconnected(0.5)
+    assert client.missing_output is None
 
 
 # A session that is over.

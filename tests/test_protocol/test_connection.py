@@ -15,8 +15,8 @@ from session_manager_plugin.errors import (
     SessionManagerError,
     TimedOut,
 )
+from session_manager_plugin.protocol.acknowledgements import MAX_PENDING_ACKNOWLEDGEMENTS
 from session_manager_plugin.protocol.connection import (
-    MAX_PENDING_ACKNOWLEDGEMENTS,
     MAX_REJECTED,
     RESEND_TIMEOUT,
     Connection,

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from session_manager_plugin.errors import EncryptionError, RemoteProtocolError, SessionManagerError
+from session_manager_plugin.protocol.acknowledgements import MAX_PENDING_ACKNOWLEDGEMENTS
 from session_manager_plugin.protocol.connection import (
-    MAX_PENDING_ACKNOWLEDGEMENTS,
     MAX_REJECTED,
     RESUME_INTERVAL,
     Connection,

@@ -21,11 +21,11 @@ from session_manager_plugin.cli.exit_status import ExitStatus, die_of, signal_of
 from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, exposes_token, parse, take_response
 from session_manager_plugin.cli.parent import watched_parent
 from session_manager_plugin.cli.recording import recorder
-from session_manager_plugin.cli.render import tell, tell_ending, tell_error
+from session_manager_plugin.cli.render import tell, tell_ending, tell_error, tell_incomplete
 from session_manager_plugin.cli.session import Ending, join, status_mode
 from session_manager_plugin.cli.signals import Interruption, handled_signals, run
 from session_manager_plugin.communicator import NetworkOptions, Sign
-from session_manager_plugin.errors import ConfigurationError, SessionEnded, UsageError
+from session_manager_plugin.errors import ConfigurationError, OutputIncomplete, SessionEnded, UsageError
 from session_manager_plugin.library import KEEPALIVE, RECONNECT_TIMEOUT, connect
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.notices import OfficialNotices
@@ -236,7 +236,7 @@ class _Texts:
 
     def end(self, ending: Ending) -> None:
         """The session is over."""
-        if ending.error is None:
+        if ending.error is None or isinstance(ending.error, OutputIncomplete):
             text = EXITING.format(self._session_id)
         elif isinstance(ending.error, SessionEnded) and not self._environment.quiet:
             text = CLOSED.format(self._session_id, printable_lines(ending.error.output))
@@ -244,6 +244,10 @@ class _Texts:
             tell_ending(self._environment, ending)
             return
         self.say(text)
+        if isinstance(ending.error, OutputIncomplete):
+            tell_ending(self._environment, ending)
+        else:
+            tell_incomplete(self._environment, ending)
 
     def say(self, text: str) -> None:
         """Write what the official plugin writes. Never raises, and never waits in the event loop."""

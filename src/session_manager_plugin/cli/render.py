@@ -15,6 +15,7 @@ from session_manager_plugin.errors import (
     ConnectError,
     ConnectionLost,
     LeftByEscape,
+    OutputIncomplete,
     SessionEnded,
     SessionManagerError,
     TerminalGone,
@@ -56,6 +57,13 @@ def tell_ending(environment: Environment, ending: Ending) -> None:
     sentence = ending_sentence(ending)
     if sentence is not None and not (environment.quiet and isinstance(ending.error, Signalled)):
         tell(environment, sentence)
+    tell_incomplete(environment, ending)
+
+
+def tell_incomplete(environment: Environment, ending: Ending) -> None:
+    """Say what is missing of the output of a session that an error has ended."""
+    if isinstance(ending.error, SessionManagerError) and ending.error.incomplete:
+        tell(environment, ending.error.incomplete)
 
 
 def tell_traceback(environment: Environment, error: BaseException) -> None:
@@ -93,6 +101,8 @@ def ending_sentence(ending: Ending) -> str | None:
             return f"{session}{'' if ending.began else ', which had not begun,'} was left by {error}"
         case TerminalGone():
             return f"{session} ended: {error}"
+        case OutputIncomplete():
+            return f"{session} ended, but {error}"
         case UsageError() | ConnectError():
             return str(error)  # names the host, or what has to be changed here
         case ConnectionLost(close_code=1008) if not ending.began:

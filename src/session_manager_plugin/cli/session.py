@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,7 +11,7 @@ from session_manager_plugin.cli.escapes import EscapeCommands
 from session_manager_plugin.cli.link_news import LinkNews
 from session_manager_plugin.cli.render import tell
 from session_manager_plugin.cli.signals import Interruption
-from session_manager_plugin.errors import ConfigurationError, SessionEnded
+from session_manager_plugin.errors import ConfigurationError, OutputIncomplete, SessionEnded
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.options import OpenRecording, StdinEof
 from session_manager_plugin.session.protocols import Notices
@@ -103,6 +102,8 @@ async def join(
     except SessionEnded as ended:
         # Without a text it is a normal end, however early: a command may be over before it has said anything.
         error, by_far_end = ended if ended.output else None, True
+    except OutputIncomplete as incomplete:
+        error, by_far_end = incomplete, True
     except Exception as failure:
         error = failure
     finally:
@@ -172,11 +173,14 @@ def _prepare_process(ready: SessionReady) -> None:
 
 async def _is_over(session: Session) -> bool:
     """Whether the far end has closed the session."""
-    with contextlib.suppress(TimeoutError):
+    try:
         async with asyncio.timeout(0):
             await session.wait()
-            return True
-    return False
+    except TimeoutError:
+        return False
+    except OutputIncomplete:
+        pass  # no matter: it was closed because we asked for it
+    return True
 
 
 async def _leave(session: Session, terminate: Terminate | None, timeout: float) -> None:

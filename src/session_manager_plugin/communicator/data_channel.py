@@ -35,6 +35,7 @@ from session_manager_plugin.protocol.events import (
     DataReceived,
     Event,
     MessageRejected,
+    MissingOutput,
     PublicationPaused,
     PublicationStarted,
     SessionFailed,
@@ -136,6 +137,7 @@ class SessionDataChannel(IDataChannel):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._opened = False
+        self._missing_output: MissingOutput | None = None
 
     # Facts.
 
@@ -202,6 +204,10 @@ class SessionDataChannel(IDataChannel):
             if stalled_since is not None and now >= stalled_since + SILENCE_DELAY:
                 since = stalled_since
         return since
+
+    @property
+    def missing_output(self) -> MissingOutput | None:
+        return self._missing_output
 
     def get_channel_info(self) -> dict[str, Any]:
         """Facts for monitoring: those of ``WebSocketChannel.get_connection_info`` and of the session."""
@@ -285,6 +291,8 @@ class SessionDataChannel(IDataChannel):
         self._gathering.stop()
         self._cancel_proof()
         if self._ended is not None and not self._ended.done():
+            if not isinstance(outcome, NotConnected):  # else we are closing it, with output still to come
+                self._missing_output = self._connection.missing_output
             if isinstance(outcome, str):
                 self._ended.set_result(outcome)
             else:
@@ -505,9 +513,7 @@ class SessionDataChannel(IDataChannel):
                 )
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_result(event)
-            case ChannelClosedReceived(output, undelivered):
-                if undelivered:
-                    self.logger.warning("%d messages are lost: others before them never came", undelivered)
+            case ChannelClosedReceived(output):
                 self.logger.info("the far end closed the session: %s", output or "without a reason")
                 self._end(output)
             case DataKeyRequired(key_id, challenge):

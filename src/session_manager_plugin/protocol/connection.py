@@ -6,8 +6,9 @@ of them the owner sends ``messages_to_send``, dispatches ``next_event`` until No
 ``next_timeout``. Instants are float seconds of a monotonic clock.
 
 When the client becomes ready (``SessionReady``) is ``readiness.py``'s rule. ``channel_closed`` ends the session: at
-once, or, while messages are held since earlier ones are missing, when those have come, at the latest after
-``CLOSE_DELAY`` (reference defect D15 is to end with them lost).
+once, or, while messages are held since earlier ones are missing, when those have arrived, at the latest when nothing
+missing has arrived for ``CLOSE_DELAY`` (reference defect D15 is to end with them lost). What is still missing then is
+``missing_output``.
 
 It leaves to its owner: sockets, clocks, what to do with the data, when to reconnect.
 """
@@ -28,11 +29,13 @@ from session_manager_plugin.errors import (
     SessionManagerError,
     TimedOut,
 )
+from session_manager_plugin.protocol.acknowledgements import Acknowledgements
 from session_manager_plugin.protocol.events import (
     ChannelClosedReceived,
     DataReceived,
     Event,
     MessageRejected,
+    MissingOutput,
     PublicationPaused,
     PublicationStarted,
     SessionFailed,
@@ -57,15 +60,16 @@ from session_manager_plugin.protocol.reliable import MAX_WINDOW, StreamReceiver,
 RESEND_TIMEOUT = 300.0
 """Seconds without any acknowledgement, while connected, after which the far end is given up: the official limit."""
 CLOSE_DELAY = 2.0
-"""Seconds after channel_closed for messages that are missing: as long as the official agent goes on sending them."""
+"""Seconds after channel_closed, and after each missing message that arrives then, for the next one: as long as the
+official agent goes on sending them."""
+CLOSE_LIMIT = 30.0
+"""Seconds after channel_closed at most."""
 STOPPED_AFTER = 10.0
 """Seconds by which a timer is never late unless the process was stopped or the machine asleep."""
 RESUME_INTERVAL = 1.0
 """Seconds between two times that everything is sent again because the far end says that it is back."""
 MAX_REJECTED = 100
 """Unusable messages in a row that end the session: the far end is not a Session Manager."""
-MAX_PENDING_ACKNOWLEDGEMENTS = 10_000
-"""While the socket cannot be written to, older acknowledgements are dropped: the far end sends those messages again."""
 
 _HANDSHAKE_PAYLOADS = frozenset(
     {
@@ -81,6 +85,8 @@ _SYN = 1
 _FROM_CLIENT = frozenset({PayloadType.OUTPUT})
 _FROM_AGENT = frozenset({PayloadType.OUTPUT, PayloadType.STDERR, PayloadType.EXIT_CODE})
 """What each end encrypts, in an encrypted session; the rest stays clear."""
+_STOPS_AT_A_LOST_LINK = "NonInteractiveCommands"
+"""The session type whose output ends for good when the client's websocket is lost (protocol reference 13.3, N5)."""
 # Looked up for every message: an enum's attribute takes a tenth of a microsecond in Python 3.11.
 _ACKNOWLEDGE = ClientMessageType.ACKNOWLEDGE.value
 
@@ -133,7 +139,7 @@ class Connection:
         self._received_type = receives.value
         self._message_ids = MessageIds(random_bytes)
         self._stream = StreamMessageWriter(sends, self._message_ids, first_flags=_SYN if role is Role.AGENT else 0)
-        self._acknowledgement = AcknowledgementWriter(receives, self._message_ids)
+        self._acknowledgements = Acknowledgements(AcknowledgementWriter(receives, self._message_ids))
         self._client_id = str(uuid.UUID(bytes=random_bytes(16), version=4))
 
         self._sender = sender or StreamSender()
@@ -153,8 +159,10 @@ class Connection:
         self._life = _Life.RUNNING
         self._closing_output = ""
         self._close_at: float | None = None
+        self._close_limit = 0.0
         self._resumed_at = float("-inf")
-        self._acknowledgements: deque[tuple[bytes, int]] = deque(maxlen=MAX_PENDING_ACKNOWLEDGEMENTS)
+        self._exit_code_received = False
+        self._output_stopped = False
         self._outgoing: list[bytes | str] = []
         self._events: deque[Event] = deque()
         self._batch: DataReceived | None = None
@@ -191,6 +199,16 @@ class Connection:
         return self._sender.stalled_since
 
     @property
+    def missing_output(self) -> MissingOutput | None:
+        """What is missing of the far end's output at this moment, as far as that is known; at the end of the session it
+        is lost."""
+        receiver = self._receiver
+        if not receiver.held and not self._output_stopped:
+            return None
+        size = receiver.missing * receiver.held_size // receiver.held if receiver.held else 0
+        return MissingOutput(receiver.missing, size, receiver.held_size, self._output_stopped)
+
+    @property
     def round_trip_time(self) -> float:
         """The smoothed round-trip time of stream messages, in seconds."""
         return self._sender.estimator.smoothed
@@ -213,14 +231,17 @@ class Connection:
         self._send_again(self._sender.all_again(now))
 
     def disconnected(self, now: float) -> None:
-        """The websocket is gone. What is unacknowledged stays; acknowledgements that had not left are not owed any
-        more, since the far end sends again what was not acknowledged. A session that the service has closed ends
-        now, which is an event."""
+        """The websocket is gone. What is unacknowledged stays; acknowledgements that had not left are dropped, since
+        the far end sends those messages again. A session that the service has closed ends now, which is an event."""
         self._connected = False
-        self._acknowledgements.clear()
+        self._acknowledgements.disconnected()
         self._readiness.disconnected()
         if self._life is _Life.CLOSING:
             self._say_closed()
+        elif self._life is _Life.RUNNING and self._negotiation.agreement.session_type == _STOPS_AT_A_LOST_LINK:
+            # The exit code is sent last. Once it has left, all output has, and what was lost of it is sent again.
+            complete = self._exit_code_received or self._receiver.holds(PayloadType.EXIT_CODE)
+            self._output_stopped = self._output_stopped or not complete
 
     # Receiving.
 
@@ -249,16 +270,23 @@ class Connection:
         self._readiness.heard = True
         if self._paused:
             self._resume(now)
+        missing = self._receiver.missing if self._life is _Life.CLOSING else 0
         in_order = self._receiver.receive(message)
         if in_order is None:
             return
-        self._acknowledgements.append((message.message_id, message.sequence_number))
+        if not in_order and message.sequence_number < self._receiver.expected:
+            self._acknowledgements.received_again(message, now)
+        else:
+            self._acknowledgements.received(message, now)
         for ready in in_order:
             if self._life is _Life.OVER:
                 return
             self._deliver(ready.payload_type, ready.payload, now)
-        if self._life is _Life.CLOSING and not self._receiver.held:
-            self._say_closed()
+        if self._life is _Life.CLOSING:
+            if not self._receiver.held:
+                self._say_closed()
+            elif self._receiver.missing < missing:
+                self._close_at = min(now + CLOSE_DELAY, self._close_limit)
 
     def _deliver(self, payload_type: int, payload: bytes | bytearray, now: float) -> None:
         if payload_type in _HANDSHAKE_PAYLOADS:
@@ -280,6 +308,7 @@ class Connection:
         if self._batch is not None and self._batch.payload_type == payload_type:
             self._batch.payloads.append(payload)
         else:
+            self._exit_code_received = self._exit_code_received or payload_type == PayloadType.EXIT_CODE
             self._emit(DataReceived(payload_type, [payload]))
 
     def _first_data(self) -> bool:
@@ -324,13 +353,13 @@ class Connection:
             self._closing_output = ""  # as the official client: the session is over, whatever was meant
         self._life = _Life.CLOSING
         if self.role is Role.CLIENT and self._connected and self._receiver.held:
-            self._close_at = now + CLOSE_DELAY
+            self._close_at, self._close_limit = now + CLOSE_DELAY, now + CLOSE_LIMIT
         else:
             self._say_closed()
 
     def _say_closed(self) -> None:
         self._life = _Life.OVER
-        self._emit(ChannelClosedReceived(self._closing_output, self._receiver.held))
+        self._emit(ChannelClosedReceived(self._closing_output))
 
     def _resume(self, now: float) -> None:
         self._lift_pause()
@@ -525,10 +554,8 @@ class Connection:
         if not self._connected:
             return []
         outgoing, self._outgoing = self._outgoing, []
-        if self._acknowledgements:
-            created_date = int((now + self._epoch) * 1000)
-            outgoing += self._acknowledgement.write(self._acknowledgements, created_date)
-            self._acknowledgements.clear()
+        if self._acknowledgements.due:
+            outgoing += self._acknowledgements.take(int((now + self._epoch) * 1000))
         return outgoing
 
     # Time.

@@ -52,13 +52,25 @@ class DataReceived:
 
 @dataclass(frozen=True, slots=True)
 class ChannelClosedReceived:
-    """The service closed the session; ``output`` is its reason, empty at a normal end.
-
-    ``undelivered`` messages had come and are lost, since others before them never came.
-    """
+    """The service closed the session; ``output`` is its reason, empty at a normal end."""
 
     output: str
-    undelivered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MissingOutput:
+    """What is known to be missing of the far end's output.
+
+    ``messages`` never arrived although later ones did; ``size`` estimates their payload in bytes. ``undelivered_size``
+    bytes that arrived behind the first of them were not delivered: out of place they would be worse than missing.
+    ``stopped`` says that the websocket was lost while a command ran: the agent then stops sending the command's output
+    for good, and nothing that it sends shows how much is missing (protocol reference 13.3, N5).
+    """
+
+    messages: int = 0
+    size: int = 0
+    undelivered_size: int = 0
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

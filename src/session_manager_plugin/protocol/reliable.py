@@ -228,6 +228,20 @@ class StreamReceiver:
         """How many messages wait for one before them."""
         return len(self._held)
 
+    @property
+    def held_size(self) -> int:
+        """The bytes of their payloads."""
+        return self._held_size
+
+    @property
+    def missing(self) -> int:
+        """How many messages before the newest one received have not arrived."""
+        return max(self._held) + 1 - self.expected - len(self._held) if self._held else 0
+
+    def holds(self, payload_type: int) -> bool:
+        """Whether a message of this type waits for one before it."""
+        return any(message.payload_type == payload_type for message in self._held.values())
+
     def receive(self, message: ClientMessage) -> list[ClientMessage] | None:
         """Take a message; returns the messages that are now in order.
 

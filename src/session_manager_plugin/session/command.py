@@ -6,9 +6,9 @@ import asyncio
 import re
 import signal
 
-from session_manager_plugin.errors import NotConnected
+from session_manager_plugin.errors import NotConnected, OutputIncomplete
 from session_manager_plugin.protocol.messages import PayloadType
-from session_manager_plugin.session.ending import check_output
+from session_manager_plugin.session.ending import check_end, describe_missing
 from session_manager_plugin.session.protocols import IDataChannel, Interruptible, Notices
 from session_manager_plugin.terminal.console import Console
 
@@ -54,8 +54,8 @@ class CommandHandler(Interruptible):
         """Show the outputs until the session ends; gives the command's exit status.
 
         That is 255 for a command that a signal has ended, and when it is none that fits into the status of a process.
-        Raises what ended the session before the command had ended, and `BrokenPipeError` when nobody reads standard
-        output any more.
+        Raises what ended the session before the command had ended, `OutputIncomplete` when part of the outputs is
+        missing, and `BrokenPipeError` when nobody reads standard output any more.
         """
         console = self._console
         await console.stop_listening()
@@ -81,11 +81,16 @@ class CommandHandler(Interruptible):
         if output_failed.done():
             await output_failed
         if self._exit_code is None:
-            check_output(ended.result())
+            await check_end(channel)
             return 0
         if ended.exception() is None and ended.result():
             self._notices.trouble(f"the far end closed the session: {ended.result().strip()}")
-        return self._status(self._exit_code)
+        status = self._status(self._exit_code)
+        if channel.missing_output is not None:
+            if status == self._exit_code:
+                self._notices.trouble(f"the command's exit status was {status}")
+            raise OutputIncomplete(describe_missing(channel.missing_output))
+        return status
 
     async def _send_keys(self, channel: IDataChannel, keys: asyncio.Queue[bytes]) -> None:
         while True:

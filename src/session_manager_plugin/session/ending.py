@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from session_manager_plugin.errors import SessionEnded, SessionManagerError
+from session_manager_plugin.errors import OutputIncomplete, SessionEnded, SessionManagerError
+from session_manager_plugin.protocol.events import MissingOutput
 from session_manager_plugin.protocol.messages import Flag, PayloadType
 from session_manager_plugin.session.protocols import IDataChannel
 
@@ -13,10 +14,43 @@ TERMINATE_TIMEOUT = 2.0
 """Seconds that the agent has to acknowledge that the session is to end."""
 
 
-def check_output(output: str) -> None:
-    """Raise `SessionEnded` with the far end's closing text, if it gave one."""
-    if output:
-        raise SessionEnded(output.strip(), output=output)
+async def check_end(channel: IDataChannel) -> None:
+    """Wait for the end of the session and raise what was not normal about it.
+
+    Raises `SessionEnded` when the far end gave a reason, `OutputIncomplete` when it gave none and output is missing,
+    and what else ended the session. The error's `incomplete` says what is missing.
+    """
+    try:
+        text = await channel.ended()
+    except SessionManagerError as error:
+        if channel.missing_output is not None and channel.missing_output.messages:
+            error.incomplete = describe_missing(channel.missing_output)
+        raise
+    missing = describe_missing(channel.missing_output) if channel.missing_output is not None else ""
+    if text:
+        ended = SessionEnded(text.strip(), output=text)
+        ended.incomplete = missing
+        raise ended
+    if missing:
+        raise OutputIncomplete(missing)
+
+
+def describe_missing(missing: MissingOutput) -> str:
+    """Say in one sentence what is missing of a session's output, and what was not written because of that."""
+    parts = []
+    if missing.stopped:
+        parts.append("the connection was lost while the command ran, and the agent stops sending its output then")
+    if missing.messages:
+        some = "1 message" if missing.messages == 1 else f"{missing.messages} messages"
+        parts.append(
+            f"at least {some} (about {_size(missing.size)}) did not arrive, and {_size(missing.undelivered_size)} "
+            "received after that point were left out"
+        )
+    return f"the output is incomplete: {'; '.join(parts)}"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1000:.0f} kB" if size >= 10_000 else f"{size} bytes"
 
 
 async def terminate(channel: IDataChannel, timeout: float = TERMINATE_TIMEOUT) -> None:

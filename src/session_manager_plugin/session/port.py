@@ -21,7 +21,7 @@ from session_manager_plugin.protocol.versions import (
     agent_supports_terminate_flag,
     agent_wants_keepalive,
 )
-from session_manager_plugin.session.ending import TERMINATE_TIMEOUT, check_output, post_termination, terminate
+from session_manager_plugin.session.ending import TERMINATE_TIMEOUT, check_end, post_termination, terminate
 from session_manager_plugin.session.protocols import Forwarding, IDataChannel, Interruptible, Notices, SessionHandler
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class PortHandler(Interruptible, Forwarding):
                 self._interrupted = None
             if ended.done() and not interrupted.done():
                 await forwarder.deliver()
-                check_output(ended.result())
+                await check_end(channel)
                 return 0
             await forwarder.close()
             terminated = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from session_manager_plugin.protocol.events import SessionReady
+from session_manager_plugin.protocol.events import MissingOutput, SessionReady
 from session_manager_plugin.protocol.messages import Flag, PayloadType
 
 InputHandler = Callable[[bytes], None]
@@ -110,6 +110,10 @@ class IDataChannel(Protocol):
 
     async def drain(self) -> None:
         """Wait until everything sent is acknowledged; raises what ended the session before that."""
+
+    @property
+    def missing_output(self) -> MissingOutput | None:
+        """What of the remote's output is known to be missing, once the far end or a lost link has ended the session."""
 
     def set_input_handler(self, handler: InputHandler) -> None:
         """``handler`` receives what the remote program writes (to stdout, where it has two streams)."""

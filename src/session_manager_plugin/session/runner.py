@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from session_manager_plugin.errors import ConnectError, NotConnected
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.protocol.messages import PayloadType
-from session_manager_plugin.session.ending import check_output
+from session_manager_plugin.session.ending import check_end
 from session_manager_plugin.session.notices import SilentNotices
 from session_manager_plugin.session.options import OpenRecording, SessionOptions, StdinEof
 from session_manager_plugin.session.protocols import (
@@ -156,7 +156,7 @@ class Session:
         if not self._received:
             await self._next_arrival()
         if not self._received:
-            check_output(await self._channel.ended())
+            await check_end(self._channel)
             return b""
         data = bytes(self._received)
         self._received.clear()
@@ -184,7 +184,7 @@ class Session:
 
     async def wait(self) -> int:
         """Wait for the end; gives the exit status. Raises what ended the session when that was not a normal end."""
-        check_output(await self._channel.ended())
+        await check_end(self._channel)
         return 0
 
     def _arrive(self, data: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from session_manager_plugin.errors import ConfigurationError, NotConnected, TerminalGone
 from session_manager_plugin.protocol.messages import PayloadType
-from session_manager_plugin.session.ending import check_output
+from session_manager_plugin.session.ending import check_end
 from session_manager_plugin.session.options import OpenRecording, StdinEof
 from session_manager_plugin.session.protocols import IDataChannel
 from session_manager_plugin.terminal.console import Console
@@ -81,7 +81,7 @@ class ShellHandler:
         if output_failed.done():
             await output_failed
         if not ended.cancelled():
-            check_output(ended.result())
+            await check_end(channel)
             return 0
         for task in (typing, sizes):
             if not task.cancelled():

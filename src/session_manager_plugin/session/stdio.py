@@ -8,7 +8,7 @@ from typing import Any
 
 from session_manager_plugin.errors import NotConnected
 from session_manager_plugin.protocol.messages import Flag, PayloadType
-from session_manager_plugin.session.ending import check_output, post_termination, terminate
+from session_manager_plugin.session.ending import check_end, post_termination, terminate
 from session_manager_plugin.session.protocols import IDataChannel, Notices
 from session_manager_plugin.terminal.console import Console
 
@@ -54,7 +54,7 @@ class StdioHandler:
             await asyncio.wait(ways_to_end, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 await console.drain()
-                check_output(ended.result())
+                await check_end(channel)
                 return 0
             asked_to_end = True
             await terminate(channel)
