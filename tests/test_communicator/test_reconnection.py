@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import AsyncIterator
@@ -447,6 +448,84 @@ async def test_the_delays_double_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) 
     for number, gap in enumerate(gaps[:-1]):
         assert gap >= min(MAX_DELAY, FIRST_DELAY * 2**number) / 50 * 0.5
     assert len(times) >= 5
+
+
+class Scripted:
+    """A websocket whose attempts fail as ``failures`` say; then it opens. ``times`` are the instants."""
+
+    last_error: Exception | None = None
+
+    def __init__(self, *failures: Exception) -> None:
+        self._failures = list(failures)
+        self.times: list[float] = []
+
+    async def connect(self) -> bool:
+        """See ``Reconnectable``."""
+        self.times.append(time.monotonic())
+        self.last_error = self._failures.pop(0) if self._failures else None
+        return self.last_error is None
+
+
+class Clerk(Tokens):
+    """Notes when it was asked."""
+
+    def __init__(self, *answers: ResumedSession | Exception) -> None:
+        super().__init__(*answers)
+        self.times: list[float] = []
+
+    async def resume_session(self) -> ResumedSession:
+        """See ``ResumeService``."""
+        self.times.append(time.monotonic())
+        return await super().resume_session()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [ConnectionLost("x", close_code=1008), Refused("x", status=401), Refused("x", status=403)],
+    ids=["1008", "401", "403"],
+)
+async def test_a_refusal_after_a_long_outage_is_followed_by_resuming_at_once(
+    monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
+    """The refusal shows that the network is back. By then the delay between attempts has grown; here to a minute."""
+    monkeypatch.setattr(RECONNECTION, "MAX_DELAY", 60.0)
+    down = [ConnectError("no route")] * 12
+    websocket = Scripted(*down, *([refusal] if isinstance(refusal, Refused) else []))
+    service = Clerk(ResumedSession("new"))
+    reconnection = Reconnection(websocket, WebSocketConfig("ws://127.0.0.1/", TOKEN), service, 900.0)
+    reconnection.begin(ConnectionLost("cut"), time.monotonic(), unheard=False, patient=True)
+    running = asyncio.ensure_future(reconnection.run())
+    try:
+        for attempt in range(12):
+            reconnection.hurry()
+            await wait_until(lambda attempt=attempt: len(websocket.times) > attempt)  # type: ignore[misc]
+        reconnection.hurry()  # the network is back
+        if isinstance(refusal, ConnectionLost):  # which comes on a websocket that is open
+            await asyncio.wait_for(running, DEADLINE)
+            reconnection.begin(refusal, time.monotonic(), unheard=True, patient=True)
+            refused_at = time.monotonic()
+            running = asyncio.ensure_future(reconnection.run())
+        else:
+            await wait_until(lambda: len(websocket.times) == 13)
+            refused_at = websocket.times[-1]
+        await asyncio.wait_for(running, DEADLINE)
+        assert service.times[0] - refused_at < 0.5
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_refusals_in_a_row_are_not_answered_at_once_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ResumeSession gives a token each time, and the gateway takes none of them."""
+    monkeypatch.setattr(RECONNECTION, "FIRST_DELAY", 0.01)
+    refused = Refused("x", status=403)
+    websocket, service = Scripted(*[refused] * 5), Clerk(*[ResumedSession("new")] * 6)
+    reconnection = Reconnection(websocket, WebSocketConfig("ws://127.0.0.1/", TOKEN), service, 900.0)
+    reconnection.begin(refused, time.monotonic(), unheard=False, patient=True)
+    await asyncio.wait_for(reconnection.run(), DEADLINE)
+    gaps = [after - before for before, after in itertools.pairwise(service.times)]
+    assert all(gap >= 0.01 * 2**number * 0.5 for number, gap in enumerate(gaps, 1))
+    assert len(gaps) == 5
 
 
 @pytest.mark.parametrize(

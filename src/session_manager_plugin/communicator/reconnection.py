@@ -44,7 +44,8 @@ class Reconnection:
     ``timeout`` seconds; ``run`` may be needed several times in it, since a websocket that opens is none yet that works.
 
     Attempts are made after delays that double, each drawn from its upper half, so that the clients of a gateway that
-    restarts do not come back all at once.
+    restarts do not come back all at once. A refused token shows that the network is back: the first refusal after other
+    failures begins with the shortest delay again, and refusals in a row double a delay of their own.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class Reconnection:
         self._next_attempt_at = 0.0
         self._trying = False
         self._token_refused = False
+        self._refusals = 0
+        """How often in a row the token in hand was refused."""
         self._hurried = asyncio.Event()
 
     @property
@@ -80,7 +83,7 @@ class Reconnection:
         ``patient`` is for sessions that are known to exist: only then is a failure to get a token tried again.
         """
         self._patient = patient
-        self._token_refused = unheard or _refuses_token(reason)
+        self._judge(unheard or _refuses_token(reason))
         if self._began_at is None:
             self._began_at, self._reason = now, reason
         else:
@@ -92,7 +95,7 @@ class Reconnection:
         lasted = time.monotonic() - self._began_at
         self.logger.info("reconnected after %.1f s and %d attempts", lasted, self._attempts)
         self.count += 1
-        self._began_at, self._obstacle, self._no_token, self._attempts = None, "", "", 0
+        self._began_at, self._obstacle, self._no_token, self._attempts, self._refusals = None, "", "", 0, 0
         return lasted
 
     def hurry(self) -> None:
@@ -130,7 +133,8 @@ class Reconnection:
 
     async def _wait(self) -> None:
         assert self._began_at is not None
-        delay = min(MAX_DELAY, FIRST_DELAY * 2 ** min(self._attempts, 10)) * random.uniform(0.5, 1.0)
+        doublings = self._refusals - 1 if self._token_refused else self._attempts
+        delay = min(MAX_DELAY, FIRST_DELAY * 2 ** min(doublings, 10)) * random.uniform(0.5, 1.0)
         now = time.monotonic()
         deadline = self._began_at + self.timeout
         if now >= deadline:
@@ -162,9 +166,13 @@ class Reconnection:
         if await self._websocket.connect():
             return True
         failure = self._websocket.last_error
-        self._token_refused = failure is not None and _refuses_token(failure)
+        self._judge(failure is not None and _refuses_token(failure))
         self._failed(failure)
         return False
+
+    def _judge(self, token_refused: bool) -> None:
+        self._token_refused = token_refused
+        self._refusals = self._refusals + 1 if token_refused else 0
 
     def _failed(self, failure: Exception | None) -> None:
         """The websocket was not to be had, or did not last: what is told of it."""
