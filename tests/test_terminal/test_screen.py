@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from session_manager_plugin.terminal.screen import Screen
@@ -154,6 +156,70 @@ def test_no_bar_is_drawn_over_a_saved_cursor_whose_place_is_not_known() -> None:
     assert screen.draw(BAR) == b""
     assert screen.damaged
     assert screen.feed(b"\x1b8").endswith(BAR + b"\x1b8")
+
+
+@pytest.mark.parametrize("leave", [b"\x1b[?1049l", b"\x1b[?47l\x1b8", b"\x1b8"])
+def test_no_address_is_written_where_the_row_is_not_known(leave: bytes) -> None:
+    """The terminal restores the cursor itself."""
+    screen = Screen()
+    screen.start(SIZE, bar=True)
+    screen.draw(BAR)
+    screen.feed(b"$ less\r\n\x1b7" + b"\x1b[?1049h" * (b"?" in leave))
+    screen.draw(BAR)
+    assert not re.search(rb"\x1b\[[0-9;]*[Hd]", screen.feed(leave).replace(b"\x1b[12;1H", b""))
+
+
+def test_a_relative_row_stays_above_the_bar_from_any_row() -> None:
+    screen = Screen()
+    screen.start(SIZE, bar=True)
+    assert screen.feed(b"\x1b[3e") == b"\x1b[3B"  # which the bottom margin stops
+
+
+def test_margins_that_end_higher_wait_for_a_known_row() -> None:
+    """Below them nothing scrolls: text would go on to the bar."""
+    screen = Screen()
+    screen.start(SIZE, bar=True)
+    written = screen.feed(b"\x1b7\x1b[1;5r\x1b8text\r\n")
+    assert re.findall(rb"\x1b\[[0-9;]*r", written) == [b"\x1b[1;5r", b"\x1b[1;11r"]
+    assert b"\x1b[1;5r" in screen.feed(b"\x1b[3;1H")
+
+
+def test_the_bar_returns_when_the_row_is_known() -> None:
+    screen = Screen()
+    screen.start(SIZE, bar=True)
+    screen.draw(BAR)
+    screen.feed(b"\x1b7")
+    assert screen.feed(b"\x1b[2J") == b"\x1b[2J"  # DECSC would overwrite what the remote has saved
+    assert screen.damaged
+    written = screen.feed(b"\x1b[H\x1b[2J")
+    assert written.endswith(BAR + b"\x1b[1;1H")
+    assert screen.feed(b"\x1b8") == b"\x1b8"
+
+
+def test_the_position_is_asked_for_and_taken() -> None:
+    screen = Screen()
+    assert not screen.wants_position
+    screen.start(SIZE, bar=True)
+    assert screen.wants_position
+    question, number = screen.ask_position()
+    assert question == b"\x1b[6n"
+    assert not screen.wants_position  # nothing is asked twice
+    screen.feed(b"$ ")
+    assert screen.wants_position
+    assert screen.locate(number, 4, 1) == b""  # of before
+    assert screen.wants_position
+    _, number = screen.ask_position()
+    screen.locate(number, 4, 3)
+    screen.feed(b"\x1b7")
+    screen.draw(BAR)
+    assert screen.feed(b"\x1b8").startswith(b"\x1b[4;3H")
+    assert not screen.wants_position
+    screen.resize(TerminalSize(60, 20))
+    assert screen.wants_position
+
+
+def test_without_a_bar_nothing_is_asked() -> None:
+    assert not without_bar().wants_position
 
 
 def test_a_wrap_that_is_due_stays_due() -> None:

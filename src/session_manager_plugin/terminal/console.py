@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from session_manager_plugin.terminal.escapes import Escape, EscapeScanner
-from session_manager_plugin.terminal.input import InputReader, in_background
+from session_manager_plugin.terminal.input import InputReader, TypedInput, in_background
 from session_manager_plugin.terminal.keyboard import Keyboard
 from session_manager_plugin.terminal.link_status import LinkStatus, StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
 from session_manager_plugin.terminal.raw import RawMode
 from session_manager_plugin.terminal.size import DEFAULT_SIZE, SizeWatcher, TerminalSize, terminal_size
+from session_manager_plugin.terminal.terminal_reports import Position, TerminalReports
 from session_manager_plugin.utils.logging import hold_lines, release_lines
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Console:
         self._status_line = status_line
         self._mode = mode
         self._input = _open_reader(stdin)
+        self._reports = TerminalReports() if _are_one_terminal(stdin, stdout) else None
+        self._typed = self._without_reports(self._input)
         self._own_writers: list[OutputWriter] = []
         self._output = output or self._new_writer(stdout)
         self._error_output = error_output
@@ -153,6 +156,8 @@ class Console:
         # Not SIGTSTP to ourselves: the AWS CLI ignores that one, so it would run on while we are stopped, and the
         # shell, which sees the CLI only, would never take the terminal back.
         os.kill(0, signal.SIGSTOP)
+        if self._reports is not None:
+            self._reports.forget()
         if self._keyboard is not None:
             self._keyboard.start_line()
         with contextlib.suppress(OSError):  # the terminal has gone; reading from it says so
@@ -176,7 +181,7 @@ class Console:
         """
         if not self.is_terminal or self._input is None or self._keyboard is not None:
             return
-        self._keyboard = Keyboard(self._input, scanner, obey, lambda: self.write(b"\a"))
+        self._keyboard = Keyboard(self._typed or self._input, scanner, obey, lambda: self.write(b"\a"))
         self._input.spares_background = True
         if not in_background(self._stdin):
             with contextlib.suppress(OSError):
@@ -207,7 +212,8 @@ class Console:
             return data
         if self._keyboard is not None:
             return await self._keyboard.read()
-        return await self._input.read() if self._input is not None else b""
+        reader = self._typed or self._input
+        return await reader.read() if reader is not None else b""
 
     def write(self, data: bytes) -> None:
         """Write to standard output; what it does not take at once is kept."""
@@ -284,6 +290,17 @@ class Console:
         self._own_writers.append(writer)
         return writer
 
+    def _without_reports(self, reader: InputReader | None) -> TypedInput | None:
+        """What is typed, if the terminal may be asked for something."""
+
+        def located(position: Position) -> None:
+            if self._display is not None:
+                self._display.located(position)
+
+        if reader is None or self._reports is None:
+            return None
+        return TypedInput(reader, self._reports, located)
+
     def _terminal_size(self) -> TerminalSize | None:
         return terminal_size(self._stdout, self._stdin, self._stderr)
 
@@ -299,6 +316,7 @@ class Console:
                 status,
                 size_changed=lambda: size_changed(self.size),
                 answer=self._answer,
+                reports=self._reports,
             )
             self._display.start(size)
 
@@ -316,6 +334,14 @@ class Console:
 
         self._watcher = SizeWatcher(changed, self._stdout, self._stdin, self._stderr)
         self._watcher.start()
+
+
+def _are_one_terminal(first: int, second: int) -> bool:
+    """Whether what is written to `second` is answered at `first`."""
+    try:
+        return os.isatty(first) and os.isatty(second) and os.fstat(first).st_rdev == os.fstat(second).st_rdev
+    except OSError:
+        return False
 
 
 def _open_reader(fd: int) -> InputReader | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import bisect
-import functools
 import re
-import unicodedata
+from collections.abc import Callable
+
+from session_manager_plugin.terminal.character_width import JOINER, character_width, width_range
 
 # Rows and columns are counted from 0. A column equal to the width means: behind the last cell, and the next character
-# wraps first. What terminals disagree about (the width of some characters, bytes that are no UTF-8) is reckoned as
-# most have it; so the column may be wrong where it is not known better, and the row after a wrap too, until the next
-# sequence that says where the cursor goes.
+# wraps first.
+#
+# What is not certain is not reckoned with. The row is unknown until it is reported by the terminal, set absolutely, or
+# the bottom has been reached by newlines wherever they began. The column is a range: terminals disagree about the width
+# of some characters. Where the range crosses the end of a row the row is unknown too, since it may have been left.
 
 _SEQUENCE = re.compile(rb"\x1b\[[0-9;:]*[mK]")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
@@ -19,31 +22,58 @@ _TAB_WIDTH = 8
 
 
 class Cursor:
-    """A position that follows text; the region it scrolls in is `top` to `bottom`, the last row is `last`."""
+    """A position that follows text; the region it scrolls in is `top` to `bottom`, the last row is `last`.
+
+    It begins at home, with a known position; see `lose`.
+    """
 
     def __init__(self, columns: int, rows: int) -> None:
         self.row = 0
+        """Meaningless while `unknown_rows`."""
         self.column = 0
+        """The last column it may be in."""
+        self.slack = 0
+        """How many columns before `column` it may be; 0 if the column is known."""
         self.unknown_rows = 0
         """Newlines until the row is known for certain, because the bottom is reached wherever it began; 0 if it is."""
         self.wraps = True
         self.newline_returns = False
         self.written = b""
         """The character in the last column, while the next one would wrap; empty if it is not known."""
+        self.joins = False
+        """Whether the last character joins the next one to the previous one."""
         self.resize(columns, rows)
 
     def resize(self, columns: int, rows: int) -> None:
-        """A new size; the scroll region is all of it."""
+        """A new size; both regions, of rows and of columns, are all of it."""
         self.columns = columns
         self.last = rows - 1
         self.set_region(0, self.last)
+        self.set_side_margins(0, columns - 1)
         self.row = min(self.row, self.last)
         self.column = min(self.column, columns)
+        self.slack = min(self.slack, self.column)
         self._stops: list[int] | None = None  # None: every eight columns
 
     def set_region(self, top: int, bottom: int) -> None:
         """DECSTBM, without its effect on the cursor."""
         self.top, self.bottom = top, bottom
+
+    def set_side_margins(self, left: int, right: int) -> None:
+        """DECSLRM, without its effect on the cursor."""
+        self.left_margin, self.right_margin = left, right
+        self.has_sides = (left, right) != (0, self.columns - 1)
+        """Whether there are left and right margins within the row."""
+
+    @property
+    def is_row_known(self) -> bool:
+        """Whether `row` is certain."""
+        return not self.unknown_rows
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the whole position is certain."""
+        return not self.unknown_rows and not self.slack
 
     @property
     def is_below_region(self) -> bool:
@@ -51,24 +81,52 @@ class Cursor:
         return self.row > self.bottom
 
     @property
+    def may_wrap(self) -> bool:
+        """Whether the cursor may be behind the last cell of its row."""
+        return self.column >= self.columns
+
+    @property
     def is_wrap_due(self) -> bool:
         """Whether the cursor is behind the last cell of its row."""
-        return self.column >= self.columns
+        return self.column >= self.columns and not self.slack
+
+    def lose(self) -> None:
+        """The position is not known any more."""
+        self.unknown_rows = self.last + 1
+        self.lose_column()
+
+    def lose_column(self) -> None:
+        """The column is not known any more; that a wrap is due just now is not considered possible."""
+        self.column = self.slack = self.columns - 1
+
+    def locate(self, row: int, column: int) -> None:
+        """The terminal has reported the position. It does not tell whether a wrap is due in the last column."""
+        may_wrap = bool(self.may_wrap or self.slack) and column >= self.columns - 1
+        self.move_to(row, column)
+        if may_wrap:
+            self._span(self.columns - 1, self.columns)
+            self.written = b""
 
     def follow(self, text: bytes) -> None:
         """Text with C0 controls, SGR and EL; all the rest has methods of its own."""
+        if self.has_sides:
+            self._follow_between_sides(text)
+            return
         newlines = text.count(b"\n")
         if self.unknown_rows:
-            self.unknown_rows = max(0, self.unknown_rows - newlines)
-        if self.row <= self.bottom <= self.row + newlines:
+            is_at_bottom = self.bottom == self.last and newlines >= self.unknown_rows
+        else:
+            is_at_bottom = self.row <= self.bottom <= self.row + newlines
+        if is_at_bottom:
             # It ends in the bottom row, whatever is before the last line.
             self.row = self.bottom
+            self.unknown_rows = 0
             start = text.rfind(b"\r")
             if start >= 0:
-                self.column = 0
+                self.column = self.slack = 0
                 text = text[start + 1 :]
             elif self.newline_returns and newlines:
-                self.column = 0
+                self.column = self.slack = 0
                 text = text[text.rfind(b"\n") + 1 :]
         if b"\x1b" in text:
             text = _SEQUENCE.sub(b"", text)
@@ -84,59 +142,69 @@ class Cursor:
     def control(self, byte: int) -> None:
         """A C0 control."""
         if byte == 0x0D:
-            self.column = 0
+            self._return()
         elif 0x0A <= byte <= 0x0C:
             self.index()
             if self.newline_returns:
-                self.column = 0
+                self._return()
         elif byte == 0x08:
-            self.column = max(0, min(self.column, self.columns - 1) - 1)
+            self._each_end(lambda column: max(0, min(column, self.columns - 1) - 1))
         elif byte == 0x09:
             self.tab(1)
 
     def index(self) -> None:
         """IND: down, and no further than the region, or the screen below it."""
-        self._down(1)
-        self.column = min(self.column, self.columns - 1)
+        self.down(1)
 
     def reverse_index(self) -> None:
         """RI."""
+        self._rise()
         if self.row != self.top:
             self.row = max(0, self.row - 1)
-        self.column = min(self.column, self.columns - 1)
+        self._end_wrap()
 
     def up(self, count: int) -> None:
         """CUU."""
+        self._rise()
         self.row = max(self.row - count, self.top if self.row >= self.top else 0)
-        self.column = min(self.column, self.columns - 1)
+        self._end_wrap()
 
     def down(self, count: int) -> None:
         """CUD."""
         self._down(count)
-        self.column = min(self.column, self.columns - 1)
+        self._end_wrap()
 
     def move_to(self, row: int | None = None, column: int | None = None) -> None:
         """To a row, a column or both, as far as there are any."""
         if row is not None:
             self.row = max(0, min(row, self.last))
             self.unknown_rows = 0
-        self.column = max(0, min(self.column if column is None else column, self.columns - 1))
+        if column is None:
+            self._end_wrap()
+        else:
+            self.column = max(0, min(column, self.columns - 1))
+            self.slack = 0
 
     def right(self, count: int) -> None:
         """CUF, CUB if negative."""
-        self.move_to(column=min(self.column, self.columns - 1) + count)
+        if self.has_sides:
+            self.lose_column()
+        else:
+            self._each_end(lambda column: max(0, min(min(column, self.columns - 1) + count, self.columns - 1)))
 
     def tab(self, count: int) -> None:
         """CHT, CBT if negative. Does nothing when a wrap is due."""
-        if self.is_wrap_due:
-            return
-        stops = self._tab_stops()
-        if count > 0:
-            place = bisect.bisect_right(stops, self.column) + count - 1
-            self.column = stops[place] if place < len(stops) else self.columns - 1
+        if self.has_sides:
+            self.lose_column()
         else:
-            place = bisect.bisect_left(stops, self.column) + count
-            self.column = stops[place] if place >= 0 else 0
+            self._each_end(lambda column: self._tabbed(column, count))
+
+    def may_advance(self, count: int) -> None:
+        """Up to `count` characters may have been printed."""
+        if self.column + count <= self.columns:
+            self._span(self.column - self.slack, self.column + count)
+        else:
+            self._wrap(0, 1, 0, 0)
 
     def set_tab(self) -> None:
         """HTS."""
@@ -147,56 +215,144 @@ class Cursor:
         """TBC."""
         self._stops = [] if every else [stop for stop in self._tab_stops() if stop != self.column]
 
+    def _tabbed(self, column: int, count: int) -> int:
+        if column >= self.columns:
+            return column
+        stops = self._tab_stops()
+        if count > 0:
+            place = bisect.bisect_right(stops, column) + count - 1
+            return stops[place] if place < len(stops) else self.columns - 1
+        place = bisect.bisect_left(stops, column) + count
+        return stops[place] if place >= 0 else 0
+
     def _tab_stops(self) -> list[int]:
         if self._stops is None:
             return list(range(0, self.columns, _TAB_WIDTH))
         return self._stops
 
+    def _return(self) -> None:
+        if not self.has_sides:
+            self.column = self.slack = 0
+        elif self.column - self.slack >= self.left_margin:
+            self.column, self.slack = self.left_margin, 0
+        else:
+            self.lose_column()
+
+    def _end_wrap(self) -> None:
+        if self.column >= self.columns:
+            self._each_end(lambda column: min(column, self.columns - 1))
+
+    def _each_end(self, move: Callable[[int], int]) -> None:
+        self._span(move(self.column - self.slack), move(self.column))
+
+    def _span(self, low: int, high: int) -> None:
+        self.column, self.slack = high, high - low
+
+    def _rise(self) -> None:
+        if self.unknown_rows:
+            self.unknown_rows = self.last + 1
+
     def _down(self, count: int) -> None:
+        if self.unknown_rows:
+            if self.bottom < self.last:
+                return
+            self.unknown_rows = max(0, self.unknown_rows - count)
+            if self.unknown_rows == 0:
+                self.row = self.bottom
+                return
         self.row = min(self.row + count, self.bottom if self.row <= self.bottom else self.last)
+
+    def _follow_between_sides(self, text: bytes) -> None:
+        """Text while there are left and right margins, at which it wraps if it begins between them."""
+        text = _SEQUENCE.sub(b"", text)
+        if text.isascii() and _CONTROL.search(text) is None and self.left_margin <= self.column - self.slack:
+            if self.column + len(text) <= self.right_margin:
+                self.column += len(text)
+                return
+        elif text == b"\r":
+            self._return()
+            return
+        self.lose()
 
     def _print(self, text: bytes) -> None:
         if not text:
             return
         if text.isascii():
+            self.joins = False
             end = self.column + len(text)
             if end > self.columns:
-                if not self.wraps:
-                    end = self.columns
-                else:
-                    rows, rest = divmod(end - 1, self.columns)
-                    self._down(rows)
-                    end = rest + 1
-            self.column = end
-            if end == self.columns:
-                self.written = text[-1:]
+                self._run(len(text))
+            else:
+                self.column = end
+            if self.column == self.columns:
+                self._reach_end(b"" if self.slack else text[-1:])
             return
         base = ""
-        for character in text.decode("utf-8", "replace"):
-            width = character_width(character)
-            if width == 0:
+        for character in text.decode("utf-8", "surrogateescape"):
+            least, most = width_range(character)
+            if self.joins:
+                least = 0
+            self.joins = character == JOINER
+            if most == least == 0:
                 base += character
                 continue
-            if self.column + width > self.columns:
+            if self.slack or least != most:
+                base = ""
+                self._advance(least, most)
+                continue
+            if self.column + most > self.columns:
                 if self.wraps:
                     self._down(1)
                     self.column = 0
                 else:
                     self.column = self.columns - 1
-                    if width == 2:
+                    if most == 2:
                         continue
             base = character
-            self.column += width
-        if self.column >= self.columns and base:
+            self.column += most
+        if self.column >= self.columns:
             # Alone, a combining character joins the one that is known.
-            self.written = self.written + base.encode() if character_width(base[0]) == 0 else base.encode()
+            encoded = base.encode("utf-8", "surrogateescape")
+            if self.slack or not base:
+                self._reach_end(b"" if self.slack else self.written)
+            else:
+                self._reach_end(self.written + encoded if character_width(base[0]) == 0 else encoded)
 
+    def _reach_end(self, written: bytes) -> None:
+        """A character may have been printed in the last column."""
+        self.written = written
+        if self.slack >= self.columns - 1:
+            self.lose_column()  # nothing points to that column rather than to any other
 
-@functools.lru_cache(maxsize=4096)
-def character_width(character: str) -> int:
-    """Cells a character takes: 0, 1 or 2 (wcwidth, by the Unicode tables of Python)."""
-    if character in "\u200b\u200c\u200d\u2060\ufeff" or unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0 if character != "\u00ad" else 1
-    if "\u1160" <= character <= "\u11ff":
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    def _run(self, length: int) -> None:
+        """`length` characters of one cell each, of which the last ones are beyond the end of the row."""
+        low, high = self.column - self.slack + length, self.column + length
+        if not self.wraps:
+            self._span(min(low, self.columns), self.columns)
+            return
+        fewest, low = divmod(low - 1, self.columns)
+        most, high = divmod(high - 1, self.columns)
+        self._wrap(fewest, most, low + 1, high + 1)
+
+    def _advance(self, least: int, most: int) -> None:
+        """A character that occupies `least` to `most` cells, or one behind those that have."""
+        low, high = max(0, self.column - self.slack + least), self.column + most
+        if high <= self.columns:
+            self._span(low, high)
+        elif not self.wraps:
+            self._span(min(low, self.columns - 1), self.columns)
+        elif low > self.columns:
+            self._wrap(1, 1, max(0, least), most)
+        else:
+            self._wrap(0, 1, 0, 0)
+
+    def _wrap(self, fewest: int, most: int, low: int, high: int) -> None:
+        """Goes on `fewest` to `most` rows lower, in the given range of columns if these are the same."""
+        if fewest:
+            self._down(fewest)
+        if fewest == most:
+            self._span(low, high)
+            return
+        if self.unknown_rows or self.row != self.bottom:
+            self.unknown_rows = self.last + 1
+        self.lose_column()

@@ -11,6 +11,7 @@ from session_manager_plugin.terminal.output import OutputWriter
 from session_manager_plugin.terminal.screen import Screen
 from session_manager_plugin.terminal.size import TerminalSize
 from session_manager_plugin.terminal.status_line import MIN_INTERVAL, StatusLine
+from session_manager_plugin.terminal.terminal_reports import Position, TerminalReports
 from session_manager_plugin.terminal.title import WindowTitle
 
 _LOOK_INTERVAL = 1.0
@@ -28,7 +29,8 @@ class StatusDisplay:
     """Writes the session's output to the terminal, and shows between it what `status` tells.
 
     `size_changed` is called when the remote is to be told `remote_size` anew; `answer` gets what the remote has asked
-    the terminal and the terminal would answer wrongly.
+    the terminal and the terminal would answer wrongly. With `reports` the terminal is asked where the cursor is, which
+    must see what is typed there; the answers are for `located`.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class StatusDisplay:
         *,
         size_changed: Callable[[], None],
         answer: Callable[[bytes], None],
+        reports: TerminalReports | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._mode = mode
@@ -49,6 +52,7 @@ class StatusDisplay:
         self._status = status
         self._size_changed = size_changed
         self._answer = answer
+        self._reports = reports
         self._clock = clock
         self._screen = Screen()
         self._title = WindowTitle()
@@ -76,6 +80,7 @@ class StatusDisplay:
         self._output.write(self._screen.start(size, bar=self._mode is StatusMode.BAR))
         if self._screen.has_bar and self._line.line:
             self._output.write(self._screen.draw(self._line.line))  # of before a stop; it may not change for long
+        self._ask_again()
         self.look()
 
     def resize(self, size: TerminalSize) -> None:
@@ -83,6 +88,7 @@ class StatusDisplay:
         self._size = size
         self._output.write(self._screen.resize(size))
         self._noticed = False  # wherever it stands now, the remote repaints
+        self._ask_again()
         self.look()
 
     def write(self, data: bytes) -> None:
@@ -95,6 +101,17 @@ class StatusDisplay:
             self._flushing = asyncio.get_running_loop().call_later(_HOLD_TIME, self._flush)
         for answer in self._screen.take_answers():
             self._answer(answer)
+        if self._reports is not None:
+            for _report in self._screen.take_asked():
+                self._reports.expect(None, self._clock())
+            if self._screen.wants_position:
+                self._ask_position(self._reports)
+
+    def located(self, position: Position) -> None:
+        """The terminal has answered."""
+        self._output.write(self._screen.locate(*position))
+        if self._reports is not None and self._screen.wants_position:
+            self._ask_position(self._reports)
 
     def toggle_bar(self) -> None:
         """Show the bar, or take it away; the remote's size changes by a row."""
@@ -104,6 +121,7 @@ class StatusDisplay:
         else:
             self._mode = StatusMode.BAR
             self._output.write(self._screen.start(self._size, bar=True))
+            self._ask_again()
             self._restore_title()
         self._noticed = False
         self.look()
@@ -140,6 +158,19 @@ class StatusDisplay:
             self._output.write(self._screen.clear_notice())
         self._output.write(self._screen.leave())
         self._restore_title()
+
+    def _ask_again(self) -> None:
+        if self._reports is not None:
+            self._reports.try_again()
+            if self._screen.wants_position:
+                self._ask_position(self._reports)
+
+    def _ask_position(self, reports: TerminalReports) -> None:
+        now = self._clock()
+        if reports.may_ask(now) and self._output.buffered < _BUSY:
+            question, number = self._screen.ask_position()
+            reports.expect(number, now)
+            self._output.write(question)
 
     def _show_row(self, status: LinkStatus, now: float) -> float | None:
         """The last row, as bar or for a notice; gives when it is due again."""

@@ -7,6 +7,10 @@ import errno
 import os
 import select
 import stat
+import time
+from collections.abc import Callable
+
+from session_manager_plugin.terminal.terminal_reports import PARTIAL_TIME, Position, TerminalReports
 
 _READ_SIZE = 65536
 _BACKGROUND_INTERVAL = 1.0
@@ -105,6 +109,34 @@ class InputReader:
     def _readable(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+class TypedInput:
+    """What is typed at a terminal: `reader` without the terminal's answers to us.
+
+    `located` is called with each of these.
+    """
+
+    def __init__(self, reader: InputReader, reports: TerminalReports, located: Callable[[Position], None]) -> None:
+        self._reader = reader
+        self._reports = reports
+        self._located = located
+
+    async def read(self) -> bytes:
+        """As `InputReader.read`."""
+        while True:
+            try:
+                async with asyncio.timeout(PARTIAL_TIME if self._reports.is_partial else None):
+                    data = await self._reader.read()
+            except TimeoutError:
+                return self._reports.release()
+            if not data:
+                return self._reports.release()
+            data, positions = self._reports.feed(data, time.monotonic())
+            for position in positions:
+                self._located(position)
+            if data:
+                return data
 
 
 def in_background(fd: int) -> bool:

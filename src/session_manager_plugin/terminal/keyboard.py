@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from session_manager_plugin.terminal.escapes import Escape, EscapeScanner
-from session_manager_plugin.terminal.input import InputReader
+from session_manager_plugin.terminal.input import InputReader, TypedInput
 
 CAPACITY = 8 * 1024 * 1024
 """Bytes kept while they cannot be sent, as many as of output. A paste of this size, not of a person's typing."""
@@ -26,7 +26,7 @@ class Keyboard:
 
     def __init__(
         self,
-        reader: InputReader,
+        reader: InputReader | TypedInput,
         scanner: EscapeScanner,
         obey: Callable[[Escape], None],
         bell: Callable[[], None],

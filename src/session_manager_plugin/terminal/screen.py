@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 
 from session_manager_plugin.terminal import sequences
-from session_manager_plugin.terminal.cursor import character_width
+from session_manager_plugin.terminal.character_width import width_range
 from session_manager_plugin.terminal.pen import PLAIN
-from session_manager_plugin.terminal.remote import ABSOLUTE, NO_LINK, RELATIVE, Remote
+from session_manager_plugin.terminal.screen_tracker import ABSOLUTE, NO_LINK, ScreenTracker
 from session_manager_plugin.terminal.sequences import NOT_PLAIN, NOT_PLAIN_OR_C1
 from session_manager_plugin.terminal.size import TerminalSize
+from session_manager_plugin.terminal.terminal_reports import Report
 
 # With a bar the remote is told one row fewer than there are, and the scroll region ends above the bar, so that what it
-# prints scrolls there. What the remote sends passes through `feed`, where `Remote` follows and corrects it. What undoes
-# the margins is made good at once, what erases the bar at the end of the chunk.
+# prints scrolls there. What the remote sends passes through `feed`, where `ScreenTracker` follows and corrects it.
+# What undoes the margins is made good at once, what erases the bar at the end of the chunk.
 #
 # Without a bar nothing is changed or delayed; the same is followed, to know what has to be put right in the end.
 #
@@ -30,9 +31,7 @@ _CANCEL = b"\x18"
 _END_STRING = _CANCEL + b"\x1b\\"
 """Ends a sequence or string in every terminal: CAN where it is obeyed in strings, ST elsewhere."""
 _NO_MARGINS = b"\x1b[r"
-# IND and up again: scrolls by one if the cursor is on the last row. Unlike a newline it keeps the column under OPOST.
-_MAKE_ROOM = b"\x1bD\x1b[A"
-_ERASE_BELOW = PLAIN + b"\r\x1b[B\x1b[J"
+_ASK_POSITION = b"\x1b[6n"
 _SAVE, _RESTORE = b"\x1b7", b"\x1b8"
 _STRING_ENDS = b"\x07\x18\x1a\x1b\\"
 _PLAIN_ENDS = re.compile(rb"\x1b\[[0-9;:]*[mK]\Z")
@@ -52,7 +51,7 @@ class Screen:
 
     def __init__(self) -> None:
         self._size = TerminalSize(80, 24)
-        self._remote = Remote(self._size)
+        self._tracker = ScreenTracker(self._size)
         self._wants_bar = False
         self._bar = b""
         self._held = b""  # an unfinished character or sequence, followed when the rest has come
@@ -62,6 +61,8 @@ class Screen:
         self._string: bytes | None = None  # the byte that began the string we are in
         self._osc = b""
         self._setup = b""  # given out at the next boundary
+        self._fed = 0
+        self._asked_at = -1
 
     @property
     def has_bar(self) -> bool:
@@ -86,17 +87,22 @@ class Screen:
     @property
     def damaged(self) -> bool:
         """Whether the bar has to be drawn again although its text has not changed."""
-        return self.has_bar and self._remote.damaged
+        return self.has_bar and self._tracker.damaged
 
     def take_answers(self) -> list[bytes]:
         """What is to be typed to the remote, because the terminal would answer its questions wrongly."""
-        answers, self._remote.questions = self._remote.questions, []
+        answers, self._tracker.answers = self._tracker.answers, []
         return answers
+
+    def take_asked(self) -> list[Report]:
+        """What the remote has asked the terminal to report since the last call, in order."""
+        asked, self._tracker.asked = self._tracker.asked, []
+        return asked
 
     def start(self, size: TerminalSize, *, bar: bool) -> bytes:
         """A terminal of `size`, from now on with or without a bar; the cursor stays on its character."""
         self._wants_bar = bar
-        return self._lay_out(size, b"")
+        return self._lay_out(size, moved=False)
 
     def resize(self, size: TerminalSize) -> bytes:
         """Follows the terminal to a new size; with a bar the rows below the cursor are erased.
@@ -104,19 +110,17 @@ class Screen:
         Terminals forget the scroll region on a resize, and some leave the old bar behind, moved or wrapped to a
         place that cannot be told from here; but always below the cursor. The remote repaints on its own resize.
         """
-        return self._lay_out(size, _ERASE_BELOW)
+        return self._lay_out(size, moved=True)
 
     def release(self) -> bytes:
         """Gives the bar's row back to the remote."""
         given = b""
-        remote = self._remote
+        tracker = self._tracker
         if self.has_bar:
-            region = (remote.cursor.top, remote.cursor.bottom) if remote.has_region else None
-            given = remote.aside((_NO_MARGINS if region is None else remote.region) + self._row_of_ours(b""))
-            remote.resize(self._size)
-            if region is not None:
-                remote.cursor.set_region(*region)
-        self._wants_bar = remote.limited = remote.damaged = False
+            margins = tracker.sets_region if tracker.has_region else _NO_MARGINS
+            given = tracker.aside(margins + self._row_of_ours(b""))
+            tracker.extend(self._size)
+        self._wants_bar = tracker.limited = tracker.damaged = False
         if self.at_boundary:
             return given + self._give_held()
         self._setup += given
@@ -128,25 +132,25 @@ class Screen:
 
     def again(self) -> bytes:
         """What the remote would send to have its screen (main or alternate) and its modes, but for the bar."""
-        remote = self._remote
-        return (b"\x1b[?%dh" % remote.alternate if remote.alternate else b"") + remote.modes.redo()
+        tracker = self._tracker
+        return (b"\x1b[?%dh" % tracker.alternate if tracker.alternate else b"") + tracker.modes.redo()
 
     def leave(self) -> bytes:
         """Gives the screen back as it was found. Idempotent."""
-        remote = self._remote
-        changes = remote.modes.undo() + remote.pen.sets_plain + (PLAIN if remote.pen.attributes else b"")
-        changes += NO_LINK if remote.pen.link else b""
+        tracker = self._tracker
+        changes = tracker.modes.undo() + tracker.pen.sets_plain + (PLAIN if tracker.pen.attributes else b"")
+        changes += NO_LINK if tracker.pen.link else b""
         pieces = [self.flush(), b"" if self.at_boundary else _END_STRING, self._setup]
-        if remote.origin:
-            pieces += [
-                ABSOLUTE,
-                b"\x1b[%d;%dH" % (remote.cursor.row + 1, min(remote.cursor.column + 1, self._size.columns)),
-            ]
-        if remote.alternate:
-            pieces.append(b"\x1b[?%dl" % remote.alternate)
+        if tracker.origin:
+            cursor = tracker.cursor
+            # Origin mode cannot be left without moving the cursor; the last row has nothing below it to write over.
+            row, column = (cursor.row, cursor.column) if cursor.is_known else (self.remote_size.rows - 1, 0)
+            pieces += [ABSOLUTE, b"\x1b[%d;%dH" % (row + 1, min(column + 1, self._size.columns))]
+        if tracker.alternate:
+            pieces.append(b"\x1b[?%dl" % tracker.alternate)
         if self.has_bar:
             pieces += [_SAVE, _NO_MARGINS, self._row_of_ours(b""), _RESTORE]
-        elif remote.has_region:
+        elif tracker.has_region:
             pieces += [_SAVE, _NO_MARGINS, _RESTORE]
         pieces.append(changes)
         self.__init__()  # type: ignore[misc]
@@ -159,14 +163,14 @@ class Screen:
         is drawn by a later `feed`, and the bar is `damaged` until then.
         """
         self._bar = text
-        self._remote.damaged = True
+        self._tracker.damaged = True
         return self._repair()
 
     def draw_notice(self, text: bytes) -> bytes:
         """Shows `text` over the last row, which belongs to the remote; b"" where it cannot be shown now."""
         if not self.at_boundary or self._size.rows < 2:
             return b""
-        return self._remote.aside(self._row_of_ours(text))
+        return self._tracker.draw_aside(self._row_of_ours(text))
 
     def clear_notice(self) -> bytes:
         """Erases the last row; b"" where that cannot be done now."""
@@ -183,27 +187,47 @@ class Screen:
             data = self._held + data
             self._held, self._given = b"", 0
         again = b""
-        if self._interrupted and len(data) > sequences.unfinished_character(data):
-            self._interrupted = False
-            if data[0] >= 0x80 and self._tail and self.has_bar:
-                again = self._join(data)
+        interrupted = self._interrupted
+        if interrupted and self._tail and self.has_bar and data[0] >= 0x80:
+            again = self._join(data)
         if self._string is None and b"\x1b" not in data and b"\xc2" not in data:
-            corrected = self._remote.text(self._whole(data))
+            corrected = self._tracker.text(self._whole(data))
             self._tail = (self._tail + corrected)[-_TAIL:]
         else:
-            corrected = self._follow(data)
+            corrected = self._follow(data, interrupted)
         if not self.has_bar:
             corrected = unaltered
             self._given = len(self._held)
         elif given:
             corrected = self._after(given, corrected)
+        if corrected:
+            self._fed += 1
+            self._interrupted = False
         if self._setup or self.damaged:
             return again + corrected + self._repair()
         return again + corrected if again else corrected
 
-    def _follow(self, data: bytes) -> bytes:
+    @property
+    def wants_position(self) -> bool:
+        """Whether the terminal is to be asked where the cursor is; never twice in the same place."""
+        return self._asked_at != self._fed and self.has_bar and self.at_boundary and self._tracker.wants_position
+
+    def ask_position(self) -> tuple[bytes, int]:
+        """The question for the cursor's position, and its number, for `locate`."""
+        self._asked_at = self._fed
+        return _ASK_POSITION, self._fed
+
+    def locate(self, question: int, row: int, column: int) -> bytes:
+        """The terminal's answer to a question; row and column count from 1. Ignored if something was fed since."""
+        if question != self._fed or not self.has_bar or not self.at_boundary:
+            return b""
+        region = self._tracker.locate(row, column)
+        self._interrupted = self._interrupted or bool(region)
+        return region + self._repair()
+
+    def _follow(self, data: bytes, interrupted: bool) -> bytes:
         out = []
-        remote = self._remote
+        tracker = self._tracker
         position = 0
         search = (NOT_PLAIN_OR_C1 if b"\xc2" in data else NOT_PLAIN).search
         while position < len(data):
@@ -219,12 +243,12 @@ class Screen:
             found = search(data, position)
             if found is None:
                 rest = self._whole(data[position:])
-                out.append(remote.text(rest))
+                out.append(tracker.text(rest))
                 self._tail = (self._tail + rest)[-_TAIL:]
                 break
             start = found.start()
             if start > position:
-                out.append(remote.text(data[position:start]))
+                out.append(tracker.text(data[position:start]))
             sequence = sequences.sequence_at(data, start)
             if sequence is None:
                 rest = data[start:]
@@ -241,12 +265,13 @@ class Screen:
                 out.append(raw)
             elif sequence.kind == "c":
                 # The controls come into effect first, so that is what is written.
-                out.append(remote.text(sequence.body))
+                out.append(tracker.text(sequence.body))
                 data, position = b"\x1b" + data[position:], 0
             elif sequence.final == "b" and sequence.kind == "[":
-                out.append(remote.repeat(data[start - 1 : start] if start else tail[-1:], sequence, raw))
+                before = data[max(0, start - _TAIL) : start] if start else tail
+                out.append(tracker.repeat(before, sequence, raw, interrupted=interrupted and not start))
             else:
-                out.append(remote.sequence(sequence, raw))
+                out.append(tracker.sequence(sequence, raw))
         return b"".join(out)
 
     def _after(self, given: bytes, corrected: bytes) -> bytes:
@@ -265,6 +290,7 @@ class Screen:
         """What is held and not yet written, to be written now."""
         held = self._held[self._given :]
         self._given = len(self._held)
+        self._fed += bool(held)
         return held
 
     def _join(self, data: bytes) -> bytes:
@@ -272,12 +298,15 @@ class Screen:
 
         A terminal may know only by what came last which one that is; so it is written once more.
         """
-        if character_width(data[:4].decode("utf-8", "ignore")[:1] or " ") or _PLAIN_ENDS.search(self._tail):
+        character = data[:4].decode("utf-8", "ignore")[:1]
+        if not character or width_range(character)[0] > 0 or _PLAIN_ENDS.search(self._tail):
             return b""
         before = _LAST_WORD.findall(self._tail.decode("utf-8", "ignore"))
-        while before and len(before[0]) > 1 and any(map(character_width, before[0][1:])):
+        while before and len(before[0]) > 1 and any(width_range(each)[0] > 0 for each in before[0][1:]):
             before[0] = before[0][1:]
-        return self._remote.write_again(before[0]) if before and character_width(before[0][0]) else b""
+        if not before or width_range(before[0][0]) not in ((1, 1), (2, 2)):
+            return b""
+        return self._tracker.write_again(before[0])
 
     def _whole(self, text: bytes) -> bytes:
         """`text` without an unfinished character at its end, which is held back."""
@@ -290,24 +319,21 @@ class Screen:
         if self._string == b"]":
             self._osc = (self._osc + text)[:_LONGEST_OSC]
             if is_over and self._osc.startswith(b"8;"):
-                self._remote.pen.follow_link(self._osc[2:].removesuffix(b"\xc2\x9c").rstrip(_STRING_ENDS))
+                self._tracker.pen.follow_link(self._osc[2:].removesuffix(b"\xc2\x9c").rstrip(_STRING_ENDS))
         if is_over:
             self._string = None
 
-    def _lay_out(self, size: TerminalSize, erase: bytes) -> bytes:
+    def _lay_out(self, size: TerminalSize, *, moved: bool) -> bytes:
         self._size = size
-        remote = self._remote
-        remote.resize(self.remote_size)
-        remote.limited = self.has_bar
+        self._fed += 1
+        tracker = self._tracker
+        tracker.resize(self.remote_size, moved=moved)
+        tracker.limited = self.has_bar
         self._setup = b""
         if not self.has_bar:
             return b""
-        remote.damaged = True
-        # The margins go first, or the cursor could not leave those of before; setting them moves the cursor home.
-        before, after = (ABSOLUTE, RELATIVE) if remote.origin else (b"", b"")
-        self._setup = b"".join(
-            [before, _SAVE, _NO_MARGINS, _RESTORE, _MAKE_ROOM, _SAVE, erase, remote.region, _RESTORE, after]
-        )
+        tracker.damaged = True
+        self._setup = tracker.lay_out(erase=moved)
         return self._repair()
 
     def _repair(self) -> bytes:
@@ -316,11 +342,11 @@ class Screen:
             return b""
         setup, self._setup = self._setup, b""
         self._interrupted = self._interrupted or bool(setup)
-        if not self.damaged or self._remote.is_delicate:
+        if not self.damaged or self._tracker.is_delicate:
             return setup
-        self._remote.damaged = False
+        self._tracker.damaged = False
         self._interrupted = True
-        return setup + self._remote.aside(self._row_of_ours(self._bar))
+        return setup + self._tracker.draw_aside(self._row_of_ours(self._bar))
 
     def _row_of_ours(self, text: bytes) -> bytes:
         # The colours first: erasing fills with the present background.

@@ -1,7 +1,9 @@
 // A terminal emulator on a pipe: JSON lines in, JSON lines out, one for each terminal's life.
 //
-// In:  {"columns": 80, "rows": 24, "steps": [{"write": BASE64} | {"resize": [COLUMNS, ROWS]} | {"look": true} ...]}
-// Out: a list with what is shown at each look:
+// In:  {"columns": 80, "rows": 24, "plain": BOOL, "keep": BOOL, "steps": [STEP ...]}
+//      STEP: {"write": BASE64} | {"resize": [COLUMNS, ROWS]} | {"look": true} | {"take": true}
+//      "plain" leaves xterm.js as it is; with "keep" the next line's steps are carried out by the same terminal.
+// Out: a list with the answers typed since, as BASE64, for each "take", and with what is shown at each "look":
 //      {"rows": [TEXT ...], "cells": [ATTRIBUTES ...], "history": [TEXT ...], "cursor": [COLUMN, ROW], "title": TEXT,
 //       "alternate": BOOL, "modes": {...}, "region": [TOP, BOTTOM], "typed": BASE64}
 
@@ -99,33 +101,47 @@ function look(terminal, state) {
     alternate: buffer.type === 'alternate',
     region: [active.scrollTop, active.scrollBottom],
     modes: { ...terminal.modes, origin: core.coreService.decPrivateModes.origin, hidden: core.coreService.isCursorHidden },
-    typed: Buffer.from(state.typed.join(''), 'latin1').toString('base64'),
+    typed: encoded(state.typed),
   };
 }
 
-function run(life) {
+function open(life) {
   const terminal = new Terminal({
     cols: life.columns,
     rows: life.rows,
     scrollback: 1000,
     allowProposedApi: true,
     logLevel: 'off',
-    windowOptions: { getWinSizeChars: true, pushTitle: true, popTitle: true },
+    windowOptions: { getWinSizeChars: true, getWinSizePixels: true, pushTitle: true, popTitle: true },
   });
   terminal.loadAddon(new Unicode11Addon());
   terminal.unicode.activeVersion = '11';
-  const core = terminal._core;
-  correct(core);
-  const state = { title: '', typed: [] };
+  if (!life.plain) correct(terminal._core);
+  const state = { title: '', typed: [], taken: 0 };
   terminal.onTitleChange((title) => { state.title = title; });
   terminal.onData((data) => state.typed.push(data));
+  return { terminal, state };
+}
+
+function encoded(typed) {
+  return Buffer.from(typed.join(''), 'latin1').toString('base64');
+}
+
+let kept = null;
+
+function run(life) {
+  const { terminal, state } = kept || open(life);
   const looks = [];
   for (const step of life.steps) {
-    if (step.write !== undefined) core._writeBuffer.writeSync(Buffer.from(step.write, 'base64'));
+    if (step.write !== undefined) terminal._core._writeBuffer.writeSync(Buffer.from(step.write, 'base64'));
     else if (step.resize) terminal.resize(step.resize[0], step.resize[1]);
-    else looks.push(look(terminal, state));
+    else if (step.take) {
+      looks.push(encoded(state.typed.slice(state.taken)));
+      state.taken = state.typed.length;
+    } else looks.push(look(terminal, state));
   }
-  terminal.dispose();
+  kept = life.keep ? { terminal, state } : null;
+  if (!kept) terminal.dispose();
   return looks;
 }
 
