@@ -29,7 +29,7 @@ EXIT_STATUS: dict[str, tuple[tuple[str, str], ...]] = {
     "smp-sandbox": (
         ("2", "Usage: an unknown option, an impossible value."),
         ("130", "Ended with Ctrl-C (killed by SIGINT), which is how it ends normally."),
-        ("255", "The port could not be had."),
+        ("255", "It cannot listen on the port."),
         ("128+n", "Killed by signal n."),
     ),
     "smp-probe": (

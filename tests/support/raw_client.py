@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import ssl
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -37,7 +38,7 @@ class RawClient:
 
     ``output`` is what the far end has sent and nothing has taken yet, ``error_output`` what came as STDERR, ``flags``
     what came as FLAG; ``exit_code`` the text of that message; ``ready`` the ``SessionReady`` event once it came;
-    ``channel_closed`` the output of that message; ``close_code`` the last websocket's.
+    ``channel_closed`` the output of that message; ``close_code`` the last websocket's. Set ``tls`` for a ``wss`` URL.
     """
 
     def __init__(self, *, version: str = "1.3.0.0", handshake_required: bool = False) -> None:
@@ -58,6 +59,7 @@ class RawClient:
         self.failed: SessionFailed | None = None
         self.channel_closed: str | None = None
         self.close_code: int | None = None
+        self.tls: ssl.SSLContext | None = None
         self._changed = asyncio.Event()
         self.websocket: ClientConnection | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -79,7 +81,7 @@ class RawClient:
         """Open a websocket and send the token; resends what is unacknowledged."""
         assert token is not None
         self.close_code = None
-        self.websocket = await connect(stream_url, proxy=None, compression=None)
+        self.websocket = await connect(stream_url, proxy=None, compression=None, ssl=self.tls)
         self.connection.connected(token, self._loop.time())
         self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._keep_time())]
         await self._send_due()

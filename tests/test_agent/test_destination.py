@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from session_manager_plugin.agent.agent_versions import DEFAULT_AGENT_VERSION, LOOPBACK_DENIED_FROM
 from session_manager_plugin.agent.destination import Destination, DialledConnection
 from session_manager_plugin.agent.program import ProgramError
 from tests.support.tcp_server import TcpServer, free_port
@@ -66,19 +67,48 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
 )
 async def test_addresses_that_are_denied(address: str) -> None:
     with pytest.raises(ProgramError) as caught:
-        await Destination({"host": address, "portNumber": "80"}).resolve()
+        await Destination({"host": address, "portNumber": "80"}, DEFAULT_AGENT_VERSION).resolve()
     assert str(caught.value) == f"Forwarding to IP address {address} is forbidden."
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost",
+        "127.0.0.1",
+        "127.255.1.2",
+        "127.1",
+        "0x7f000001",
+        "2130706433",
+        "::1",
+        "0:0:0:0:0:0:0:1",
+        "::ffff:127.0.0.1",
+        "169.254.170.2",
+        "169.254.170.23",
+        "fd00:ec2::23",
+    ],
+)
+async def test_what_newer_agents_deny_too(address: str) -> None:
+    with pytest.raises(ProgramError) as caught:
+        await Destination({"host": address, "portNumber": "80"}, LOOPBACK_DENIED_FROM).resolve()
+    assert str(caught.value) == f"Forwarding to IP address {address} is forbidden."
+    await Destination({"host": address, "portNumber": "80"}, "3.3.4850.9").resolve()
+
+
+async def test_newer_agents_forward_to_a_port_of_their_own_machine() -> None:
+    await Destination({"portNumber": "80"}, LOOPBACK_DENIED_FROM).resolve()
+    await Destination({"host": "192.0.2.1", "portNumber": "80"}, LOOPBACK_DENIED_FROM).resolve()
 
 
 async def test_a_name_is_denied_when_one_of_its_addresses_is(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve_to(monkeypatch, "127.0.0.1", "169.254.169.254")
     with pytest.raises(ProgramError) as caught:
-        await Destination({"host": "innocent.example", "portNumber": "80"}).resolve()
+        await Destination({"host": "innocent.example", "portNumber": "80"}, DEFAULT_AGENT_VERSION).resolve()
     assert str(caught.value) == "Forwarding to IP address innocent.example is forbidden."
 
 
 async def test_an_address_that_is_only_similar_is_not_denied() -> None:
-    destination = Destination({"host": "169.254.169.252", "portNumber": "80"})
+    destination = Destination({"host": "169.254.169.252", "portNumber": "80"}, DEFAULT_AGENT_VERSION)
     await destination.resolve()
     assert destination._addresses == [("169.254.169.252", 80)]
 
@@ -86,7 +116,7 @@ async def test_an_address_that_is_only_similar_is_not_denied() -> None:
 @pytest.mark.parametrize("properties", [{}, {"host": ""}, {"host": "localhost"}, {"host": "127.0.0.1"}])
 async def test_the_destination_is_this_machine_unless_a_host_is_given(properties: dict[str, str]) -> None:
     async with TcpServer() as server:
-        destination = Destination({**properties, "portNumber": str(server.port)})
+        destination = Destination({**properties, "portNumber": str(server.port)}, DEFAULT_AGENT_VERSION)
         await destination.resolve()
         connection = DialledConnection(Owner())
         await destination.dial(connection)
@@ -101,7 +131,7 @@ async def test_the_addresses_are_tried_in_order(monkeypatch: pytest.MonkeyPatch)
         TcpServer(host="127.0.0.3", greeting=b"third") as server,
         TcpServer(host="127.0.0.1", port=server.port) as other,
     ):
-        destination = Destination({"host": "several.example", "portNumber": str(server.port)})
+        destination = Destination({"host": "several.example", "portNumber": str(server.port)}, DEFAULT_AGENT_VERSION)
         await destination.resolve()
         owner = Owner()
         connection = DialledConnection(owner)
@@ -115,7 +145,7 @@ async def test_the_addresses_are_tried_in_order(monkeypatch: pytest.MonkeyPatch)
 async def test_the_error_is_that_of_the_first_address(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve_to(monkeypatch, "::1", "127.0.0.1")
     port = free_port()
-    destination = Destination({"host": "nowhere.example", "portNumber": str(port)})
+    destination = Destination({"host": "nowhere.example", "portNumber": str(port)}, DEFAULT_AGENT_VERSION)
     await destination.resolve()
     with pytest.raises(ConnectionError) as caught:
         await destination.dial(DialledConnection(Owner()))
@@ -127,7 +157,7 @@ async def test_the_error_is_that_of_the_first_address(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 64 + ".example"])
 async def test_a_host_that_is_not_found_is_told_when_it_is_dialled(host: str) -> None:
-    destination = Destination({"host": host, "portNumber": "80"})
+    destination = Destination({"host": host, "portNumber": "80"}, DEFAULT_AGENT_VERSION)
     await destination.resolve()
     with pytest.raises(ConnectionError) as caught:
         await destination.dial(DialledConnection(Owner()))
@@ -136,7 +166,7 @@ async def test_a_host_that_is_not_found_is_told_when_it_is_dialled(host: str) ->
 
 async def test_what_is_written_before_the_connection_is_made_leaves_first() -> None:
     async with TcpServer() as server:
-        destination = Destination({"portNumber": str(server.port)})
+        destination = Destination({"portNumber": str(server.port)}, DEFAULT_AGENT_VERSION)
         await destination.resolve()
         owner = Owner()
         connection = DialledConnection(owner)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
 import random
+import ssl
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from session_manager_plugin.agent import Sandbox
+from session_manager_plugin.agent import Limits, Sandbox
 from session_manager_plugin.agent import sandbox as sandbox_module
 from session_manager_plugin.agent.session import EndReason
 from session_manager_plugin.errors import ApiError
@@ -162,6 +165,101 @@ async def test_a_session_may_be_terminated_before_anybody_came(sandbox: Sandbox,
     session = sandbox.session(started.session_id)
     assert session.end_reason is EndReason.TERMINATED
     assert session.program_pid == 0
+
+
+async def test_targets_by_name() -> None:
+    async with Sandbox(targets=["i-0123456789abcdef0", "mi-1"]) as sandbox:
+        assert sandbox.session((await sandbox.start_session()).session_id).target == "i-0123456789abcdef0"
+        assert sandbox.session((await sandbox.start_session(target="mi-1")).session_id).target == "mi-1"
+        ssm = Ssm(sandbox)
+        with pytest.raises(ssm.client.exceptions.TargetNotConnected, match="local is not connected"):
+            await ssm("start_session", Target="local")
+        ssm.client.close()
+
+
+async def test_a_remote_host_on_loopback_by_the_agents_version() -> None:
+    document = "AWS-StartPortForwardingSessionToRemoteHost"
+    async with Sandbox(agent_version="3.3.4851.0") as sandbox, RawClient() as client:
+        started = await sandbox.start_session(document, {"host": ["127.1"], "portNumber": ["9"]})
+        await client.open(started.stream_url, started.token)
+        assert await client.until_closed() == "Forwarding to IP address 127.1 is forbidden."
+
+
+# What the service ends.
+
+
+async def test_the_service_ends_a_session_with_a_text(sandbox: Sandbox, client: RawClient) -> None:
+    session_id = await command(sandbox, client, "echo ready; sleep 1000")
+    await client.read_until(b"ready\r\n")
+    sandbox.end_session(session_id, "Terminated by bob.")
+    assert await client.until_closed() == "Terminated by bob."
+    session = sandbox.session(session_id)
+    assert (session.end_reason, session.output) == (EndReason.ENDED, "Terminated by bob.")
+    sandbox.end_session(session_id, "again")
+    assert sandbox.resume(session_id).token is None
+    with pytest.raises(KeyError):
+        sandbox.end_session("user-0", "")
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        (Limits(end_after=0.1), "The session has reached its maximum duration of 0.1 s."),
+        (Limits(end_after=0.1, text="That was it."), "That was it."),
+        (Limits(idle_timeout=0.1), "The session was idle for 0.1 s."),
+    ],
+)
+async def test_a_time_limit_ends_a_session(limits: Limits, text: str) -> None:
+    async with Sandbox(limits=limits) as sandbox, RawClient() as client:
+        session_id = await command(sandbox, client, "sleep 1000")
+        assert await client.until_closed() == text
+        assert sandbox.session(session_id).end_reason is EndReason.ENDED
+
+
+# TLS.
+
+
+async def test_tls_with_a_certificate_of_its_own(client: RawClient, tmp_path: Path) -> None:
+    async with Sandbox(tls=True) as sandbox:
+        assert sandbox.endpoint_url == f"https://127.0.0.1:{sandbox.port}"
+        bundle = sandbox.ca_bundle
+        assert bundle is not None
+        directory = Path(bundle).parent
+        assert os.listdir(directory) == ["ca.pem"]  # no private key
+        assert directory.stat().st_mode & 0o777 == 0o700
+        assert sandbox.environment["AWS_CA_BUNDLE"] == bundle
+        client.tls = ssl.create_default_context(cafile=bundle)
+        client.tls.verify_flags |= ssl.VERIFY_X509_STRICT
+
+        data = random.Random(9).randbytes(1024 * 1024)
+        (tmp_path / "data").write_bytes(data)
+        session_id = await command(sandbox, client, f"stty raw -echo; cat {tmp_path / 'data'}; head -c 3")
+        await client.until_size(len(data))
+        # Each way of ending a websocket, and back.
+        for code in (None, 1006, 1001):
+            await asyncio.wait_for(sandbox.session(session_id).connected.wait(), DEADLINE)
+            assert sandbox.session(session_id).disconnect(code)
+            await client.until(lambda: client.close_code is not None)
+            await client.disconnect()
+            resumed = sandbox.resume(session_id)
+            assert resumed.stream_url.startswith("wss://127.0.0.1:")
+            await client.open(resumed.stream_url, resumed.token)
+        await client.send_input(b"end")
+        assert await client.until_closed() == ""
+        assert client.close_code == 1000
+        assert client.output == data + b"end"
+    assert not directory.exists()
+    assert sandbox.ca_bundle is None
+
+
+async def test_a_port_that_is_taken_leaves_no_certificate_behind(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(OSError, match=str(sandbox.port)):
+        async with Sandbox(port=sandbox.port, tls=True):
+            pass
+    assert os.listdir(tmp_path) == []
 
 
 # The shell.

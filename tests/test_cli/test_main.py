@@ -190,7 +190,7 @@ def test_a_port_that_is_taken(smp: Smp, sandbox: SandboxThread) -> None:
     port = sandbox.endpoint_url.rpartition(":")[2]
     run = smp("sandbox", "--port", port)
     assert run.status == 255
-    assert run.err == f"smp: port {port} of 127.0.0.1 cannot be had: Address already in use\n"
+    assert run.err == f"smp: cannot listen on 127.0.0.1:{port}: Address already in use\n"
 
 
 class SandboxProcess:
@@ -234,9 +234,15 @@ def test_the_sandbox_for_programs() -> None:
     with SandboxProcess("--json") as sandbox:
         (line,) = sandbox.lines(1)
         facts = json.loads(line)
-        assert {"endpoint_url", "region", "pid"} <= facts.keys()
         assert facts["pid"] == sandbox.pid
+        assert facts["region"] == "us-east-1"
         assert facts["endpoint_url"].startswith("http://127.0.0.1:")
+        assert f"/v1/data-channel/{facts['session_id']}?" in facts["stream_url"]
+        connect = [*SMP, "connect", "--url", facts["stream_url"], "--token", "-"]
+        run = subprocess.run(
+            connect, input=f"{facts['token']}\nexit\n", capture_output=True, text=True, check=False, timeout=60
+        )
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_the_line_for_smp_can_be_pasted() -> None:
@@ -246,6 +252,24 @@ def test_the_line_for_smp_can_be_pasted() -> None:
         run = paste(line, "stty -echo; echo $((40+2)); exit\n")
     assert (run.returncode, run.stderr) == (0, "")
     assert "\n42\n" in run.stdout
+
+
+def test_the_line_for_smp_is_true_with_tls_and_reusable_tokens() -> None:
+    with SandboxProcess("--tls", "--reusable-tokens") as sandbox:
+        *_, comment, line = sandbox.lines(4)
+        assert comment.endswith("as often as you like; the newest client has it)\n")
+        assert " --ca-bundle " in line
+        outputs = [paste(line, "stty -echo; n=$((n+1)); echo $((40+n))\n").stdout, paste(line, "exit\n").stdout]
+    assert "\n41\n" in outputs[0]
+
+
+def test_the_options_of_the_sandbox_are_in_groups(capsys: pytest.CaptureFixture[str], smp: Smp) -> None:
+    smp("sandbox", "--help")
+    text = capsys.readouterr().out
+    headings = re.findall(r"^(\w[\w ]+):$", text, re.MULTILINE)
+    assert headings == ["Sandbox", "Agent", "Service", "Faults", "Other options", "Examples"]
+    for name in ("mangled-replacement-character", "AWS-StartPortForwardingSessionToRemoteHost", "signal-blocks-reader"):
+        assert name in text  # and not wrapped at a hyphen
 
 
 def test_the_lines_can_be_pasted_all_at_once(tmp_path: Path) -> None:

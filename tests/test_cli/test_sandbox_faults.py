@@ -73,6 +73,9 @@ def test_other_faults(arguments: str, expected: Faults) -> None:
         (["--cut-every", "-1"], "-1 is not in the range"),
         (["--delay-time", "61"], "the delay time is 0 to 60 seconds, not 61"),
         (["--void-token", "x"], "choose from close, forbidden"),
+        (["--agent-quirks", "all,none"], "--agent-quirks': the agent's quirks are signal-scan, "),
+        (["--target", ""], "--target': a target's name is not empty"),
+        (["--end-after", "-1"], "--end-after': '-1' is not a number of seconds"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(smp: Smp, arguments: list[str], sentence: str) -> None:

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address
 from typing import Protocol, cast
 
+from session_manager_plugin.agent.agent_versions import LOOPBACK_DENIED_FROM
 from session_manager_plugin.agent.program import ProgramError
+from session_manager_plugin.protocol.versions import agent_compare
 
 DENIED_ADDRESSES = frozenset(
     ip_address(text)
@@ -30,17 +32,30 @@ DENIED_ADDRESSES = frozenset(
     )
 )
 """The official agent's ``DeniedPortForwardingRemoteIPs``; it adds some of the instance's own network."""
+DENIED_WITH_LOOPBACK = frozenset(
+    ip_address(text)
+    for text in (
+        "169.254.170.2",  # credentials of ECS tasks
+        "169.254.170.23",  # credentials of EKS pods
+        "fd00:ec2::23",
+    )
+)
+"""What agents from ``LOOPBACK_DENIED_FROM`` on refuse besides loopback."""
 WRITE_HIGH_WATER = 64 * 1024
 """Bytes that wait for the destination above which it counts as slow."""
 WRITE_LOW_WATER = 16 * 1024
 
 
 class Destination:
-    """What the properties ``host`` (none: this machine) and ``portNumber`` name, and the connections to it."""
+    """What the properties ``host`` (none: this machine) and ``portNumber`` name, and the connections to it.
 
-    def __init__(self, properties: Mapping[str, str]) -> None:
+    ``agent_version`` decides which addresses a ``host`` must not have.
+    """
+
+    def __init__(self, properties: Mapping[str, str], agent_version: str) -> None:
         self._host = properties.get("host", "")
         self._port = properties["portNumber"]
+        self._denies_loopback = agent_compare(agent_version, LOOPBACK_DENIED_FROM) >= 0
         self._addresses: list[tuple[str, int]] = []
         self._unresolved = ""
         self._connections: set[DialledConnection] = set()
@@ -60,8 +75,17 @@ class Destination:
         if not self._host:
             # 127.0.0.1 first, whatever the resolver prefers.
             self._addresses.sort(key=lambda address: ":" in address[0])
-        if self._host and any(_is_denied(address) for address, _ in self._addresses):
+        if self._host and any(self._denies(address) for address, _ in self._addresses):
             raise ProgramError(f"Forwarding to IP address {self._host} is forbidden.")
+
+    def _denies(self, text: str) -> bool:
+        """Whether ``host`` must not have this address. Its spelling does not matter: it has been resolved."""
+        address = ip_address(text)
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        if self._denies_loopback and (address.is_loopback or address in DENIED_WITH_LOOPBACK):
+            return True
+        return address in DENIED_ADDRESSES
 
     async def dial(self, connection: DialledConnection) -> None:
         """Connect ``connection`` to the first address that answers. Raises ``OSError``, whose text is the official
@@ -88,13 +112,6 @@ class Destination:
             connection.abort()
         if connections:
             await asyncio.wait([connection.gone for connection in connections])
-
-
-def _is_denied(text: str) -> bool:
-    address = ip_address(text)
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address in DENIED_ADDRESSES
 
 
 class ConnectionOwner(Protocol):

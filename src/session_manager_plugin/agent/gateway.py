@@ -25,6 +25,7 @@ import contextlib
 import json
 import logging
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
@@ -95,10 +96,10 @@ class Gateway:
         self.connections: set[GatewayConnection] = set()
         self._server: asyncio.Server | None = None
 
-    async def start(self, port: int) -> None:
-        """Listen on ``port``, or on a free one if it is 0. Raises ``OSError``."""
+    async def start(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+        """Listen on ``port``, or on a free one if it is 0; for TLS if there is a context. Raises ``OSError``."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: GatewayConnection(self), "127.0.0.1", port)
+        self._server = await loop.create_server(lambda: GatewayConnection(self), "127.0.0.1", port, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -361,8 +362,10 @@ class GatewayConnection(asyncio.Protocol):
             return
         ends = writes[-1] is SEND_EOF
         self._write(b"".join(writes))
-        if ends:
+        if ends and self._transport.can_write_eof():
             self._transport.write_eof()
+        elif ends:  # TLS has no end of one direction
+            self._transport.close()
 
     def _write(self, data: bytes) -> None:
         self._transport.write(data)

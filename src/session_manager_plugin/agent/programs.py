@@ -98,7 +98,7 @@ class ProgramMaker:
         if not properties.get("portNumber"):
             shown = " ".join(f"{key}:{properties[key]}" for key in sorted(properties))
             raise ProgramError(f"Port number is empty in session properties. map[{shown}]")
-        destination = Destination(properties)
+        destination = Destination(properties, self._version)
         forwards = properties.get("type") == LOCAL_PORT_FORWARDING
         if forwards and agent_supports_mux(self._version) and client_supports_mux(client_version):
             keepalive = client_wants_keepalive(client_version) or agent_wants_keepalive(self._version)

@@ -11,11 +11,14 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 from session_manager_plugin.agent.agent import AgentSettings, Pace
+from session_manager_plugin.agent.agent_versions import DEFAULT_AGENT_VERSION
 from session_manager_plugin.agent.api import Api, StartedSession
+from session_manager_plugin.agent.certificate import SandboxCertificate
 from session_manager_plugin.agent.documents import DEFAULT_DOCUMENT, DOCUMENTS, InvalidParametersError
 from session_manager_plugin.agent.faults import NO_FAULTS, Faults
 from session_manager_plugin.agent.gateway import DATA_CHANNEL_PATH, Gateway
 from session_manager_plugin.agent.key_service import LocalKeyService
+from session_manager_plugin.agent.limits import NO_LIMITS, Limits
 from session_manager_plugin.agent.quirks import Quirk, to_quirks
 from session_manager_plugin.agent.session import EndReason, SandboxSession
 from session_manager_plugin.agent.signature import SignatureVerifier
@@ -23,7 +26,7 @@ from session_manager_plugin.errors import ApiError
 from session_manager_plugin.utils.logging import register_secret
 
 TARGET = "local"
-"""The only target there is."""
+"""The target of a sandbox that is given none."""
 REGION = "us-east-1"
 GATEWAY_SERVICE = "ssmmessages"
 """The service that a websocket's opening is signed for."""
@@ -57,6 +60,11 @@ class Sandbox:
     signature, or one that is more than 5 minutes old, is refused with status 403 and the reason. With
     ``require_signature`` an unsigned request is refused too, and the credentials are temporary, with a session token.
 
+    ``targets`` are the names that StartSession knows; all of them are this machine, and the first is the one that
+    ``start_session`` takes when it is given none. With ``tls`` it is reached by HTTPS and WSS, with a certificate of
+    its own: ``ca_bundle`` is the file to trust while the context is entered. ``limits`` are those of the service;
+    ``end_session`` ends a session as the service does.
+
     ``stream_port`` is the port in stream URLs, its own while it is 0; set it to have clients come through a relay.
     """
 
@@ -64,7 +72,7 @@ class Sandbox:
         self,
         *,
         port: int = 0,
-        agent_version: str = "3.3.987.0",
+        agent_version: str = DEFAULT_AGENT_VERSION,
         handshake: bool | None = None,
         pace: Pace = "fast",
         shell: str | None = None,
@@ -72,9 +80,16 @@ class Sandbox:
         faults: Faults = NO_FAULTS,
         quirks: Iterable[str] = (),
         require_signature: bool = False,
+        targets: Sequence[str] = (TARGET,),
+        tls: bool = False,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         wanted_quirks = to_quirks(quirks)
         self._wanted_port = port
+        self._limits = limits
+        self._tls = tls
+        self._certificate: SandboxCertificate | None = None
+        self.targets = tuple(targets) or (TARGET,)
         self.stream_port = 0
         self.faults = faults
         self.region = REGION
@@ -106,8 +121,16 @@ class Sandbox:
         self._gateway = Gateway(Api(self, self.access_key_id, operations).respond, self._sessions.get, verifier.refusal)
 
     async def __aenter__(self) -> Self:
-        """Start listening. Raises ``OSError`` when the port is taken."""
-        await self._gateway.start(self._wanted_port)
+        """Start listening. Raises ``OSError`` when the port is taken, or there is no room for a certificate."""
+        if self._tls:
+            self._certificate = SandboxCertificate()
+        try:
+            await self._gateway.start(
+                self._wanted_port, None if self._certificate is None else self._certificate.context
+            )
+        except BaseException:
+            self._remove_certificate()
+            raise
         return self
 
     async def __aexit__(
@@ -125,6 +148,12 @@ class Sandbox:
             session.terminate(EndReason.CLOSED, "The sandbox was closed.")
         await self._gateway.close()
         await asyncio.gather(*(session.wait_closed() for session in sessions))
+        self._remove_certificate()
+
+    def _remove_certificate(self) -> None:
+        if self._certificate is not None:
+            self._certificate.remove()
+            self._certificate = None
 
     @property
     def port(self) -> int:
@@ -134,19 +163,27 @@ class Sandbox:
     @property
     def endpoint_url(self) -> str:
         """The URL of the API."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def ca_bundle(self) -> str | None:
+        """The PEM file that clients have to trust; None without TLS, and while the context is not entered."""
+        return None if self._certificate is None else self._certificate.bundle
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables that give an AWS SDK or the AWS CLI its credentials for the sandbox.
+        """The environment variables that give an AWS SDK or the AWS CLI its credentials for the sandbox, and the
+        certificate to trust.
 
         The region under both its names: the AWS CLI's first version and botocore read only ``AWS_DEFAULT_REGION``.
         """
         key_service = {} if self.key_service is None else {"AWS_ENDPOINT_URL_KMS": self.endpoint_url}
         # On loopback nothing is signed by itself.
         signing = {"AWS_SESSION_TOKEN": self.session_token, "SMP_SIGN": "always"} if self.session_token else {}
+        trusted = {} if self.ca_bundle is None else {"AWS_CA_BUNDLE": self.ca_bundle}
         return {
             **key_service,
+            **trusted,
             "AWS_ACCESS_KEY_ID": self.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
             **signing,
@@ -167,18 +204,24 @@ class Sandbox:
         self,
         document: str | None = None,
         parameters: Mapping[str, Sequence[str]] | None = None,
-        target: str = TARGET,
+        target: str | None = None,
     ) -> StartedSession:
-        """StartSession as a call. Raises ``ApiError``."""
-        return self.start(target, document, parameters or {})
+        """StartSession as a call, for the first target unless another is given. Raises ``ApiError``."""
+        return self.start(target or self.targets[0], document, parameters or {})
+
+    def end_session(self, session_id: str, text: str) -> None:
+        """End a session as the service does at a time limit, or when somebody terminates it: the client is told
+        ``text``. Nothing happens when it is over already. Raises ``KeyError``."""
+        self._sessions[session_id].terminate(EndReason.ENDED, text)
 
     # What the API calls.
 
     def start(self, target: str, document: str | None, parameters: Mapping[str, Sequence[str]]) -> StartedSession:
         """See ``SessionService``."""
         name = document or DEFAULT_DOCUMENT
-        if target != TARGET:
-            raise ApiError("TargetNotConnected", f"{target} is not connected. The sandbox has only {TARGET}.")
+        if target not in self.targets:
+            known = f"The sandbox has only {', '.join(self.targets)}."
+            raise ApiError("TargetNotConnected", f"{target} is not connected. {known}")
         if name not in DOCUMENTS:
             raise ApiError("InvalidDocument", f"Document with name {name} does not exist.")
         try:
@@ -195,6 +238,7 @@ class Sandbox:
             settings=self._settings,
             faults=self.faults,
             seed=str(self._started),
+            limits=self._limits,
         )
         self._started += 1
         self._forget_ended()
@@ -223,7 +267,7 @@ class Sandbox:
         token = None if session.ended.is_set() else session.issue_token()
         # The host is a literal: some clients resolve "localhost" to ::1 first.
         port = self.stream_port or self.port
-        url = f"ws://127.0.0.1:{port}{DATA_CHANNEL_PATH}{session.session_id}?role=publish_subscribe"
+        url = f"{'wss' if self._tls else 'ws'}://127.0.0.1:{port}{DATA_CHANNEL_PATH}{session.session_id}?role=publish_subscribe"
         return StartedSession(session.session_id, url, token)
 
     def _forget_ended(self) -> None:

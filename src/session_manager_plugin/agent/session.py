@@ -27,6 +27,7 @@ from session_manager_plugin.agent.agent import Agent, AgentSettings
 from session_manager_plugin.agent.documents import SessionType
 from session_manager_plugin.agent.faults import NO_FAULTS, FaultCounts, Faults, Message, check_cut_code
 from session_manager_plugin.agent.faulty_path import FaultyPath
+from session_manager_plugin.agent.limits import NO_LIMITS, Limits, LimitWatch
 from session_manager_plugin.agent.service_messages import channel_closed_message, publication_message
 from session_manager_plugin.protocol.messages import ClientMessage, ClientMessageType
 from session_manager_plugin.protocol.payloads import AgentSessionState
@@ -45,6 +46,8 @@ class EndReason(Enum):
     """It could not begin or go on; the session's ``output`` says why, as far as the official agent does."""
     TERMINATED = "terminated"
     """TerminateSession was called."""
+    ENDED = "ended by the service"
+    """The service ended it, with a text for the client: a time limit, or ``Sandbox.end_session``."""
     CLOSED = "closed"
     """The sandbox was closed."""
 
@@ -73,7 +76,7 @@ class SandboxSession:
     """See the module docstring. ``connected`` is set while a client is attached and ``disconnected`` while
     none is; ``ended`` once the session is over, for the reason ``end_reason`` and with ``output`` in the
     client's ``channel_closed``; ``agent_state`` is what the agent last reported. ``faults`` disturb it; ``seed`` is the
-    part of their pattern that is the session's own.
+    part of their pattern that is the session's own. The service ends the session at its ``limits``.
 
     May be set at any time: ``withhold_pongs``, whether pings of the client stay unanswered; ``refuse_websocket`` and
     ``refuse_resume``, how many websockets, once there was one, and how many ResumeSession calls are still to be
@@ -91,6 +94,7 @@ class SandboxSession:
         settings: AgentSettings,
         faults: Faults = NO_FAULTS,
         seed: str = "",
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self.session_id = session_id
         self.target = target
@@ -134,6 +138,11 @@ class SandboxSession:
                 cut=functools.partial(self.disconnect, faults.cut_code),
             )
             self._to_agent, self._to_client = self._path.from_client, self._path.from_agent
+        self._limit_watch = LimitWatch(
+            limits, functools.partial(self.terminate, EndReason.ENDED), asyncio.get_running_loop()
+        )
+        self._to_agent = self._limit_watch.watching(self._to_agent)
+        self._to_client = self._limit_watch.watching(self._to_client)
 
     @property
     def terminated(self) -> bool:
@@ -194,6 +203,7 @@ class SandboxSession:
             self._agent.receive([self._publication(ClientMessageType.START_PUBLICATION)])
         else:
             self._started = True
+            self._limit_watch.start()
             self._agent.start()
 
     def detach(self, link: ClientLink) -> None:
@@ -293,6 +303,7 @@ class SandboxSession:
     def _end(self, reason: EndReason, output: str) -> None:
         self.end_reason, self.output = reason, output
         self._token = None
+        self._limit_watch.stop()
         self.ended.set()
         self._logger.info("session %s: %s", self.session_id, reason.value)
         if self._link is not None:

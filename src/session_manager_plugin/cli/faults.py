@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 _Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 _MESSAGE_FAULTS = ("drop", "duplicate", "reorder", "delay", "corrupt")
+FAULTS = (
+    *_MESSAGE_FAULTS,
+    *("delay_time", "cut_every", "cut_after", "cut_code", "withhold_pongs"),
+    *("refuse_resume", "refuse_websocket", "fault_seed"),
+)
+"""The names of these options' parameters, but for those about tokens."""
 
 
 def _probabilities(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[float, float]:
@@ -131,7 +137,12 @@ def fault_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="How a token is refused that was used or replaced: the websocket opens and is closed with code 1008, "
             "or it is not opened, with status 403.",
         ),
-        click.option("--reusable-tokens", is_flag=True, help="Let a token open any number of websockets, not one."),
+        click.option(
+            "--reusable-tokens",
+            is_flag=True,
+            help="Let a token open any number of websockets of its session, not one; each takes the place of the one "
+            "before.",
+        ),
         click.option(
             "--fault-seed",
             type=int,

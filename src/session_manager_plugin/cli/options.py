@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,12 +23,37 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
+class _HelpFormatter(click.HelpFormatter):
+    """Wraps options' texts at blanks only, so that a name with hyphens can be copied."""
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write options and their texts in two columns."""
+        rows = list(rows)
+        indent = min(max((len(first) for first, _ in rows), default=0), col_max) + col_spacing
+        width = max(self.width - indent - 2, 10)
+        wrapped = (textwrap.fill(text, width, break_on_hyphens=False, break_long_words=False) for _, text in rows)
+        # \b has click leave a paragraph as it is.
+        super().write_dl(
+            [(first, f"\b\n{text}") for (first, _), text in zip(rows, wrapped, strict=True)], col_max, col_spacing
+        )
+
+
+class _Context(click.Context):
+    formatter_class = _HelpFormatter
+
+
 class Command(click.Command):
     """A command that does not repeat what it refuses: that could be a token."""
 
-    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
+    context_class = _Context
+
+    def __init__(
+        self, *args: Any, examples: str = "", groups: Mapping[str, Collection[str]] | None = None, **kwargs: Any
+    ) -> None:
         kwargs["context_settings"] = {**CONTEXT_SETTINGS, "allow_extra_args": True}
         super().__init__(*args, **kwargs)
+        self.groups = groups or {}
+        """Headings in the help, each with the names of the parameters below it; the others follow."""
         self.examples = examples
         """Lines to be typed, each with what it does in parentheses behind two blanks, or without."""
 
@@ -44,6 +70,18 @@ class Command(click.Command):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
         """The options, also where nothing has been typed yet: there is nothing else to be completed."""
         return super().shell_complete(ctx, incomplete or "-")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options under their headings, those used daily first."""
+        grouped = {name for names in self.groups.values() for name in names}
+        shown = {param.name: record for param in self.get_params(ctx) if (record := param.get_help_record(ctx))}
+        headings = {title: [shown[name] for name in names if name in shown] for title, names in self.groups.items()}
+        headings["Other options" if self.groups else "Options"] = [
+            record for name, record in shown.items() if name not in grouped
+        ]
+        for title, records in headings.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The examples, as they are to be typed."""
@@ -129,8 +167,13 @@ class Seconds(FloatParamType):
             self.fail(str(error), param, ctx)
 
 
-def command(name: str, *, examples: str) -> Callable[[Callable[..., Any]], Command]:
-    """A click command with the options that every command has; its function is handed the `Environment` first."""
+def command(
+    name: str, *, examples: str, groups: Mapping[str, Collection[str]] | None = None
+) -> Callable[[Callable[..., Any]], Command]:
+    """A click command with the options that every command has; its function is handed the `Environment` first.
+
+    `groups` are the headings of its help; see `Command`.
+    """
 
     def decorate(function: Callable[..., Any]) -> Command:
         @functools.wraps(function)
@@ -154,7 +197,7 @@ def command(name: str, *, examples: str) -> Callable[[Callable[..., Any]], Comma
                 )
             return function(environment, **options)
 
-        made = click.command(name, cls=Command, examples=examples)(prepared)
+        made = click.command(name, cls=Command, examples=examples, groups=groups)(prepared)
         made.params += _common_options()
         return made
 

@@ -14,22 +14,30 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from session_manager_plugin.agent.agent_versions import DEFAULT_AGENT_VERSION, LOOPBACK_DENIED_FROM
 from session_manager_plugin.agent.quirks import NONE, Quirk, parse_quirks
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.faults import fault_options, make_faults
-from session_manager_plugin.cli.options import Choice, command
+from session_manager_plugin.cli.faults import FAULTS, fault_options, make_faults
+from session_manager_plugin.cli.options import Choice, Seconds, command
 from session_manager_plugin.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from session_manager_plugin.agent import Sandbox
+    from session_manager_plugin.agent.api import StartedSession
     from session_manager_plugin.cli.signals import Interruption
 
 _EXAMPLES = """
 smp sandbox
-smp sandbox --port 8080 --pace real
+smp sandbox --target i-0123456789abcdef0 --tls
 smp sandbox --drop 5% --reorder 5% --cut-every 300000      (a bad link)
 smp sandbox --json                           (for programs: one line when it is ready)
 """
+
+
+def _targets(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(value):
+        raise click.BadParameter("a target's name is not empty")
+    return value
 
 
 def _quirks(_context: click.Context, _parameter: click.Parameter, value: str) -> frozenset[Quirk]:
@@ -39,7 +47,15 @@ def _quirks(_context: click.Context, _parameter: click.Parameter, value: str) ->
         raise click.BadParameter(str(error)) from None
 
 
-@command("sandbox", examples=_EXAMPLES)
+_GROUPS = {
+    "Sandbox": ("port", "targets", "tls", "kms", "as_json"),
+    "Agent": ("agent_version", "agent_quirks", "handshake", "pace"),
+    "Service": ("end_after", "idle_timeout", "end_text", "require_signature", "reusable_tokens", "void_token"),
+    "Faults": FAULTS,
+}
+
+
+@command("sandbox", examples=_EXAMPLES, groups=_GROUPS)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -48,9 +64,48 @@ def _quirks(_context: click.Context, _parameter: click.Parameter, value: str) ->
     help="TCP port to listen on, on 127.0.0.1 only; a free one if not given. Example: 8080.",
 )
 @click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    callback=_targets,
+    help="Name of a target that StartSession knows, local if not given; can be repeated. All are this machine. "
+    "Example: i-0123456789abcdef0.",
+)
+@click.option(
+    "--tls",
+    is_flag=True,
+    help="Serve HTTPS and WSS, with a certificate of its own. The lines that are printed name the file to trust.",
+)
+@click.option(
+    "--end-after",
+    type=Seconds(zero=True),
+    default=0.0,
+    metavar="SECONDS",
+    help="Have the service end each session this long after its client has come. Never if not given. Example: 30.",
+)
+@click.option(
+    "--idle-timeout",
+    type=Seconds(zero=True),
+    default=0.0,
+    metavar="SECONDS",
+    help="Have the service end a session in which nothing was typed or shown for this long. Never if not given. "
+    "Example: 60.",
+)
+@click.option(
+    "--end-text",
+    default="",
+    metavar="TEXT",
+    help="What the service then tells the client, instead of naming the limit. Example: 'Terminated by bob.'",
+)
+@click.option(
     "--agent-version",
+    default=DEFAULT_AGENT_VERSION,
+    show_default=True,
     metavar="VERSION",
-    help="Version that the agent tells in the handshake; clients adapt to it. Example: 3.1.1.0 is before 3.1.1511.0.",
+    help="Version that the agent tells in the handshake; clients adapt to it, and it decides what the agent can do. "
+    f"From {LOOPBACK_DENIED_FROM} on AWS-StartPortForwardingSessionToRemoteHost refuses the loopback addresses of this "
+    "machine. Example: 3.1.1.0 is before 3.1.1511.0.",
 )
 @click.option(
     "--handshake/--no-handshake",
@@ -85,14 +140,20 @@ def _quirks(_context: click.Context, _parameter: click.Parameter, value: str) ->
     "--json",
     "as_json",
     is_flag=True,
-    help="Print one line when ready, and nothing else: an object with endpoint_url, region, pid and credentials.",
+    help="Print one line when ready, and nothing else: an object with endpoint_url, region, pid and credentials, and "
+    "session_id, stream_url and token of a session; with --tls, ca_bundle too.",
 )
 @fault_options
 def sandbox(
     environment: Environment,
     *,
     port: int,
-    agent_version: str | None,
+    targets: tuple[str, ...],
+    tls: bool,
+    end_after: float,
+    idle_timeout: float,
+    end_text: str,
+    agent_version: str,
     handshake: bool | None,
     pace: Literal["fast", "real"],
     agent_quirks: frozenset[Quirk],
@@ -104,33 +165,36 @@ def sandbox(
     """Run a Session Manager on this machine.
 
     It listens on 127.0.0.1 only and answers smp, AWS SDKs and the AWS CLI. Its sessions are shells on this machine, for
-    whoever has the credentials that it prints. Ctrl-C ends it.
+    the holder of the credentials that it prints. Ctrl-C ends it.
 
-    To see how a client copes, have things go wrong: messages and acknowledgements lost, twice, out of order, late or
-    damaged, websockets cut, ways back refused.
+    To see how a client copes, have things go wrong: messages lost, duplicated, reordered, delayed or damaged,
+    websockets cut, resuming refused, defects of the official agent.
     """
-    from session_manager_plugin.agent import Sandbox
+    from session_manager_plugin.agent import Limits, Sandbox
     from session_manager_plugin.cli.descriptors import raise_descriptor_limit
     from session_manager_plugin.cli.signals import run
 
     raise_descriptor_limit()  # for the connections of forwarded ports
     faults = make_faults(fault_settings)
-    version = {} if agent_version is None else {"agent_version": agent_version}
 
     async def main(_interruption: Interruption) -> int:
         running = Sandbox(
             port=port,
+            agent_version=agent_version,
             handshake=handshake,
             pace=pace,
             kms=kms,
             faults=faults,
             quirks=agent_quirks,
             require_signature=require_signature,
-            **version,
+            targets=targets,
+            tls=tls,
+            limits=Limits(end_after=end_after, idle_timeout=idle_timeout, text=end_text),
         )
         with environment.queued_messages():
             async with _listening(running, port):
-                environment.write(_as_json(running) if as_json else await _as_text(running, environment))
+                started = await running.start_session()
+                environment.write(_as_json(running, started) if as_json else _as_text(running, started, environment))
                 await asyncio.Event().wait()
         return 0
 
@@ -144,14 +208,17 @@ async def _listening(sandbox: Sandbox, port: int) -> AsyncIterator[None]:
     try:
         await sandbox.__aenter__()
     except OSError as error:
-        raise ConfigurationError(f"port {port} of 127.0.0.1 cannot be had: {os.strerror(error.errno or 0)}") from error
+        reason = os.strerror(error.errno or 0)
+        if error.filename is not None:
+            raise ConfigurationError(f"cannot write the certificate to {error.filename}: {reason}") from error
+        raise ConfigurationError(f"cannot listen on 127.0.0.1:{port}: {reason}") from error
     try:
         yield
     finally:
         await sandbox.close()
 
 
-def _as_json(sandbox: Sandbox) -> str:
+def _as_json(sandbox: Sandbox, started: StartedSession) -> str:
     facts = {
         "endpoint_url": sandbox.endpoint_url,
         "region": sandbox.region,
@@ -159,33 +226,43 @@ def _as_json(sandbox: Sandbox) -> str:
         "access_key_id": sandbox.access_key_id,
         "secret_access_key": sandbox.secret_access_key,
         **({"session_token": sandbox.session_token} if sandbox.session_token else {}),
+        "session_id": started.session_id,
+        "stream_url": started.stream_url,
+        "token": started.token,
     }
+    if sandbox.ca_bundle is not None:
+        facts["ca_bundle"] = sandbox.ca_bundle
     return f"{json.dumps(facts)}\n"
 
 
-async def _as_text(sandbox: Sandbox, environment: Environment) -> str:
+def _as_text(sandbox: Sandbox, started: StartedSession, environment: Environment) -> str:
     """Lines to paste into another terminal; all of them at once can be pasted too."""
-    started = await sandbox.start_session()
     assert started.token is not None
     smp = _own_command(environment)
+    target = shlex.quote(sandbox.targets[0])
     connect = shlex.join([*smp, "connect", "--url", started.stream_url, "--token", started.token])
     variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in sandbox.environment.items())
+    calls_service = sandbox.faults.may_cut or sandbox.key_service is not None
     if sandbox.faults.may_cut:  # the client calls ResumeSession
         connect = f"{connect} --endpoint-url {sandbox.endpoint_url}"
     if sandbox.key_service is not None:  # the client calls it too
-        connect = f"{connect} --target local"
-    if sandbox.faults.may_cut or sandbox.key_service is not None or sandbox.session_token:
+        connect = f"{connect} --target {target}"
+    if calls_service or sandbox.session_token:
         connect = f"{variables} {connect}"
-    aws = f"aws ssm start-session --endpoint-url {sandbox.endpoint_url} --target local"
+    elif sandbox.ca_bundle is not None:
+        connect = f"{connect} --ca-bundle {shlex.quote(sandbox.ca_bundle)}"
+    token = "as often as you like; the newest client has it" if sandbox.faults.tokens_reusable else "once"
+    aws = f"aws ssm start-session --endpoint-url {sandbox.endpoint_url} --target {target}"
+    others = "".join(f"# other targets: {shlex.join(sandbox.targets[1:])}\n" for _ in sandbox.targets[1:2])
     return f"""\
 # A Session Manager for this machine; Ctrl-C ends it. Paste into another terminal:
 
-# a session with smp (this token opens one session, once)
+# a session with smp (this token opens one session, {token})
 {connect}
 
 # as many sessions as you like with the AWS CLI
 {_path_setting(smp[0])}{variables} {aws}
-"""
+{others}"""
 
 
 def _own_command(environment: Environment) -> list[str]:
