@@ -19,17 +19,21 @@ import math
 import os
 import platform
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import latency, memory, start, throughput
 from benchmarks.far_end import FarEnd
 from benchmarks.figures import Figure
+from benchmarks.link import Link
 from benchmarks.throughput import Cost, Transfer, take_turns
 from benchmarks.wire import PAYLOAD_SIZE
 
 MESSAGES = 100_000
 """In one measurement of throughput."""
+ROUND_TRIP = 0.020
+"""Seconds."""
 FEW, MANY = 10_000, 1_000_000
 STREAMS = 64
 
@@ -142,6 +146,28 @@ def start_up(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
     yield Figure("--version", version / bare, "of python", "<=", 2.0, f"{version * 1000:.1f} ms of {bare * 1000:.1f}")
 
 
+def signing(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
+    """What signing the opening adds to the time to the first prompt. A round trip takes 20 ms, so the network takes 60
+    until the websocket is open (TCP, TLS, the opening)."""
+    key = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/EXAMPLEKEY"}
+    with Link(far_end.port, ROUND_TRIP) as link, tempfile.TemporaryDirectory() as home:
+        credentials = Path(home, "credentials")
+        credentials.write_text("\n".join(["[default]", *(f"{name.lower()}={value}" for name, value in key.items())]))
+        ways = {
+            "unsigned": ("never", key),
+            "key in the environment": ("always", key),
+            "key of a profile": ("always", {"AWS_SHARED_CREDENTIALS_FILE": str(credentials)}),
+        }
+        least = dict.fromkeys(ways, math.inf)
+        for _ in range(5 * options.rounds):
+            for name, way in ways.items():
+                least[name] = min(least[name], start.plugin_over(link, *way))
+    yield Figure("the plugin to the first prompt byte, unsigned", least["unsigned"] * 1000, "ms")
+    for name in list(ways)[1:]:
+        ratio = least[name] / least["unsigned"]
+        yield Figure(f"signed, {name}", ratio, "of unsigned", "<=", 1.25, f"{least[name] * 1000:.0f} ms")
+
+
 def memory_(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
     """Peak RSS."""
     yield Figure("memory, shell", memory.shell(far_end), "MB", "<=", 36)
@@ -182,6 +208,7 @@ GROUPS: dict[str, Callable[[FarEnd, argparse.Namespace], Iterator[Figure]]] = {
     "connections": connections,
     "idle": idle,
     "start": start_up,
+    "signing": signing,
     "memory": memory_,
     "growth": growth,
 }

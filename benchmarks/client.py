@@ -62,13 +62,23 @@ class Client(AbstractContextManager["Client"]):
         return cls(arguments, {"SMP_TOKEN": "token", **(more or {})}, terminal=terminal)
 
     @classmethod
-    def plugin(cls, url: str, document: str, *, terminal: bool = False, quiet: bool = False) -> Self:
+    def plugin(
+        cls,
+        url: str,
+        document: str,
+        *,
+        terminal: bool = False,
+        quiet: bool = False,
+        more: Mapping[str, str] | None = None,
+    ) -> Self:
         """`session-manager-plugin`, as the AWS CLI starts it; with `quiet` it says nothing of itself."""
         session_id = url.rpartition("/")[2]
         response = json.dumps({"SessionId": session_id, "StreamUrl": url, "TokenValue": "token"})
         request = json.dumps({"Target": "i-0123456789abcdef0", "DocumentName": document})
         arguments = [PLUGIN, RESPONSE, "us-east-1", "StartSession", "", request, "http://127.0.0.1:9"]
-        return cls(arguments, {RESPONSE: response, **({"SMP_QUIET": "1"} if quiet else {})}, terminal=terminal)
+        return cls(
+            arguments, {RESPONSE: response, **({"SMP_QUIET": "1"} if quiet else {}), **(more or {})}, terminal=terminal
+        )
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

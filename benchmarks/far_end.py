@@ -501,14 +501,14 @@ class FarEnd(AbstractContextManager["FarEnd"]):
             [sys.executable, "-m", "benchmarks.far_end"], stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
-        self._port = int(self._process.stdout.readline())
+        self.port = int(self._process.stdout.readline())
         lines = iter(self._process.stdout.readline, "\n")
         self.environment = dict(line.rstrip("\n").split("=", 1) for line in lines)
         self.pid = self._process.pid
 
     def url(self, scenario: str) -> str:
         """The stream URL of a session."""
-        return f"ws://127.0.0.1:{self._port}/v1/data-channel/{scenario}"
+        return f"ws://127.0.0.1:{self.port}/v1/data-channel/{scenario}"
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

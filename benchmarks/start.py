@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks.client import PLUGIN, Client
 from benchmarks.far_end import PROMPT, FarEnd
+from benchmarks.link import Link
 
 _BARE_PROGRAM = """
 import asyncio, ssl, sys
@@ -42,6 +43,17 @@ def connect(far_end: FarEnd) -> float:
     """CPU seconds of `smp connect` with the status bar."""
     with Client.smp(far_end.url("prompt"), "--status", "bar", terminal=True) as client:
         return _to_prompt(client)
+
+
+def plugin_over(link: Link, sign: str, more: Mapping[str, str]) -> float:
+    """Seconds from the start of the plugin to the prompt over a link; `sign` is SMP_SIGN."""
+    variables = {"AWS_CA_BUNDLE": link.bundle, "SMP_SIGN": sign, **more}
+    start = time.perf_counter()
+    with Client.plugin(link.url("prompt"), "SSM-SessionManagerRunShell", terminal=True, more=variables) as client:
+        client.read_until(PROMPT)
+        seconds = time.perf_counter() - start
+        client.terminate()
+    return seconds
 
 
 def _to_prompt(client: Client) -> float:

@@ -41,7 +41,8 @@ NEVER = {
     "xml",
     "html",
 }
-"""What no session imports by itself: what calls AWS, what encrypts, what asks, the sandbox."""
+"""What no session imports by itself: what calls AWS, what encrypts, what asks, the sandbox. None of these is opened at
+AWS: nothing is signed, whatever credentials there are."""
 HANDLERS = {
     f"{PACKAGE}session.{name}" for name in ("shell", "command", "port", "port_mux", "port_basic", "stdio", "listener")
 }
@@ -68,7 +69,7 @@ def imported(report: Path) -> set[str]:
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Ours without settings of whoever runs the tests, and `variables`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SMP_"))}
-    return {**kept, "TERM": "xterm", **variables}
+    return {**kept, "TERM": "xterm", "AWS_ACCESS_KEY_ID": "AKIAUNUSED", "AWS_SECRET_ACCESS_KEY": "unused", **variables}
 
 
 def plugin(report: Path, started: StartedSession, document: str | None) -> tuple[list[str], dict[str, str]]:
@@ -98,6 +99,17 @@ async def test_the_plugin_with_a_shell_at_a_terminal(report: Path) -> None:
     modules = imported(report)
     assert not modules & {*NEVER, "click", "rich", SMUX}
     assert modules & HANDLERS <= {f"{PACKAGE}session.shell"}
+
+
+async def test_the_plugin_that_signs_with_a_key_of_the_environment(report: Path) -> None:
+    """The part of botocore that signs, without its sessions and clients."""
+    async with Sandbox(shell="cat", require_signature=True) as sandbox:
+        started = await sandbox.start_session()
+        arguments, variables = plugin(report, started, None)
+        await run_at_terminal(sandbox, started, arguments, {**variables, **sandbox.environment}, LINE_CAME_BACK)
+    modules = imported(report)
+    assert "botocore.auth" in modules
+    assert not modules & {*(NEVER - {"botocore", "xml"}), "botocore.session", "botocore.client", "click", "rich"}
 
 
 async def test_the_plugin_with_a_shell_in_a_pipe(report: Path) -> None:

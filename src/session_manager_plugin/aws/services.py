@@ -73,12 +73,22 @@ def create_session(profile: str | None) -> Any:
 @cache
 def _data_loader() -> Any:
     """botocore's descriptions of services, read once: a session that resumes many times would read them each time,
-    for 6 MB and a tenth of a second. Of the addresses of all services those stay that are called."""
+    for 6 MB and a tenth of a second. Of the addresses of all services only those are kept that are called. They are
+    read when a client is made: finding most credentials takes none."""
     from botocore.loaders import create_loader
 
     loader = create_loader(os.environ.get("AWS_DATA_PATH"))
-    for partition in loader.load_data("endpoints")["partitions"]:  # what it gives it has kept, and gives again
-        partition["services"] = {name: value for name, value in partition["services"].items() if name in _CALLED}
+    load_data = loader.load_data
+
+    def load(name: str) -> Any:
+        data = load_data(name)  # the loader returns the same object each time
+        if name == "endpoints":
+            for partition in data["partitions"]:
+                services = partition["services"]
+                partition["services"] = {name: services[name] for name in services.keys() & _CALLED}
+        return data
+
+    loader.load_data = load
     return loader
 
 
