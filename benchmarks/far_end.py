@@ -28,10 +28,11 @@ from typing import ClassVar, cast
 from benchmarks import wire
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.sandbox import TARGET
-from session_manager_plugin.protocol.connection import Connection, Role
 from session_manager_plugin.protocol.crypto import encryption_context
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import DataKeyRequired, DataReceived, SessionFailed, SessionReady
 from session_manager_plugin.protocol.messages import PayloadType
+from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.protocol.smux import FIN, HEADER, HEADER_SIZE, MAX_FRAME_DATA, PSH, SYN, VERSION
 
 AGENT_VERSION = "3.3.987.0"
@@ -258,7 +259,7 @@ class Negotiated(Scenario):
 
     def __init__(self, peer: Peer) -> None:
         super().__init__(peer)
-        self.connection = Connection(
+        self.connection = SessionEndpoint(
             Role.AGENT, version=AGENT_VERSION, epoch=time.time() - time.monotonic(), random_bytes=os.urandom
         )
         self._negotiating = True

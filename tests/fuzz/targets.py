@@ -32,7 +32,6 @@ from session_manager_plugin.errors import (
     RemoteProtocolError,
     UsageError,
 )
-from session_manager_plugin.protocol.connection import Role
 from session_manager_plugin.protocol.crypto import DATA_KEY_SIZE, OVERHEAD, PayloadCipher
 from session_manager_plugin.protocol.messages import (
     ClientMessage,
@@ -51,6 +50,7 @@ from session_manager_plugin.protocol.payloads import (
     OpenDataChannelInput,
     Size,
 )
+from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.protocol.smux import (
     HEADER,
     HEADER_SIZE,

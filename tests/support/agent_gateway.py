@@ -17,7 +17,7 @@ from typing import Any, Self
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from session_manager_plugin.protocol.connection import Connection, Role
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import DataReceived, Event, SessionReady
 from session_manager_plugin.protocol.messages import (
     MAX_PAYLOAD_SIZE,
@@ -27,6 +27,7 @@ from session_manager_plugin.protocol.messages import (
     PayloadType,
 )
 from session_manager_plugin.protocol.payloads import ChannelClosed
+from session_manager_plugin.protocol.role import Role
 from tests.support.waiting import Happenings
 
 SESSION_ID = "alice-0a1b2c3d4e5f60718"
@@ -46,7 +47,7 @@ class AgentGateway(Happenings):
     ) -> None:
         super().__init__()
         source = random.Random("the far end").randbytes
-        self.connection = Connection(
+        self.connection = SessionEndpoint(
             Role.AGENT,
             version="3.3.0.0",
             epoch=time.time() - time.monotonic(),

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from session_manager_plugin.errors import LocalProtocolError, NotConnected, SessionManagerError
-from session_manager_plugin.protocol.connection import Connection, Role
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import (
     ChannelClosedReceived,
     DataReceived,
@@ -30,6 +30,7 @@ from session_manager_plugin.protocol.messages import (
     PayloadType,
 )
 from session_manager_plugin.protocol.payloads import ChannelClosed, Size
+from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.session.protocols import IDataChannel, InputHandler, LinkState, OutputHandler
 from session_manager_plugin.session.runner import HANDLERS
 from tests.support.pair import Peer
@@ -43,7 +44,7 @@ class _End(Happenings):
 
     def __init__(self, role: Role, version: str) -> None:
         super().__init__()
-        self.connection = Connection(
+        self.connection = SessionEndpoint(
             role,
             version=version,
             epoch=time.time() - time.monotonic(),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from session_manager_plugin.protocol.connection import Role
 from session_manager_plugin.protocol.events import DataReceived
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, PayloadType
+from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.protocol.smux import (
     SEND_HIGH_WATER,
     MuxFailed,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from session_manager_plugin.errors import ProtocolError
 from session_manager_plugin.protocol.acknowledgements import MAX_PENDING_ACKNOWLEDGEMENTS
-from session_manager_plugin.protocol.connection import Connection
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import ChannelClosedReceived, DataKeyRequired, SessionFailed
 from session_manager_plugin.protocol.messages import ClientMessage, PayloadType
 from session_manager_plugin.protocol.reliable import MAX_WINDOW
@@ -18,7 +18,7 @@ from tests.support.pair import drain_events
 class Owner:
     """See the module docstring."""
 
-    connection: Connection
+    connection: SessionEndpoint
     now: float = 0.0
     is_connected: bool = False
     failed: bool = False

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
-from session_manager_plugin.protocol.connection import Connection, Role
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import DataReceived, Event
 from session_manager_plugin.protocol.messages import (
     MAX_PAYLOAD_SIZE,
@@ -29,6 +29,7 @@ from session_manager_plugin.protocol.messages import (
     PayloadType,
 )
 from session_manager_plugin.protocol.payloads import ChannelClosed
+from session_manager_plugin.protocol.role import Role
 
 AnyEvent = TypeVar("AnyEvent")
 
@@ -49,9 +50,9 @@ def new_connection(
     session_types: Collection[str] = ("Standard_Stream", "InteractiveCommands", "NonInteractiveCommands", "Port"),
     handshake_required: bool = False,
     seed: int = 0,
-) -> Connection:
+) -> SessionEndpoint:
     """A core whose ids are the same in every run."""
-    return Connection(
+    return SessionEndpoint(
         role,
         version=version,
         epoch=EPOCH,
@@ -62,7 +63,7 @@ def new_connection(
     )
 
 
-def drain_events(connection: Connection) -> list[Event]:
+def drain_events(connection: SessionEndpoint) -> list[Event]:
     """Everything ``next_event`` has to say."""
     events = []
     while (event := connection.next_event()) is not None:
@@ -70,7 +71,7 @@ def drain_events(connection: Connection) -> list[Event]:
     return events
 
 
-def sent_by(connection: Connection, now: float) -> list[ClientMessage]:
+def sent_by(connection: SessionEndpoint, now: float) -> list[ClientMessage]:
     """The binary messages that the connection has to send now, parsed."""
     return [ClientMessage.parse(data) for data in connection.messages_to_send(now) if isinstance(data, bytes)]
 
@@ -174,7 +175,7 @@ class Link:
 class End:
     """A core, what its owner wants to send through it, and everything it has said."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: SessionEndpoint) -> None:
         self.connection = connection
         self.events: list[Event] = []
         self.opening_messages: list[str] = []

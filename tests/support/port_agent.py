@@ -10,8 +10,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from session_manager_plugin.protocol.connection import Role
 from session_manager_plugin.protocol.messages import Flag, PayloadType
+from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.protocol.smux import (
     SEND_HIGH_WATER,
     MuxFailed,

@@ -17,7 +17,7 @@ from typing import Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from session_manager_plugin.protocol.connection import Connection, Role
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import (
     ChannelClosedReceived,
     DataReceived,
@@ -27,6 +27,7 @@ from session_manager_plugin.protocol.events import (
 )
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, Flag, PayloadType
 from session_manager_plugin.protocol.payloads import Size
+from session_manager_plugin.protocol.role import Role
 
 SESSION_TYPES = ("Standard_Stream", "InteractiveCommands", "NonInteractiveCommands", "Port")
 DEADLINE = 60.0
@@ -43,7 +44,7 @@ class RawClient:
 
     def __init__(self, *, version: str = "1.3.0.0", handshake_required: bool = False) -> None:
         self._loop = asyncio.get_running_loop()
-        self.connection = Connection(
+        self.connection = SessionEndpoint(
             Role.CLIENT,
             version=version,
             epoch=time.time() - self._loop.time(),

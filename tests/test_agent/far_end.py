@@ -15,7 +15,7 @@ from session_manager_plugin.agent.agent import Agent, AgentSettings
 from session_manager_plugin.agent.documents import SessionType
 from session_manager_plugin.agent.program import SessionProgram
 from session_manager_plugin.agent.service_messages import publication_message
-from session_manager_plugin.protocol.connection import Connection, Role
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import DataReceived, SessionReady
 from session_manager_plugin.protocol.messages import (
     ClientMessage,
@@ -23,6 +23,7 @@ from session_manager_plugin.protocol.messages import (
     PayloadType,
     acknowledged_sequence_number,
 )
+from session_manager_plugin.protocol.role import Role
 from tests.support.raw_client import DEADLINE, SESSION_TYPES
 
 SETTINGS = AgentSettings(version="3.3.987.0", handshake=None, pace="fast", shell=["sh"])
@@ -45,7 +46,7 @@ class FarEnd:
         session_types: Sequence[str] = SESSION_TYPES,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self.connection = Connection(
+        self.connection = SessionEndpoint(
             Role.CLIENT,
             version=version,
             epoch=time.time() - self._loop.time(),

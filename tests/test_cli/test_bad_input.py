@@ -221,8 +221,8 @@ def test_a_certificate_of_nobody_we_trust(smp: Smp, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "came"),
     [
-        (say(handshake_request("Standard_Stream")), "the far end began a handshake and did not complete it"),
-        (say(), "nothing came from the far end"),
+        (say(handshake_request("Standard_Stream")), "the agent began a handshake and did not complete it"),
+        (say(), "the far end sent nothing"),
     ],
 )
 def test_a_far_end_that_falls_silent(smp: Smp, monkeypatch: pytest.MonkeyPatch, script: Script, came: str) -> None:

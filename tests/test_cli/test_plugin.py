@@ -523,9 +523,7 @@ def test_a_document_that_needs_a_handshake_does_not_go_without(
     parameters = json.dumps({"Target": "i-1", "DocumentName": "AWS-StartNonInteractiveCommand"})
     run = gateway_session(say(), parameters)
     assert run.status == 255
-    assert run.err.startswith(
-        "session-manager-plugin: session alice-1 did not begin: nothing came from the far end within"
-    )
+    assert run.err.startswith("session-manager-plugin: session alice-1 did not begin: the far end sent nothing within")
 
 
 def test_a_failure_of_ours_terminates_the_session(

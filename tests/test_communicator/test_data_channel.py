@@ -28,7 +28,7 @@ from session_manager_plugin.errors import (
     TimedOut,
 )
 from session_manager_plugin.protocol.acknowledgements import MAX_PENDING_ACKNOWLEDGEMENTS
-from session_manager_plugin.protocol.connection import MAX_REJECTED, Role
+from session_manager_plugin.protocol.endpoint import MAX_REJECTED
 from session_manager_plugin.protocol.messages import (
     ClientMessage,
     ClientMessageType,
@@ -37,6 +37,7 @@ from session_manager_plugin.protocol.messages import (
 )
 from session_manager_plugin.protocol.payloads import ChannelClosed
 from session_manager_plugin.protocol.reliable import INITIAL_WINDOW, MAX_WINDOW
+from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.session.protocols import IDataChannel
 from tests.support.agent_gateway import SESSION_ID, TOKEN, AgentGateway
 from tests.support.pair import Peer as StreamPeer
@@ -152,7 +153,7 @@ async def test_a_session_with_a_handshake() -> None:
 async def test_h9_a_program_that_says_nothing_is_usable_and_type_ahead_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reference defect H9: until the remote program prints something there is no input.
 
-    It would be back if ``protocol/connection.py``: ``Connection.connected`` did not set ``self._ready_at``.
+    It would be back if ``protocol/endpoint.py``: ``SessionEndpoint.connected`` did not set ``self._ready_at``.
     """
     monkeypatch.setattr(CORE, "READY_DELAY", 0.05)
     async with AgentGateway(greeting=b"") as gateway:
@@ -212,7 +213,7 @@ async def test_a_handshake_that_is_needed_and_never_comes(monkeypatch: pytest.Mo
         assert not channel.is_open
         await channel.close()
 
-    assert str(caught.value) == "nothing came from the far end within 0 seconds"
+    assert str(caught.value) == "the far end sent nothing within 0 seconds"
 
 
 async def test_a_session_type_nobody_here_can_run() -> None:

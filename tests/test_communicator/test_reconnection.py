@@ -22,7 +22,7 @@ from session_manager_plugin.errors import (
     RemoteProtocolError,
     SessionExpired,
 )
-from session_manager_plugin.protocol.connection import Role
+from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.session.protocols import ResumedSession, ResumeService
 from tests.support.agent_gateway import SESSION_ID, TOKEN, AgentGateway
 from tests.support.fake_gateway import close, cut_after, refuse, say

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from session_manager_plugin.protocol.acknowledgements import REPEAT_INTERVAL, REPEATED
-from session_manager_plugin.protocol.connection import Connection, Role
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.messages import acknowledged_sequence_number
+from session_manager_plugin.protocol.role import Role
 from tests.support.pair import Peer, new_connection, sent_by
 
 
-def acknowledged(client: Connection, now: float) -> list[int]:
+def acknowledged(client: SessionEndpoint, now: float) -> list[int]:
     """What the client acknowledges now."""
     return [
         acknowledged_sequence_number(message.payload)
@@ -17,7 +18,7 @@ def acknowledged(client: Connection, now: float) -> list[int]:
     ]
 
 
-def received(count: int, *, missing: int = -1) -> tuple[Connection, Peer]:
+def received(count: int, *, missing: int = -1) -> tuple[SessionEndpoint, Peer]:
     """A client that has received ``count`` messages but one at 0, and has acknowledged them."""
     client, agent = new_connection(Role.CLIENT), Peer()
     client.connected("token", 0.0)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import pytest
 
 from session_manager_plugin.errors import EncryptionError, LocalProtocolError
-from session_manager_plugin.protocol.connection import CLOSE_DELAY, CLOSE_LIMIT, Connection, Role
+from session_manager_plugin.protocol.closing import CLOSE_DELAY, CLOSE_LIMIT
 from session_manager_plugin.protocol.crypto import DATA_KEY_SIZE
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import ChannelClosedReceived, DataReceived, MissingOutput, SessionFailed
 from session_manager_plugin.protocol.messages import PayloadType, acknowledged_sequence_number
 from session_manager_plugin.protocol.payloads import ChannelClosed
 from session_manager_plugin.protocol.readiness import HANDSHAKE_TIMEOUT
+from session_manager_plugin.protocol.role import Role
 from tests.support.pair import LATE, LATENCY, SESSION_ID, Link, Pair, Peer, drain_events, new_connection, sent_by
 
 CLOSED = ChannelClosed(SESSION_ID, "bye").to_json().encode()
 
 
-def closing(*held: int) -> tuple[Connection, Peer]:
+def closing(*held: int) -> tuple[SessionEndpoint, Peer]:
     """A client that was sent message 0 and those ``held``, and then, at 1, that the session is closed."""
     client, agent = new_connection(Role.CLIENT), Peer()
     client.connected("token", 0.0)
@@ -29,7 +31,7 @@ def closing(*held: int) -> tuple[Connection, Peer]:
     return client, agent
 
 
-def asked_for_a_key() -> tuple[Connection, Peer]:
+def asked_for_a_key() -> tuple[SessionEndpoint, Peer]:
     """A client that waits for the data key, at 0."""
     client, agent = new_connection(Role.CLIENT), Peer()
     client.connected("token", 0.0)
@@ -46,7 +48,7 @@ def asked_for_a_key() -> tuple[Connection, Peer]:
 def test_d15_the_end_waits_for_what_is_missing() -> None:
     """Reference defect D15: messages that were missing or held out of order when the session is closed are lost.
 
-    It would be back if ``protocol/connection.py``: ``Connection._close`` said the end at once.
+    It would be back if ``protocol/endpoint.py``: ``SessionEndpoint._receive_closed`` always applied ``CLOSED``.
     """
     client, agent = closing(2, 3, 5)
     assert drain_events(client) == []
@@ -200,7 +202,7 @@ def test_over_a_link_that_reorders() -> None:
 # A command whose websocket was lost: its agent sends no more output (protocol reference 13.3, N5).
 
 
-def command(session_type: str = "NonInteractiveCommands") -> tuple[Connection, Peer]:
+def command(session_type: str = "NonInteractiveCommands") -> tuple[SessionEndpoint, Peer]:
     """A client whose session has begun, and that has received ``out``."""
     client, agent = new_connection(Role.CLIENT), Peer()
     client.connected("token", 0.0)
@@ -214,7 +216,7 @@ def command(session_type: str = "NonInteractiveCommands") -> tuple[Connection, P
     return client, agent
 
 
-def reconnect(client: Connection) -> None:
+def reconnect(client: SessionEndpoint) -> None:
     client.disconnected(1.0)
     client.connected("token", 2.0)
 

@@ -1,4 +1,4 @@
-"""``protocol/connection.py``: one core with a hand-written far end. Two cores joined are in ``test_pair``."""
+"""``protocol/endpoint.py``: one core with a hand-written far end. Two cores joined are in ``test_pair``."""
 
 import json
 import random
@@ -16,12 +16,7 @@ from session_manager_plugin.errors import (
     TimedOut,
 )
 from session_manager_plugin.protocol.acknowledgements import MAX_PENDING_ACKNOWLEDGEMENTS
-from session_manager_plugin.protocol.connection import (
-    MAX_REJECTED,
-    RESEND_TIMEOUT,
-    Connection,
-    Role,
-)
+from session_manager_plugin.protocol.endpoint import MAX_REJECTED, RESEND_TIMEOUT, SessionEndpoint
 from session_manager_plugin.protocol.events import (
     ChannelClosedReceived,
     DataReceived,
@@ -42,6 +37,7 @@ from session_manager_plugin.protocol.payloads import (
 )
 from session_manager_plugin.protocol.readiness import AGENT_HANDSHAKE_TIMEOUT, HANDSHAKE_TIMEOUT, READY_DELAY
 from session_manager_plugin.protocol.reliable import INITIAL_WINDOW, MAX_WINDOW
+from session_manager_plugin.protocol.role import Role
 from tests.support.pair import EPOCH, SESSION_ID, Peer, drain_events, new_connection, sent_by
 from tests.support.vectors import load_vectors
 
@@ -58,7 +54,7 @@ REQUEST = request()
 COMPLETE = HandshakeComplete(1_000_000, "Welcome").to_json()
 
 
-def connected(role: Role = Role.CLIENT, *, handshake_required: bool = False) -> Connection:
+def connected(role: Role = Role.CLIENT, *, handshake_required: bool = False) -> SessionEndpoint:
     """A core whose websocket has just been opened, at 0, with its opening message taken out."""
     connection = new_connection(role, handshake_required=handshake_required)
     connection.connected("token" if role is Role.CLIENT else None, 0.0)
@@ -66,7 +62,7 @@ def connected(role: Role = Role.CLIENT, *, handshake_required: bool = False) -> 
     return connection
 
 
-def begun() -> tuple[Connection, Peer]:
+def begun() -> tuple[SessionEndpoint, Peer]:
     """A client whose session has begun without a handshake, at 0."""
     client, agent = connected(), Peer()
     client.receive_message(agent.stream("$ "), 0.0)
@@ -75,7 +71,7 @@ def begun() -> tuple[Connection, Peer]:
     return client, agent
 
 
-def serving() -> tuple[Connection, Peer]:
+def serving() -> tuple[SessionEndpoint, Peer]:
     """An agent whose session has begun without a handshake, at 0."""
     agent = connected(Role.AGENT)
     agent.skip_handshake()
@@ -83,7 +79,7 @@ def serving() -> tuple[Connection, Peer]:
     return agent, Peer(Role.CLIENT)
 
 
-def at(connection: Connection, instant: float) -> list[Event]:
+def at(connection: SessionEndpoint, instant: float) -> list[Event]:
     """Let time pass until ``instant``, with nothing coming from outside; what was said until then."""
     while (timeout := connection.next_timeout()) is not None and timeout <= instant:
         connection.handle_timeout(timeout)
@@ -124,7 +120,7 @@ def test_d13_ready_by_the_first_stream_message_of_any_type(payload_type: int, ha
     """Reference defect D13: a first message that is not Output, without a handshake, hangs the session. An agent
     that sends data will send no handshake any more, so that data counts even where a handshake was expected.
 
-    It would be back if ``protocol/connection.py``: ``Connection._deliver`` dropped, before the handshake is
+    It would be back if ``protocol/endpoint.py``: ``SessionEndpoint._deliver`` dropped, before the handshake is
     settled, what is not ``PayloadType.OUTPUT``.
     """
     client, agent = connected(handshake_required=handshake_required), Peer()
@@ -137,7 +133,7 @@ def test_d13_ready_by_the_first_stream_message_of_any_type(payload_type: int, ha
 def test_h9_ready_by_two_seconds_of_silence() -> None:
     """Reference defect H9: until the remote program prints something there is no input, no size and no Ctrl-C.
 
-    It would be back if ``protocol/connection.py``: ``Connection.connected`` did not set ``self._ready_at``.
+    It would be back if ``protocol/endpoint.py``: ``SessionEndpoint.connected`` did not set ``self._ready_at``.
     """
     client = connected()
     assert client.next_timeout() == READY_DELAY
@@ -213,7 +209,7 @@ def test_data_between_request_and_complete_is_delivered() -> None:
 # A handshake that comes after the client has begun.
 
 
-def sizes_and_input(client: Connection, now: float) -> list[tuple[int, bytes]]:
+def sizes_and_input(client: SessionEndpoint, now: float) -> list[tuple[int, bytes]]:
     """Send a size and two pieces of input; what was sent."""
     pieces = [(PayloadType.SIZE, b'{"cols":80,"rows":23}'), (PayloadType.OUTPUT, b"ls"), (PayloadType.OUTPUT, b"\r")]
     for payload_type, payload in pieces:
@@ -276,7 +272,7 @@ def test_data_shows_that_no_handshake_will_come() -> None:
     assert client.ready
 
 
-def keep_sending(client: Connection, agent: Peer, now: float, number: int = 0) -> int:
+def keep_sending(client: SessionEndpoint, agent: Peer, now: float, number: int = 0) -> int:
     """Send and acknowledge for as long as there is capacity; the next number."""
     while client.send_capacity and number < 10 * MAX_WINDOW:
         client.send_data(PayloadType.OUTPUT, b"x" * MAX_PAYLOAD_SIZE, now)
@@ -405,7 +401,7 @@ def test_a_handshake_message_in_a_running_session_is_dropped_aloud(payload_type:
 # Giving up.
 
 
-def timed_out(client: Connection, instant: float = HANDSHAKE_TIMEOUT) -> str:
+def timed_out(client: SessionEndpoint, instant: float = HANDSHAKE_TIMEOUT) -> str:
     """The client gives up at ``instant``, not before; its sentence."""
     before = at(client, instant - 0.001)
     assert not any(isinstance(event, SessionFailed) for event in before)
@@ -422,13 +418,13 @@ def test_given_up_when_nothing_at_all_came(handshake_required: bool) -> None:
     if not handshake_required:
         at(client, READY_DELAY)
         client.send_data(PayloadType.SIZE, b'{"cols":80,"rows":24}', READY_DELAY)
-    assert timed_out(client) == "nothing came from the far end within 30 seconds"
+    assert timed_out(client) == "the far end sent nothing within 30 seconds"
 
 
 def test_given_up_when_a_needed_handshake_does_not_begin() -> None:
     client = connected(handshake_required=True)
     client.receive_message(Peer().control("start_publication"), 1.0)
-    assert timed_out(client) == ("the far end did not begin the handshake that this session needs within 30 seconds")
+    assert timed_out(client) == ("the agent did not begin the handshake that this session needs within 30 seconds")
 
 
 def test_given_up_when_the_handshake_is_not_completed() -> None:
@@ -437,14 +433,14 @@ def test_given_up_when_the_handshake_is_not_completed() -> None:
     client.receive_message(agent.stream(REQUEST, PayloadType.HANDSHAKE_REQUEST), 1.0)
     client.receive_message(agent.acknowledge(0), 1.1)
     sentence = timed_out(client, 1.0 + HANDSHAKE_TIMEOUT)
-    assert sentence == "the far end began a handshake and did not complete it within 30 seconds"
+    assert sentence == "the agent began a handshake and did not complete it within 30 seconds"
 
 
 def test_given_up_when_only_garbage_came() -> None:
     client = connected()
     client.receive_message(GARBAGE, 1.0)
     sentence = timed_out(client)
-    assert sentence.startswith("the far end sent only what is not of the Session Manager protocol")
+    assert sentence.startswith("the far end sent only messages that are not of the Session Manager protocol")
     assert f"a message of {len(GARBAGE)} bytes is shorter than its header" in sentence
 
 
@@ -484,7 +480,7 @@ def test_the_wait_is_for_time_on_a_websocket() -> None:
 def test_h10_given_up_when_nothing_is_acknowledged_for_five_minutes() -> None:
     """Reference defect H10: the official client gives up then too, but does not exit, and hangs.
 
-    It would be back if ``protocol/connection.py``: ``Connection.handle_timeout`` did not fail the session when it
+    It would be back if ``protocol/endpoint.py``: ``SessionEndpoint.handle_timeout`` did not fail the session when it
     is ``overdue``. That its resend loop blocks on a full queue is structural: here nothing waits in a queue.
     """
     client, _ = begun()
@@ -492,7 +488,7 @@ def test_h10_given_up_when_nothing_is_acknowledged_for_five_minutes() -> None:
     assert at(client, 1.0 + RESEND_TIMEOUT) == []
     error = failure(at(client, 1.0 + RESEND_TIMEOUT + 5.0))
     assert isinstance(error, TimedOut)
-    assert str(error) == "the far end has acknowledged nothing for 300 seconds"
+    assert str(error) == "the agent has acknowledged nothing for 300 seconds"
 
 
 def test_a_process_that_was_stopped_does_not_blame_the_far_end() -> None:
@@ -699,7 +695,7 @@ def test_an_agent_decides_once() -> None:
     ],
     ids=["request", "skip", "state"],
 )
-def test_what_only_an_agent_does(step: Callable[[Connection], None]) -> None:
+def test_what_only_an_agent_does(step: Callable[[SessionEndpoint], None]) -> None:
     client = connected()
     with pytest.raises(LocalProtocolError, match="only the agent"):
         step(client)
@@ -861,7 +857,7 @@ def test_channel_closed_is_said_whatever_its_payload(role: Role, payload: bytes,
 # Pausing.
 
 
-def paused() -> tuple[Connection, Peer]:
+def paused() -> tuple[SessionEndpoint, Peer]:
     """A client with two messages in flight, told that the agent is away, at 0."""
     client, agent = begun()
     client.send_data(PayloadType.OUTPUT, b"one", 0.0)

@@ -16,13 +16,8 @@ import pytest
 
 from session_manager_plugin.errors import EncryptionError, RemoteProtocolError, SessionManagerError
 from session_manager_plugin.protocol.acknowledgements import MAX_PENDING_ACKNOWLEDGEMENTS
-from session_manager_plugin.protocol.connection import (
-    MAX_REJECTED,
-    RESUME_INTERVAL,
-    Connection,
-    Role,
-)
 from session_manager_plugin.protocol.crypto import DATA_KEY_SIZE, PayloadCipher
+from session_manager_plugin.protocol.endpoint import MAX_REJECTED, SessionEndpoint
 from session_manager_plugin.protocol.events import (
     ChannelClosedReceived,
     DataKeyRequired,
@@ -40,6 +35,7 @@ from session_manager_plugin.protocol.messages import (
     acknowledged_sequence_number,
     parse_json_object,
 )
+from session_manager_plugin.protocol.outbox import RESUME_INTERVAL
 from session_manager_plugin.protocol.payloads import (
     MAX_ACTION_TYPE_LENGTH,
     MAX_ACTIONS,
@@ -51,6 +47,7 @@ from session_manager_plugin.protocol.payloads import (
     Size,
 )
 from session_manager_plugin.protocol.reliable import MAX_HELD_MESSAGES, MAX_HELD_SIZE, MAX_WINDOW
+from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.protocol.smux import (
     FIN,
     HEADER,
@@ -70,7 +67,7 @@ MIB = 1024 * 1024
 DATA_KEY = bytes(range(DATA_KEY_SIZE))
 
 
-def begun() -> tuple[Connection, Peer]:
+def begun() -> tuple[SessionEndpoint, Peer]:
     """A client in a session without a handshake, at 0."""
     client, agent = new_connection(Role.CLIENT), Peer()
     client.connected("token", 0.0)
@@ -80,7 +77,7 @@ def begun() -> tuple[Connection, Peer]:
     return client, agent
 
 
-def waiting() -> tuple[Connection, Peer]:
+def waiting() -> tuple[SessionEndpoint, Peer]:
     """A client that nothing has been sent to yet, at 0."""
     client = new_connection(Role.CLIENT)
     client.connected("token", 0.0)
@@ -96,7 +93,7 @@ SHELL = {"ActionType": "SessionType", "ActionParameters": {"SessionType": "Stand
 KMS = {"ActionType": "KMSEncryption", "ActionParameters": {"KMSKeyId": "alias/key"}}
 
 
-def encrypted() -> tuple[Connection, Peer, PayloadCipher]:
+def encrypted() -> tuple[SessionEndpoint, Peer, PayloadCipher]:
     """A client that has answered a request for encryption; and what the agent seals with."""
     client, agent = waiting()
     client.receive_message(agent.stream(request(SHELL, KMS), PayloadType.HANDSHAKE_REQUEST), 0.0)
@@ -106,7 +103,7 @@ def encrypted() -> tuple[Connection, Peer, PayloadCipher]:
     return client, agent, PayloadCipher(DATA_KEY, agent=True, random_bytes=bytes)
 
 
-def reason(client: Connection) -> SessionManagerError:
+def reason(client: SessionEndpoint) -> SessionManagerError:
     """The error of the one failure, which is the last that is said."""
     *before, failed = drain_events(client)
     assert isinstance(failed, SessionFailed)
@@ -115,7 +112,7 @@ def reason(client: Connection) -> SessionManagerError:
     return failed.error
 
 
-def goes_on(client: Connection, agent: Peer) -> None:
+def goes_on(client: SessionEndpoint, agent: Peer) -> None:
     """An honest message is taken and acknowledged."""
     drain_events(client)
     client.messages_to_send(1.0)
@@ -483,7 +480,7 @@ def test_channel_closed_again_and_again() -> None:
     assert client.messages_to_send(0.0) == []
 
 
-def windowful() -> tuple[Connection, Peer]:
+def windowful() -> tuple[SessionEndpoint, Peer]:
     """A client that has as much in flight as can be."""
     client, agent = begun()
     for number in range(MAX_WINDOW):

@@ -13,7 +13,7 @@ from session_manager_plugin.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
-from session_manager_plugin.protocol.connection import Connection, Role
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import (
     DataKeyRequired,
     DataReceived,
@@ -36,6 +36,7 @@ from session_manager_plugin.protocol.payloads import (
     RequestedAction,
 )
 from session_manager_plugin.protocol.readiness import AGENT_HANDSHAKE_TIMEOUT, HANDSHAKE_TIMEOUT
+from session_manager_plugin.protocol.role import Role
 from tests.support.pair import Link, Pair, Peer, drain_events, new_connection, sent_by
 from tests.support.vectors import load_vectors
 
@@ -344,7 +345,7 @@ def test_an_encrypted_session_over_a_bad_link_and_several_websockets() -> None:
 def test_h11_what_cannot_be_decrypted_ends_the_session() -> None:
     """Reference defect H11: it stays unacknowledged and is sent again for ever, and the user sees nothing.
 
-    It would be back if ``protocol/connection.py``: ``Connection._deliver`` returned for an ``EncryptionError``
+    It would be back if ``protocol/endpoint.py``: ``SessionEndpoint._deliver`` returned for an ``EncryptionError``
     without ``self._fail(error)``. That it stays unacknowledged is structural: here a message is acknowledged
     before it is opened.
     """
@@ -372,7 +373,7 @@ def test_sizes_and_flags_stay_clear() -> None:
     assert [event.data for event in sizes] == [b'{"cols":80,"rows":24}']
 
 
-def ended(connection: Connection) -> str:
+def ended(connection: SessionEndpoint) -> str:
     (event,) = [event for event in drain_events(connection) if isinstance(event, SessionFailed)]
     return str(event.error)
 
@@ -384,7 +385,7 @@ def test_a_key_that_never_comes_ends_the_session() -> None:
     connection.receive_message(Peer().stream(request, PayloadType.HANDSHAKE_REQUEST), 1.0)
     assert connection.next_timeout() == 1.0 + HANDSHAKE_TIMEOUT
     connection.handle_timeout(1.0 + HANDSHAKE_TIMEOUT)
-    assert "KMS did not give a data key" in ended(connection)
+    assert "KMS did not return a data key" in ended(connection)
 
 
 def test_a_challenge_that_is_never_answered_ends_the_session() -> None:

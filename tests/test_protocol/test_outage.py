@@ -8,11 +8,12 @@ import random
 import pytest
 
 from session_manager_plugin.errors import TimedOut
-from session_manager_plugin.protocol.connection import RESEND_TIMEOUT, Connection, Role
+from session_manager_plugin.protocol.endpoint import RESEND_TIMEOUT, SessionEndpoint
 from session_manager_plugin.protocol.events import DataKeyRequired, DataReceived, SessionFailed, SessionReady
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.protocol.readiness import HANDSHAKE_TIMEOUT, READY_DELAY
 from session_manager_plugin.protocol.reliable import INITIAL_WINDOW
+from session_manager_plugin.protocol.role import Role
 from tests.support.pair import LATENCY, Pair, Peer, drain_events, new_connection, sent_by
 from tests.test_protocol.test_negotiation import encrypted_pair, provide_keys
 from tests.test_protocol.test_pair import STARTS, Start, late, no_failure, plain
@@ -115,7 +116,7 @@ def test_a_key_that_comes_during_an_outage_begins_no_wait() -> None:
     assert isinstance(failed.error, TimedOut)
 
 
-def transferring() -> Connection:
+def transferring() -> SessionEndpoint:
     """A client that has a window in flight, sent at 0, and resending backed off, at 9."""
     client, agent = new_connection(Role.CLIENT), Peer()
     client.connected("token", 0.0)

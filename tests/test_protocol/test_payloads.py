@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from session_manager_plugin.errors import RemoteProtocolError
-from session_manager_plugin.protocol.connection import Connection, Role
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import SessionFailed, SessionReady
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.protocol.payloads import (
@@ -28,6 +28,7 @@ from session_manager_plugin.protocol.payloads import (
     Size,
     lower_keys,
 )
+from session_manager_plugin.protocol.role import Role
 from tests.support.pair import EPOCH, SESSION_ID, Peer, drain_events, new_connection, sent_by
 from tests.support.vectors import load_vectors
 
@@ -318,7 +319,7 @@ def test_lower_keys_of_what_is_no_object() -> None:
 
 def test_half_a_surrogate_pair_in_a_request_can_be_answered() -> None:
     """JSON can say one; UTF-8 cannot, and the answer repeats the request's words."""
-    client = Connection(Role.CLIENT, version="1.3.0.0", epoch=EPOCH, random_bytes=random.Random(1).randbytes)
+    client = SessionEndpoint(Role.CLIENT, version="1.3.0.0", epoch=EPOCH, random_bytes=random.Random(1).randbytes)
     client.connected("token", 0.0)
     client.messages_to_send(0.0)
     request = '{"AgentVersion":"3.3.0.0","RequestedClientActions":[{"ActionType":"\\ud800"}]}'

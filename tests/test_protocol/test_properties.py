@@ -8,7 +8,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from session_manager_plugin.errors import RemoteProtocolError
-from session_manager_plugin.protocol.connection import Role
 from session_manager_plugin.protocol.events import DataReceived, MessageRejected, SessionFailed
 from session_manager_plugin.protocol.messages import (
     AcknowledgementWriter,
@@ -20,6 +19,7 @@ from session_manager_plugin.protocol.messages import (
 )
 from session_manager_plugin.protocol.payloads import HandshakeRequest, HandshakeResponse, RequestedAction, Size
 from session_manager_plugin.protocol.reliable import StreamReceiver, StreamSender
+from session_manager_plugin.protocol.role import Role
 from tests.support.owner import Owner
 from tests.support.pair import Link, Pair, Peer, new_connection, sent_by
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from session_manager_plugin.errors import LocalProtocolError, RemoteProtocolError
-from session_manager_plugin.protocol.connection import Connection, Role
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import (
     DataReceived,
     Event,
@@ -25,6 +25,7 @@ from session_manager_plugin.protocol.events import (
 )
 from session_manager_plugin.protocol.messages import ClientMessage, ClientMessageType, PayloadType
 from session_manager_plugin.protocol.reliable import INITIAL_WINDOW
+from session_manager_plugin.protocol.role import Role
 from tests.support.pair import EPOCH, Peer, drain_events, new_connection, sent_by
 from tests.support.vectors import load_vectors
 
@@ -187,7 +188,7 @@ def test_d4_a_held_message_is_delivered_whoever_is_ready() -> None:
     """Reference defect D4: a message that was held, and acknowledged, is thrown away when its handler is not
     ready at the moment when its turn comes.
 
-    It would be back if ``protocol/connection.py``: ``Connection._receive_stream`` delivered only
+    It would be back if ``protocol/endpoint.py``: ``SessionEndpoint._receive_stream`` delivered only
     ``in_order[:1]``. For handlers that are set late see ``test_d4_handlers_set_late_get_everything_in_order``.
     """
     steps = replay(DRAINING)
@@ -199,7 +200,7 @@ def test_d5_a_handshake_message_that_was_held_is_no_data() -> None:
     """Reference defect D5: a handshake message that came out of order is printed as output. In this script it
     also comes behind data, so that there can be no handshake any more: it is dropped, aloud.
 
-    It would be back if ``protocol/connection.py``: ``Connection._receive_stream`` delivered what is not
+    It would be back if ``protocol/endpoint.py``: ``SessionEndpoint._receive_stream`` delivered what is not
     ``message`` itself as ``PayloadType.OUTPUT``.
     """
     steps = replay(HELD_REQUEST)
@@ -212,7 +213,7 @@ def test_d5_a_handshake_in_the_wrong_order_is_completed() -> None:
     """Reference defect D5: its consequence: with the two messages of the agent exchanged the session never
     starts.
 
-    It would be back if ``protocol/connection.py``: ``Connection._receive_stream`` delivered what is not
+    It would be back if ``protocol/endpoint.py``: ``SessionEndpoint._receive_stream`` delivered what is not
     ``message`` itself as ``PayloadType.OUTPUT``.
     """
     client = new_connection(Role.CLIENT)
@@ -252,7 +253,7 @@ def test_d6_a_request_that_cannot_be_read_ends_the_session() -> None:
     """Reference defect D6: it is acknowledged but never processed, and never sent again: both sides wait for
     ever.
 
-    It would be back if ``protocol/connection.py``: ``Connection._handshake_error`` did not call
+    It would be back if ``protocol/endpoint.py``: ``SessionEndpoint._handshake_error`` did not call
     ``self._fail(error)``.
     """
     client = new_connection(Role.CLIENT)
@@ -267,7 +268,7 @@ def test_d6_a_request_that_cannot_be_read_ends_the_session() -> None:
 # Sending.
 
 
-def ready_client() -> Connection:
+def ready_client() -> SessionEndpoint:
     """A client whose session has begun without a handshake."""
     client = new_connection(Role.CLIENT)
     client.connected("token", 0.0)
@@ -290,7 +291,7 @@ def test_every_record_of_sending_is_tested() -> None:
 def test_d1_no_byte_is_rewritten() -> None:
     """Reference defect D1: a message that is one newline becomes a carriage return, in forwarded data too.
 
-    It would be back if ``protocol/connection.py``: ``Connection.send_data`` transmitted ``b"\\r" if payload ==
+    It would be back if ``protocol/endpoint.py``: ``SessionEndpoint.send_data`` transmitted ``b"\\r" if payload ==
     b"\\n" else payload``.
     """
     client = ready_client()
@@ -312,8 +313,8 @@ def test_d1_no_byte_is_rewritten() -> None:
 def test_d3_a_full_window_refuses_instead_of_forgetting() -> None:
     """Reference defect D3: the 10,001st message throws out the first, for which the far end then waits for ever.
 
-    It would be back if ``protocol/connection.py``: ``Connection.send_data`` removed the oldest message of
-    ``self._sender._in_flight`` where it raises for want of capacity.
+    It would be back if ``protocol/endpoint.py``: ``SessionEndpoint.send_data`` removed the oldest message of
+    ``sender._in_flight`` where it raises for want of capacity.
     """
     assert SENDING["outgoing_overflow_after_10001"]["oldest_kept_sequence"] == 1
     client = ready_client()
@@ -330,8 +331,8 @@ def test_d3_a_full_window_refuses_instead_of_forgetting() -> None:
 def test_d2_what_is_sent_while_the_link_is_down_is_kept() -> None:
     """Reference defect D2: when the websocket cannot be written to, the data is gone and its number used again.
 
-    It would be back if ``protocol/connection.py``: ``Connection._transmit`` called ``self._sender.sent`` only
-    ``if self._connected``.
+    It would be back if ``protocol/outbox.py``: ``Outbox.send`` called ``sender.sent`` only ``if self.flow is
+    Flow.FLOWING``.
     """
     assert SENDING["send_failure"]["outgoing_buffer_after"] == 0
     client = ready_client()

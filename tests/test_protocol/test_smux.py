@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from session_manager_plugin.errors import LocalProtocolError, RemoteProtocolError, TimedOut
-from session_manager_plugin.protocol.connection import Role
+from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.protocol.smux import (
     FIN,
     HEADER,

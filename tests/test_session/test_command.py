@@ -154,7 +154,7 @@ async def test_d13_a_first_message_that_is_no_output_stops_nothing() -> None:
     """Reference defect D13: when the first message, without a handshake, is no output, nothing after it is
     acknowledged, and the session hangs.
 
-    It would be back if ``protocol/connection.py``: ``Connection._deliver`` dropped, before the handshake is
+    It would be back if ``protocol/endpoint.py``: ``SessionEndpoint._deliver`` dropped, before the handshake is
     settled, what is not ``PayloadType.OUTPUT``.
     """
     async with ConsolePipes() as pipes:

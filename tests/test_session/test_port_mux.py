@@ -100,7 +100,7 @@ async def test_d1_a_newline_that_travels_alone_stays_a_newline() -> None:
     """Reference defect D1: a message that is one newline arrives as a carriage return; 1017 bytes behind the smux
     header of 8 put the last byte into a message of its own.
 
-    It would be back if ``protocol/connection.py``: ``Connection.send_data`` transmitted ``b"\\r" if payload ==
+    It would be back if ``protocol/endpoint.py``: ``SessionEndpoint.send_data`` transmitted ``b"\\r" if payload ==
     b"\\n" else payload``.
     """
     async with mux(Echo) as (forwarding, _):
@@ -700,7 +700,7 @@ async def test_h5_what_comes_before_everything_is_set_up_does_no_harm() -> None:
 async def test_h14_a_second_completed_handshake_changes_nothing() -> None:
     """Reference defect H14: a second pending session type blocks the reader for good.
 
-    It would be back if ``protocol/connection.py``: ``Connection._handshake_error`` failed a session whose
+    It would be back if ``protocol/endpoint.py``: ``SessionEndpoint._handshake_error`` failed a session whose
     handshake is settled too. That it fails then, and does not hang, is structural; see
     ``test_h14_a_session_that_becomes_ready_twice_goes_on``.
     """
@@ -958,7 +958,7 @@ async def test_an_old_agent_that_falls_silent_ends_the_session() -> None:
     clock = ManualClock()
     async with mux(Echo, version="3.1.1511.0", settings=PortSettings(clock=clock)) as (forwarding, _):
         clock.advance(2 * SMUX.KEEPALIVE_TIMEOUT)
-        with pytest.raises(TimedOut, match="nothing came through the forwarding channel"):
+        with pytest.raises(TimedOut, match="no data was received on the forwarding channel"):
             await forwarding.result()
 
 

@@ -40,8 +40,8 @@ from session_manager_plugin.agent.program import ERROR_HEADING, ProgramError, Se
 from session_manager_plugin.agent.programs import ProgramMaker
 from session_manager_plugin.agent.quirks import Quirk
 from session_manager_plugin.errors import ApiError, EncryptionError
-from session_manager_plugin.protocol.connection import Connection, Role
 from session_manager_plugin.protocol.crypto import encryption_context
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import (
     ChannelClosedReceived,
     DataKeyRequired,
@@ -54,6 +54,7 @@ from session_manager_plugin.protocol.events import (
     SessionReady,
 )
 from session_manager_plugin.protocol.messages import ClientMessageType, PayloadType
+from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.utils.logging import get_logger
 
 Pace = Literal["real", "fast"]
@@ -115,7 +116,7 @@ class Agent:
         self._settings = settings
         self._deliver = deliver
         self._finished = finished
-        self._connection = Connection(
+        self._connection = SessionEndpoint(
             Role.AGENT,
             version=settings.version,
             epoch=time.time() - self._loop.time(),

@@ -29,9 +29,9 @@ from session_manager_plugin.agent.program import (
     ProgramError,
     to_messages,
 )
-from session_manager_plugin.protocol.connection import Role
 from session_manager_plugin.protocol.events import DataReceived
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, Flag, PayloadType
+from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.protocol.smux import (
     SEND_HIGH_WATER,
     MuxEvent,

@@ -28,7 +28,7 @@ from session_manager_plugin.errors import (
     SessionEnded,
     SessionManagerError,
 )
-from session_manager_plugin.protocol.connection import Connection, Role
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import (
     ChannelClosedReceived,
     DataKeyRequired,
@@ -43,6 +43,7 @@ from session_manager_plugin.protocol.events import (
 )
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, Flag, PayloadType
 from session_manager_plugin.protocol.payloads import Size
+from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.session.protocols import (
     IDataChannel,
     InputHandler,
@@ -104,7 +105,7 @@ class SessionDataChannel(IDataChannel):
         self._reconnection = Reconnection(self._channel, config, resume_service, reconnect_timeout)
         self._can_resume = resume_service is not None
         self._reconnecting: asyncio.Task[None] | None = None
-        self._connection = Connection(
+        self._connection = SessionEndpoint(
             Role.CLIENT,
             version=PLUGIN_VERSION,
             epoch=time.time() - time.monotonic(),

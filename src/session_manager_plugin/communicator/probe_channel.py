@@ -30,7 +30,7 @@ from session_manager_plugin.communicator.opening import Stage
 from session_manager_plugin.communicator.probe_link import Link, Route
 from session_manager_plugin.communicator.types import Bearer
 from session_manager_plugin.errors import ConnectionLost, SessionEnded, SessionManagerError
-from session_manager_plugin.protocol.connection import Connection, Role
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import (
     ChannelClosedReceived,
     DataKeyRequired,
@@ -38,6 +38,7 @@ from session_manager_plugin.protocol.events import (
     SessionFailed,
     SessionReady,
 )
+from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.session.protocols import DataKey, KeyService
 
 MAX_MESSAGE_SIZE = 1024 * 1024
@@ -55,7 +56,7 @@ class ProbeChannel:
         self._websocket = ClientProtocol(parse_uri(route.url), max_size=MAX_MESSAGE_SIZE)
         self._place = route.place
         self._host = route.host
-        self._connection = Connection(
+        self._connection = SessionEndpoint(
             Role.CLIENT,
             version=PLUGIN_VERSION,
             epoch=time.time() - time.monotonic(),

@@ -1,7 +1,7 @@
-"""The messages of the handshake, for each role: what is asked, answered, proved and agreed.
+"""The handshake as each role conducts it: the messages that request, answer, prove and agree.
 
-A negotiation takes the payloads of types 5 to 9 and gives those to send in return; its ``Handshake`` holds the
-state. When encryption is asked for it stops at ``key_required`` until the owner has called KMS.
+A negotiation takes the payloads of types 5 to 9 and returns those to send. It is the only class that applies inputs
+to the ``Handshake``. When encryption is requested it stops at ``key_required`` until its owner has called KMS.
 
 Texts and order are the official client's and agent's (``src/datachannel/streaming.go``,
 ``agent/session/datachannel/datachannel.go``).
@@ -37,6 +37,7 @@ from session_manager_plugin.protocol.payloads import (
     RequestedAction,
     lower_keys,
 )
+from session_manager_plugin.protocol.role import Role
 
 Replies = list[tuple[PayloadType, bytes]]
 RandomBytes = Callable[[int], bytes]
@@ -51,7 +52,7 @@ ENCRYPTED_MESSAGE = "This session is encrypted using AWS KMS."
 
 
 class Agreement(NamedTuple):
-    """What a handshake settled. ``error`` is set when it failed: what the owner should end the session with."""
+    """The result of a handshake. ``error`` is set when it failed: the owner ends the session with it."""
 
     session_type: str | None
     properties: dict[str, Any]
@@ -63,8 +64,8 @@ class Agreement(NamedTuple):
 class Negotiation:
     """What both roles have in common."""
 
-    def __init__(self, version: str, random_bytes: RandomBytes) -> None:
-        self.handshake = Handshake()
+    def __init__(self, role: Role, version: str, random_bytes: RandomBytes) -> None:
+        self.handshake = Handshake(role)
         self.agreement = Agreement(None, {})
         self.cipher: PayloadCipher | None = None
         """Set once both ends have the key."""
@@ -74,15 +75,35 @@ class Negotiation:
         self._random_bytes = random_bytes
 
     def receive(self, payload_type: int, payload: bytes | bytearray, now: float) -> Replies:
-        """Take a payload of the far end; gives what to send. Raises a ``ProtocolError`` or ``EncryptionError``."""
+        """Take a handshake payload of the far end and return those to send.
+
+        Raises ``ProtocolError`` or ``EncryptionError``.
+        """
         raise RemoteProtocolError(f"handshake: unexpected payload type {payload_type}")
+
+    def data_received(self) -> None:
+        """Data was received before the handshake was settled."""
+        self.handshake.apply(HandshakeInput.DATA_RECEIVED)
+
+    def assume_none(self) -> None:
+        """Begin as a client without a handshake, though one may still follow."""
+        self.handshake.apply(HandshakeInput.ASSUME_NONE)
+
+    def skip(self) -> None:
+        """The session has no handshake: the agent's decision, or the client's certainty."""
+        self.handshake.apply(HandshakeInput.SKIP)
+
+    def fail(self) -> None:
+        """The session has failed. Does nothing once the handshake is settled."""
+        if not self.handshake.settled:
+            self.handshake.apply(HandshakeInput.FAIL)
 
 
 class ClientNegotiation(Negotiation):
     """The client's part. ``session_types`` are those it can run."""
 
     def __init__(self, version: str, random_bytes: RandomBytes, session_types: Collection[str]) -> None:
-        super().__init__(version, random_bytes)
+        super().__init__(Role.CLIENT, version, random_bytes)
         self._session_types = session_types
         self._request = HandshakeRequest("")
 
@@ -98,13 +119,16 @@ class ClientNegotiation(Negotiation):
         return super().receive(payload_type, payload, now)
 
     def provide_data_key(self, data_key: bytes, cipher_text: bytes) -> Replies:
-        """The data key KMS has generated, in clear and encrypted. Raises ``EncryptionError`` for a wrong size."""
+        """Answer the request with the data key that KMS generated, in clear and encrypted.
+
+        Raises ``EncryptionError`` for a wrong size.
+        """
         self.cipher = PayloadCipher(data_key, agent=False, random_bytes=self._random_bytes)
         required, self.key_required = self.key_required, None
         return self._answer(KmsResult(cipher_text, challenge_acknowledged=bool(required and required.challenge)))
 
     def refuse_data_key(self, error: SessionManagerError) -> Replies:
-        """KMS gave no data key, for this reason: the agent is told, and the handshake has failed."""
+        """Answer the request with the reason why KMS returned no data key; the handshake has failed."""
         self.key_required = None
         return self._answer(error)
 
@@ -132,8 +156,8 @@ class ClientNegotiation(Negotiation):
     def _require_key(self, parameters: dict[str, Any]) -> Replies:
         key_id, challenge = parameters.get("kmskeyid"), parameters.get("challenge")
         if not isinstance(key_id, str) or not key_id:
-            # The official client asks KMS for a key without a name (reference defect U19).
-            return self._answer(EncryptionError("the far end asks for encryption and names no key"))
+            # The official client requests a key without an id from KMS (reference defect U19).
+            return self._answer(EncryptionError("the agent requests encryption and names no key"))
         self.key_required = DataKeyRequired(key_id, challenge if isinstance(challenge, str) else "")
         return []
 
@@ -170,7 +194,7 @@ class ClientNegotiation(Negotiation):
 
     def _prove(self, challenge: EncryptionChallenge) -> Replies:
         if self.cipher is None:
-            # The official client's reader dies of this one (reference defect H4).
+            # The official client's reader dies of this message (reference defect H4).
             raise RemoteProtocolError("handshake: an encryption challenge without a key")
         self.handshake.apply(HandshakeInput.CHALLENGE_RECEIVED)
         answer = EncryptionChallenge(self.cipher.seal(self.cipher.open(challenge.challenge)))
@@ -187,7 +211,7 @@ class AgentNegotiation(Negotiation):
     """The agent's part."""
 
     def __init__(self, version: str, random_bytes: RandomBytes) -> None:
-        super().__init__(version, random_bytes)
+        super().__init__(Role.AGENT, version, random_bytes)
         self._requested: tuple[str, dict[str, Any]] = ("", {})
         self._key_id = ""
         self._key_challenge = ""
@@ -205,8 +229,11 @@ class AgentNegotiation(Negotiation):
         kms_key_id: str = "",
         customer_message: Callable[[str], str] | None = None,
     ) -> Replies:
-        """Ask for a session type and, with a key's id, for encryption. ``customer_message`` makes, of the client's
-        version, what is said to the user at the end. Raises ``LocalProtocolError`` when it has begun already."""
+        """Request a session type and, with a key's id, encryption.
+
+        ``customer_message`` returns the text shown to the user, given the client's version. Raises
+        ``LocalProtocolError`` when the handshake has begun already.
+        """
         self.handshake.apply(HandshakeInput.REQUEST)
         self._requested = (session_type, properties or {})
         self._key_id = kms_key_id
@@ -231,7 +258,7 @@ class AgentNegotiation(Negotiation):
         return super().receive(payload_type, payload, now)
 
     def provide_data_key(self, data_key: bytes) -> Replies:
-        """The data key KMS has decrypted; the client has to prove that it has the same."""
+        """Challenge the client to prove that it holds the data key that KMS decrypted."""
         self.cipher = PayloadCipher(data_key, agent=True, random_bytes=self._random_bytes)
         self.key_required = None
         self.handshake.apply(HandshakeInput.CHALLENGE)
@@ -261,9 +288,9 @@ class AgentNegotiation(Negotiation):
 
     def _take_proof(self, proof: EncryptionChallenge, now: float) -> Replies:
         if self.cipher is None or self.handshake.state is not HandshakeState.CHALLENGED:
-            raise RemoteProtocolError("handshake: an answer to no encryption challenge")
+            raise RemoteProtocolError("handshake: a challenge response without a challenge")
         if not hmac.compare_digest(self.cipher.open(proof.challenge), self._challenge):
-            raise EncryptionError("the client did not answer the encryption challenge as one who has the key does")
+            raise EncryptionError("the client's challenge response is wrong; it does not hold the session key")
         self.handshake.apply(HandshakeInput.CHALLENGE_ANSWERED)
         return self._complete(now)
 
@@ -275,7 +302,7 @@ class AgentNegotiation(Negotiation):
 
 
 def _session_type(parameters: object) -> tuple[str, dict[str, Any]]:
-    """The session type asked for and its properties; what cannot be read is empty, as in the official client."""
+    """Return the requested session type and its properties; malformed fields are empty, as in the official client."""
     fields = lower_keys(parameters)
     session_type, properties = fields.get("sessiontype"), fields.get("properties")
     return (

@@ -7,34 +7,33 @@ A frame, integers little-endian (the data channel's own messages are big-endian)
             always 1 SYN …     0 … 65535    0 … 2^32 - 1
 
 The frames form one byte stream, cut into stream messages anywhere. A stream begins with SYN, carries PSH, ends with
-FIN. NOP is a sign of life. UPD belongs to version 2: its 8 bytes of data are skipped. Recorded in ``smux.json``; the
-numbers are the default configuration of the smux that agent and official client carry (v1.5.15, ``mux.go``).
+FIN. NOP is a keepalive. UPD belongs to version 2: its 8 bytes of data are skipped. Recorded in ``smux.json``; the
+numbers are the default configuration of the smux in the official agent and client (v1.5.15, ``mux.go``).
 
-A stream, as this end sees it::
+The states of a stream at this end::
 
-    open       data may come and go
-    finished   the far end's FIN came: nothing more comes; what we send, the official far end throws away
-    closed     ``close_stream`` was called: forgotten for receiving at once; what was queued before still leaves,
-               then FIN
+    OPEN       data flows in both directions
+    FINISHED   the far end's FIN was received: no data follows; the official far end discards what is sent to it
+    CLOSED     ``close_stream`` was called: data received is discarded; data queued before is still sent, then FIN
 
-There is no state "our side has no more to send": FIN makes the far end forget the stream, so its answer would be lost
-(reference defect D8). An owner whose local end is finished writing just sends no more, and closes when it
-wants the answer no longer.
+There is no state for "this end has finished sending": FIN makes the far end forget the stream, so its answer would be
+lost (reference defect D8). An owner whose local end has finished writing stops sending, and closes the stream once
+the answer is complete.
 
-Version 1 has no window. Whatever one stream's reader does not take has to be held here or stops the reading of all
-streams. The official limit is 4 MiB over all streams (reference defect H16); here one stream may hold 4 MiB unread and
-all of them 64 MiB. Beyond either ``reading_paused`` is true and ``culprit`` names the stream that holds the most.
+Version 1 has no window. Data that the reader of one stream does not take has to be held here, or stops the reading of
+all streams. The official limit is 4 MiB over all streams (reference defect H16); here one stream may hold 4 MiB unread
+and all streams 64 MiB. Beyond either, ``reading_paused`` is true and ``culprit`` is the stream that holds the most.
 
-Sending is round-robin between the streams that have something queued. Nothing is turned into frames ahead of time:
-``data_to_send`` is asked for what the data channel takes now and makes frames that fit; what is queued meanwhile
-takes part in the round. So a keystroke waits for one turn of every other stream, never for another's whole queue.
+Sending is round-robin between the streams that have data queued. No frames are made ahead of time: ``data_to_send``
+makes frames that fit into what the data channel takes at this moment, and data queued meanwhile takes part in the
+round. So a keystroke waits for one turn of every other stream, never for the whole queue of another.
 
-Invariants: frames leave whole; SYN before the stream's first PSH, FIN after its last; a stream is in the rotation
-exactly while it has data or a FIN to send; ``total_unread`` is the sum over open and finished streams.
+Invariants: frames are sent whole; SYN precedes the stream's first PSH, FIN follows its last; a stream is in the
+rotation exactly while it has data or a FIN to send; ``total_unread`` is the sum over open and finished streams.
 
-It leaves to its owner: reading no more while ``reading_paused``, and from a local end while its stream's
-``send_buffered`` is above ``SEND_HIGH_WATER``; how many streams, up to ``MAX_STREAMS``, it lets the far end open;
-cutting into stream messages.
+The owner is left to: stop reading while ``reading_paused``, stop reading a local end while its stream's
+``send_buffered`` is above ``SEND_HIGH_WATER``, decide how many streams, up to ``MAX_STREAMS``, the far end may open,
+and cut the byte stream into stream messages.
 """
 
 from __future__ import annotations
@@ -42,10 +41,11 @@ from __future__ import annotations
 import struct
 from collections import deque
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final
 
 from session_manager_plugin.errors import LocalProtocolError, ProtocolError, RemoteProtocolError, TimedOut
-from session_manager_plugin.protocol.connection import Role
+from session_manager_plugin.protocol.role import Role
 
 VERSION: Final = 1
 SYN: Final = 0
@@ -85,7 +85,7 @@ class StreamOpened:
 
 @dataclass(frozen=True, slots=True)
 class StreamData:
-    """What came on one stream since its last event, in order; counts as unread until ``consumed`` is told of it."""
+    """The data received on one stream since its last event, in order; it counts as unread until ``consumed``."""
 
     stream_id: int
     pieces: list[bytes | bytearray]
@@ -105,14 +105,14 @@ class StreamFinished:
 
 @dataclass(frozen=True, slots=True)
 class StreamWritable:
-    """The queue of a stream that was above ``SEND_HIGH_WATER`` is down to ``SEND_LOW_WATER``."""
+    """The queue of a stream that was above ``SEND_HIGH_WATER`` has emptied down to ``SEND_LOW_WATER``."""
 
     stream_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class MuxFailed:
-    """The session is dead; ``error`` is what its owner should raise."""
+    """The session has failed; the owner raises ``error``."""
 
     error: ProtocolError | TimedOut
 
@@ -120,35 +120,46 @@ class MuxFailed:
 MuxEvent = StreamOpened | StreamData | StreamFinished | StreamWritable | MuxFailed
 
 
-class _Stream:
-    """One stream: how much of it is unread, and what waits to be sent."""
+class _StreamState(Enum):
+    """See the module docstring."""
 
-    __slots__ = (
-        "batch",
-        "buffered",
-        "chunks",
-        "closed",
-        "finished",
-        "full",
-        "in_rotation",
-        "offset",
-        "stream_id",
-        "unread",
-    )
+    OPEN = auto()
+    FINISHED = auto()
+    CLOSED = auto()
+
+
+class _Queue(Enum):
+    """The sending half of a stream."""
+
+    IDLE = auto()
+    """Nothing to send; not in the rotation."""
+    WAITING = auto()
+    """Data or a FIN waits for the stream's turn."""
+    FULL = auto()
+    """The queue has exceeded ``SEND_HIGH_WATER``; ``StreamWritable`` follows."""
+
+
+# Looked up for every frame: an enum's attribute takes a tenth of a microsecond in Python 3.11.
+_OPEN, _FINISHED, _CLOSED = _StreamState.OPEN, _StreamState.FINISHED, _StreamState.CLOSED
+_IDLE, _WAITING, _FULL = _Queue.IDLE, _Queue.WAITING, _Queue.FULL
+
+
+class _Stream:
+    """One stream: its state, how much of it is unread, and the data queued for sending."""
+
+    __slots__ = ("batch", "buffered", "chunks", "offset", "queue", "state", "stream_id", "unread")
 
     def __init__(self, stream_id: int) -> None:
         self.stream_id = stream_id
-        self.finished = False
-        self.closed = False
+        self.state = _OPEN
+        self.queue = _IDLE
         self.unread = 0
         self.batch: StreamData | None = None
-        """The event, not yet taken, that further data joins."""
+        """The event, not yet returned to the owner, that further data joins."""
         self.chunks: deque[bytes] = deque()
         self.offset = 0
-        """How much of the first chunk has left."""
+        """How many bytes of the first chunk were sent."""
         self.buffered = 0
-        self.full = False
-        self.in_rotation = False
 
     def take(self, size: int, parts: list[bytes | memoryview]) -> None:
         """Move the first ``size`` queued bytes to ``parts``."""
@@ -170,8 +181,8 @@ class MuxSession:
     """One end of the multiplexed byte stream; see the module docstring.
 
     The client's stream ids are 3, 5, 7 …, the agent's 2, 4, 6 …; a session does not last for 2^31 of them. With
-    ``keepalive`` a NOP leaves every 10 s, and the session fails with ``TimedOut`` when nothing at all came between two
-    checks 30 s apart.
+    ``keepalive`` a NOP is sent every 10 s, and the session fails with ``TimedOut`` when nothing was received between
+    two checks 30 s apart.
 
     After any call the owner sends ``data_to_send``, dispatches ``next_event`` until None and arms its timer for
     ``next_timeout``. Instants are float seconds of a monotonic clock. Nothing the far end sends makes a method raise.
@@ -183,7 +194,7 @@ class MuxSession:
         self._events: deque[tuple[_Stream | None, MuxEvent]] = deque()
         self._failed = False
 
-        self._header = bytearray()  # of a frame whose header has not come whole
+        self._header = bytearray()  # of a frame whose header is incomplete
         self._body_left = 0
         self._body_stream: _Stream | None = None
         self._total_unread = 0
@@ -201,7 +212,7 @@ class MuxSession:
         self._excused = False
         self._excused_since_check = False
 
-    # What the owner may ask.
+    # State.
 
     @property
     def total_unread(self) -> int:
@@ -210,7 +221,7 @@ class MuxSession:
 
     @property
     def reading_paused(self) -> bool:
-        """Whether the owner has to stop reading: one stream holds more than 4 MiB unread, or all more than 64 MiB."""
+        """Whether the owner must stop reading: one stream holds more than 4 MiB unread, or all more than 64 MiB."""
         return self._crowded > 0 or self._total_unread > MAX_TOTAL_UNREAD
 
     @property
@@ -222,7 +233,7 @@ class MuxSession:
 
     @property
     def send_pending(self) -> int:
-        """Bytes that wait to be sent, headers and closed streams included (a header per stream that has any)."""
+        """Bytes that wait to be sent, those of closed streams included, and one header for each stream that has any."""
         return self._total_buffered + HEADER_SIZE * (len(self._control) + len(self._rotation))
 
     def unread(self, stream_id: int) -> int:
@@ -238,10 +249,10 @@ class MuxSession:
     # Receiving.
 
     def receive_data(self, data: bytes | bytearray, now: float) -> None:
-        """Take the next bytes of the far end's byte stream, of any length. A dead session takes nothing more.
+        """Take the next bytes of the far end's byte stream, of any length. A failed session ignores them.
 
-        Data of a frame is handed on as it comes, not when the frame is whole. ``data`` may be handed on itself: it
-        must not be changed afterwards.
+        The data of a frame is passed on as it arrives, not when the frame is complete. ``data`` itself may become part
+        of an event: it must not be modified afterwards.
         """
         if self._failed or not data:
             return
@@ -280,13 +291,13 @@ class MuxSession:
             self._fail(RemoteProtocolError(f"the far end sent a smux frame of version {version}, not {VERSION}"))
         elif command == PSH:
             self._body_left = length
-            self._body_stream = None if stream is None or stream.finished else stream
+            self._body_stream = stream if stream is not None and stream.state is _OPEN else None
         elif command == SYN:
             if stream is None:
                 self._open_by_far_end(stream_id)
         elif command == FIN:
-            if stream is not None and not stream.finished:
-                stream.finished = True
+            if stream is not None and stream.state is _OPEN:
+                stream.state = _FINISHED
                 self._events.append((stream, StreamFinished(stream_id)))
         elif command == UPD:
             self._body_left = UPDATE_SIZE
@@ -315,9 +326,9 @@ class MuxSession:
             self._events.append((stream, stream.batch))
 
     def consumed(self, stream_id: int, size: int) -> None:
-        """``size`` bytes of a stream have been taken by its reader. Harmless for a stream that is closed.
+        """The reader of a stream has taken ``size`` bytes. Ignored for a stream that is closed.
 
-        Raises ``LocalProtocolError`` when it is more than was unread.
+        Raises ``LocalProtocolError`` when ``size`` exceeds what was unread.
         """
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -336,7 +347,7 @@ class MuxSession:
     # Sending.
 
     def open_stream(self) -> int:
-        """Open a stream; gives its id. Raises ``LocalProtocolError`` when the session is dead."""
+        """Open a stream and return its id. Raises ``LocalProtocolError`` when the session has failed."""
         self._check_alive()
         while self._next_id in self._streams:  # the far end may open any id
             self._next_id += 2
@@ -347,10 +358,10 @@ class MuxSession:
         return stream_id
 
     def send_data(self, stream_id: int, data: bytes) -> None:
-        """Queue bytes of any length on a stream; none is nothing.
+        """Queue bytes of any length on a stream; empty ``data`` is ignored.
 
-        The owner queues no more while ``send_buffered`` is above ``SEND_HIGH_WATER``, until ``StreamWritable`` comes.
-        Raises ``LocalProtocolError`` when the stream is not open or the session is dead.
+        The owner queues no more while ``send_buffered`` is above ``SEND_HIGH_WATER``, until ``StreamWritable``.
+        Raises ``LocalProtocolError`` when the stream is closed or the session has failed.
         """
         self._check_alive()
         stream = self._streams.get(stream_id)
@@ -360,34 +371,35 @@ class MuxSession:
             stream.chunks.append(data)
             stream.buffered += len(data)
             self._total_buffered += len(data)
-            stream.full = stream.full or stream.buffered > SEND_HIGH_WATER
             self._schedule(stream)
+            if stream.buffered > SEND_HIGH_WATER:
+                stream.queue = _FULL
 
     def close_stream(self, stream_id: int) -> None:
-        """Close a stream: what is queued leaves, then FIN; what came and was not consumed, or comes, is thrown away.
+        """Close a stream: queued data is sent, then FIN; data not yet consumed, or received later, is discarded.
 
-        No event of the stream follows. Harmless when it is closed already.
+        No event of the stream follows. Ignored when it is closed already.
         """
         stream = self._streams.pop(stream_id, None)
         if stream is None:
             return
         self._release(stream, stream.unread)
-        stream.closed = True
+        stream.state = _CLOSED
         if self._body_stream is stream:
             self._body_stream = None
         if not self._failed:
             self._schedule(stream)
 
     def _schedule(self, stream: _Stream) -> None:
-        if not stream.in_rotation:
-            stream.in_rotation = True
+        if stream.queue is _IDLE:
+            stream.queue = _WAITING
             self._rotation.append(stream)
 
     def data_to_send(self, limit: int) -> bytes:
-        """The next bytes of our byte stream, at most ``limit`` of them; empty when there is nothing to send.
+        """Return the next bytes of our byte stream, at most ``limit`` of them; empty when there is nothing to send.
 
-        They are handed over: they must be sent, in order. ``limit`` is what the data channel takes without waiting,
-        and more than ``HEADER_SIZE``.
+        The caller must send them, in order. ``limit`` is what the data channel takes without waiting, and more than
+        ``HEADER_SIZE``.
         """
         parts: list[bytes | memoryview] = []
         room = limit
@@ -402,20 +414,21 @@ class MuxSession:
             if self._turn_left:
                 break
             rotation.popleft()
-            if not stream.buffered and stream.closed and room >= HEADER_SIZE:
+            closed = stream.state is _CLOSED
+            if not stream.buffered and closed and room >= HEADER_SIZE:
                 parts.append(HEADER.pack(VERSION, FIN, 0, stream.stream_id))
                 room -= HEADER_SIZE
-            elif stream.buffered or stream.closed:
+            elif stream.buffered or closed:
                 rotation.append(stream)
             else:
-                stream.in_rotation = False
+                stream.queue = _IDLE
         return b"".join(parts)
 
     def _send_frame(self, stream: _Stream, room: int, parts: list[bytes | memoryview]) -> int:
-        """Put one frame of the first stream in the rotation into ``parts``; gives its length.
+        """Append one frame of the first stream in the rotation to ``parts`` and return its length.
 
-        A frame that ``room`` cuts short leaves the rest of the turn for the next call: else the streams whose turn
-        happens to be last in each call would get less than the others.
+        When ``room`` cuts a frame short, the rest of the turn is left for the next call; otherwise the streams whose
+        turn happens to be last in each call would send less than the others.
         """
         shared = len(self._rotation) > 1
         turn = (self._turn_left or SHARED_FRAME_DATA) if shared else MAX_FRAME_DATA
@@ -425,17 +438,16 @@ class MuxSession:
         parts.append(HEADER.pack(VERSION, PSH, size, stream.stream_id))
         stream.take(size, parts)
         self._total_buffered -= size
-        if stream.full and stream.buffered <= SEND_LOW_WATER:
-            stream.full = False
+        if stream.queue is _FULL and stream.buffered <= SEND_LOW_WATER:
+            stream.queue = _WAITING
             self._events.append((stream, StreamWritable(stream.stream_id)))
         return HEADER_SIZE + size
 
     # Time.
 
     def excuse_silence(self, excused: bool) -> None:
-        """Until told otherwise, silence is not the far end's: the owner does not read, or the link is being resumed.
-
-        While ``reading_paused`` this holds by itself.
+        """While ``excused``, silence is not counted against the far end: the owner does not read, or the link is being
+        resumed. While ``reading_paused`` this holds by itself.
         """
         self._excused = excused
         self._excused_since_check = True
@@ -452,7 +464,7 @@ class MuxSession:
             return
         if self._nop_at <= now:
             self._nop_at = now + KEEPALIVE_INTERVAL
-            if not self._control:  # else a frame waits already, and is as good a sign of life
+            if not self._control:  # a frame that waits already keeps the session alive as well
                 self._control.append(_NOP_FRAME)
         if self._check_at <= now:
             silent = self._heard_at < self._check_at - KEEPALIVE_TIMEOUT
@@ -460,18 +472,18 @@ class MuxSession:
             self._check_at = now + KEEPALIVE_TIMEOUT
             self._excused_since_check = False
             if silent and not excused:
-                sentence = f"nothing came through the forwarding channel for {KEEPALIVE_TIMEOUT:.0f} seconds"
+                sentence = f"no data was received on the forwarding channel for {KEEPALIVE_TIMEOUT:.0f} seconds"
                 self._fail(TimedOut(sentence, seconds=KEEPALIVE_TIMEOUT))
 
     # Events.
 
     def next_event(self) -> MuxEvent | None:
-        """The next thing that happened, in order for each stream; None when there is nothing more."""
+        """Return the next event, in order for each stream; None when there is none."""
         while self._events:
             stream, event = self._events.popleft()
             if stream is None:
                 return event
-            if not stream.closed:
+            if stream.state is not _CLOSED:
                 if event is stream.batch:
                     stream.batch = None
                 return event
@@ -479,7 +491,7 @@ class MuxSession:
 
     def _check_alive(self) -> None:
         if self._failed:
-            raise LocalProtocolError("the multiplexed session is dead")
+            raise LocalProtocolError("the multiplexed session has failed")
 
     def _fail(self, error: ProtocolError | TimedOut) -> None:
         self._failed = True

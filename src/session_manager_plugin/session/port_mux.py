@@ -20,8 +20,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from session_manager_plugin.protocol.connection import Role
 from session_manager_plugin.protocol.messages import Flag, PayloadType
+from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.protocol.smux import (
     SEND_HIGH_WATER,
     MuxSession,

@@ -1,24 +1,22 @@
 """One end of a session's data channel: composes codec, reliable stream and handshake, for either role.
 
 Six verbs: ``receive_message``, ``send_data``, ``messages_to_send``, ``next_event``, ``next_timeout``,
-``handle_timeout``; and the owner tells it ``connected`` and ``disconnected`` about the websocket underneath. After any
-of them the owner sends ``messages_to_send``, dispatches ``next_event`` until None and arms its timer for
-``next_timeout``. Instants are float seconds of a monotonic clock.
+``handle_timeout``; and the owner calls ``connected`` and ``disconnected`` for each websocket: an endpoint outlives any
+number of them. After any of these calls the owner sends ``messages_to_send``, dispatches ``next_event`` until None and
+arms its timer for ``next_timeout``. Instants are float seconds of a monotonic clock.
 
-When the client becomes ready (``SessionReady``) is ``readiness.py``'s rule. ``channel_closed`` ends the session: at
-once, or, while messages are held since earlier ones are missing, when those have arrived, at the latest when nothing
-missing has arrived for ``CLOSE_DELAY`` (reference defect D15 is to end with them lost). What is still missing then is
-``missing_output``.
+When the client becomes ready (``SessionReady``) is decided in ``readiness.py``, how a session ends in ``closing.py``,
+what is sent and sent again in ``outbox.py``. Output that is still missing at the end is ``missing_output``.
 
-It leaves to its owner: sockets, clocks, what to do with the data, when to reconnect.
+The owner is left to: open sockets, read clocks, use the data, and decide when to reconnect.
 """
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from enum import Enum, auto
 from typing import Any
 
 from session_manager_plugin.errors import (
@@ -29,7 +27,7 @@ from session_manager_plugin.errors import (
     SessionManagerError,
     TimedOut,
 )
-from session_manager_plugin.protocol.acknowledgements import Acknowledgements
+from session_manager_plugin.protocol.closing import Closing, ClosingInput, Life
 from session_manager_plugin.protocol.events import (
     ChannelClosedReceived,
     DataReceived,
@@ -41,33 +39,24 @@ from session_manager_plugin.protocol.events import (
     SessionFailed,
     SessionReady,
 )
-from session_manager_plugin.protocol.handshake import HandshakeInput, HandshakeState
+from session_manager_plugin.protocol.handshake import HandshakeState
 from session_manager_plugin.protocol.messages import (
     MAX_PAYLOAD_SIZE,
-    AcknowledgementWriter,
     ClientMessage,
     ClientMessageType,
     MessageIds,
     PayloadType,
-    StreamMessageWriter,
     acknowledged_sequence_number,
 )
 from session_manager_plugin.protocol.negotiation import AgentNegotiation, ClientNegotiation, Replies
+from session_manager_plugin.protocol.outbox import Flow, FlowInput, Outbox
 from session_manager_plugin.protocol.payloads import AgentSessionState, ChannelClosed, OpenDataChannelInput
 from session_manager_plugin.protocol.readiness import Readiness
-from session_manager_plugin.protocol.reliable import MAX_WINDOW, StreamReceiver, StreamSender
+from session_manager_plugin.protocol.reliable import StreamReceiver, StreamSender
+from session_manager_plugin.protocol.role import Role
 
 RESEND_TIMEOUT = 300.0
 """Seconds without any acknowledgement, while connected, after which the far end is given up: the official limit."""
-CLOSE_DELAY = 2.0
-"""Seconds after channel_closed, and after each missing message that arrives then, for the next one: as long as the
-official agent goes on sending them."""
-CLOSE_LIMIT = 30.0
-"""Seconds after channel_closed at most."""
-STOPPED_AFTER = 10.0
-"""Seconds by which a timer is never late unless the process was stopped or the machine asleep."""
-RESUME_INTERVAL = 1.0
-"""Seconds between two times that everything is sent again because the far end says that it is back."""
 MAX_REJECTED = 100
 """Unusable messages in a row that end the session: the far end is not a Session Manager."""
 
@@ -80,8 +69,6 @@ _HANDSHAKE_PAYLOADS = frozenset(
         PayloadType.ENC_CHALLENGE_RESPONSE,
     }
 )
-_SYN = 1
-"""The flag of an agent's first stream message."""
 _FROM_CLIENT = frozenset({PayloadType.OUTPUT})
 _FROM_AGENT = frozenset({PayloadType.OUTPUT, PayloadType.STDERR, PayloadType.EXIT_CODE})
 """What each end encrypts, in an encrypted session; the rest stays clear."""
@@ -91,28 +78,13 @@ _STOPS_AT_A_LOST_LINK = "NonInteractiveCommands"
 _ACKNOWLEDGE = ClientMessageType.ACKNOWLEDGE.value
 
 
-class Role(Enum):
-    """Which end of the session a connection plays."""
-
-    CLIENT = "client"
-    AGENT = "agent"
-
-
-class _Life(Enum):
-    """``CLOSING``: the service has closed the session, what is missing may still come. ``OVER``: it was said."""
-
-    RUNNING = auto()
-    CLOSING = auto()
-    OVER = auto()
-
-
-class Connection:
+class SessionEndpoint:
     """See the module docstring.
 
-    ``version`` is ours, announced in the handshake (four numeric parts). ``epoch`` is what has to be added to an
-    instant to give seconds since the Unix epoch, for the messages' created date. ``random_bytes(n)`` gives n random
-    bytes. ``session_types`` are those a client accepts; with ``handshake_required`` it never assumes that no handshake
-    will come. ``sender`` takes the place of the ``StreamSender`` that decides what is sent again and when.
+    ``version`` is announced in the handshake (four numeric parts). ``epoch`` is added to an instant to get seconds
+    since the Unix epoch, for the messages' created date. ``random_bytes(n)`` returns n random bytes. A client accepts
+    the session types ``session_types``; with ``handshake_required`` it never assumes that there is no handshake.
+    ``sender`` replaces the ``StreamSender`` that decides what is sent again and when.
     """
 
     def __init__(
@@ -130,19 +102,12 @@ class Connection:
         self.role = role
         self.session_id = session_id
         self._version = version
-        self._epoch = epoch
         self._random_bytes = random_bytes
+        self._client_id = self._new_uuid()
 
-        sends, receives = ClientMessageType.INPUT_STREAM_DATA, ClientMessageType.OUTPUT_STREAM_DATA
-        if role is Role.AGENT:
-            sends, receives = receives, sends
+        receives = ClientMessageType.OUTPUT_STREAM_DATA if role is Role.CLIENT else ClientMessageType.INPUT_STREAM_DATA
         self._received_type = receives.value
-        self._message_ids = MessageIds(random_bytes)
-        self._stream = StreamMessageWriter(sends, self._message_ids, first_flags=_SYN if role is Role.AGENT else 0)
-        self._acknowledgements = Acknowledgements(AcknowledgementWriter(receives, self._message_ids))
-        self._client_id = str(uuid.UUID(bytes=random_bytes(16), version=4))
-
-        self._sender = sender or StreamSender()
+        self._outbox = Outbox(role, MessageIds(random_bytes), epoch, sender or StreamSender())
         self._receiver = StreamReceiver()
         self._negotiation: ClientNegotiation | AgentNegotiation = (
             ClientNegotiation(version, random_bytes, session_types)
@@ -150,58 +115,62 @@ class Connection:
             else AgentNegotiation(version, random_bytes)
         )
         self._handshake = self._negotiation.handshake
-        self._readiness = Readiness(self._handshake, client=role is Role.CLIENT, handshake_required=handshake_required)
+        self._readiness = Readiness(self._handshake, role, handshake_required=handshake_required)
+        self._closing = Closing()
         self._sealed, self._opened = _FROM_CLIENT, _FROM_AGENT
         if role is Role.AGENT:
             self._sealed, self._opened = self._opened, self._sealed
-        self._connected = False
-        self._paused = False
-        self._life = _Life.RUNNING
-        self._closing_output = ""
-        self._close_at: float | None = None
-        self._close_limit = 0.0
-        self._resumed_at = float("-inf")
         self._exit_code_received = False
         self._output_stopped = False
-        self._outgoing: list[bytes | str] = []
         self._events: deque[Event] = deque()
         self._batch: DataReceived | None = None
         self._rejected = 0
         self._first_rejection = ""
 
-    # What the owner may ask.
+    # State.
 
     @property
     def ready(self) -> bool:
         """Whether data may be sent."""
-        return self._handshake.open and self._life is _Life.RUNNING
+        return self._handshake.open and self._closing.state is Life.RUNNING
 
     @property
     def send_capacity(self) -> int:
         """How many messages ``send_data`` takes now; 0 before the session is ready and while the window is full."""
-        if not self._handshake.open or self._paused or self._life is not _Life.RUNNING:
+        outbox = self._outbox
+        if not self._handshake.open or outbox.flow is Flow.PAUSED or self._closing.state is not Life.RUNNING:
             return 0
-        return max(0, min(self._sender.capacity, self._sender.window - self._readiness.kept))
+        return max(0, min(outbox.sender.capacity, outbox.sender.window - self._readiness.kept))
 
     @property
     def in_flight(self) -> int:
         """How many sent messages have not been acknowledged."""
-        return self._sender.in_flight
+        return self._outbox.sender.in_flight
 
     @property
     def retransmitting(self) -> int:
         """How many of those were sent more than once."""
-        return self._sender.retransmitting
+        return self._outbox.sender.retransmitting
+
+    @property
+    def retransmissions(self) -> int:
+        """How many messages were sent again, over the life of the session."""
+        return self._outbox.sender.retransmissions
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether payloads are encrypted."""
+        return self._negotiation.cipher is not None
 
     @property
     def stalled_since(self) -> float | None:
-        """The instant since which acknowledgements are awaited and none has come; None when none is due."""
-        return self._sender.stalled_since
+        """The instant of the last acknowledgement while others are due; None when none is due."""
+        return self._outbox.sender.stalled_since
 
     @property
     def missing_output(self) -> MissingOutput | None:
-        """What is missing of the far end's output at this moment, as far as that is known; at the end of the session it
-        is lost."""
+        """What is missing of the far end's output at this moment, as far as that is known; at the end of the session
+        it is lost."""
         receiver = self._receiver
         if not receiver.held and not self._output_stopped:
             return None
@@ -211,51 +180,61 @@ class Connection:
     @property
     def round_trip_time(self) -> float:
         """The smoothed round-trip time of stream messages, in seconds."""
-        return self._sender.estimator.smoothed
+        return self._outbox.sender.estimator.smoothed
 
-    # The websocket underneath.
+    # The websocket.
 
     def connected(self, token: str | None, now: float) -> None:
-        """A new websocket is open. ``token`` goes first, in the opening message (None for the agent's end, which the
-        gateway has already let in); then whatever is unacknowledged, at once. A session that is over sends nothing."""
-        self._connected = True
-        self._outgoing.clear()
-        if self._life is _Life.OVER:
+        """A new websocket is open.
+
+        The opening message with ``token`` is sent first (None for the agent's end, which the gateway has authenticated
+        already), then everything unacknowledged. It replaces a websocket whose end was not noticed. A session that is
+        over sends nothing.
+        """
+        if self._outbox.flow is not Flow.DISCONNECTED:
+            self.disconnected(now)
+        if self._closing.state is Life.OVER:
             return
+        opening = None
         if token is not None:
-            request_id = str(uuid.UUID(bytes=self._random_bytes(16), version=4))
-            opening = OpenDataChannelInput(request_id, token, self._client_id, self._version)
-            self._outgoing.append(opening.to_json())
+            opening = OpenDataChannelInput(self._new_uuid(), token, self._client_id, self._version).to_json()
         self._readiness.connected(now)
-        self._lift_pause()
-        self._send_again(self._sender.all_again(now))
+        self._outbox.connected(opening, now)
 
     def disconnected(self, now: float) -> None:
-        """The websocket is gone. What is unacknowledged stays; acknowledgements that had not left are dropped, since
-        the far end sends those messages again. A session that the service has closed ends now, which is an event."""
-        self._connected = False
-        self._acknowledgements.disconnected()
+        """The websocket is gone. What is unacknowledged is kept. A session that the service has closed ends now."""
+        if self._outbox.flow is Flow.PAUSED and self._closing.state is not Life.OVER:
+            self._emit(PublicationStarted())
+        if self._outbox.flow is not Flow.DISCONNECTED:
+            self._outbox.disconnected()
         self._readiness.disconnected()
-        if self._life is _Life.CLOSING:
-            self._say_closed()
-        elif self._life is _Life.RUNNING and self._negotiation.agreement.session_type == _STOPS_AT_A_LOST_LINK:
-            # The exit code is sent last. Once it has left, all output has, and what was lost of it is sent again.
+        if self._closing.state is Life.CLOSING:
+            self._close(ClosingInput.DISCONNECTED)
+        elif self._closing.state is Life.RUNNING and self._negotiation.agreement.session_type == _STOPS_AT_A_LOST_LINK:
+            # The exit code is sent last. Once it was sent, all output was, and what was lost of it is sent again.
             complete = self._exit_code_received or self._receiver.holds(PayloadType.EXIT_CODE)
             self._output_stopped = self._output_stopped or not complete
+
+    def _new_uuid(self) -> str:
+        return str(uuid.UUID(bytes=self._random_bytes(16), version=4))
 
     # Receiving.
 
     def receive_message(self, data: bytes | bytearray | str, now: float) -> None:
-        """Take one websocket message. Nothing the far end sends makes this raise: a message that cannot be used is
-        dropped unacknowledged (``MessageRejected``), too many of them end the session (``SessionFailed``). A session
-        that is over takes nothing more, one that the service has closed only what is missing."""
-        if self._life is _Life.OVER:
+        """Take one websocket message.
+
+        Nothing the far end sends makes this raise: a message that cannot be used is dropped unacknowledged
+        (``MessageRejected``), too many of them end the session (``SessionFailed``). A session that is over ignores all
+        messages, one that the service has closed all but the missing ones.
+        """
+        life = self._closing.state
+        if life is Life.OVER:
             return
         try:
             message = ClientMessage.parse(data.encode(errors="replace") if isinstance(data, str) else data)
             if message.message_type == self._received_type:
                 self._receive_stream(message, now)
-            elif self._life is _Life.CLOSING:
+            elif life is Life.CLOSING:
                 return
             elif message.message_type == _ACKNOWLEDGE:
                 self._receive_acknowledgement(message, now)
@@ -268,25 +247,26 @@ class Connection:
 
     def _receive_stream(self, message: ClientMessage, now: float) -> None:
         self._readiness.heard = True
-        if self._paused:
+        if self._outbox.flow is Flow.PAUSED:
             self._resume(now)
-        missing = self._receiver.missing if self._life is _Life.CLOSING else 0
+        closing = self._closing
+        missing = self._receiver.missing if closing.state is Life.CLOSING else 0
         in_order = self._receiver.receive(message)
         if in_order is None:
             return
         if not in_order and message.sequence_number < self._receiver.expected:
-            self._acknowledgements.received_again(message, now)
+            self._outbox.acknowledgements.received_again(message, now)
         else:
-            self._acknowledgements.received(message, now)
+            self._outbox.acknowledgements.received(message, now)
         for ready in in_order:
-            if self._life is _Life.OVER:
+            if closing.state is Life.OVER:
                 return
             self._deliver(ready.payload_type, ready.payload, now)
-        if self._life is _Life.CLOSING:
+        if closing.state is Life.CLOSING:
             if not self._receiver.held:
-                self._say_closed()
+                self._close(ClosingInput.COMPLETED)
             elif self._receiver.missing < missing:
-                self._close_at = min(now + CLOSE_DELAY, self._close_limit)
+                closing.missing_arrived(now)
 
     def _deliver(self, payload_type: int, payload: bytes | bytearray, now: float) -> None:
         if payload_type in _HANDSHAKE_PAYLOADS:
@@ -295,14 +275,16 @@ class Connection:
             except (ProtocolError, EncryptionError) as error:
                 self._handshake_error(error)
             return
-        if not self._handshake.settled and not self._first_data():
-            return
+        if not self._handshake.settled:
+            self._data_before_settled()
+            if self.role is Role.AGENT:
+                return  # acknowledged and discarded, as the official agent does
         cipher = self._negotiation.cipher
         if cipher is not None and payload_type in self._opened:
             try:
                 payload = cipher.open(payload)
             except EncryptionError as error:
-                # It would be sent again for ever, and never be readable (reference defect H11).
+                # Unacknowledged, it would be sent again for ever (reference defect H11).
                 self._fail(error)
                 return
         if self._batch is not None and self._batch.payload_type == payload_type:
@@ -311,66 +293,55 @@ class Connection:
             self._exit_code_received = self._exit_code_received or payload_type == PayloadType.EXIT_CODE
             self._emit(DataReceived(payload_type, [payload]))
 
-    def _first_data(self) -> bool:
-        """Data before the handshake is settled; tells whether it is to be delivered."""
-        if self.role is Role.AGENT:
-            return False  # acknowledged and thrown away, as the official agent does
-        if self._readiness.data_received():
-            self._become_ready()
-        return self._handshake.state is not HandshakeState.FAILED
+    def _data_before_settled(self) -> None:
+        before = self._handshake.state
+        self._negotiation.data_received()
+        if self._handshake.settled:
+            self._readiness.handshake_excluded()
+            if before is HandshakeState.AWAITING:
+                self._become_ready()
 
     def _receive_acknowledgement(self, message: ClientMessage, now: float) -> None:
         number = acknowledged_sequence_number(message.payload)
         self._readiness.heard = True
-        acknowledged = self._sender.acknowledged(number, now)
-        if self._paused:
+        acknowledged = self._outbox.sender.acknowledged(number, now)
+        if self._outbox.flow is Flow.PAUSED:
             self._resume(now)
         if acknowledged:
             self._readiness.acknowledged(now)
-            if self._sender.parked:
-                self._send_again(self._sender.unparked(now))
+            self._outbox.unpark(now)
 
     def _receive_control(self, message: ClientMessage, now: float) -> None:
         match message.message_type:
             case ClientMessageType.CHANNEL_CLOSED:
-                self._close(message, now)
+                self._receive_closed(message, now)
             case ClientMessageType.PAUSE_PUBLICATION:
                 self._readiness.heard = True
-                if not self._paused:
-                    self._paused = True
+                if self._outbox.flow is Flow.FLOWING:
+                    self._outbox.apply(FlowInput.PAUSE)
                     self._emit(PublicationPaused())
             case ClientMessageType.START_PUBLICATION:
                 self._readiness.heard = True
-                if self._paused:
+                if self._outbox.flow is Flow.PAUSED:
                     self._resume(now)
             case _:
                 raise RemoteProtocolError(f"unexpected message type {message.message_type[:32]!r}")
 
-    def _close(self, message: ClientMessage, now: float) -> None:
-        try:
-            self._closing_output = ChannelClosed.from_json(message.payload).output
-        except RemoteProtocolError:
-            self._closing_output = ""  # as the official client: the session is over, whatever was meant
-        self._life = _Life.CLOSING
-        if self.role is Role.CLIENT and self._connected and self._receiver.held:
-            self._close_at, self._close_limit = now + CLOSE_DELAY, now + CLOSE_LIMIT
+    def _receive_closed(self, message: ClientMessage, now: float) -> None:
+        with contextlib.suppress(RemoteProtocolError):  # as the official client: a malformed one closes the session too
+            self._closing.output = ChannelClosed.from_json(message.payload).output
+        if self.role is Role.CLIENT and self._receiver.held and self._outbox.flow is not Flow.DISCONNECTED:
+            self._closing.wait_for_missing(now)
         else:
-            self._say_closed()
+            self._close(ClosingInput.CLOSED)
 
-    def _say_closed(self) -> None:
-        self._life = _Life.OVER
-        self._emit(ChannelClosedReceived(self._closing_output))
+    def _close(self, step: ClosingInput) -> None:
+        self._closing.apply(step)
+        self._emit(ChannelClosedReceived(self._closing.output))
 
     def _resume(self, now: float) -> None:
-        self._lift_pause()
-        if self._connected and now - self._resumed_at >= RESUME_INTERVAL:  # else by the timer
-            self._resumed_at = now
-            self._send_again(self._sender.all_again(now))
-
-    def _lift_pause(self) -> None:
-        if self._paused:
-            self._paused = False
-            self._emit(PublicationStarted())
+        self._emit(PublicationStarted())
+        self._outbox.resume(now)
 
     def _reject(self, error: RemoteProtocolError) -> None:
         self._rejected += 1
@@ -396,17 +367,17 @@ class Connection:
 
     def _reply(self, replies: Replies, now: float) -> None:
         for payload_type, payload in replies:
-            self._transmit(payload_type, [payload], now)
+            self._send(payload_type, [payload], now)
 
     def _handshake_moved(self, now: float) -> None:
-        """Do what the new state of the handshake asks for."""
+        """Act on a new state of the handshake."""
         self._readiness.handshake_moved(now)
         if self._negotiation.key_required is not None:
             self._emit(self._negotiation.key_required)
         if self._handshake.state is HandshakeState.COMPLETE:
             self._become_ready()
             for payload_type, payload in self._readiness.take_discarded():
-                self._transmit(payload_type, [payload], now)
+                self._send(payload_type, [payload], now)
         if self._negotiation.agreement.error is not None:
             self._fail(self._negotiation.agreement.error)
 
@@ -434,11 +405,11 @@ class Connection:
         kms_key_id: str = "",
         customer_message: Callable[[str], str] | None = None,
     ) -> None:
-        """The agent's opening when the session type needs a handshake, or encryption is wanted (with a ``kms_key_id``);
-        ``SessionReady`` follows when it is over. ``customer_message`` makes, of the client's version, what the user
-        is told.
+        """Open the session as an agent whose session type needs a handshake, or, with a ``kms_key_id``, encryption.
 
-        Raises ``LocalProtocolError`` in the client's role or when it has begun already.
+        ``SessionReady`` follows when the handshake is complete. ``customer_message`` returns the text shown to the
+        user, given the client's version. Raises ``LocalProtocolError`` in the client's role, or when the handshake
+        has begun already.
         """
         negotiation = self._agent_negotiation()
         replies = negotiation.request(
@@ -448,15 +419,15 @@ class Connection:
         self._reply(replies, now)
 
     def skip_handshake(self) -> None:
-        """The agent's opening when the session type needs none. Raises as ``request_handshake``."""
-        self._agent_negotiation().handshake.apply(HandshakeInput.SKIP)
+        """Open the session as an agent whose session type needs no handshake. Raises as ``request_handshake``."""
+        self._agent_negotiation().skip()
         self._become_ready()
 
     def provide_data_key(self, data_key: bytes, now: float, *, cipher_text: bytes = b"") -> None:
-        """Answer ``DataKeyRequired``: the data key in clear (64 bytes) and, from a client, as KMS encrypted it.
+        """Answer ``DataKeyRequired`` with the data key in clear (64 bytes) and, from a client, as KMS encrypted it.
 
-        A key of the wrong size ends the session; in one that is over it has no effect. Raises ``LocalProtocolError``
-        when no key is required.
+        A key of the wrong size ends the session. Ignored when the session is over. Raises ``LocalProtocolError`` when
+        no key is required.
         """
         if not self._requires_key():
             return
@@ -473,9 +444,10 @@ class Connection:
             self._handshake_moved(now)
 
     def refuse_data_key(self, error: SessionManagerError, now: float) -> None:
-        """Answer ``DataKeyRequired``: there is none, for this reason. A client's agent is told; the session has failed.
+        """Answer ``DataKeyRequired`` with the reason why there is no key: the session fails, and a client's agent is
+        told why.
 
-        Without effect in a session that is over. Raises ``LocalProtocolError`` when no key is required.
+        Ignored when the session is over. Raises ``LocalProtocolError`` when no key is required.
         """
         if not self._requires_key():
             return
@@ -486,7 +458,7 @@ class Connection:
     def _requires_key(self) -> bool:
         if self._negotiation.key_required is None:
             raise LocalProtocolError("no data key is required")
-        return self._life is not _Life.OVER
+        return self._closing.state is not Life.OVER
 
     def _agent_negotiation(self) -> AgentNegotiation:
         if not isinstance(self._negotiation, AgentNegotiation):
@@ -496,10 +468,9 @@ class Connection:
     # Sending.
 
     def send_data(self, payload_type: int, payload: bytes, now: float) -> None:
-        """Send bytes, in stream messages of at most ``MAX_PAYLOAD_SIZE``; they are kept until they are acknowledged,
-        over any number of websockets.
+        """Send bytes in stream messages of at most ``MAX_PAYLOAD_SIZE``, each kept until it is acknowledged.
 
-        Raises ``LocalProtocolError`` when there are none, or more than fit into ``send_capacity`` messages.
+        Raises ``LocalProtocolError`` when ``payload`` is empty, or needs more than ``send_capacity`` messages.
         """
         if not payload:
             raise LocalProtocolError("an empty payload cannot be sent")
@@ -508,98 +479,68 @@ class Connection:
             raise LocalProtocolError(f"{len(payload)} bytes to be sent, the window takes {capacity}")
         pieces = [payload[start : start + MAX_PAYLOAD_SIZE] for start in range(0, len(payload), MAX_PAYLOAD_SIZE)]
         self._readiness.keep(payload_type, pieces)
-        self._transmit(payload_type, pieces, now)
+        self._send(payload_type, pieces, now)
 
-    def _transmit(self, payload_type: int, payloads: Iterable[bytes], now: float) -> None:
-        """Send each payload in a message of its own."""
+    def _send(self, payload_type: int, payloads: Iterable[bytes], now: float) -> None:
+        """Send each payload in a message of its own, encrypted where that applies."""
         cipher = self._negotiation.cipher
         if cipher is not None and payload_type in self._sealed:
             payloads = map(cipher.seal, payloads)
-        created_date = int((now + self._epoch) * 1000)
-        sender, write = self._sender, self._stream.write
-        messages = []
-        for payload in payloads:
-            data = write(sender.next_sequence_number, payload_type, payload, created_date)
-            sender.sent(data, now)
-            messages.append(data)
-        if self._connected and not self._paused:
-            self._outgoing += messages
-
-    def _send_again(self, messages: list[bytes]) -> None:
-        """Put messages out that were out before. Not while the owner takes nothing: then it is the socket that is
-        stuck, not the far end, and copies would only pile up."""
-        if len(self._outgoing) < MAX_WINDOW:
-            self._outgoing.extend(messages)
+        self._outbox.send(payload_type, payloads, now)
 
     def send_session_state(self, state: str, now: float) -> None:
-        """Tell the gateway the agent's session state, ``Connected`` or ``Terminating``: unsequenced, unacknowledged."""
+        """Send the agent's session state, ``Connected`` or ``Terminating``, to the gateway."""
         self._agent_negotiation()
         payload = AgentSessionState(self.session_id, state).to_json().encode()
-        message = ClientMessage(
-            ClientMessageType.AGENT_SESSION_STATE.value,
-            0,
-            PayloadType.NONE,
-            payload,
-            self._message_ids.next(),
-            int((now + self._epoch) * 1000),
-            3,
-        )
-        self._outgoing.append(message.serialize())
+        self._outbox.send_unsequenced(ClientMessageType.AGENT_SESSION_STATE, payload, now)
 
     def messages_to_send(self, now: float) -> list[bytes | str]:
-        """What has to be written to the websocket now, in this order: bytes as binary, str as text messages.
+        """Return what has to be written to the websocket now, in order: bytes as binary, str as text messages.
 
-        Empty while disconnected. The list is handed over: call it once and write all of it.
+        Empty while disconnected. Call it once and write all of it.
         """
-        if not self._connected:
-            return []
-        outgoing, self._outgoing = self._outgoing, []
-        if self._acknowledgements.due:
-            outgoing += self._acknowledgements.take(int((now + self._epoch) * 1000))
-        return outgoing
+        return self._outbox.take(now)
 
     # Time.
 
     def next_timeout(self) -> float | None:
         """The instant at which ``handle_timeout`` has something to do, or None."""
-        if self._life is _Life.OVER:
-            return None
-        if self._life is _Life.CLOSING:
-            return self._close_at
+        if self._closing.state is not Life.RUNNING:
+            return self._closing.deadline
         deadline = self._readiness.next_timeout()
-        if self._connected and not self._paused and (resend_at := self._sender.next_timeout()) is not None:
+        if (resend_at := self._outbox.next_timeout()) is not None:
             deadline = resend_at if deadline is None else min(deadline, resend_at)
         return deadline
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due; calling it early or late is harmless."""
-        if self._life is not _Life.RUNNING:
-            if self._life is _Life.CLOSING and self._close_at is not None and self._close_at <= now:
-                self._say_closed()
+        if self._closing.state is not Life.RUNNING:
+            if self._closing.deadline is not None and self._closing.deadline <= now:
+                self._close(ClosingInput.EXPIRED)
             return
-        if self._readiness.begins(now):
+        if self._readiness.assumption_due(now):
+            self._negotiation.assume_none()
             self._become_ready()
+        if self._readiness.certain_by_now(now):
+            self._negotiation.skip()
+            self._readiness.handshake_excluded()
         if (error := self._readiness.overdue(now, self._first_rejection if self._rejected else "")) is not None:
             self._fail(error)
-        if self._connected and not self._paused:
-            resend_at = self._sender.next_timeout()
-            # So late a call means that this process was stopped: the far end is not to blame for the silence.
-            stopped = resend_at is not None and now - resend_at > STOPPED_AFTER
-            self._send_again(self._sender.all_again(now) if stopped else self._sender.due(now))
-            stalled_since = self._sender.stalled_since
-            overdue = stalled_since is not None and now - stalled_since > RESEND_TIMEOUT
-            if overdue and self.role is Role.CLIENT:
+            return
+        if self._outbox.flow is Flow.FLOWING:
+            self._outbox.handle_timeout(now)
+            stalled_since = self.stalled_since
+            if self.role is Role.CLIENT and stalled_since is not None and now - stalled_since > RESEND_TIMEOUT:
                 self._fail(
                     TimedOut(
-                        f"the far end has acknowledged nothing for {RESEND_TIMEOUT:.0f} seconds",
-                        seconds=RESEND_TIMEOUT,
+                        f"the agent has acknowledged nothing for {RESEND_TIMEOUT:.0f} seconds", seconds=RESEND_TIMEOUT
                     )
                 )
 
     # Events.
 
     def next_event(self) -> Event | None:
-        """The next thing that happened, in order; None when there is nothing more."""
+        """Return the next event, in order; None when there is none."""
         if not self._events:
             return None
         event = self._events.popleft()
@@ -612,8 +553,7 @@ class Connection:
         self._batch = event if isinstance(event, DataReceived) else None
 
     def _fail(self, error: SessionManagerError) -> None:
-        if self._life is not _Life.OVER:
-            self._life = _Life.OVER
-            if not self._handshake.settled:
-                self._handshake.apply(HandshakeInput.FAIL)
+        if self._closing.state is not Life.OVER:
+            self._closing.apply(ClosingInput.FAILED)
+            self._negotiation.fail()
             self._emit(SessionFailed(error))

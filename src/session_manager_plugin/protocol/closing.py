@@ -1,0 +1,95 @@
+"""How a session comes to its end in the core.
+
+``channel_closed`` ends the session: at once, or, while messages are held because earlier ones are missing, as soon as
+those have arrived (reference defect D15 is to end with them lost). The wait is over when nothing missing has arrived
+for ``CLOSE_DELAY`` seconds, ``CLOSE_LIMIT`` seconds after ``channel_closed``, or when the websocket is lost.
+
+States::
+
+    RUNNING  the session goes on
+    CLOSING  channel_closed was received; missing messages may still arrive
+    OVER     the owner has been told how the session ended
+
+Invariant: an input without a row leaves the state unchanged and is a ``LocalProtocolError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+
+from session_manager_plugin.errors import LocalProtocolError
+
+CLOSE_DELAY = 2.0
+"""Seconds after channel_closed, and after each missing message that arrives then, for the next one: as long as the
+official agent goes on sending them."""
+CLOSE_LIMIT = 30.0
+"""Seconds after channel_closed at most."""
+
+
+class Life(Enum):
+    """See the module docstring."""
+
+    RUNNING = auto()
+    CLOSING = auto()
+    OVER = auto()
+
+
+class ClosingInput(Enum):
+    """What moves the machine."""
+
+    CLOSED = auto()
+    """channel_closed was received, and nothing is known to be missing."""
+    CLOSED_WITH_GAP = auto()
+    """channel_closed was received while earlier messages are missing."""
+    COMPLETED = auto()
+    """The last missing message arrived."""
+    EXPIRED = auto()
+    """No missing message arrived in time."""
+    DISCONNECTED = auto()
+    """The websocket was lost while missing messages were waited for."""
+    FAILED = auto()
+    """The session cannot go on."""
+
+
+_L, _I = Life, ClosingInput
+
+TRANSITIONS: Mapping[tuple[Life, ClosingInput], Life] = {
+    (_L.RUNNING, _I.CLOSED): _L.OVER,
+    (_L.RUNNING, _I.CLOSED_WITH_GAP): _L.CLOSING,
+    (_L.RUNNING, _I.FAILED): _L.OVER,
+    (_L.CLOSING, _I.COMPLETED): _L.OVER,
+    (_L.CLOSING, _I.EXPIRED): _L.OVER,
+    (_L.CLOSING, _I.DISCONNECTED): _L.OVER,
+    (_L.CLOSING, _I.FAILED): _L.OVER,
+}
+
+
+class Closing:
+    """The state, and the deadline of ``CLOSING``."""
+
+    def __init__(self) -> None:
+        self.state = Life.RUNNING
+        self.output = ""
+        """The closing text of the service; empty at a normal end."""
+        self.deadline: float | None = None
+        """When ``EXPIRED`` is due; None outside ``CLOSING``."""
+        self._limit = 0.0
+
+    def apply(self, step: ClosingInput) -> None:
+        """Make the transition. Raises ``LocalProtocolError`` when the table has no row for it."""
+        try:
+            self.state = TRANSITIONS[self.state, step]
+        except KeyError:
+            raise LocalProtocolError(f"closing: {step.name} in state {self.state.name}") from None
+        if self.state is not Life.CLOSING:
+            self.deadline = None
+
+    def wait_for_missing(self, now: float) -> None:
+        """``channel_closed`` was received while earlier messages are missing: wait for them."""
+        self.apply(ClosingInput.CLOSED_WITH_GAP)
+        self.deadline, self._limit = now + CLOSE_DELAY, now + CLOSE_LIMIT
+
+    def missing_arrived(self, now: float) -> None:
+        """A missing message arrived in ``CLOSING``, and others are still missing."""
+        self.deadline = min(now + CLOSE_DELAY, self._limit)

@@ -1,0 +1,180 @@
+"""What one end sends: stream messages with their retransmission, acknowledgements, and messages outside the stream.
+
+States of the way out::
+
+    DISCONNECTED  there is no websocket; stream messages are kept and sent on the next one
+    FLOWING       messages are sent as soon as the owner takes them
+    PAUSED        the gateway reports that the far end is away; stream messages are kept
+
+Invariants: an input without a row is a ``LocalProtocolError`` and leaves the state unchanged; a stream message is kept
+until it is acknowledged, over any number of websockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum, auto
+
+from session_manager_plugin.errors import LocalProtocolError
+from session_manager_plugin.protocol.acknowledgements import Acknowledgements
+from session_manager_plugin.protocol.messages import (
+    AcknowledgementWriter,
+    ClientMessage,
+    ClientMessageType,
+    MessageIds,
+    PayloadType,
+    StreamMessageWriter,
+)
+from session_manager_plugin.protocol.reliable import MAX_WINDOW, StreamSender
+from session_manager_plugin.protocol.role import Role
+
+STOPPED_AFTER = 10.0
+"""Seconds by which a timer is never late unless the process was stopped or the machine asleep."""
+RESUME_INTERVAL = 1.0
+"""Seconds between two times that everything is sent again because the far end is back."""
+_SYN = 1
+"""The flag of an agent's first stream message."""
+_UNSEQUENCED = 3
+"""The flags of an agent's session state message (SYN and FIN)."""
+
+
+class Flow(Enum):
+    """See the module docstring."""
+
+    DISCONNECTED = auto()
+    FLOWING = auto()
+    PAUSED = auto()
+
+
+class FlowInput(Enum):
+    """What moves the machine."""
+
+    CONNECT = auto()
+    DISCONNECT = auto()
+    PAUSE = auto()
+    RESUME = auto()
+
+
+TRANSITIONS: Mapping[tuple[Flow, FlowInput], Flow] = {
+    (Flow.DISCONNECTED, FlowInput.CONNECT): Flow.FLOWING,
+    (Flow.FLOWING, FlowInput.DISCONNECT): Flow.DISCONNECTED,
+    (Flow.FLOWING, FlowInput.PAUSE): Flow.PAUSED,
+    (Flow.PAUSED, FlowInput.DISCONNECT): Flow.DISCONNECTED,
+    (Flow.PAUSED, FlowInput.RESUME): Flow.FLOWING,
+}
+
+
+class Outbox:
+    """See the module docstring.
+
+    ``epoch`` is added to an instant to get seconds since the Unix epoch, for the messages' created date. ``sender``
+    decides what is sent again and when.
+    """
+
+    def __init__(self, role: Role, message_ids: MessageIds, epoch: float, sender: StreamSender) -> None:
+        sends, receives = ClientMessageType.INPUT_STREAM_DATA, ClientMessageType.OUTPUT_STREAM_DATA
+        if role is Role.AGENT:
+            sends, receives = receives, sends
+        self.flow = Flow.DISCONNECTED
+        self.sender = sender
+        self.acknowledgements = Acknowledgements(AcknowledgementWriter(receives, message_ids))
+        self._message_ids = message_ids
+        self._stream = StreamMessageWriter(sends, message_ids, first_flags=_SYN if role is Role.AGENT else 0)
+        self._epoch = epoch
+        self._messages: list[bytes | str] = []
+        self._resumed_at = float("-inf")
+
+    # The way out.
+
+    def apply(self, step: FlowInput) -> None:
+        """Make the transition. Raises ``LocalProtocolError`` when the table has no row for it."""
+        try:
+            self.flow = TRANSITIONS[self.flow, step]
+        except KeyError:
+            raise LocalProtocolError(f"sending: {step.name} in state {self.flow.name}") from None
+
+    def connected(self, opening: str | None, now: float) -> None:
+        """A new websocket is open: ``opening`` (if any) goes first, then everything unacknowledged, at once."""
+        self.apply(FlowInput.CONNECT)
+        self._messages.clear()
+        if opening is not None:
+            self._messages.append(opening)
+        self._send_again(self.sender.all_again(now))
+
+    def disconnected(self) -> None:
+        """The websocket is gone. Due acknowledgements are dropped: the far end sends those messages again."""
+        self.apply(FlowInput.DISCONNECT)
+        self.acknowledgements.disconnected()
+
+    def resume(self, now: float) -> None:
+        """The far end is back: everything unacknowledged is sent again, at most once each ``RESUME_INTERVAL``."""
+        self.apply(FlowInput.RESUME)
+        if now - self._resumed_at >= RESUME_INTERVAL:  # otherwise by the timer
+            self._resumed_at = now
+            self._send_again(self.sender.all_again(now))
+
+    # Messages.
+
+    def send(self, payload_type: int, payloads: Iterable[bytes], now: float) -> None:
+        """Send each payload in a stream message of its own."""
+        created_date = self._created_date(now)
+        sender, write = self.sender, self._stream.write
+        messages = []
+        for payload in payloads:
+            data = write(sender.next_sequence_number, payload_type, payload, created_date)
+            sender.sent(data, now)
+            messages.append(data)
+        if self.flow is Flow.FLOWING:
+            self._messages += messages
+
+    def send_unsequenced(self, message_type: ClientMessageType, payload: bytes, now: float) -> None:
+        """Send a message outside the stream: it is neither acknowledged nor sent again."""
+        message = ClientMessage(
+            message_type.value,
+            0,
+            PayloadType.NONE,
+            payload,
+            self._message_ids.next(),
+            self._created_date(now),
+            _UNSEQUENCED,
+        )
+        self._messages.append(message.serialize())
+
+    def unpark(self, now: float) -> None:
+        """Send some of the messages again that were held back after a loss, because another was acknowledged."""
+        if self.sender.parked:
+            self._send_again(self.sender.unparked(now))
+
+    def take(self, now: float) -> list[bytes | str]:
+        """Return the messages that have to be written to the websocket now; the caller writes all of them, in order.
+
+        Empty while disconnected.
+        """
+        if self.flow is Flow.DISCONNECTED:
+            return []
+        messages, self._messages = self._messages, []
+        if self.acknowledgements.due:
+            messages += self.acknowledgements.take(self._created_date(now))
+        return messages
+
+    # Time.
+
+    def next_timeout(self) -> float | None:
+        """When ``handle_timeout`` has messages to send again; None while it has none."""
+        return self.sender.next_timeout() if self.flow is Flow.FLOWING else None
+
+    def handle_timeout(self, now: float) -> None:
+        """Send again what is due."""
+        if self.flow is Flow.FLOWING:
+            due_at = self.sender.next_timeout()
+            # A call this late shows that the process was stopped: the silence is not the far end's.
+            stopped = due_at is not None and now - due_at > STOPPED_AFTER
+            self._send_again(self.sender.all_again(now) if stopped else self.sender.due(now))
+
+    def _send_again(self, messages: list[bytes]) -> None:
+        # Not while the owner takes no messages: then the socket is stuck, not the far end, and copies would pile up.
+        if len(self._messages) < MAX_WINDOW:
+            self._messages.extend(messages)
+
+    def _created_date(self, now: float) -> int:
+        return int((now + self._epoch) * 1000)
