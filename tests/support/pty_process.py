@@ -12,6 +12,7 @@ import signal
 import struct
 import subprocess
 import termios
+import tty
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -87,6 +88,11 @@ class PtyProcess:
         for key in keys:
             self.type(key)
             await self.until_read()
+
+    def unread_input(self) -> bytes:
+        """What was typed and read by nobody; the program must have ended."""
+        tty.setraw(self._slave, termios.TCSANOW)
+        return os.read(self._slave, 65536) if select.select([self._slave], [], [], 0)[0] else b""
 
     async def until_read(self) -> None:
         """Wait until all that was typed has been read."""

@@ -12,6 +12,7 @@ from session_manager_plugin.terminal.link_status import LinkStatus, StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
 from session_manager_plugin.terminal.size import TerminalSize
 from session_manager_plugin.terminal.status_line import MIN_INTERVAL, StatusLine
+from session_manager_plugin.terminal.terminal_reports import TerminalReports
 from session_manager_plugin.terminal.title import WindowTitle
 from tests.support.waiting import wait_until
 
@@ -32,6 +33,8 @@ class Shown:
         self.now = 100.0
         self.sizes: list[TerminalSize] = []
         self.answers: list[bytes] = []
+        self.reports = TerminalReports()
+        self.discarded: list[int] = []
         line = StatusLine(hint="exit leaves", color=True, unicode=True)
         self.display = StatusDisplay(
             mode,
@@ -40,6 +43,8 @@ class Shown:
             lambda: self.status,
             size_changed=lambda: self.sizes.append(self.display.remote_size),
             answer=self.answers.append,
+            reports=self.reports,
+            discard_answers=self.discarded.append,
             clock=lambda: self.now,
         )
 
@@ -262,3 +267,52 @@ async def test_without_a_bar_nothing_is_altered_or_delayed(shown: Shown) -> None
         assert shown.written() == data
     shown.display.stop()
     assert shown.written().startswith(b"\x18\x1b\\")
+
+
+@modes(StatusMode.OFF)
+async def test_answers_that_may_still_arrive_are_discarded(shown: Shown) -> None:
+    """As many answers to DA1 as the remote has asked for, and one more."""
+    shown.display.start(SIZE)
+    shown.display.write(b"\x1b]11;?\x07\x1b[c\x1b[c")
+    shown.display.stop()
+    assert shown.discarded == [3]
+    shown.display.stop()
+    assert shown.discarded == [3]
+
+
+@modes(StatusMode.OFF)
+async def test_nothing_is_awaited_when_all_was_answered(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.display.write(b"\x1b]11;?\x07\x1b[c")
+    shown.reports.feed(b"\x1b]11;rgb:0000/0000/0000\x07\x1b[?62;22c", shown.now)
+    shown.display.stop()
+    shown.display.start(SIZE)
+    shown.display.write(b"\x1b[>c")
+    shown.now += 60
+    shown.display.stop()
+    assert shown.discarded == []
+
+
+@modes(StatusMode.OFF)
+async def test_reports_of_the_mouse_are_discarded(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.display.write(b"\x1b[?1003h")
+    shown.display.pause()
+    assert shown.discarded == [1]
+
+
+@modes(StatusMode.BAR)
+async def test_the_answer_to_a_question_of_ours_is_discarded(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    assert b"\x1b[6n" in shown.written()
+    shown.display.stop()
+    assert shown.discarded == [1]
+
+
+@modes(StatusMode.BAR)
+async def test_a_terminal_that_does_not_answer_is_not_waited_for(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.display.write(b"\x1b[c")
+    shown.now += 1
+    shown.display.stop()
+    assert shown.discarded == []

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from session_manager_plugin.terminal.questions import Question
 from session_manager_plugin.terminal.screen import Screen
 from session_manager_plugin.terminal.size import TerminalSize
 from tests.support.screen_streams import StreamMaker
@@ -451,3 +452,17 @@ def test_many_colours_are_kept_in_short() -> None:
     attributes = drawn.rpartition(b"\x1b8")[2]
     assert attributes.endswith(b"\x1b[22;39;7m")
     assert b"48;5;99" in attributes
+
+
+def test_questions_of_the_remote() -> None:
+    for screen in (with_bar(), without_bar()):
+        screen.feed(b"\x1b[c\x1b[31m\x1b[?4m\x1bZtext\x1b]11;")
+        screen.feed(b"?\x1b")
+        screen.feed(b"\\\x1bP+")
+        screen.feed(b"q544e\x1b\\\x1b]0;what?\x07\x1bcafter")
+        questions = screen.take_questions()
+        assert questions == [Question.ATTRIBUTES, Question.OTHER, Question.ATTRIBUTES, Question.OTHER, Question.OTHER]
+        assert screen.take_questions() == []
+    screen = with_bar()
+    screen.feed(b"\x1b[18t")  # is not passed on
+    assert screen.take_questions() == []

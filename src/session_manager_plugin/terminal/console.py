@@ -8,11 +8,13 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from session_manager_plugin.terminal.answers import discard_answers
 from session_manager_plugin.terminal.escapes import Escape, EscapeScanner
 from session_manager_plugin.terminal.input import InputReader, TypedInput, in_background
 from session_manager_plugin.terminal.keyboard import Keyboard
 from session_manager_plugin.terminal.link_status import LinkStatus, StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
+from session_manager_plugin.terminal.questions import ASK_ATTRIBUTES
 from session_manager_plugin.terminal.raw import RawMode
 from session_manager_plugin.terminal.size import DEFAULT_SIZE, SizeWatcher, TerminalSize, terminal_size
 from session_manager_plugin.terminal.terminal_reports import Position, TerminalReports
@@ -317,6 +319,7 @@ class Console:
                 size_changed=lambda: size_changed(self.size),
                 answer=self._answer,
                 reports=self._reports,
+                discard_answers=self._discard_answers,
             )
             self._display.start(size)
 
@@ -325,6 +328,13 @@ class Console:
             self._keyboard.insert(data)
         elif self._input is not None:
             self._input.insert(data)
+
+    def _discard_answers(self, count: int) -> None:
+        """Wait for the last answers of the terminal, which would be typed text for the local shell."""
+        if self.hung_up or not self._raw_mode.active or in_background(self._stdin) or self._output.buffered:
+            return
+        self._output.write(ASK_ATTRIBUTES)
+        discard_answers(self._stdin, count)
 
     def _watch_size(self, size_changed: Callable[[TerminalSize], None]) -> None:
         def changed(size: TerminalSize) -> None:

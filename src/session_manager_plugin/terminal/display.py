@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from session_manager_plugin.terminal.link_status import LinkStatus, StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
+from session_manager_plugin.terminal.questions import Question
 from session_manager_plugin.terminal.screen import Screen
 from session_manager_plugin.terminal.size import TerminalSize
 from session_manager_plugin.terminal.status_line import MIN_INTERVAL, StatusLine
@@ -30,7 +31,8 @@ class StatusDisplay:
 
     `size_changed` is called when the remote is to be told `remote_size` anew; `answer` gets what the remote has asked
     the terminal and the terminal would answer wrongly. With `reports` the terminal is asked where the cursor is, which
-    must see what is typed there; the answers are for `located`.
+    must see what is typed there; the answers are for `located`. `discard_answers` is called when the terminal has been
+    given back and answers may still arrive: it asks for DA1 and waits for so many answers to that.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class StatusDisplay:
         size_changed: Callable[[], None],
         answer: Callable[[bytes], None],
         reports: TerminalReports | None = None,
+        discard_answers: Callable[[int], None] = lambda _count: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._mode = mode
@@ -53,6 +56,7 @@ class StatusDisplay:
         self._size_changed = size_changed
         self._answer = answer
         self._reports = reports
+        self._discard_answers = discard_answers
         self._clock = clock
         self._screen = Screen()
         self._title = WindowTitle()
@@ -102,6 +106,8 @@ class StatusDisplay:
         for answer in self._screen.take_answers():
             self._answer(answer)
         if self._reports is not None:
+            for question in self._screen.take_questions():
+                self._reports.unanswered.ask(question, self._clock())
             for _report in self._screen.take_asked():
                 self._reports.expect(None, self._clock())
             if self._screen.wants_position:
@@ -156,8 +162,15 @@ class StatusDisplay:
         if self._noticed:
             self._noticed = False
             self._output.write(self._screen.clear_notice())
+        reports_unasked = self._screen.reports_unasked
         self._output.write(self._screen.leave())
         self._restore_title()
+        if self._reports is not None:
+            now = self._clock()
+            expected = self._reports.unanswered.expected(now)
+            self._reports.unanswered.forget()
+            if (expected or reports_unasked) and not self._reports.is_silent(now):
+                self._discard_answers(expected.count(Question.ATTRIBUTES) + 1)
 
     def _ask_again(self) -> None:
         if self._reports is not None:

@@ -7,6 +7,13 @@ import re
 from session_manager_plugin.terminal import sequences
 from session_manager_plugin.terminal.character_width import width_range
 from session_manager_plugin.terminal.pen import PLAIN
+from session_manager_plugin.terminal.questions import (
+    QUESTION_FINALS,
+    STRING_BEGINNING,
+    Question,
+    question_in_sequence,
+    question_in_string,
+)
 from session_manager_plugin.terminal.screen_tracker import ABSOLUTE, NO_LINK, ScreenTracker
 from session_manager_plugin.terminal.sequences import NOT_PLAIN, NOT_PLAIN_OR_C1
 from session_manager_plugin.terminal.size import TerminalSize
@@ -39,7 +46,9 @@ _LAST_WORD = re.compile(r"[^\x00-\x20\x7f-\x9f]+\Z")
 _TAIL = 64
 """Bytes of text that are remembered, for the character at their end."""
 _LONGEST_OSC = 4096
-"""Bytes kept of an OSC, for the hyperlink it may be."""
+"""Bytes kept of an OSC, for the hyperlink or the question it may be. Of other strings the beginning is enough."""
+_REPORTING = (9, 1000, 1001, 1002, 1003, 1004, 2031, 2048)
+"""Modes in which the terminal reports without being asked: mouse, focus, colours, size."""
 
 
 class Screen:
@@ -59,8 +68,9 @@ class Screen:
         self._tail = b""  # the last bytes that were fed, if they were text
         self._interrupted = False  # something of ours stands between that text and what comes
         self._string: bytes | None = None  # the byte that began the string we are in
-        self._osc = b""
+        self._string_text = b""
         self._setup = b""  # given out at the next boundary
+        self._questions: list[Question] = []
         self._fed = 0
         self._asked_at = -1
 
@@ -93,6 +103,16 @@ class Screen:
         """What is to be typed to the remote, because the terminal would answer its questions wrongly."""
         answers, self._tracker.answers = self._tracker.answers, []
         return answers
+
+    def take_questions(self) -> list[Question]:
+        """The questions of the remote that the terminal will answer since the last call, in order."""
+        questions, self._questions = self._questions, []
+        return questions
+
+    @property
+    def reports_unasked(self) -> bool:
+        """Whether the remote has enabled reports that the terminal sends without being asked."""
+        return any(map(self._tracker.modes.has, _REPORTING))
 
     def take_asked(self) -> list[Report]:
         """What the remote has asked the terminal to report since the last call, in order."""
@@ -261,7 +281,7 @@ class Screen:
             position = sequence.end
             tail, self._tail = self._tail, b""
             if sequence.kind == "s":
-                self._string, self._osc = sequence.body, b""
+                self._string, self._string_text = sequence.body, b""
                 out.append(raw)
             elif sequence.kind == "c":
                 # The controls come into effect first, so that is what is written.
@@ -271,7 +291,10 @@ class Screen:
                 before = data[max(0, start - _TAIL) : start] if start else tail
                 out.append(tracker.repeat(before, sequence, raw, interrupted=interrupted and not start))
             else:
-                out.append(tracker.sequence(sequence, raw))
+                written = tracker.sequence(sequence, raw)
+                if sequence.final in QUESTION_FINALS and written:
+                    self._note_question(question_in_sequence(sequence.kind, sequence.body, sequence.final))
+                out.append(written)
         return b"".join(out)
 
     def _after(self, given: bytes, corrected: bytes) -> bytes:
@@ -316,12 +339,20 @@ class Screen:
         return text[:-length]
 
     def _follow_string(self, text: bytes, is_over: bool) -> None:
+        assert self._string is not None, "there is no string"
         if self._string == b"]":
-            self._osc = (self._osc + text)[:_LONGEST_OSC]
-            if is_over and self._osc.startswith(b"8;"):
-                self._tracker.pen.follow_link(self._osc[2:].removesuffix(b"\xc2\x9c").rstrip(_STRING_ENDS))
+            self._string_text = (self._string_text + text)[:_LONGEST_OSC]
+            if is_over and self._string_text.startswith(b"8;"):
+                self._tracker.pen.follow_link(self._string_text[2:].removesuffix(b"\xc2\x9c").rstrip(_STRING_ENDS))
+        elif len(self._string_text) < STRING_BEGINNING:
+            self._string_text += text[:STRING_BEGINNING]
         if is_over:
+            self._note_question(question_in_string(self._string, self._string_text))
             self._string = None
+
+    def _note_question(self, question: Question | None) -> None:
+        if question is not None:
+            self._questions.append(question)
 
     def _lay_out(self, size: TerminalSize, *, moved: bool) -> bytes:
         self._size = size

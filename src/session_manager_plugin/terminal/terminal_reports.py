@@ -7,6 +7,8 @@ from collections import deque
 from enum import Enum
 from typing import NamedTuple
 
+from session_manager_plugin.terminal.questions import Question, UnansweredQuestions
+
 # A terminal answers in the order in which it was asked, among what is typed. Who has asked for an answer is told by
 # its place in that order, so the remote's questions are counted too. A terminal may be slow (the link to it), or not
 # answer at all; so an answer of ours is expected for a long time, and nobody waits for one.
@@ -54,6 +56,8 @@ class TerminalReports:
 
     def __init__(self) -> None:
         self._questions: deque[_Question] = deque()
+        self.unanswered = UnansweredQuestions()
+        """All questions, for the end of the session; those of the remote are entered by the owner."""
         self._partial = b""
         self._answers = True
 
@@ -66,6 +70,11 @@ class TerminalReports:
         """Whether to ask: not while an answer is due, nor a terminal that has left the last question unanswered."""
         return self._answers and not self._is_waiting(now)
 
+    def is_silent(self, now: float) -> bool:
+        """Whether the terminal has left a question of ours unanswered for `ANSWER_TIME`."""
+        self._is_waiting(now)
+        return not self._answers
+
     def try_again(self) -> None:
         """Ask a terminal again that has not answered: something has changed."""
         self._answers = len(self._questions) < 4
@@ -73,15 +82,19 @@ class TerminalReports:
     def forget(self) -> None:
         """Another program has had the terminal: whatever was asked before was answered to that one."""
         self._questions.clear()
+        self.unanswered.forget()
         self._partial = b""
 
     def expect(self, number: int | None, now: float) -> None:
         """Question `number` of ours is being written, or one of the remote's: None."""
         self._expire(now)
         self._questions.append(_Question(now, number))
+        if number is not None:
+            self.unanswered.ask(Question.OTHER, now)
 
     def feed(self, data: bytes, now: float) -> tuple[bytes, list[Position]]:
         """What was typed without the answers to us, and these."""
+        self.unanswered.feed(data)
         if not self._questions and not self._partial:
             return data, []
         self._expire(now)
