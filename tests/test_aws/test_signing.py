@@ -16,11 +16,13 @@ import pytest
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.http_messages import HttpRequest, RequestReader
 from session_manager_plugin.agent.signature import SignatureVerifier
+from session_manager_plugin.aws.resume import SessionResumer
 from session_manager_plugin.aws.signing import SERVICE, OpeningSigner
 from session_manager_plugin.communicator import NetworkOptions, Sign, WebSocketChannel, create_websocket_config
 from session_manager_plugin.errors import ConfigurationError
+from session_manager_plugin.library import connect
 from session_manager_plugin.session.protocols import OpeningRequest
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, wait_until
 
 HOST = "ssmmessages.eu-west-1.amazonaws.com"
 RESOURCE = "/v1/data-channel/alice@example.com-0a1b?role=publish_subscribe&cell-number=AA+b/c==&empty=&x=%C3%A9%20~"
@@ -182,6 +184,7 @@ def test_a_provider_that_hangs_does_not_keep_the_process_alive(tmp_path: Path) -
     program = f"""
 import asyncio
 from session_manager_plugin.aws.signing import OpeningSigner
+from session_manager_plugin.library import connect
 from session_manager_plugin.session.protocols import OpeningRequest
 
 async def main():
@@ -239,3 +242,22 @@ async def test_a_sandbox_that_requires_signatures(monkeypatch: pytest.MonkeyPatc
                 expired.last_error
             )
             assert "Without a signature" in str(expired.last_error)
+
+
+async def test_every_reconnect_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Sandbox(require_signature=True) as sandbox:
+        for name, value in sandbox.environment.items():
+            monkeypatch.setenv(name, value)
+        started = await sandbox.start_session()
+        session = connect(
+            started.stream_url,
+            started.token or "",
+            network=NetworkOptions(sign=Sign.ALWAYS),
+            signer=OpeningSigner(),
+            resume_service=SessionResumer(started.session_id, endpoint_url=sandbox.endpoint_url),
+        )
+        async with session:
+            sandbox.session(started.session_id).disconnect()
+            await wait_until(lambda: session.reconnects == 1)
+            await session.write(b"exit\r")
+            assert await session.wait() == 0

@@ -86,6 +86,35 @@ def test_the_handshake_of_an_agent(prober: Prober) -> None:
     assert report.one("channel", "session type").detail == "InteractiveCommands"
 
 
+def test_a_signed_opening(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.new_event_loop()
+    with served(Sandbox(require_signature=True), loop) as running:
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        report = prober("--url", SandboxThread(running, loop).start().url)
+        assert report.one("websocket").detail == "101 Switching Protocols, signed"
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        report = prober("--url", SandboxThread(running, loop).start().url)
+    check = report.one("websocket")
+    assert check.verdict == "fail"
+    assert "(Missing Authentication Token)" in check.detail
+    assert "was not signed (there are no AWS credentials), which the service may require" in check.advice
+
+
+def test_a_signature_that_is_refused_is_followed_by_an_unsigned_request(
+    prober: Prober, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAWRONG")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    started = sandbox.start()
+    report = prober("--url", started.url, "--token", started.token, "--sign", "always", "--region", "us-east-1")
+    assert report.verdicts()["websocket"] == ["warn", "pass"]
+    signed, unsigned = (check for check in report.json["checks"] if check["stage"] == "websocket")
+    assert "(The security token included in the request is invalid)" in signed["detail"]
+    assert "ssmmessages:OpenDataChannel; an unsigned request follows" in signed["advice"]
+    assert unsigned["detail"] == "101 Switching Protocols"
+
+
 def test_an_encrypted_session(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.new_event_loop()
     with served(Sandbox(kms=True), loop) as running:

@@ -16,7 +16,7 @@ from session_manager_plugin.communicator import (
     create_websocket_config,
 )
 from session_manager_plugin.communicator.opening_signature import is_signed, opening_request
-from session_manager_plugin.errors import ConfigurationError, ConnectError, Refused
+from session_manager_plugin.errors import ConfigurationError, ConnectError, InvalidURL, Refused
 from session_manager_plugin.session.protocols import OpeningRequest, RequestSigner
 from tests.support.certificates import Authority
 from tests.support.connect_proxy import ConnectProxy
@@ -269,6 +269,13 @@ async def test_an_unsigned_request_that_is_refused_says_why_it_was_unsigned() ->
         "are no AWS credentials), which the service may require; or the token may be expired or used already, or the "
         "session ended; start a new session"
     )
+
+
+async def test_a_url_that_cannot_be_requested_is_no_concern_of_the_signature() -> None:
+    channel = channel_to("ws://127.0.0.1:9/v1/data-channel/s#fragment", signer := Signer())
+    assert not await channel.connect()
+    assert isinstance(channel.last_error, InvalidURL)
+    assert not signer.requests
 
 
 # Refused.

@@ -6,13 +6,19 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
 
 import pytest
 
-from session_manager_plugin.communicator import SessionDataChannel, WebSocketConfig, create_websocket_config
+from session_manager_plugin.communicator import (
+    NetworkOptions,
+    SessionDataChannel,
+    Sign,
+    WebSocketConfig,
+    create_websocket_config,
+)
 from session_manager_plugin.communicator.reconnection import FIRST_DELAY, MAX_DELAY, Reconnection
 from session_manager_plugin.errors import (
     AccessDenied,
@@ -23,7 +29,7 @@ from session_manager_plugin.errors import (
     SessionExpired,
 )
 from session_manager_plugin.protocol.role import Role
-from session_manager_plugin.session.protocols import ResumedSession, ResumeService
+from session_manager_plugin.session.protocols import OpeningRequest, RequestSigner, ResumedSession, ResumeService
 from tests.support.agent_gateway import SESSION_ID, TOKEN, AgentGateway
 from tests.support.fake_gateway import close, cut_after, refuse, say
 from tests.support.pair import Peer as StreamPeer
@@ -69,11 +75,23 @@ class Notes(Happenings):
 
 @asynccontextmanager
 async def opened(
-    url: str, *, service: ResumeService | None = None, timeout: float = 900.0, keepalive: tuple[float, float] = (0, 10)
+    url: str,
+    *,
+    service: ResumeService | None = None,
+    timeout: float = 900.0,
+    keepalive: tuple[float, float] = (0, 10),
+    signer: RequestSigner | None = None,
 ) -> AsyncIterator[tuple[SessionDataChannel, bytearray]]:
     """A channel that is open, and what the remote has written."""
     config = create_websocket_config(
-        url, TOKEN, ping_interval=keepalive[0], ping_timeout=keepalive[1], retry_attempts=1, connect_timeout=5
+        url,
+        TOKEN,
+        ping_interval=keepalive[0],
+        ping_timeout=keepalive[1],
+        retry_attempts=1,
+        connect_timeout=5,
+        network=NetworkOptions(sign=Sign.ALWAYS),
+        signer=signer,
     )
     channel = SessionDataChannel(config, session_id=SESSION_ID, resume_service=service, reconnect_timeout=timeout)
     received = bytearray()
@@ -209,6 +227,33 @@ async def test_a_refused_token_is_replaced_by_resuming(refusal: Script) -> None:
         await wait_until(lambda: channel.reconnects == 1)
         assert service.calls == 1
         assert channel.state == "connected"
+
+
+class Signer(RequestSigner):
+    """Signs everything."""
+
+    async def sign(self, request: OpeningRequest) -> Mapping[str, str]:
+        """See ``RequestSigner``."""
+        return {"X-Amz-Date": "20261101T120000Z"}
+
+    def refused(self) -> None:
+        """See ``RequestSigner``."""
+
+    def opened_unsigned(self, sentence: str) -> None:
+        """See ``RequestSigner``."""
+
+
+@pytest.mark.parametrize(("unsigned", "resumed"), [(stay, 0), (refuse(403), 1)], ids=["opened", "refused"])
+async def test_a_refused_signature_says_nothing_of_the_token(unsigned: Script, resumed: int) -> None:
+    """The unsigned request that follows at once decides whether the token was refused."""
+    service = Tokens(ResumedSession("new"))
+    async with (
+        Turnstile(cut_after(prompt()), refuse(403), unsigned, stay) as gateway,
+        opened(gateway.url(), service=service, signer=Signer()) as (channel, _received),
+    ):
+        await wait_until(lambda: channel.reconnects == 1)
+        assert service.calls == resumed
+        assert gateway.visits == 3 + resumed
 
 
 @pytest.mark.parametrize("status", [407, 500, 502, 503, 429])

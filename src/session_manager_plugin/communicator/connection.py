@@ -99,7 +99,7 @@ async def open_connection(config: WebSocketConfig, owner: ConnectionOwner) -> Ga
     """
     if not validate_websocket_url(config.url):
         raise InvalidURL(f"the stream URL {redact_url(config.url)!r} cannot be used")
-    signature = OpeningSignature.of(config)
+    signature = OpeningSignature.of(config.url, config.network, config.signer, config.connect_timeout)
     try:
         return await _open(config, owner, signature)
     except Refused as error:

@@ -10,7 +10,7 @@ from websockets.headers import build_host
 from websockets.uri import parse_uri
 
 from session_manager_plugin.communicator.aws_hosts import aws_service
-from session_manager_plugin.communicator.types import Bearer, NetworkOptions, Sign, WebSocketConfig
+from session_manager_plugin.communicator.types import Bearer, NetworkOptions, Sign
 from session_manager_plugin.errors import SessionManagerError
 from session_manager_plugin.session.protocols import OpeningRequest, RequestSigner
 from session_manager_plugin.utils.logging import get_logger
@@ -36,23 +36,24 @@ class OpeningSignature:
     """Signs one request. Call ``start`` when connecting has begun, ``headers`` when the connection is there, and
     ``stop`` in any case."""
 
-    def __init__(self, signer: RequestSigner, request: OpeningRequest, timeout: float) -> None:
+    def __init__(self, signer: RequestSigner, url: str, timeout: float) -> None:
         self.sent = False
         """Whether headers with a signature were handed out."""
         self.obstacle = ""
         """Why there is no signature, when there is none."""
         self.signer = signer
-        self._request = request
+        self._url = url
         self._timeout = timeout
         self._task: asyncio.Task[Mapping[str, str]] | None = None
 
     @classmethod
-    def of(cls, config: WebSocketConfig) -> OpeningSignature | None:
-        """The signature for a valid ``config``; None when its request is not to be signed."""
-        if config.signer is None or not is_signed(config.url, config.network):
+    def of(
+        cls, url: str, network: NetworkOptions, signer: RequestSigner | None, connect_timeout: float
+    ) -> OpeningSignature | None:
+        """The signature for the valid websocket URL ``url``; None when its request is not to be signed."""
+        if signer is None or not is_signed(url, network):
             return None
-        timeout = min(SIGN_TIMEOUT, config.connect_timeout / 2)
-        return cls(config.signer, opening_request(config.url), timeout)
+        return cls(signer, url, min(SIGN_TIMEOUT, connect_timeout / 2))
 
     def start(self) -> None:
         """Begin. Nothing runs before the caller waits for something: what it has begun itself comes first."""
@@ -73,7 +74,7 @@ class OpeningSignature:
     async def _sign(self) -> Mapping[str, str]:
         try:
             async with asyncio.timeout(self._timeout):
-                return await self.signer.sign(self._request)
+                return await self.signer.sign(opening_request(self._url))
         except TimeoutError:
             self.obstacle = f"the credential provider did not answer within {self._timeout:g} s"
         except SessionManagerError as error:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidMessage, InvalidStatus
@@ -73,8 +73,8 @@ class ProbeChannel:
 
     # The websocket.
 
-    async def upgrade(self, token: str, bearer: Bearer) -> Answer:
-        """Ask for a websocket; gives the answer, whatever its status is.
+    async def upgrade(self, token: str, bearer: Bearer, signature: Mapping[str, str]) -> Answer:
+        """Ask for a websocket; gives the answer, whatever its status is. ``signature`` holds headers to add, if any.
 
         Raises ``ConnectError`` when there is none, or a 101 that is no websocket.
         """
@@ -83,6 +83,9 @@ class ProbeChannel:
         request.headers["User-Agent"] = USER_AGENT
         if token and (bearer is Bearer.ALWAYS or (bearer is Bearer.AUTO and not is_aws_host(self._host))):
             request.headers["Authorization"] = f"Bearer {token}"
+        for name, value in signature.items():
+            request.headers.pop(name, None)  # setting one adds a value
+            request.headers[name] = value
         websocket.send_request(request)
         self._write()
         while True:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
+from enum import Enum, auto
 from http import HTTPStatus
 
 from session_manager_plugin.cli.probe.checks import Group, Latency, Report, Stage
@@ -14,6 +15,7 @@ from session_manager_plugin.cli.probe.sentences import split
 from session_manager_plugin.communicator import opening
 from session_manager_plugin.communicator.failures import connection_cut, no_answer, websocket_refused
 from session_manager_plugin.communicator.http_answer import Answer
+from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.communicator.probe_channel import ProbeChannel
 from session_manager_plugin.communicator.probe_link import Link, Route
 from session_manager_plugin.communicator.types import Bearer
@@ -28,15 +30,38 @@ PING_TIMEOUT = 5.0
 SESSION_STAGES = (Stage.WEBSOCKET, Stage.CHANNEL, Stage.LATENCY)
 
 
+class Upgrade(Enum):
+    """What became of a request for a websocket."""
+
+    OPEN = auto()
+    SIGNATURE_REFUSED = auto()
+    """An unsigned request may open it."""
+    FAILED = auto()
+
+
 async def check_upgrade(
-    group: Group, channel: ProbeChannel, route: Route, token: str, bearer: Bearer, *, timeout: float, clock: bool
-) -> bool:
-    """Whether the link becomes a websocket. With `clock` the answer's `Date` tells whether this machine's is right."""
+    group: Group,
+    channel: ProbeChannel,
+    route: Route,
+    token: str,
+    bearer: Bearer,
+    signature: OpeningSignature | None,
+    *,
+    timeout: float,
+    clock: bool,
+) -> Upgrade:
+    """Ask for a websocket, with a signature if one is given. With `clock` the answer's `Date` is compared with this
+    machine's clock."""
     answer: Answer | None = None
+    headers: Mapping[str, str] = {}
+    if signature is not None:
+        signature.start()
+        headers = await signature.headers()
+    refused = False
     with group.check(Stage.WEBSOCKET, route.place) as check:
         try:
             async with asyncio.timeout(timeout):
-                answer = await channel.upgrade(token, bearer)
+                answer = await channel.upgrade(token, bearer, headers)
         except TimeoutError:
             check.failed(*no_answer(opening.Stage.WEBSOCKET, route.place, route.proxy_place, timeout))
         except OSError:
@@ -45,13 +70,26 @@ async def check_upgrade(
             check.failed(*split(error, "check the URL"))
         else:
             if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
-                check.passed(f"101 {answer.reason}")
+                check.passed(f"101 {answer.reason}{_signature_text(signature)}")
+            elif answer.status == HTTPStatus.FORBIDDEN and headers:
+                refused = True
+                what, advice = websocket_refused(answer, route.place, signature)
+                check.warned(f"{what}, to a signed request", f"{advice}; an unsigned request follows")
             else:
-                check.failed(*websocket_refused(answer, route.place))
+                check.failed(*websocket_refused(answer, route.place, signature))
     if clock and answer is not None:
         with group.check(Stage.LOCAL, "clock") as check:
             check_clock(check, answer.headers.get("date"), datetime.now(UTC))
-    return answer is not None and answer.status == HTTPStatus.SWITCHING_PROTOCOLS
+    if refused:
+        return Upgrade.SIGNATURE_REFUSED
+    is_open = answer is not None and answer.status == HTTPStatus.SWITCHING_PROTOCOLS
+    return Upgrade.OPEN if is_open else Upgrade.FAILED
+
+
+def _signature_text(signature: OpeningSignature | None) -> str:
+    if signature is None:
+        return ""
+    return ", signed" if signature.sent else f", not signed: {signature.obstacle}"
 
 
 async def check_session(

@@ -10,7 +10,14 @@ from datetime import UTC, datetime
 
 from session_manager_plugin.aws.diagnosis import SERVICES, Region, SessionApi, Settings, StartedSession, find_endpoints
 from session_manager_plugin.aws.kms import KmsKeyService
-from session_manager_plugin.cli.probe.channel import SESSION_STAGES, check_session, check_upgrade, session_channel
+from session_manager_plugin.aws.signing import OpeningSigner
+from session_manager_plugin.cli.probe.channel import (
+    SESSION_STAGES,
+    Upgrade,
+    check_session,
+    check_upgrade,
+    session_channel,
+)
 from session_manager_plugin.cli.probe.checks import Group, Report, Stage
 from session_manager_plugin.cli.probe.machine import (
     check_clock,
@@ -21,6 +28,7 @@ from session_manager_plugin.cli.probe.machine import (
 )
 from session_manager_plugin.cli.probe.network import NETWORK_STAGES, reached
 from session_manager_plugin.communicator.http_answer import NotHTTP
+from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.communicator.probe_link import Link, Route
 from session_manager_plugin.communicator.proxy import proxy_for
 from session_manager_plugin.communicator.types import NetworkOptions
@@ -147,19 +155,40 @@ async def _probe_stream(
     request: Request, report: Report, stream: Stream, region: Region | None, *, clock: bool
 ) -> None:
     group = report.group()
+    signer = OpeningSigner(region=None if region is None else region.name, profile=request.settings.profile)
+    signature = OpeningSignature.of(stream.url, request.network, signer, request.timeout)
     try:
-        async with reached(group, stream.url, request.network, timeout=request.timeout) as way:
-            if way is None:
-                group.skip("session", "its gateway cannot be reached", *SESSION_STAGES)
-                return
-            route, link = way
-            channel = session_channel(link, route, stream.session_id)
-            bearer = request.network.bearer
-            if not await check_upgrade(
-                group, channel, route, stream.token, bearer, timeout=request.timeout, clock=clock
-            ):
-                group.skip("session", "there is no websocket", *SESSION_STAGES[1:])
-                return
+        upgrade = await _probe_websocket(request, report, group, stream, region, signature, clock=clock)
+        if upgrade is Upgrade.SIGNATURE_REFUSED:
+            await _probe_websocket(request, report, group, stream, region, None, clock=False)
+    finally:
+        group.finish()
+
+
+async def _probe_websocket(
+    request: Request,
+    report: Report,
+    group: Group,
+    stream: Stream,
+    region: Region | None,
+    signature: OpeningSignature | None,
+    *,
+    clock: bool,
+) -> Upgrade:
+    """One connection, and the session on it unless the signature was refused."""
+    async with reached(group, stream.url, request.network, timeout=request.timeout) as way:
+        if way is None:
+            group.skip("session", "its gateway cannot be reached", *SESSION_STAGES)
+            return Upgrade.FAILED
+        route, link = way
+        channel = session_channel(link, route, stream.session_id)
+        bearer = request.network.bearer
+        upgrade = await check_upgrade(
+            group, channel, route, stream.token, bearer, signature, timeout=request.timeout, clock=clock
+        )
+        if upgrade is Upgrade.FAILED:
+            group.skip("session", "there is no websocket", *SESSION_STAGES[1:])
+        if upgrade is Upgrade.OPEN:
             try:
                 if stream.token:
                     await check_session(
@@ -169,8 +198,7 @@ async def _probe_stream(
                     group.skip("session", "no token was given", *SESSION_STAGES[1:])
             finally:
                 await channel.close()
-    finally:
-        group.finish()
+        return upgrade
 
 
 def _key_service(request: Request, stream: Stream, region: Region | None) -> KmsKeyService:
