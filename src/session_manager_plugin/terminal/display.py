@@ -164,6 +164,7 @@ class StatusDisplay:
             self._output.write(self._screen.clear_notice())
         reports_unasked = self._screen.reports_unasked
         self._output.write(self._screen.leave())
+        self._screen = Screen()
         self._restore_title()
         if self._reports is not None:
             now = self._clock()

@@ -4,7 +4,29 @@ from __future__ import annotations
 
 # Private modes (DECSET) that make a terminal unusable or strange for the shell below when they stay as a dead program
 # has left them, and how a terminal is found.
-_FOUND_OFF = {1, 5, 9, 45, 66, 69, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1015, 1016, 2004, 2026, 2031, 2048}
+_FOUND_OFF = {
+    1,
+    5,
+    9,
+    45,
+    66,
+    69,
+    1000,
+    1001,
+    1002,
+    1003,
+    1004,
+    1005,
+    1006,
+    1007,
+    1015,
+    1016,
+    2004,
+    2026,
+    2031,
+    2048,
+    9001,
+}
 _FOUND_ON = {7, 25}
 _FOUND_OFF_ANSI = {4, 20}
 _SOFT_RESET = {1, 7, 25, 66}  # DECSTR (VT510 manual), with IRM and the numeric keypad
@@ -17,13 +39,16 @@ class Modes:
         self._changed: dict[int, None] = {}
         self._changed_ansi: dict[int, None] = {}
         self._keypad = False
-        self._cursor_style = False
-        self._modify_keys = False
-        self._keyboard_levels = 0
+        self._cursor_style = 0
+        self._modify_keys = 0
+        self.is_vt52 = False
+        """Whether the terminal obeys the sequences of the VT52 instead."""
 
     def set_private(self, number: int, on: bool) -> None:
         """DECSET and DECRST of one mode."""
-        if number in _FOUND_OFF or number in _FOUND_ON:
+        if number == 2:  # DECANM; only `ESC <` sets it
+            self.is_vt52 = self.is_vt52 or not on
+        elif number in _FOUND_OFF or number in _FOUND_ON:
             _note(self._changed, number, on is not (number in _FOUND_ON))
 
     def set_ansi(self, number: int, on: bool) -> None:
@@ -37,19 +62,11 @@ class Modes:
 
     def set_cursor_style(self, style: int) -> None:
         """DECSCUSR."""
-        self._cursor_style = style != 0
+        self._cursor_style = style
 
     def set_modify_keys(self, value: int) -> None:
         """xterm's modifyOtherKeys."""
-        self._modify_keys = value != 0
-
-    def push_keyboard(self) -> None:
-        """Kitty's keyboard protocol: `CSI > flags u`."""
-        self._keyboard_levels += 1
-
-    def pop_keyboard(self, count: int) -> None:
-        """Kitty's keyboard protocol: `CSI < count u`."""
-        self._keyboard_levels = max(0, self._keyboard_levels - count)
+        self._modify_keys = value
 
     def has(self, number: int) -> bool:
         """Whether a private mode is other than a terminal has it at first."""
@@ -72,10 +89,6 @@ class Modes:
         self._changed_ansi.pop(4, None)
         self._keypad = False
 
-    def reset(self) -> None:
-        """RIS."""
-        self.__init__()  # type: ignore[misc]
-
     def undo(self) -> bytes:
         """What makes every mode as a terminal has it at first."""
         pieces = [b"\x1b[?%d%c" % (number, b"lh"[number in _FOUND_ON]) for number in self._changed]
@@ -86,16 +99,18 @@ class Modes:
             pieces.append(b"\x1b[0 q")
         if self._modify_keys:
             pieces.append(b"\x1b[>4m")
-        if self._keyboard_levels:
-            pieces.append(b"\x1b[<%du" % self._keyboard_levels)
         return b"".join(pieces)
 
     def redo(self) -> bytes:
-        """What makes the modes that are numbers, and the keypad's, as they are now: the reverse of `undo`."""
+        """What makes every mode as it is now: the reverse of `undo`."""
         pieces = [b"\x1b[?%d%c" % (number, b"hl"[number in _FOUND_ON]) for number in self._changed]
         pieces += [b"\x1b[%dh" % number for number in self._changed_ansi]
         if self._keypad:
             pieces.append(b"\x1b=")
+        if self._cursor_style:
+            pieces.append(b"\x1b[%d q" % self._cursor_style)
+        if self._modify_keys:
+            pieces.append(b"\x1b[>4;%dm" % self._modify_keys)
         return b"".join(pieces)
 
 

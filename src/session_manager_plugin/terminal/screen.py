@@ -14,7 +14,8 @@ from session_manager_plugin.terminal.questions import (
     question_in_sequence,
     question_in_string,
 )
-from session_manager_plugin.terminal.screen_tracker import ABSOLUTE, NO_LINK, ScreenTracker
+from session_manager_plugin.terminal.screen_state import ABSOLUTE, ERASE_BELOW, NO_MARGINS, RESTORE, SAVE
+from session_manager_plugin.terminal.screen_tracker import ScreenTracker
 from session_manager_plugin.terminal.sequences import NOT_PLAIN, NOT_PLAIN_OR_C1
 from session_manager_plugin.terminal.size import TerminalSize
 from session_manager_plugin.terminal.terminal_reports import Report
@@ -37,9 +38,7 @@ _LEAST_ROWS = 3
 _CANCEL = b"\x18"
 _END_STRING = _CANCEL + b"\x1b\\"
 """Ends a sequence or string in every terminal: CAN where it is obeyed in strings, ST elsewhere."""
-_NO_MARGINS = b"\x1b[r"
 _ASK_POSITION = b"\x1b[6n"
-_SAVE, _RESTORE = b"\x1b7", b"\x1b8"
 _STRING_ENDS = b"\x07\x18\x1a\x1b\\"
 _PLAIN_ENDS = re.compile(rb"\x1b\[[0-9;:]*[mK]\Z")
 _LAST_WORD = re.compile(r"[^\x00-\x20\x7f-\x9f]+\Z")
@@ -87,7 +86,7 @@ class Screen:
     @property
     def at_boundary(self) -> bool:
         """Whether sequences of ours may be written now."""
-        return self._string is None and not (self._given and self._holds_sequence)
+        return self._string is None and not (self._given and self._holds_sequence) and not self._tracker.modes.is_vt52
 
     @property
     def holds_character(self) -> bool:
@@ -137,7 +136,7 @@ class Screen:
         given = b""
         tracker = self._tracker
         if self.has_bar:
-            margins = tracker.sets_region if tracker.has_region else _NO_MARGINS
+            margins = tracker.sets_region if tracker.has_region else NO_MARGINS
             given = tracker.aside(margins + self._row_of_ours(b""))
             tracker.extend(self._size)
         self._wants_bar = tracker.limited = tracker.damaged = False
@@ -152,28 +151,26 @@ class Screen:
 
     def again(self) -> bytes:
         """What the remote would send to have its screen (main or alternate) and its modes, but for the bar."""
-        tracker = self._tracker
-        return (b"\x1b[?%dh" % tracker.alternate if tracker.alternate else b"") + tracker.modes.redo()
+        return self._tracker.redo()
 
     def leave(self) -> bytes:
-        """Gives the screen back as it was found. Idempotent."""
+        """Gives the terminal back as it was found. This screen is not to be used afterwards."""
         tracker = self._tracker
-        changes = tracker.modes.undo() + tracker.pen.sets_plain + (PLAIN if tracker.pen.attributes else b"")
-        changes += NO_LINK if tracker.pen.link else b""
-        pieces = [self.flush(), b"" if self.at_boundary else _END_STRING, self._setup]
+        pieces = [self.flush(), b"" if self.at_boundary else _END_STRING, b"\x1b<" if tracker.modes.is_vt52 else b""]
+        pieces.append(self._setup)
         if tracker.origin:
             cursor = tracker.cursor
             # Origin mode cannot be left without moving the cursor; the last row has nothing below it to write over.
             row, column = (cursor.row, cursor.column) if cursor.is_known else (self.remote_size.rows - 1, 0)
             pieces += [ABSOLUTE, b"\x1b[%d;%dH" % (row + 1, min(column + 1, self._size.columns))]
-        if tracker.alternate:
-            pieces.append(b"\x1b[?%dl" % tracker.alternate)
+        pieces.append(tracker.leave_screens())
         if self.has_bar:
-            pieces += [_SAVE, _NO_MARGINS, self._row_of_ours(b""), _RESTORE]
+            pieces += [SAVE, NO_MARGINS, self._row_of_ours(b""), RESTORE]
+            if tracker.alternate and tracker.has_old_bar[False]:
+                pieces += [SAVE, ERASE_BELOW, RESTORE]
         elif tracker.has_region:
-            pieces += [_SAVE, _NO_MARGINS, _RESTORE]
-        pieces.append(changes)
-        self.__init__()  # type: ignore[misc]
+            pieces += [SAVE, NO_MARGINS, RESTORE]
+        pieces.append(tracker.undo())
         return b"".join(pieces)
 
     def draw(self, text: bytes) -> bytes:
@@ -342,8 +339,8 @@ class Screen:
         assert self._string is not None, "there is no string"
         if self._string == b"]":
             self._string_text = (self._string_text + text)[:_LONGEST_OSC]
-            if is_over and self._string_text.startswith(b"8;"):
-                self._tracker.pen.follow_link(self._string_text[2:].removesuffix(b"\xc2\x9c").rstrip(_STRING_ENDS))
+            if is_over:
+                self._tracker.command(self._string_text.removesuffix(b"\xc2\x9c").rstrip(_STRING_ENDS))
         elif len(self._string_text) < STRING_BEGINNING:
             self._string_text += text[:STRING_BEGINNING]
         if is_over:

@@ -1,4 +1,4 @@
-"""The remote's part of the terminal: what it has made of it, and what of its sequences has to be corrected. Pure."""
+"""The remote's part of the terminal: what it does to it, and what of its sequences has to be corrected. Pure."""
 
 from __future__ import annotations
 
@@ -6,37 +6,33 @@ import re
 from collections.abc import Callable
 
 from session_manager_plugin.terminal import sequences
-from session_manager_plugin.terminal.character_width import character_width, width_range
+from session_manager_plugin.terminal.character_width import width_range
 from session_manager_plugin.terminal.cursor import Cursor
+from session_manager_plugin.terminal.keyboard_flags import KeyboardFlags
 from session_manager_plugin.terminal.modes import Modes
 from session_manager_plugin.terminal.movements import MOVEMENTS, first
 from session_manager_plugin.terminal.pen import PLAIN, Pen
 from session_manager_plugin.terminal.saved_cursor import SavedCursor
+from session_manager_plugin.terminal.screen_state import (
+    ABSOLUTE,
+    NO_LINK,
+    RELATIVE,
+    RESTORE,
+    SAVE,
+    ScreenState,
+)
 from session_manager_plugin.terminal.sequences import CONTROL, Sequence
-from session_manager_plugin.terminal.size import TerminalSize
 from session_manager_plugin.terminal.terminal_reports import Report
 
-# No copy of the screen is kept, only where the cursor is, what it draws with, the scroll region, and the modes.
-# While the remote is `limited` there is a row below its last one. Then changed are
+# While the remote is `limited` changed are
 #  - rows and margins below its last one: they become that one;
 #  - movements that would lead there, which happens only to a cursor below the scroll region of the remote's own;
 #  - a question for the size (`CSI 18 t`): it is answered here;
-#  - what restores a saved cursor, when ours is in the slot: terminals have one, and `aside` uses it;
-#  - a restored cursor is preceded by the origin mode that was saved with it: not all terminals restore that.
+#  - what restores a saved cursor, when ours is in the slot: terminals have one, and `ScreenState.aside` uses it;
+#  - a restored cursor is preceded by the origin mode that was saved with it: not all terminals restore that;
+#  - what repeats a character behind something of ours.
 # What undoes the margins is followed by what sets them again. Otherwise nothing is changed.
-#
-# An address is written only if row and column are certain (`Cursor.is_known`). Else the terminal restores the cursor.
 
-_SAVE = b"\x1b7"  # DECSC
-_RESTORE = b"\x1b8"
-ABSOLUTE = b"\x1b[?6l"  # origin mode off: rows count from the top of the screen
-RELATIVE = b"\x1b[?6h"
-NO_LINK = b"\x1b]8;;\x1b\\"
-_NO_MARGINS = b"\x1b[r"
-# IND and up again: scrolls by one if the cursor is on the last row. Unlike a newline it keeps the column under OPOST.
-_MAKE_ROOM = b"\x1bD\x1b[A"
-_ERASE_BELOW = PLAIN + b"\r\x1b[B\x1b[J"
-_SIDE_MARGINS = 69  # DECLRMM
 _INVISIBLE_END = re.compile(rb"(?:\x1b\[[0-9;:]*[mK]|[\x00-\x1f\x7f])*\Z")
 _ERASES_CHARACTER = re.compile(rb"\x1b\[0*[12]K")
 _CONFINED = re.compile(rb"\x1b\[[0-9;:]*[mK]|[\x00-\x1f\x7f]|[^\x00-\x1f\x7f]+")
@@ -44,130 +40,8 @@ _LAST_CHARACTER = re.compile(rb"(?:[\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{1,3})\Z")
 _PLAIN_SEQUENCE_END = re.compile(rb"\x1b\[[0-9;:]*[mK]\Z")
 
 
-class ScreenTracker:
+class ScreenTracker(ScreenState):
     """Follows what the remote writes; `text`, `sequence` and `repeat` return what is to be written instead."""
-
-    def __init__(self, size: TerminalSize) -> None:
-        self.answers: list[bytes] = []
-        """What is to be typed to the remote as the terminal's answers; the owner empties it."""
-        self.asked: list[Report] = []
-        """What the remote has asked the terminal to report, in order; the owner empties it."""
-        self.damaged = False
-        """Whether something was done that reaches below the last row; the owner sets it back."""
-        self.limited = False
-        self.cursor = Cursor(*size)
-        self.pen = Pen()
-        self.modes = Modes()
-        self.origin = False
-        self.alternate = 0
-        """The mode that has switched to the alternate screen; 0 on the normal one."""
-        self._written_pen = self.pen
-        self._forget_margins()
-        self._saved = {False: SavedCursor(), True: SavedCursor()}
-
-    def _forget_margins(self) -> None:
-        self._margins = self._margins_of_normal = (0, self.cursor.last)
-        self._in_force: tuple[int, int] | None = self._margins
-        """The scroll region that the terminal has; None if it may have any."""
-
-    @property
-    def size(self) -> TerminalSize:
-        """Its size as it knows it."""
-        return TerminalSize(self.cursor.columns, self.cursor.last + 1)
-
-    @property
-    def saved(self) -> SavedCursor:
-        """What DECRC would restore now."""
-        return self._saved[bool(self.alternate)]
-
-    @property
-    def is_delicate(self) -> bool:
-        """Whether drawing aside would lose something, for now: the remote's saved cursor, of which only the terminal
-        knows the place; that a wrap is due, behind a character that is not known; a cluster that is not complete."""
-        cursor = self.cursor
-        if cursor.joins or (cursor.may_wrap and not (cursor.is_wrap_due and cursor.written)):
-            return True
-        return not cursor.is_known and self._spares_slot
-
-    @property
-    def wants_position(self) -> bool:
-        """Whether something depends on the cursor's position, which is not known."""
-        cursor = self.cursor
-        return not cursor.is_row_known or (cursor.slack > 0 and (cursor.may_wrap or self._spares_slot))
-
-    @property
-    def _spares_slot(self) -> bool:
-        """Whether to draw aside without DECSC: with side margins set DECSLRM follows it, which is SCOSC elsewhere."""
-        return self.saved.is_precious or self.modes.has(_SIDE_MARGINS)
-
-    @property
-    def region(self) -> tuple[int, int]:
-        """The first and last row that are to scroll.
-
-        While the row is not known the remote's margins do not end above its last row: below them it would not scroll,
-        and a newline would lead out of it.
-        """
-        top, bottom = self._margins
-        return (top, bottom) if self.cursor.is_row_known or not self.limited else (top, self.cursor.last)
-
-    @property
-    def has_region(self) -> bool:
-        """Whether the remote has set a scroll region of its own."""
-        return self._margins != (0, self.cursor.last)
-
-    @property
-    def sets_region(self) -> bytes:
-        """What sets the scroll region; it also moves the cursor to the first row."""
-        top, bottom = self.region
-        return b"\x1b[%d;%dr" % (top + 1, bottom + 1)
-
-    def resize(self, size: TerminalSize, *, moved: bool) -> None:
-        """Another size, or a terminal of unknown state: the scroll region is all of it, the cursor may be anywhere.
-
-        `moved` says that a saved cursor may be elsewhere too. Next is `lay_out`.
-        """
-        self.cursor.resize(*size)
-        self.cursor.lose()
-        self._forget_margins()
-        if moved:
-            for saved in self._saved.values():
-                saved.known = False
-
-    def extend(self, size: TerminalSize) -> None:
-        """The remote gets a terminal's last row too, or all but that; nothing has moved."""
-        margins, had_region = self._margins, self.has_region
-        self.cursor.resize(*size)
-        self._forget_margins()
-        if had_region:
-            self._margins = margins
-            self.cursor.set_region(*margins)
-
-    def set_region(self, top: int, bottom: int) -> None:
-        """DECSTBM, with its effect on the cursor."""
-        self._margins = self._in_force = (top, bottom)
-        self.cursor.set_region(top, bottom)
-        self.cursor.move_to(self.row_of(1), self.column_of(1))
-
-    def row_of(self, number: int) -> int:
-        """The row that parameter `number` of an absolute movement means."""
-        if self.origin:
-            return min(self.cursor.top + number - 1, self.cursor.bottom)
-        return number - 1
-
-    def column_of(self, number: int) -> int:
-        """The column that parameter `number` of an absolute movement means."""
-        if self.origin:
-            return min(self.cursor.left_margin + number - 1, self.cursor.right_margin)
-        return number - 1
-
-    def to_row(self, row: int) -> bytes:
-        """What moves to a row of the screen, without origin mode."""
-        return b"\x1b[%dd" % (row + 1)
-
-    def locate(self, row: int, column: int) -> bytes:
-        """The terminal has reported where the cursor is, as parameters of an absolute movement; what to write then."""
-        self.cursor.locate(self.row_of(row), self.column_of(column))
-        return self._apply_region()
 
     # --- text
 
@@ -184,8 +58,8 @@ class ScreenTracker:
             self._follow_to_last_column(text)
         elif b"\x1b" in text:
             self.pen.follow(text)
-        if self._in_force != self._margins or self._margins[1] != cursor.last:
-            text += self._apply_region()
+        if self.in_force != self.margins or self.margins[1] != cursor.last:
+            text += self.apply_region()
         return text
 
     def _follow_to_last_column(self, text: bytes) -> None:
@@ -194,7 +68,7 @@ class ScreenTracker:
         assert found is not None
         if found.start():
             self.pen.follow(text[: found.start()])
-            self._written_pen = self.pen.copy()
+            self.written_pen = self.pen.copy()
         self.pen.follow(found[0])
         if _ERASES_CHARACTER.search(found[0]):
             self._blank_last_column()
@@ -202,7 +76,7 @@ class ScreenTracker:
     def _blank_last_column(self) -> None:
         # Erased again, since a blank that was written is something else for those who copy it.
         self.cursor.written = b" \x1b[1K"
-        self._written_pen = self.pen.copy()
+        self.written_pen = self.pen.copy()
 
     def _confine(self, text: bytes) -> bytes:
         """Text below the scroll region, where the last row does not scroll: it must not go on to the bar."""
@@ -260,7 +134,7 @@ class ScreenTracker:
             if interrupted:
                 return b""  # a character of ours would be repeated
             self.cursor.may_advance(count)
-            return raw + self._apply_region()
+            return raw + self.apply_region()
         text = character.encode() * count
         written = self.text(text)
         return raw if written == text and character.isascii() and not interrupted else written
@@ -286,10 +160,16 @@ class ScreenTracker:
         else:
             handler = _OTHERS.get(final)
             written = raw if handler is None else handler(self, body, raw)
-        return written + self._apply_region()
+        return written + self.apply_region()
 
     def _escape(self, body: bytes, final: str, raw: bytes) -> bytes:
         cursor = self.cursor
+        if self.modes.is_vt52:
+            cursor.lose()
+            if final == "<":
+                self.modes.is_vt52 = False
+                self.lose_margins()
+            return raw
         if body:
             if body == b"#" and final == "8":
                 return self._alignment_pattern(raw)
@@ -322,21 +202,22 @@ class ScreenTracker:
         """RIS."""
         self.cursor = Cursor(*self.size)
         self.pen = Pen()
-        self._written_pen = self.pen
-        self.modes.reset()
+        self.written_pen = self.pen
+        self.modes = Modes()
+        self.keyboards = {False: KeyboardFlags(), True: KeyboardFlags()}
         self.origin = False
         self.alternate = 0
-        self._forget_margins()
-        self._saved = {False: SavedCursor(), True: SavedCursor()}
+        self.forget_margins()
+        self.saved_cursors = {False: SavedCursor(), True: SavedCursor()}
         self.damaged = True
         return raw + self.sets_region if self.limited else raw  # the cursor is at home already
 
     def _alignment_pattern(self, raw: bytes) -> bytes:
         """DECALN: the screen full of E, the cursor at home, no margins."""
-        self._margins = (0, self.cursor.last)
-        self.cursor.set_region(*self._margins)
+        self.margins = (0, self.cursor.last)
+        self.cursor.set_region(*self.margins)
         self.cursor.move_to(0, 0)
-        self._lose_margins()
+        self.lose_margins()
         return raw
 
     def _soft_reset(self, body: bytes, raw: bytes) -> bytes:
@@ -347,25 +228,13 @@ class ScreenTracker:
         self.pen.reset()
         self.origin = False
         self.cursor.wraps = True
-        self._margins = (0, self.cursor.last)
-        self.cursor.set_region(*self._margins)
-        self._saved[bool(self.alternate)] = SavedCursor()
-        self._lose_margins()
+        self.margins = (0, self.cursor.last)
+        self.cursor.set_region(*self.margins)
+        self.saved_cursors[bool(self.alternate)] = SavedCursor()
+        self.lose_margins()
         return raw
 
     # --- the saved cursor
-
-    def save_cursor(self) -> None:
-        """DECSC."""
-        cursor = self.cursor
-        self._saved[bool(self.alternate)] = SavedCursor(
-            cursor.row,
-            min(cursor.column, cursor.columns - 1),
-            self.pen.copy(),
-            self.origin,
-            known=cursor.is_known,
-            awaited=True,
-        )
 
     def _restore(self, raw: bytes) -> bytes:
         """DECRC; where the terminal's slot is ours by now, what it would have done."""
@@ -376,8 +245,8 @@ class ScreenTracker:
                 return self._restore_by_address()
             if saved.origin != self.origin:
                 before = RELATIVE if saved.origin else ABSOLUTE
-        self._restored()
-        return before + raw + self._apply_region_at_saved()
+        self.restored()
+        return before + raw + self.apply_region_at_saved()
 
     def _restore_by_address(self) -> bytes:
         """DECRC, without the terminal's slot. Where the place is not known the cursor remains where it is."""
@@ -386,35 +255,46 @@ class ScreenTracker:
         if saved.known:
             if self.origin != saved.origin:
                 pieces.append(RELATIVE if saved.origin else ABSOLUTE)
-            self._restored()
-            pieces.append(self._address())
+            self.restored()
+            pieces.append(self.address())
         else:
             saved.awaited = False
             self.pen.restore(saved.pen)
         pieces += [PLAIN, saved.pen.attributes, saved.pen.sets]
         return b"".join(pieces)
 
-    def _restored(self) -> None:
-        """The terminal has restored the cursor."""
-        saved = self.saved
-        saved.awaited = False
-        self.origin = saved.origin
-        self.pen.restore(saved.pen)
-        if not saved.known:
-            self.cursor.lose()
-            return
-        row = saved.row
-        if saved.origin:
-            row = max(self.cursor.top, min(row, self.cursor.bottom))
-        self.cursor.move_to(row, saved.column)
+    # --- the whole state
 
-    def _address(self) -> bytes:
-        """What moves to the present position, which is known."""
-        cursor = self.cursor
-        row, column = cursor.row, min(cursor.column, cursor.columns - 1)
-        if self.origin:
-            row, column = row - cursor.top, column - cursor.left_margin
-        return b"\x1b[%d;%dH" % (row + 1, column + 1)
+    def redo(self) -> bytes:
+        """What the remote would send to have its screen and all modes as they are now, but for what is shown."""
+        pieces = [self.modes.redo(), self.commands.redo(), self.keyboards[False].redo()]
+        if self.alternate:
+            pieces += [b"\x1b[?%dh" % self.alternate, self.keyboards[True].redo()]
+        if self.has_region:
+            top, bottom = self.margins
+            pieces += [SAVE, b"\x1b[%d;%dr" % (top + 1, bottom + 1), RESTORE]
+        pieces += [self.pen.attributes, self.pen.sets if self.pen.character_sets != Pen().character_sets else b""]
+        return b"".join(pieces)
+
+    def leave_screens(self) -> bytes:
+        """What shows the main screen again, with the keyboard of the alternate one as it was found."""
+        keyboard = self.keyboards[True].undo()
+        if self.alternate:
+            return keyboard + b"\x1b[?%dl" % self.alternate
+        return b"\x1b[?1049h" + keyboard + b"\x1b[?1049l" if keyboard else b""
+
+    def undo(self) -> bytes:
+        """What makes all else as it was found."""
+        pieces = [self.keyboards[False].undo(), self.modes.undo(), self.commands.undo(), self.pen.sets_plain]
+        pieces += [PLAIN if self.pen.attributes else b"", NO_LINK if self.pen.link else b""]
+        return b"".join(pieces)
+
+    def command(self, osc: bytes) -> None:
+        """A complete OSC."""
+        if osc.startswith(b"8;"):
+            self.pen.follow_link(osc[2:])
+        else:
+            self.commands.follow(osc)
 
     # --- other sequences
 
@@ -464,10 +344,17 @@ class ScreenTracker:
     def _restore_or_keyboard(self, body: bytes, raw: bytes) -> bytes:
         if not body:
             return self._restore(raw)
-        if body[:1] == b">":
-            self.modes.push_keyboard()
-        elif body[:1] == b"<":
-            self.modes.pop_keyboard(int(body[1:]) if body[1:].isdigit() else 1)
+        parameters = sequences.numbers(body[1:])
+        if parameters is not None:
+            match body[:1]:
+                case b">":
+                    self.keyboard.push(parameters[0] if parameters else 0)
+                case b"<":
+                    self.keyboard.pop(first(parameters))
+                case b"=":
+                    self.keyboard.set(
+                        first(parameters) if parameters else 0, parameters[1] if len(parameters) > 1 else 1
+                    )
         return raw
 
     # --- modes and screens
@@ -489,17 +376,19 @@ class ScreenTracker:
                 self.modes.set_ansi(number, on)
                 cursor.newline_returns = self.modes.newline_returns
                 continue
+            if number == 2 and not on:
+                cursor.lose()
             self.modes.set_private(number, on)
             match number:
                 case 3:  # DECCOLM, where it is allowed
-                    self._lose_margins()
+                    self.lose_margins()
                     cursor.lose()
                 case 6:
                     self.origin = on
                     cursor.move_to(self.row_of(1), self.column_of(1))
                 case 7:
                     cursor.wraps = on
-                case 69:
+                case 69:  # DECLRMM
                     cursor.set_side_margins(0, cursor.columns - 1)
                 case 1048:
                     if on:
@@ -515,15 +404,15 @@ class ScreenTracker:
             if number == 1049:
                 self.save_cursor()
             if not self.alternate:
-                self._margins_of_normal = self._margins
-                self._margins = (0, self.cursor.last)
+                self.margins_of_main = self.margins
+                self.margins = (0, self.cursor.last)
                 self.alternate = number
         elif self.alternate:
             self.alternate = 0
-            self._margins = self._margins_of_normal
+            self.margins = self.margins_of_main
         # Some terminals keep margins for each screen, some for both.
-        self.cursor.set_region(*self._margins)
-        self._lose_margins()
+        self.cursor.set_region(*self.margins)
+        self.lose_margins()
         return self._restored_by(raw) if number == 1049 and not on else raw
 
     def _restored_by(self, raw: bytes) -> bytes:
@@ -531,108 +420,17 @@ class ScreenTracker:
         saved = self.saved
         if not (self.limited and saved.ours):
             differs = self.limited and self.origin != saved.origin
-            self._restored()
+            self.restored()
             if differs:
-                raw += (RELATIVE if saved.origin else ABSOLUTE) + _RESTORE
-            return raw + self._apply_region_at_saved()
+                raw += (RELATIVE if saved.origin else ABSOLUTE) + RESTORE
+            return raw + self.apply_region_at_saved()
         raw += self._restore_by_address()
         if saved.known:
             return raw
         self.cursor.lose()
-        return _SAVE + raw
+        return SAVE + raw
 
     # --- what is written aside
-
-    def lay_out(self, *, erase: bool) -> bytes:
-        """What takes the last row from the remote wherever the cursor is, which stays on its character."""
-        # The margins go first, or the cursor could not leave those of before; setting them moves the cursor home.
-        absolute, relative = (ABSOLUTE, RELATIVE) if self.origin else (b"", b"")
-        pieces = [_SAVE, absolute, _NO_MARGINS, _RESTORE, _MAKE_ROOM]
-        pieces += [_SAVE, _ERASE_BELOW if erase else b"", absolute, self.sets_region, relative, _RESTORE]
-        if erase:
-            pieces.append(self.pen.attributes)
-        self.saved.ours = True
-        return b"".join(pieces)
-
-    def _lose_margins(self) -> None:
-        """The terminal may have other margins now, and other things below the last row."""
-        self._in_force = None
-        self.damaged = True
-
-    def _apply_region(self) -> bytes:
-        """What sets the scroll region if it is not in force, and can be set now."""
-        region = self.region
-        if region == self._in_force or not self.limited:
-            return b""
-        if self.saved.is_precious and not self.cursor.is_known:
-            return b""
-        self._in_force = region
-        self.cursor.set_region(*region)
-        return self.aside(self.sets_region)
-
-    def _apply_region_at_saved(self) -> bytes:
-        """The same just after DECRC: what is saved again then is what the slot holds already."""
-        was_ours = self.saved.ours
-        written = self._apply_region()
-        self.saved.ours = was_ours
-        return written
-
-    def aside(self, body: bytes) -> bytes:
-        """`body` written without the remote's noticing; it moves the cursor, at most."""
-        pen, cursor = self.pen, self.cursor
-        by_address = self._spares_slot and cursor.is_known
-        pieces = [b"" if by_address else _SAVE]
-        if self.origin:
-            pieces.append(ABSOLUTE)
-        sets = pen.sets_plain
-        pieces.append(sets)
-        if pen.link:
-            pieces.append(NO_LINK)
-        pieces.append(body)
-        if pen.link:
-            pieces.append(b"\x1b]8;%b\x1b\\" % pen.link)
-        if self.origin:
-            pieces.append(RELATIVE)  # not all terminals restore it
-        pieces.append(self._address() if by_address else _RESTORE)
-        if sets:
-            pieces.append(pen.sets)
-        pieces.append(pen.attributes)
-        if cursor.is_wrap_due:
-            pieces.append(self._make_wrap_due())
-        if not by_address:
-            self.saved.ours = True
-        return b"".join(pieces)
-
-    def draw_aside(self, body: bytes) -> bytes:
-        """`body`, which prints in a row of ours, written aside; not while the screen `is_delicate`."""
-        if not self.modes.has(_SIDE_MARGINS):
-            return self.aside(body)
-        # Turned off, since text wraps at them; turned on again, they are all columns.
-        cursor = self.cursor
-        sides = b"\x1b[%d;%ds" % (cursor.left_margin + 1, cursor.right_margin + 1) if cursor.has_sides else b""
-        return self.aside(b"\x1b[?69l" + body + b"\x1b[?69h" + sides)
-
-    def write_again(self, text: str) -> bytes:
-        """Writes the character that was written last once more, over itself."""
-        cursor = self.cursor
-        width = character_width(text[0])
-        back = b"\x1b[%dG" % (cursor.columns - width + 1) if cursor.is_wrap_due else b"\x1b[%dD" % width
-        # What is inserted must not push the old one along; nothing may stand behind the character, see Screen._join.
-        room = b"\x1b[%dP" % width if self.modes.inserts else b""
-        return back + room + text.encode()
-
-    def _make_wrap_due(self) -> bytes:
-        """Makes a wrap due again, which not all terminals restore: by what made it due."""
-        pen, written_pen = self.pen, self._written_pen
-        if not self.cursor.written:
-            self.cursor.move_to()
-            return b""
-        pieces = [self.write_again(self.cursor.written.decode("utf-8", "replace"))]
-        if written_pen.attributes != pen.attributes:
-            pieces = [PLAIN, written_pen.attributes, *pieces, PLAIN, pen.attributes]
-        if written_pen.character_sets != pen.character_sets:
-            pieces = [written_pen.sets, *pieces, pen.sets]
-        return b"".join(pieces)
 
 
 _OTHERS: dict[str, Callable[[ScreenTracker, bytes, bytes], bytes]] = {
