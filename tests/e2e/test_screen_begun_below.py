@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,9 @@ def terminal(tmux: Tmux) -> Terminal:
 
 
 @pytest.fixture
-def in_gnu_screen(tmux: Tmux) -> Terminal:
-    terminal = tmux.terminal("screen", "-c", "/dev/null", "/bin/sh", rows=ROWS, columns=COLUMNS)
+def in_gnu_screen(tmux: Tmux, tmp_path: Path) -> Terminal:
+    (tmp_path / "screenrc").write_text("altscreen on\nstartup_message off\n")
+    terminal = tmux.terminal("screen", "-c", str(tmp_path / "screenrc"), "/bin/sh", rows=ROWS, columns=COLUMNS)
     begin(terminal)
     return terminal
 
@@ -86,10 +88,56 @@ def test_a_program_in_the_alternate_screen(
     assert_all_there(terminal, command)
 
 
+@programs
+def test_a_resize_inside_it(terminal: Terminal, command: str, is_shown: Callable[[View], bool], leave: str) -> None:
+    """No old bar stays in the main screen."""
+    terminal.enter(command)
+    terminal.wait(lambda view: is_shown(view) and has_one_bar(view), command)
+    for rows in (ROWS + 6, ROWS - 2):
+        terminal.resize(COLUMNS, rows)
+        terminal.wait(partial(has_rows, rows), "the bar in the last row")
+    terminal.type(leave)
+    terminal.wait(lambda view: is_at_prompt(view) and has_one_bar(view), "the prompt after it")
+    assert_all_there(terminal, command)
+
+
+def test_suspended_inside_less_and_at_the_prompt(terminal: Terminal) -> None:
+    terminal.enter("less text")
+    terminal.wait(lambda view: view.rows[-2] == "text" and has_one_bar(view), "less")
+    terminal.enter("")  # the next line, and the start of one
+    terminal.type("~")
+    terminal.press("C-z")
+    terminal.wait(lambda view: is_at_prompt(view) and "alternate=0" in view.state, "the shell below")
+    terminal.enter("fg")
+    terminal.wait(lambda view: "alternate=1" in view.state and has_one_bar(view), "less again")
+    terminal.type("q")
+    terminal.wait(lambda view: "alternate=0" in view.state and has_one_bar(view), "the prompt after less")
+    terminal.enter("echo af''ter; seq 3")
+
+    def is_whole(view: View) -> bool:
+        shown = [row for row in view.rows if row]
+        return (
+            tuple(shown[: len(ABOVE)]) == ABOVE and shown[-6:-1] == ["after", "1", "2", "3", "$"] and has_one_bar(view)
+        )
+
+    terminal.wait(is_whole, "all that was there, and what is printed next")
+
+
+def has_rows(rows: int, view: View) -> bool:
+    return len(view.rows) == rows and has_one_bar(view)
+
+
 def test_less_in_gnu_screen(in_gnu_screen: Terminal) -> None:
-    in_gnu_screen.enter("printf '\\0337'; less -X text")
-    in_gnu_screen.wait(lambda view: view.rows[-2] == "text" and has_one_bar(view), "less")
-    in_gnu_screen.type("q")
-    in_gnu_screen.wait(lambda view: is_at_prompt(view) and has_one_bar(view), "the prompt after less")
-    in_gnu_screen.enter("clear")
-    in_gnu_screen.wait(lambda view: view.rows[0] == "$" and has_one_bar(view), "a clear screen")
+    terminal = in_gnu_screen
+    terminal.enter("less text")
+    terminal.wait(lambda view: view.rows[-2] == "text" and has_one_bar(view), "less")
+    terminal.resize(COLUMNS, ROWS + 4)
+    terminal.wait(partial(has_rows, ROWS + 4), "the bar in the last row")
+    terminal.type("q")
+    terminal.wait(lambda view: is_at_prompt(view) and has_one_bar(view), "the prompt after less")
+    assert_all_there(terminal, "less text")
+
+
+def test_a_cursor_saved_in_an_unknown_row(terminal: Terminal) -> None:
+    terminal.enter("printf '\\0337'; clear; printf 'at the top\\n'")
+    terminal.wait(lambda view: view.rows[:2] == ("at the top", "$") and has_one_bar(view), "the bar, drawn again")

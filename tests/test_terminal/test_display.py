@@ -17,6 +17,7 @@ from session_manager_plugin.terminal.title import WindowTitle
 from tests.support.waiting import wait_until
 
 SIZE = TerminalSize(80, 24)
+ASKED = b"\x1b[6n"
 CALM = LinkStatus(state="connected", label="alice-0123", latency=0.023)
 TROUBLE = CALM._replace(state="reconnecting", trouble="no answer for 3 s, reconnecting (attempt 2)")
 PUSH, RESTORE = b"\x1b[22;2t", b"\x1b]2;\x07\x1b[23;2t"
@@ -54,6 +55,13 @@ class Shown:
         self.status = status
         self.display.look()
         return self.written()
+
+    def type(self, data: bytes) -> bytes:
+        """What the remote gets of what the terminal types."""
+        passed, positions = self.reports.feed(data, self.now)
+        for position in positions:
+            self.display.located(position)
+        return passed
 
     def written(self) -> bytes:
         try:
@@ -316,3 +324,48 @@ async def test_a_terminal_that_does_not_answer_is_not_waited_for(shown: Shown) -
     shown.now += 1
     shown.display.stop()
     assert shown.discarded == []
+
+
+@modes(StatusMode.BAR)
+async def test_the_terminal_is_asked_where_the_cursor_is(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    assert shown.written().count(ASKED) == 1
+    shown.display.write(b"$ ")
+    assert ASKED not in shown.written()  # one question at a time
+    shown.type(b"\x1b[5;1R")  # of before the prompt
+    assert ASKED in shown.written()
+    shown.type(b"\x1b[5;3R")
+    shown.display.write(b"ls\r\n")
+    assert ASKED not in shown.written()
+    shown.display.resize(TerminalSize(80, 30))
+    assert ASKED in shown.written()
+
+
+@modes(StatusMode.BAR)
+async def test_a_terminal_without_answers_is_not_asked_for_ever(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.written()
+    shown.now += 1
+    for _ in range(10):
+        shown.display.write(b"$ ")
+    assert ASKED not in shown.written()
+    shown.display.resize(TerminalSize(80, 30))
+    assert ASKED in shown.written()
+
+
+@modes(StatusMode.BAR)
+async def test_the_remotes_questions_are_answered_to_the_remote(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.display.write(b"\x1b[6n")
+    assert shown.type(b"\x1b[5;1R\x1b[6;1R") == b"\x1b[6;1R"
+
+
+@modes(StatusMode.OFF, StatusMode.NOTICE, StatusMode.TITLE)
+async def test_without_a_bar_nothing_is_asked(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.display.write(b"$ ")
+    assert ASKED not in shown.written()
+    assert shown.type(b"\x1b[48;24;80;480;800t") == b"\x1b[48;24;80;480;800t"
+    shown.display.toggle_bar()
+    assert ASKED in shown.written()
+    assert shown.type(b"\x1b[48;24;80;480;800t") == b"\x1b[48;23;80;460;800t"

@@ -6,6 +6,8 @@ import asyncio
 import os
 import time
 
+import pytest
+
 from session_manager_plugin.terminal.input import InputReader, TypedInput
 from session_manager_plugin.terminal.terminal_reports import ANSWER_TIME, LATEST, Position, TerminalReports
 from tests.support.waiting import DEADLINE
@@ -79,6 +81,24 @@ def test_answers_to_another_program_are_not_expected() -> None:
     reports = asked(1)
     reports.forget()
     assert reports.feed(ANSWER, 0.1) == (ANSWER, [])
+
+
+@pytest.mark.parametrize(
+    ("typed", "passed"),
+    [
+        (b"\x1b[48;24;80;480;800t", b"\x1b[48;23;80;460;800t"),
+        (b"a\x1b[4;480;800tb", b"a\x1b[4;460;800tb"),
+        (b"\x1b[8;24;80t\x1b[6;20;10t\x1b[4~", b"\x1b[8;24;80t\x1b[6;20;10t\x1b[4~"),
+    ],
+)
+def test_sizes_do_not_count_a_hidden_row(typed: bytes, passed: bytes) -> None:
+    reports = TerminalReports()
+    assert reports.feed(typed, 0.0) == (typed, [])
+    reports.hidden_row_of = 24
+    assert reports.feed(typed, 0.0) == (passed, [])
+    for cut in range(typed.index(b"\x1b[4") + 3, len(typed)):
+        begun, _ = reports.feed(typed[:cut], 0.0)
+        assert begun + reports.feed(typed[cut:], 0.0)[0] == passed
 
 
 async def test_a_lone_escape_is_passed_on() -> None:

@@ -127,8 +127,8 @@ class StatusDisplay:
         else:
             self._mode = StatusMode.BAR
             self._output.write(self._screen.start(self._size, bar=True))
-            self._ask_again()
             self._restore_title()
+        self._ask_again()
         self._noticed = False
         self.look()
         self._size_changed()
@@ -165,6 +165,8 @@ class StatusDisplay:
         reports_unasked = self._screen.reports_unasked
         self._output.write(self._screen.leave())
         self._screen = Screen()
+        if self._reports is not None:
+            self._reports.hidden_row_of = 0
         self._restore_title()
         if self._reports is not None:
             now = self._clock()
@@ -175,6 +177,7 @@ class StatusDisplay:
 
     def _ask_again(self) -> None:
         if self._reports is not None:
+            self._reports.hidden_row_of = self._size.rows if self._screen.has_bar else 0
             self._reports.try_again()
             if self._screen.wants_position:
                 self._ask_position(self._reports)

@@ -23,9 +23,14 @@ LATEST = 10.0
 PARTIAL_TIME = 0.1
 """Seconds for which the beginning of what may be an answer is withheld; a lone ESC is a key."""
 
+_MOST_GIVEN_UP = 4
+
 _REPORT = re.compile(rb"\x1b\[(\d{1,5});(\d{1,5})R")
 _PARTIAL = re.compile(rb"\x1b(?:\[[\d;]{0,24})?\Z")
 _LAST_MODIFIER = 16
+_SIZE_REPORT = re.compile(rb"\x1b\[(?:48;(\d{1,5});(\d{1,5});(\d{1,6})|4;(\d{1,6}))(;\d{1,6}t)")
+"""In-band resize (mode 2048: rows, columns, height and width in pixels), and the answer to `CSI 14 t`."""
+_PARTIAL_SIZE = re.compile(rb"\x1b\[4[\d;]{0,30}\Z")
 
 
 class Report(Enum):
@@ -55,11 +60,16 @@ class TerminalReports:
     """
 
     def __init__(self) -> None:
+        self.hidden_row_of = 0
+        """The rows of the terminal while the last one is hidden from the remote, which reports of the size must not
+        count then; else 0."""
         self._questions: deque[_Question] = deque()
         self.unanswered = UnansweredQuestions()
         """All questions, for the end of the session; those of the remote are entered by the owner."""
         self._partial = b""
         self._answers = True
+        self._given_up = 0
+        """How many of our questions are not waited for any more."""
 
     @property
     def is_partial(self) -> bool:
@@ -68,22 +78,27 @@ class TerminalReports:
 
     def may_ask(self, now: float) -> bool:
         """Whether to ask: not while an answer is due, nor a terminal that has left the last question unanswered."""
-        return self._answers and not self._is_waiting(now)
+        since = self._asked_at[self._given_up :]
+        if since and now > since[-1] + ANSWER_TIME:
+            self._answers = False
+        return self._answers and not since
 
     def is_silent(self, now: float) -> bool:
         """Whether the terminal has left a question of ours unanswered for `ANSWER_TIME`."""
-        self._is_waiting(now)
+        self.may_ask(now)
         return not self._answers
 
     def try_again(self) -> None:
         """Ask a terminal again that has not answered: something has changed."""
-        self._answers = len(self._questions) < 4
+        self._given_up = len(self._asked_at)
+        self._answers = self._given_up < _MOST_GIVEN_UP
 
     def forget(self) -> None:
         """Another program has had the terminal: whatever was asked before was answered to that one."""
         self._questions.clear()
         self.unanswered.forget()
         self._partial = b""
+        self._given_up = 0
 
     def expect(self, number: int | None, now: float) -> None:
         """Question `number` of ours is being written, or one of the remote's: None."""
@@ -95,7 +110,7 @@ class TerminalReports:
     def feed(self, data: bytes, now: float) -> tuple[bytes, list[Position]]:
         """What was typed without the answers to us, and these."""
         self.unanswered.feed(data)
-        if not self._questions and not self._partial:
+        if not self._questions and not self._partial and not (self.hidden_row_of and b"\x1b[4" in data):
             return data, []
         self._expire(now)
         data, self._partial = self._partial + data, b""
@@ -108,18 +123,27 @@ class TerminalReports:
             kept.append(data[position : found.start()])
             position = found.end()
             positions.append(Position(answered, row, column))
-        rest = data[position:]
-        if any(question.number is not None for question in self._questions):
-            start = _PARTIAL.search(rest)
-            if start is not None:
-                rest, self._partial = rest[: start.start()], start[0]
-        kept.append(rest)
-        return b"".join(kept), positions
+        kept.append(data[position:])
+        rest = b"".join(kept)
+        is_due = any(question.number is not None for question in self._questions)
+        start = (_PARTIAL if is_due else _PARTIAL_SIZE).search(rest) if is_due or self.hidden_row_of else None
+        if start is not None:
+            rest, self._partial = rest[: start.start()], start[0]
+        return _SIZE_REPORT.sub(self._without_hidden_row, rest) if self.hidden_row_of else rest, positions
 
     def release(self) -> bytes:
         """What was withheld, which is to be passed on after all."""
         partial, self._partial = self._partial, b""
         return partial
+
+    def _without_hidden_row(self, report: re.Match[bytes]) -> bytes:
+        rows, columns, height, area_height, rest = report.groups()
+        if area_height is not None:
+            return b"\x1b[4;%d%b" % (int(area_height) * (self.hidden_row_of - 1) // self.hidden_row_of, rest)
+        count = int(rows)
+        if count < 2:
+            return report[0]
+        return b"\x1b[48;%d;%b;%d%b" % (count - 1, columns, int(height) * (count - 1) // count, rest)
 
     def _answered(self, row: int, column: int, now: float) -> int | None:
         """The number of the question of ours that a report answers; None if it is another's, or a key."""
@@ -132,16 +156,16 @@ class TerminalReports:
         self._questions.popleft()
         if question.number is not None:
             self._answers = True
+            self._given_up = max(0, self._given_up - 1)
         return question.number
 
-    def _is_waiting(self, now: float) -> bool:
-        for question in self._questions:
-            if question.number is not None:
-                if now > question.asked_at + ANSWER_TIME:
-                    self._answers = False
-                return True
-        return False
+    @property
+    def _asked_at(self) -> list[float]:
+        """When our questions were asked that are not answered."""
+        return [question.asked_at for question in self._questions if question.number is not None]
 
     def _expire(self, now: float) -> None:
         while self._questions and now > self._questions[0].asked_at + LATEST:
-            self._questions.popleft()
+            if self._questions.popleft().number is not None:
+                self._answers = self._answers and self._given_up > 0
+                self._given_up = max(0, self._given_up - 1)
