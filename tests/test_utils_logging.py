@@ -85,6 +85,13 @@ class Terminal(io.StringIO):
         ("http://user:p@ss@proxy:3128", "http://user:***@proxy:3128"),
         ("http://user@proxy:3128/a:b@c", "http://user@proxy:3128/a:b@c"),
         ("ws://[::1]:8080/p?x=a@b", "ws://[::1]:8080/p?x=a@b"),
+        ("http://bob:Secret1/x@proxy:3128", "http://bob:***@proxy:3128"),
+        ("http://bob:Secret1?x@proxy:3128", "http://bob:***@proxy:3128"),
+        ("http://bob:Secret1#x@proxy:3128", "http://bob:***@proxy:3128"),
+        ("http://bob:12/34:5@6@proxy:3128/", "http://bob:12/34:5@6@proxy:3128/"),  # a port, and a path
+        ("http://bob:123456/7@proxy:3128", "http://bob:***@proxy:3128"),
+        ("http://b@b/b:Secret1/x@proxy", "http://b@b/b:***@proxy"),
+        ("ws://h:8080/data-channel/alice@example.com-0?a=b", "ws://h:8080/data-channel/alice@example.com-0?a=b"),
         ("ws://[broken?token=AAE", "ws://[broken?token=***"),
         ("", ""),
     ],

@@ -16,7 +16,7 @@ from tests.support.certificates import Authority
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.fake_gateway import served, silence
 from tests.support.raw_server import Peer, RawServer, Script, http_answer, read_request
-from tests.test_cli.probing import TOKEN, Prober
+from tests.test_cli.probing import TOKEN, Prober, Smp
 
 HOST = "gateway.test"
 PATH = "/v1/data-channel/session-1?role=publish_subscribe"
@@ -296,6 +296,26 @@ def test_no_proxy_for_excepted_hosts_and_loopback(prober: Prober, monkeypatch: p
         unset = prober(*url_of(gateway.port))
     assert loopback.one("proxy").detail.endswith("loopback is never proxied")
     assert unset.one("proxy").detail.endswith("no proxy is set")
+
+
+@pytest.mark.parametrize("character", ["/", "?", "#", "%ff%fe"])
+def test_no_part_of_a_proxys_password_is_shown(
+    prober: Prober, smp: Smp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, character: str
+) -> None:
+    """The text before the last @ is user and password, whatever a parser makes of it."""
+    monkeypatch.setenv("HTTPS_PROXY", f"http://bob:Secret1{character}Word2@127.0.0.1:3128")
+    log = tmp_path / "log"
+    found = prober(*url_of(80), "--log-file", str(log)).one("proxy")
+    connected = smp("connect", "-vv", "--log-file", str(log), "--insecure", "--token", TOKEN, *url_of(80))
+    given = smp("connect", "--proxy", f"http://bob:Secret1{character}Word2@h", "--token", TOKEN, *url_of(80))
+
+    reason = "is not UTF-8" if "%" in character else "holds / ? or #; percent-encode them as %2F %3F %23"
+    assert reason in f"{found.detail}; {found.advice}"
+    assert f"the proxy of HTTPS_PROXY cannot be used: its user or password {reason}" in connected.err
+    assert f"the proxy of --proxy cannot be used: its user or password {reason}" in given.err
+    for shown in (prober.output.decode(), connected.err, given.err, log.read_text()):
+        assert "Secret1" not in shown
+        assert "Word2" not in shown
 
 
 @pytest.mark.parametrize("proxy", ["ftp://proxy:21", "http://user@proxy", "http://proxy:99999"])

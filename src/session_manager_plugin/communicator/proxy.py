@@ -13,6 +13,7 @@ from websockets.proxy import Proxy
 
 from session_manager_plugin.communicator.utils import host_and_port, is_loopback, join_host_and_port
 from session_manager_plugin.errors import ConfigurationError
+from session_manager_plugin.utils.logging import register_secret
 
 PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _NAMES = {"wss": ("wss", "socks", "https", "all"), "ws": ("ws", "socks", "https", "http", "all")}
@@ -68,7 +69,8 @@ def proxy_place(proxy: Proxy) -> str:
 
 def parse_proxy(url: str, source: str) -> Proxy:
     """Take the URL of a proxy apart. Raises ``ConfigurationError``, whose sentence names ``source`` and repeats nothing
-    of the URL: what is malformed may be a part of the password."""
+    of the URL: what is malformed may be a part of the password. The password is registered as a secret."""
+    register_secret(url.partition("://")[2].rpartition("@")[0].partition(":")[2])
     try:
         return _parse(url)
     except ValueError as error:

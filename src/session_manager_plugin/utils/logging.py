@@ -62,7 +62,9 @@ def _token_parameter(end: str) -> re.Pattern[str]:
 
 _TOKEN_IN_URL = _token_parameter("")
 _TOKEN_IN_TEXT = _token_parameter(r"\s\"'<>")
-_URL_PASSWORD = re.compile(r"(://[^/?#@:\s]*:)[^/?#\s]+(?=@)")
+# By text, up to the last @: a password that is not percent-encoded may hold what ends the authority of a URL. What is a
+# port, followed by a path, is none: paths hold @ too, as the ids of sessions do.
+_URL_PASSWORD = re.compile(r"(://(?!\[)[^:\s]*:)(?!\d{1,5}(?:[/?#]|\Z))\S*(?=@)")
 _AUTHORIZATION = re.compile(r"(authorization\W{1,4}(?:bearer|basic)\s+)[^\s\"']+", re.IGNORECASE)
 # As AWS names them, in JSON, in headers, and in what Python makes of both.
 _AWS_SECRET = re.compile(
