@@ -70,3 +70,9 @@ def test_on_several_lines_nothing_is_left_that_a_terminal_obeys(text: str, limit
 def test_a_book_is_cut() -> None:
     assert len(printable("word " * 1_000_000)) <= TEXT_LIMIT
     assert len(printable_lines("word\n" * 1_000_000)) == LINES_LIMIT
+
+
+def test_a_path_that_is_no_text_here_can_be_told_from_others() -> None:
+    path = b"Pr\xc3\xbcf/\x9b1m".decode("ascii", "surrogateescape")
+
+    assert printable(f"{path} cannot be read") == "Pr\\xc3\\xbcf/\\x9b1m cannot be read"

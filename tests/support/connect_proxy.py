@@ -8,19 +8,24 @@ from collections.abc import Mapping
 
 from tests.support.raw_server import Peer, RawServer, Request, http_answer, read_request
 
+ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
 
 class ConnectProxy(RawServer):
     """Connects ``host:port`` of a CONNECT request to the loopback port that ``routes`` gives for it.
 
-    With ``refuse_with``, which may be set at any time, it refuses everything with that status. ``requests`` holds what
-    was asked.
+    ``answer`` is what it says to a request that it obeys. With ``refuse_with``, which may be set at any time, it
+    refuses everything with that status. ``requests`` holds what was asked.
     """
 
-    def __init__(self, routes: Mapping[str, int], *, refuse_with: int | None = None) -> None:
+    def __init__(
+        self, routes: Mapping[str, int], *, refuse_with: int | None = None, answer: bytes = ESTABLISHED
+    ) -> None:
         super().__init__(self._serve)
         self.requests: list[Request] = []
         self._routes = routes
         self.refuse_with = refuse_with
+        self._answer = answer
 
     def proxy_url(self, user_info: str = "") -> str:
         """Its URL, with ``user:password`` when given."""
@@ -37,7 +42,7 @@ class ConnectProxy(RawServer):
             return
         reader, writer = await asyncio.open_connection("127.0.0.1", self._routes[target])
         try:
-            peer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            peer.write(self._answer)
             await asyncio.gather(_copy(peer.reader, writer), _copy(reader, peer.writer))
         finally:
             peer.cut()

@@ -80,7 +80,8 @@ def assert_told(run: Run, status: int, sentence: str) -> None:
         ),
         (
             ["connect", "--url", URL, "--token", TOKEN, "--proxy", "user:password@host"],
-            "--proxy takes a URL with a host, of one of the kinds http, https, socks4, socks4a, socks5, socks5h",
+            "the proxy of --proxy cannot be used: its URL begins with none of http, https, socks4, socks4a, socks5, "
+            "socks5h",
         ),
     ],
 )
@@ -167,7 +168,7 @@ def connect_to(smp: Smp, script: Script, *options: str) -> Run:
     [
         (refuse(403), "HOST refused the websocket with status 403 Forbidden: the token may be expired or used already"),
         (refuse(404), "HOST refused the websocket with status 404 Not Found: check the path of the URL"),
-        (no_http, "HOST did not answer as a websocket server does: it closed the connection or does not speak HTTP"),
+        (no_http, "HOST does not speak HTTP: it answered 'SSH-2.0-OpenSSH_9.2'"),
         (close(1008), "session session-1 did not begin: the service closed the connection with code 1008; the token"),
         (
             close(1011, f"no {TOKEN}"),
@@ -205,7 +206,12 @@ def test_a_redirect_is_not_followed(smp: Smp) -> None:
 
 def test_a_gateway_that_never_answers(smp: Smp) -> None:
     run = connect_to(smp, silence, "--connect-timeout", "0.2")
-    assert_told(run, 255, "HOST did not answer within 0.2 seconds; check the network, the proxy and the firewall")
+    assert_told(
+        run,
+        255,
+        "HOST did not answer the request for a websocket within 0.2 seconds; "
+        "something on the way, a proxy for one, may not let websockets through: ask whoever runs it",
+    )
 
 
 def test_a_certificate_of_nobody_we_trust(smp: Smp, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import re
 import socket
 import ssl
@@ -171,6 +172,18 @@ def raised(call: Callable[[], object]) -> str | None:
             id="StartSession denied",
         ),
         pytest.param(aws(refused("ThrottlingException")), "busy", "try again", id="throttled"),
+        pytest.param(
+            aws(json.JSONDecodeError("Expecting value", "", 0)),
+            "StartSession failed: a credential process or a cache file of the AWS CLI holds no JSON",
+            "aws sts get-caller-identity",
+            id="no JSON",
+        ),
+        pytest.param(
+            aws(botocore.SSLError(endpoint_url="https://ssm.x", error="[SSL: ODD] odd thing (_ssl.c:4154)")),
+            "SSL validation failed for https://ssm.x odd thing;",
+            "give its CA in AWS_CA_BUNDLE",
+            id="API's certificate",
+        ),
         # KMS.
         pytest.param(
             error_sentence(KmsKeyService("s", "t")._failure(refused("AccessDeniedException"), "key-1")),
@@ -347,7 +360,7 @@ def raised(call: Callable[[], object]) -> str | None:
         ),
         pytest.param(
             raised(lambda: ssl_context("/nonexistent.pem")),
-            "the CA bundle /nonexistent.pem cannot be read",
+            "the CA bundle /nonexistent.pem cannot be read: No such file or directory$",
             "",
             id="CA file",
         ),

@@ -21,6 +21,7 @@ from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, 
 from session_manager_plugin.errors import ConnectError, SessionEnded, UsageError
 from session_manager_plugin.protocol import readiness
 from session_manager_plugin.protocol.events import SessionReady
+from tests.support.certificates import Authority
 from tests.support.fake_gateway import (
     channel_closed,
     close,
@@ -588,3 +589,24 @@ def test_a_log_file_that_cannot_be_opened(plugin: Plugin, monkeypatch: pytest.Mo
     run = start(plugin, monkeypatch, Started("alice-1", "wss://h/v1/data-channel/alice-1", TOKEN))
     told = "session-manager-plugin: the log file /nonexistent/log cannot be opened: No such file or directory\n"
     assert run == Run(255, b"", told)
+
+
+def test_the_ca_bundle_of_the_profile(plugin: Plugin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("[profile corp]\nca_bundle = /nonexistent/corp.pem\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    run = plugin(response("wss://127.0.0.1:1/v1/data-channel/alice-1"), "eu-west-1", "StartSession", "corp", SHELL)
+
+    assert "the CA bundle /nonexistent/corp.pem cannot be read: No such file or directory" in run.err
+
+
+def test_advice_names_what_the_plugin_has(plugin: Plugin, tmp_path: Path) -> None:
+    """It has no options."""
+    with served(RawServer(refuse(200), tls=Authority(tmp_path).server_context("localhost"))) as gateway:
+        url = f"wss://127.0.0.1:{gateway.port}/v1/data-channel/alice-1"
+        run = plugin(response(url), "eu-west-1", "StartSession", "", SHELL)
+
+    assert (
+        "(it was issued by Test authority); if a proxy inspects TLS here, give its CA with AWS_CA_BUNDLE\n" in run.err
+    )
+    assert "--" not in run.err

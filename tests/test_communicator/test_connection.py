@@ -282,6 +282,25 @@ async def test_through_a_proxy() -> None:
     assert gateway.requests[0].values("Authorization") == [f"Bearer {TOKEN}"]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 200 Connection established\n\n",
+        b"HTTP/1.1 200\r\n\r\n",
+        b"HTTP/1.1 200\nVia: x\n\r\n",
+        b"HTTP/1.1  200  OK\r\nno header at all\r\n\r\n",
+    ],
+)
+async def test_a_proxy_that_takes_http_lightly(answer: bytes) -> None:
+    async with (
+        Gateway() as gateway,
+        ConnectProxy({"gateway.test:80": gateway.port}, answer=answer) as proxy,
+    ):
+        channel = channel_to(f"ws://gateway.test{PATH}", proxy=proxy.proxy_url())
+        assert await channel.connect(), channel.last_error
+        channel.abort()
+
+
 async def test_through_the_environments_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Gateway() as gateway, ConnectProxy({"gateway.test:80": gateway.port}) as proxy:
         monkeypatch.setenv("ALL_PROXY", proxy.proxy_url())

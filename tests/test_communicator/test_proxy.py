@@ -54,19 +54,50 @@ def test_the_more_special_variable_wins(monkeypatch: pytest.MonkeyPatch) -> None
     assert proxy_for(FAR, None) == "http://https:2"
 
 
-@pytest.mark.parametrize("exceptions", ["gateway.example", ".example", "other,gateway.example:443", "*"])
-def test_no_proxy(monkeypatch: pytest.MonkeyPatch, exceptions: str) -> None:
+@pytest.mark.parametrize(
+    ("exceptions", "host"),
+    [
+        ("gateway.example", "gateway.example"),
+        ("GATEWAY.example", "gateway.example"),
+        (".example", "gateway.example"),
+        ("*.example", "gateway.example"),
+        (" other , *.gateway.example", "gateway.example"),
+        ("other,gateway.example:443", "gateway.example"),
+        ("*.example:443", "gateway.example"),
+        ("*", "gateway.example"),
+        ("other,*", "gateway.example"),
+        ("10.0.0.5", "10.0.0.5"),
+        ("10.0.0.0/8", "10.0.0.5"),
+        ("10.0.0.0/8:443", "10.0.0.5"),
+        ("2001:db8::/32", "[2001:db8::5]"),
+        ("[2001:DB8:0::5]", "[2001:db8::5]"),
+        ("[2001:db8::5]:443", "[2001:db8::5]"),
+    ],
+)
+def test_no_proxy(monkeypatch: pytest.MonkeyPatch, exceptions: str, host: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", exceptions)
 
-    assert proxy_for(FAR, None) is None
+    assert proxy_for(f"wss://{host}/", None) is None
 
 
-def test_no_proxy_for_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("exceptions", "host"),
+    [
+        ("other.example,gateway.example:8443", "gateway.example"),
+        ("way.example", "gateway.example"),
+        ("10.0.0.0/8", "gateway.example"),
+        ("10.0.0.0/8", "11.0.0.5"),
+        ("10.0.0.0/99,no/address", "10.0.0.5"),
+        ("[2001:db8::5]:8443", "[2001:db8::5]"),
+        (",, .,*.,:443", "gateway.example"),
+    ],
+)
+def test_no_proxy_for_something_else(monkeypatch: pytest.MonkeyPatch, exceptions: str, host: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
-    monkeypatch.setenv("NO_PROXY", "other.example,gateway.example:8443")
+    monkeypatch.setenv("NO_PROXY", exceptions)
 
-    assert proxy_for(FAR, None) == "http://proxy.example:3128"
+    assert proxy_for(f"wss://{host}/", None) == "http://proxy.example:3128"
 
 
 def test_without_a_scheme_it_is_an_http_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,8 @@ async def test_a_bundle_that_cannot_be_read(tmp_path: Path, content: bytes | Non
     assert await channel.connect() is False
 
     assert isinstance(channel.last_error, ConfigurationError)
-    assert str(channel.last_error).startswith(f"the CA bundle {bundle} cannot be read: ")
+    reason = "read: No such file or directory" if content is None else "used: it holds no certificate in PEM form"
+    assert str(channel.last_error).startswith(f"the CA bundle {bundle} cannot be {reason}")
 
 
 def test_everything_is_verified(authority: Authority) -> None:

@@ -192,3 +192,10 @@ def test_loopback(host: str) -> None:
 @pytest.mark.parametrize("host", ["localhost.example", "10.0.0.1", "::2", "0.0.0.0", "gateway.example", ""])
 def test_not_loopback(host: str) -> None:
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize("url", ["wss://h/v1/data-channel/s#top", "h?a=b#c", "wss://h#"])
+def test_a_fragment_is_refused_with_what_to_do(url: str) -> None:
+    with pytest.raises(InvalidURL, match=r"has a fragment, .* write # as %23"):
+        complete_stream_url(url, "s", "t")
+    assert not validate_websocket_url(url)

@@ -14,6 +14,7 @@ from session_manager_plugin.errors import (
     ConnectError,
     SessionManagerError,
 )
+from session_manager_plugin.utils.text import without_ssl_codes
 
 _NO_LOGIN = frozenset(
     {
@@ -72,8 +73,15 @@ def aws_failure(error: Exception, doing: str, *, permission: str, profile: str |
         return ConfigurationError(f"{doing}: {error}; aws configure list-profiles shows those that there are")
     if "NoRegionError" in kinds:
         return ConfigurationError(f"{doing}: the region is not known; give --region, or set AWS_REGION")
+    if "JSONDecodeError" in kinds:
+        return ConfigurationError(
+            f"{doing}: a credential process or a cache file of the AWS CLI holds no JSON; "
+            f"run aws sts get-caller-identity{option} to see which"
+        )
     if kinds & {"SSLError"}:
-        return ConnectError(f"{doing}: {error}; if a proxy inspects TLS here, give its CA in AWS_CA_BUNDLE")
+        return ConnectError(
+            f"{doing}: {without_ssl_codes(str(error))}; if a proxy inspects TLS here, give its CA in AWS_CA_BUNDLE"
+        )
     if "ProxyConnectionError" in kinds:
         return ConnectError(f"{doing}: {error}; check HTTPS_PROXY and NO_PROXY", retryable=True)
     if kinds & {"HTTPClientError", "ConnectionError"}:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from session_manager_plugin.aws.kms import KmsKeyService
+from session_manager_plugin.aws.profile import ca_bundle
 from session_manager_plugin.aws.resume import SessionResumer
 from session_manager_plugin.aws.services import terminate_session
 from session_manager_plugin.aws.signing import OpeningSigner
@@ -33,6 +34,7 @@ from session_manager_plugin.session.protocols import DataKey, KeyService
 from session_manager_plugin.terminal.escapes import DEFAULT_CHARACTER, parse_escape_character
 from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.utils.logging import configure
+from session_manager_plugin.utils.setting_names import PLUGIN_SETTINGS
 from session_manager_plugin.utils.text import printable_lines
 
 if TYPE_CHECKING:
@@ -106,7 +108,11 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
     connect_timeout = environment.seconds("SMP_CONNECT_TIMEOUT", 30.0, zero=False)
     reconnect_timeout = environment.seconds("SMP_RECONNECT_TIMEOUT", RECONNECT_TIMEOUT, zero=True)
     keepalive = environment.seconds("SMP_KEEPALIVE", KEEPALIVE, zero=True)
-    network = NetworkOptions(ca_bundle=environment.variables.get("AWS_CA_BUNDLE") or None, sign=_sign(environment))
+    network = NetworkOptions(
+        ca_bundle=ca_bundle(None, invocation.profile, environment.variables),
+        sign=_sign(environment),
+        names=PLUGIN_SETTINGS,
+    )
     escape_character = parse_escape_character(environment.variables.get("SMP_ESCAPE_CHAR") or DEFAULT_CHARACTER)
     texts = _Texts(environment, invocation)
 

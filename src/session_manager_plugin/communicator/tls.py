@@ -6,6 +6,7 @@ import os
 import ssl
 
 from session_manager_plugin.errors import ConfigurationError
+from session_manager_plugin.utils.text import ssl_text
 
 
 def ssl_context(ca_bundle: str | None) -> ssl.SSLContext:
@@ -16,8 +17,14 @@ def ssl_context(ca_bundle: str | None) -> ssl.SSLContext:
     """
     try:
         context = ssl.create_default_context(cafile=ca_bundle)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"the CA bundle {ca_bundle} cannot be read: {error}") from error
+    except ssl.SSLError as error:
+        raise ConfigurationError(
+            f"the CA bundle {ca_bundle} cannot be used: it holds no certificate in PEM form ({ssl_text(error)})"
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"the CA bundle {ca_bundle} cannot be read: {error.strerror or type(error).__name__}"
+        ) from error
     if ca_bundle is None and _is_empty(context):
         import botocore.httpsession
 

@@ -60,6 +60,11 @@ def complete_stream_url(url: str, session_id: str | None, token: str) -> tuple[s
     the query too. Raises ``InvalidURL``.
     """
     url = websocket_scheme(url)
+    if "#" in url:
+        raise InvalidURL(
+            f"{_shown(url)!r} has a fragment, which the URL of a websocket cannot have: leave out what begins with #, "
+            "or write # as %23"
+        )
     if not validate_websocket_url(url):
         raise InvalidURL(f"{_shown(url)!r} is not a stream URL: it needs ws:// or wss://, a host and a legal port")
     parts = urlsplit(url)
@@ -82,7 +87,7 @@ def replace_token(url: str, old: str, new: str) -> str:
 
 
 def _shown(url: str) -> str:
-    return url.partition("?")[0]
+    return url.partition("?")[0].partition("#")[0]
 
 
 def create_websocket_config(stream_url: str, token: str, **kwargs: Any) -> WebSocketConfig:
@@ -92,7 +97,9 @@ def create_websocket_config(stream_url: str, token: str, **kwargs: Any) -> WebSo
 
 
 def validate_websocket_url(url: str) -> bool:
-    """Whether ``url`` can be opened: ``ws`` or ``wss``, a host, a legal port, no user name."""
+    """Whether ``url`` can be opened: ``ws`` or ``wss``, a host, a legal port, no user name, no fragment."""
+    if "#" in url:
+        return False
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -14,6 +14,8 @@ LINES_LIMIT = 8192
 """Characters of a text that may have several lines."""
 
 _ESCAPE_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?")
+_UNDECODED = re.compile("[\udc80-\udcff]")
+"""Bytes that Python could not decode (PEP 383)."""
 _SSL_CODES = re.compile(r"\[(?:SSL|X509|PEM)(?:: \w+)?\] ?| ?\(_ssl\.c:\d+\)")
 # C0 but for tab, line feed and the carriage return before one; C1; what changes the direction of writing; halves of
 # surrogate pairs.
@@ -23,8 +25,12 @@ _OBEYED = re.compile(
 
 
 def printable(text: str, limit: int = TEXT_LIMIT) -> str:
-    """`text` on one line, without anything a terminal would obey, cut to `limit` characters."""
-    text = _ESCAPE_SEQUENCE.sub("", text[: 4 * limit])
+    """`text` on one line, without anything a terminal would obey, cut to `limit` characters.
+
+    A byte of a path that is not text in this locale reads `\\xNN`.
+    """
+    text = _UNDECODED.sub(lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", text[: 4 * limit])
+    text = _ESCAPE_SEQUENCE.sub("", text)
     text = "".join(character if character.isprintable() else " " * character.isspace() for character in text)
     return _cut(" ".join(text.split()), limit)
 

@@ -160,6 +160,7 @@ def connect(
     In a pipe the output is the session's and nothing else. Everything smp itself has to say goes to standard error.
     """
     from session_manager_plugin.aws.kms import KmsKeyService
+    from session_manager_plugin.aws.profile import ca_bundle as find_ca_bundle
     from session_manager_plugin.aws.signing import OpeningSigner
     from session_manager_plugin.cli.recording import recorder
     from session_manager_plugin.cli.render import tell, tell_ending
@@ -173,7 +174,8 @@ def connect(
     from session_manager_plugin.terminal.escapes import parse_escape_character
 
     escape_character = parse_escape_character(escape_char)
-    network = NetworkOptions(Bearer(bearer), parse_proxy(proxy), ca_bundle, parse_dial(dial), Sign(sign))
+    trusted = find_ca_bundle(ca_bundle, profile, environment.variables)
+    network = NetworkOptions(Bearer(bearer), parse_proxy(proxy), trusted, parse_dial(dial), Sign(sign))
     found = find_token(environment, token, token_file)
     stream_url = url or _ask(environment, "Stream URL", "no stream URL: give --url")
     _, known_id = complete_stream_url(stream_url, session_id, "")  # a wrong one is told before the token is asked for

@@ -120,6 +120,7 @@ def probe(
     warnings or not, and 1 when something did.
     """
     from session_manager_plugin.aws.diagnosis import Settings
+    from session_manager_plugin.aws.profile import ca_bundle as find_ca_bundle
     from session_manager_plugin.cli.commands.connect import parse_dial, parse_proxy
     from session_manager_plugin.cli.probe.checks import Report
     from session_manager_plugin.cli.probe.runner import Request
@@ -136,8 +137,9 @@ def probe(
     found = find_token(environment, token, token_file)
     if token is not None and found is None:
         raise UsageError("--token - reads a pipe or a file, not a terminal: nothing is asked for here")
+    trusted = find_ca_bundle(ca_bundle, profile, environment.variables)
     request = Request(
-        NetworkOptions(Bearer(bearer), parse_proxy(proxy), ca_bundle, parse_dial(dial), Sign(sign)),
+        NetworkOptions(Bearer(bearer), parse_proxy(proxy), trusted, parse_dial(dial), Sign(sign)),
         timeout=connect_timeout,
         count=count,
         settings=Settings(region, profile, endpoint_url, ca_bundle),

@@ -1,0 +1,55 @@
+"""One setting of an AWS profile, read without botocore, whose import takes longer than opening a connection."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+_FILES = (
+    ("AWS_SHARED_CREDENTIALS_FILE", os.path.join("~", ".aws", "credentials"), False),
+    ("AWS_CONFIG_FILE", os.path.join("~", ".aws", "config"), True),
+)
+"""Variable and default of each file, and whether its sections are named ``[profile NAME]``. Both hold settings, and the
+first one wins (botocore, ``Session.full_config``)."""
+
+
+def ca_bundle(given: str | None, profile: str | None, variables: Mapping[str, str]) -> str | None:
+    """The file of CA certificates to trust: ``given``, AWS_CA_BUNDLE or ``ca_bundle`` of the profile, as in botocore.
+
+    None where nothing is set. ``profile`` is the one that was asked for, or None for the usual one.
+    """
+    return given or variables.get("AWS_CA_BUNDLE") or _setting("ca_bundle", profile, variables)
+
+
+def _setting(key: str, profile: str | None, variables: Mapping[str, str]) -> str | None:
+    name = profile or variables.get("AWS_DEFAULT_PROFILE") or variables.get("AWS_PROFILE") or "default"
+    for variable, default, is_config in _FILES:
+        text = _read(os.path.expanduser(variables.get(variable) or default))
+        if key in text and (value := _value(text, key, name, is_config=is_config)):
+            return value
+    return None
+
+
+def _read(path: str) -> str:
+    """The text of a file, or nothing; what is wrong with it is told by botocore, when a call needs it."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _value(text: str, key: str, name: str, *, is_config: bool) -> str | None:
+    import configparser
+    import shlex
+
+    parser = configparser.RawConfigParser(default_section="")
+    try:
+        parser.read_string(text)
+        for section in parser.sections():
+            words = shlex.split(section) if is_config else [section]
+            if (words == ["profile", name] and is_config) or (words == [name] and (not is_config or name == "default")):
+                return parser.get(section, key, fallback=None)
+    except (configparser.Error, ValueError):
+        pass
+    return None
