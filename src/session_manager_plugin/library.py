@@ -56,9 +56,11 @@ def connect(
     """
     url, session_id = complete_stream_url(url, session_id, token)
     parts = urlsplit(url)
+    network = network or NetworkOptions()
     if parts.scheme == "ws" and not insecure and not is_loopback(parts.hostname or ""):
+        otherwise = f", or {network.names.insecure}" if network.names.insecure else ""
         raise InvalidURL(
-            f"refusing ws:// to {parts.hostname}: the token would travel unencrypted; use wss://, or --insecure"
+            f"refusing ws:// to {parts.hostname}: the token would travel unencrypted; use wss://{otherwise}"
         )
     config = create_websocket_config(
         url,
@@ -66,7 +68,7 @@ def connect(
         connect_timeout=connect_timeout,
         ping_interval=keepalive,
         retry_attempts=1,
-        network=network or NetworkOptions(),
+        network=network,
         signer=signer,
     )
     channel = SessionDataChannel(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from session_manager_plugin.communicator.proxy import PROXY_SCHEMES
 from session_manager_plugin.protocol import readiness
 from tests.support.certificates import Authority
 from tests.support.fake_gateway import (
@@ -80,8 +81,7 @@ def assert_told(run: Run, status: int, sentence: str) -> None:
         ),
         (
             ["connect", "--url", URL, "--token", TOKEN, "--proxy", "user:password@host"],
-            "the proxy of --proxy cannot be used: its URL begins with none of http, https, socks4, socks4a, socks5, "
-            "socks5h",
+            f"the proxy of --proxy cannot be used: its URL begins with none of {', '.join(PROXY_SCHEMES)}",
         ),
     ],
 )

@@ -45,7 +45,7 @@ Variables:
   SMP_KEEPALIVE         seconds between two pings (15); 0 sends none
   SMP_RECONNECT_TIMEOUT seconds for bringing a lost connection back (900); 0 ends the session
   SMP_SIGN              auto: sign the opening with AWS credentials for AWS's hosts; always: for others too; never
-  AWS_CA_BUNDLE         certificates to trust instead of the platform's
+  AWS_CA_BUNDLE         certificates to trust instead of the platform's, as ca_bundle of the profile does
   HTTPS_PROXY NO_PROXY  as everywhere
 
 Example:
