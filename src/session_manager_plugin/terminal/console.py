@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from session_manager_plugin.terminal.answers import discard_answers
 from session_manager_plugin.terminal.escapes import Escape, EscapeScanner
-from session_manager_plugin.terminal.input import InputReader, TypedInput, in_background
+from session_manager_plugin.terminal.foreground import ForegroundWait, in_background
+from session_manager_plugin.terminal.input import InputReader, TypedInput
 from session_manager_plugin.terminal.keyboard import Keyboard
 from session_manager_plugin.terminal.link_status import LinkStatus, StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
@@ -67,7 +69,17 @@ class Console:
         self._keyboard: Keyboard | None = None
         self._typed_ahead = b""
         self._holder: Callable[[TerminalSize], None] | None = None
-        """While the terminal is held: who is told its size."""
+        """While the terminal is held: what is called with its size."""
+        self._status: Callable[[], LinkStatus] | None = None
+        self._listens = False
+        """Whether keys are read for escapes only, before the terminal is held."""
+        self._foreground = ForegroundWait(stdin, self._take)
+        self._kept = bytearray()
+        """Output that arrived while another job has the terminal."""
+        self._again = b""
+        """What restores the remote's state of the screen when we have the terminal again."""
+        self._has_terminal = asyncio.Event()
+        self._has_terminal.set()
 
     @property
     def is_terminal(self) -> bool:
@@ -109,39 +121,57 @@ class Console:
         """
         try:
             if self.is_terminal:
-                self._raw_mode.enter()
+                self._listens = False
+                self._holder, self._status = size_changed, status
                 hold_lines()
-                self._holder = size_changed
-                self._start_display(status, size_changed)
-                self._watch_size(size_changed)
+                if in_background(self._stdin):
+                    self._wait_for_foreground()
+                else:
+                    self._raw_mode.enter()
+                    self._start_display()
+                    self._watch_size()
             yield
         finally:
             self.give_back()
 
     def give_back(self) -> None:
-        """Leave the terminal as it was found. Idempotent."""
+        """Leave the terminal as it was found, or as it is if another job has it. Idempotent."""
         self._holder = None
+        self._listens = False
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher = None
         if self._display is not None:
-            self._display.stop()
+            if not self._foreground.waiting:
+                self._display.stop()
             self._display = None
+        self._foreground.cancel()
         self._raw_mode.restore()
         release_lines()
 
     def continued(self) -> None:
-        """Take the terminal again after a stop: meanwhile the shell has set modes of its own (reference defect U8)."""
-        keep_signals = self._raw_mode.keeps_signals
-        if not self._raw_mode.active or (keep_signals and in_background(self._stdin)):
+        """Take the terminal again after a stop: meanwhile the shell has set modes of its own (reference defect U8).
+
+        In the background it is left alone: a session that needs it is stopped again.
+        """
+        if self._foreground.waiting:
+            self._foreground.continued()
+        elif self._holder is None and not self._listens:
             return
-        with contextlib.suppress(OSError):  # the terminal has gone; reading from it says so
-            self._raw_mode.enter(keep_signals=keep_signals)
-        size = self._terminal_size()
-        if self._display is not None and size is not None:
-            self._display.resize(size)
-        if self._watcher is not None:
-            self._watcher.check()
+        elif in_background(self._stdin):
+            self._raw_mode.forget()
+            if self._holder is not None:
+                if self._display is not None:
+                    self._again = self._display.lose()
+                self._wait_for_foreground()
+        else:
+            with contextlib.suppress(OSError):  # the terminal has gone; reading from it says so
+                self._raw_mode.enter(keep_signals=self._listens)
+            size = self._terminal_size()
+            if self._display is not None and size is not None:
+                self._display.resize(size)
+            if self._watcher is not None:
+                self._watcher.check()
 
     def suspend(self) -> bool:
         """Stop the whole foreground job, as Ctrl-Z does elsewhere, and take the terminal again when it goes on.
@@ -150,10 +180,9 @@ class Console:
         """
         if os.getsid(0) == os.getpgrp():
             return False
-        holder, listening = self._holder, self._raw_mode.active
-        display, again = self._display, b""
-        if display is not None:
-            again = display.pause()
+        if self._display is not None and not self._foreground.waiting:
+            self._again = self._display.pause()
+        self._foreground.cancel()
         self._raw_mode.restore()
         # Not SIGTSTP to ourselves: the AWS CLI ignores that one, so it would run on while we are stopped, and the
         # shell, which sees the CLI only, would never take the terminal back.
@@ -162,18 +191,43 @@ class Console:
             self._reports.forget()
         if self._keyboard is not None:
             self._keyboard.start_line()
-        with contextlib.suppress(OSError):  # the terminal has gone; reading from it says so
-            if holder is not None:
-                self._raw_mode.enter()
-                size = self._terminal_size()
-                if display is not None and size is not None:
-                    display.start(size)
-                    display.write(again)
-                    display.ask_for_repaint()
-                holder(self.size)
-            elif listening and not in_background(self._stdin):
+        if self._holder is not None and in_background(self._stdin):
+            self._wait_for_foreground()
+        elif self._holder is not None:
+            self._take()
+        elif self._listens and not in_background(self._stdin):
+            with contextlib.suppress(OSError):  # the terminal has gone; reading from it says so
                 self._raw_mode.enter(keep_signals=True)
         return True
+
+    def _wait_for_foreground(self) -> None:
+        self._has_terminal.clear()
+        if self._reports is not None:
+            self._reports.forget()
+        self._foreground.start()
+
+    def _take(self) -> None:
+        """Take the terminal, for the first time or again."""
+        try:
+            self._raw_mode.enter()
+        except OSError:  # the terminal has gone, or is another job's for good; reading from it says so
+            if self._input is not None:
+                self._input.spares_background = False
+        else:
+            again, self._again = self._again, b""
+            size = self._terminal_size()
+            if self._display is None:
+                self._start_display()
+            elif size is not None:
+                self._display.start(size)
+                self._display.write(again)
+                self._display.ask_for_repaint()
+            if self._watcher is None:
+                self._watch_size()
+        self._has_terminal.set()
+        kept, self._kept = self._kept, bytearray()
+        self.write(bytes(kept))
+        self._size_changed()
 
     def listen(self, scanner: EscapeScanner, obey: Callable[[Escape], None]) -> None:
         """From now on read the terminal at all times, and tell `obey` the escapes in it. In a pipe there are none.
@@ -184,7 +238,7 @@ class Console:
         if not self.is_terminal or self._input is None or self._keyboard is not None:
             return
         self._keyboard = Keyboard(self._typed or self._input, scanner, obey, lambda: self.write(b"\a"))
-        self._input.spares_background = True
+        self._listens = True
         if not in_background(self._stdin):
             with contextlib.suppress(OSError):
                 self._raw_mode.enter(keep_signals=True)
@@ -196,7 +250,7 @@ class Console:
             return
         keyboard, self._keyboard = self._keyboard, None
         self._typed_ahead = await keyboard.close()
-        self._input.spares_background = False
+        self._listens = False
         self._raw_mode.restore()
 
     def say(self, lines: Sequence[str]) -> None:
@@ -219,14 +273,16 @@ class Console:
 
     def write(self, data: bytes) -> None:
         """Write to standard output; what it does not take at once is kept."""
-        if self._display is None:
+        if not self._has_terminal.is_set():
+            self._kept += data
+        elif self._display is None:
             self._output.write(data)
         else:
             self._display.write(data)
 
     def look(self) -> None:
         """Show at once what has changed about the link, rather than within a second."""
-        if self._display is not None:
+        if self._display is not None and self._has_terminal.is_set():
             self._display.look()
 
     @property
@@ -273,6 +329,7 @@ class Console:
 
     async def drain(self) -> None:
         """Wait until all output is written, or nobody reads it any more."""
+        await self._has_terminal.wait()
         await self._output.drain()
         if self._error_output is not None:
             await self._error_output.drain()
@@ -306,22 +363,27 @@ class Console:
     def _terminal_size(self) -> TerminalSize | None:
         return terminal_size(self._stdout, self._stdin, self._stderr)
 
-    def _start_display(self, status: Callable[[], LinkStatus], size_changed: Callable[[TerminalSize], None]) -> None:
-        size = self._terminal_size()
-        if self._status_line is not None and size is not None and os.isatty(self._stdout):
-            from session_manager_plugin.terminal.display import StatusDisplay
+    def _start_display(self) -> None:
+        size, status = self._terminal_size(), self._status
+        if self._status_line is None or status is None or size is None or not os.isatty(self._stdout):
+            return
+        from session_manager_plugin.terminal.display import StatusDisplay
 
-            self._display = StatusDisplay(
-                self._mode,
-                self._status_line,
-                self._output,
-                status,
-                size_changed=lambda: size_changed(self.size),
-                answer=self._answer,
-                reports=self._reports,
-                discard_answers=self._discard_answers,
-            )
-            self._display.start(size)
+        self._display = StatusDisplay(
+            self._mode,
+            self._status_line,
+            self._output,
+            status,
+            size_changed=self._size_changed,
+            answer=self._answer,
+            reports=self._reports,
+            discard_answers=self._discard_answers,
+        )
+        self._display.start(size)
+
+    def _size_changed(self) -> None:
+        if self._holder is not None:
+            self._holder(self.size)
 
     def _answer(self, data: bytes) -> None:
         if self._keyboard is not None:
@@ -336,11 +398,13 @@ class Console:
         self._output.write(ASK_ATTRIBUTES)
         discard_answers(self._stdin, count)
 
-    def _watch_size(self, size_changed: Callable[[TerminalSize], None]) -> None:
+    def _watch_size(self) -> None:
         def changed(size: TerminalSize) -> None:
+            if not self._has_terminal.is_set():
+                return  # it is looked at again when we have the terminal
             if self._display is not None:
                 self._display.resize(size)
-            size_changed(self.size)
+            self._size_changed()
 
         self._watcher = SizeWatcher(changed, self._stdout, self._stdin, self._stderr)
         self._watcher.start()

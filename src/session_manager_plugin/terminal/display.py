@@ -153,12 +153,18 @@ class StatusDisplay:
         self.stop()
         return again
 
+    def lose(self) -> bytes:
+        """Another job has the terminal: stop, and write nothing; returns the same as `pause`."""
+        again = self._screen.again()
+        self._stop_timers()
+        self._noticed = False
+        self._screen.leave()
+        self._title.restore()
+        return again
+
     def stop(self) -> None:
         """Give the terminal back as it was found. Idempotent."""
-        for timer in (self._timer, self._repainting, self._flushing):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._repainting = self._flushing = None
+        self._stop_timers()
         if self._noticed:
             self._noticed = False
             self._output.write(self._screen.clear_notice())
@@ -174,6 +180,12 @@ class StatusDisplay:
             self._reports.unanswered.forget()
             if (expected or reports_unasked) and not self._reports.is_silent(now):
                 self._discard_answers(expected.count(Question.ATTRIBUTES) + 1)
+
+    def _stop_timers(self) -> None:
+        for timer in (self._timer, self._repainting, self._flushing):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._repainting = self._flushing = None
 
     def _ask_again(self) -> None:
         if self._reports is not None:

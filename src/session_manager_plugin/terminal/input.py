@@ -10,6 +10,7 @@ import stat
 import time
 from collections.abc import Callable
 
+from session_manager_plugin.terminal.foreground import in_background
 from session_manager_plugin.terminal.terminal_reports import PARTIAL_TIME, Position, TerminalReports
 
 _READ_SIZE = 65536
@@ -41,8 +42,9 @@ class InputReader:
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
         self._inserted = b""
-        self.spares_background = False
-        """Whether a terminal is left to the job in the foreground when that is not ours; else reading it stops us."""
+        self.spares_background = True
+        """Whether a terminal is left to the job in the foreground when that is not ours; else reading it stops us, or
+        fails where no shell would continue us."""
         self.hung_up = False
         """Whether the end of the input was the end of the terminal (its window closed, its connection lost)."""
 
@@ -137,11 +139,3 @@ class TypedInput:
                 self._located(position)
             if data:
                 return data
-
-
-def in_background(fd: int) -> bool:
-    """Whether `fd` is our controlling terminal and belongs to another job at this moment."""
-    try:
-        return os.tcgetpgrp(fd) != os.getpgrp()
-    except OSError:
-        return False  # no terminal of ours, or none any more

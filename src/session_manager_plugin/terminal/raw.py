@@ -53,12 +53,6 @@ class RawMode:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._saved: list[Any] | None = None
-        self._keeps_signals = False
-
-    @property
-    def keeps_signals(self) -> bool:
-        """Whether the mode last entered was the one that keeps signals."""
-        return self._keeps_signals
 
     @property
     def active(self) -> bool:
@@ -87,11 +81,10 @@ class RawMode:
             self._saved = saved
             if not was_active:
                 atexit.register(self.restore)
-            self._keeps_signals = keep_signals
             termios.tcsetattr(self._fd, termios.TCSANOW, _raw_attributes(saved, keep_signals=keep_signals))
         except termios.error as error:
             if not was_active:
-                self._forget()
+                self.forget()
             raise OSError(*error.args) from error
 
     def restore(self) -> None:
@@ -111,9 +104,10 @@ class RawMode:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         # Last: until here a handler that interrupts us and ends the process has to find what to restore.
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Leave the terminal as it is: its modes are another job's now. Idempotent."""
         self._saved = None
         atexit.unregister(self.restore)
 
