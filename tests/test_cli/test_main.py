@@ -245,8 +245,9 @@ def test_the_sandbox_for_programs() -> None:
     assert (run.returncode, run.stderr) == (0, "")
 
 
-def test_the_line_for_smp_can_be_pasted() -> None:
-    with SandboxProcess() as sandbox:
+@pytest.mark.parametrize("options", [[], ["--require-signature"]])
+def test_the_line_for_smp_can_be_pasted(options: list[str]) -> None:
+    with SandboxProcess(*options) as sandbox:
         line = sandbox.lines(4)[3]
         assert " connect --url " in line
         run = paste(line, "stty -echo; echo $((40+2)); exit\n")
