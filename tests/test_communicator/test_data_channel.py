@@ -28,7 +28,6 @@ from session_manager_plugin.errors import (
     TimedOut,
 )
 from session_manager_plugin.protocol.acknowledgements import MAX_PENDING_ACKNOWLEDGEMENTS
-from session_manager_plugin.protocol.endpoint import MAX_REJECTED
 from session_manager_plugin.protocol.messages import (
     ClientMessage,
     ClientMessageType,
@@ -36,6 +35,7 @@ from session_manager_plugin.protocol.messages import (
     acknowledged_sequence_number,
 )
 from session_manager_plugin.protocol.payloads import ChannelClosed
+from session_manager_plugin.protocol.rejections import MAX_REJECTED
 from session_manager_plugin.protocol.reliable import INITIAL_WINDOW, MAX_WINDOW
 from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.session.protocols import IDataChannel

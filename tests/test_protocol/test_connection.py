@@ -16,7 +16,7 @@ from session_manager_plugin.errors import (
     TimedOut,
 )
 from session_manager_plugin.protocol.acknowledgements import MAX_PENDING_ACKNOWLEDGEMENTS
-from session_manager_plugin.protocol.endpoint import MAX_REJECTED, RESEND_TIMEOUT, SessionEndpoint
+from session_manager_plugin.protocol.endpoint import READING_GRACE, RESEND_TIMEOUT, SessionEndpoint
 from session_manager_plugin.protocol.events import (
     ChannelClosedReceived,
     DataReceived,
@@ -36,6 +36,7 @@ from session_manager_plugin.protocol.payloads import (
     RequestedAction,
 )
 from session_manager_plugin.protocol.readiness import AGENT_HANDSHAKE_TIMEOUT, HANDSHAKE_TIMEOUT, READY_DELAY
+from session_manager_plugin.protocol.rejections import MAX_REJECTED
 from session_manager_plugin.protocol.reliable import INITIAL_WINDOW, MAX_WINDOW
 from session_manager_plugin.protocol.role import Role
 from tests.support.pair import EPOCH, SESSION_ID, Peer, drain_events, new_connection, sent_by
@@ -489,6 +490,35 @@ def test_h10_given_up_when_nothing_is_acknowledged_for_five_minutes() -> None:
     error = failure(at(client, 1.0 + RESEND_TIMEOUT + 5.0))
     assert isinstance(error, TimedOut)
     assert str(error) == "the agent has acknowledged nothing for 300 seconds"
+
+
+def test_while_we_do_not_read_silence_is_not_the_far_ends() -> None:
+    """Acknowledgements may wait in the socket: nothing is sent again, and nothing is given up."""
+    client, agent = begun()
+    client.send_data(PayloadType.OUTPUT, b"x", 1.0)
+    client.messages_to_send(1.0)
+    client.reading_paused()
+    assert client.next_timeout() is None
+    assert client.stalled_since is None
+    assert at(client, 1000.0) == []
+    assert sent_by(client, 1000.0) == []
+    client.reading_resumed(1000.0)
+    assert client.next_timeout() == 1000.0 + READING_GRACE
+    client.receive_message(agent.acknowledge(0), 1000.1)
+    assert client.in_flight == 0
+    assert client.retransmissions == 0
+
+
+def test_a_far_end_that_is_silent_after_we_read_again_is_given_up() -> None:
+    client, _ = begun()
+    client.send_data(PayloadType.OUTPUT, b"x", 1.0)
+    client.messages_to_send(1.0)
+    client.reading_paused()
+    client.reading_resumed(1000.0)
+    assert at(client, 1000.0 + READING_GRACE) == []
+    assert len(sent_by(client, 1000.0 + READING_GRACE)) == 1
+    assert at(client, 1000.0 + READING_GRACE + RESEND_TIMEOUT) == []
+    assert isinstance(failure(at(client, 1000.0 + READING_GRACE + RESEND_TIMEOUT + 5.0)), TimedOut)
 
 
 def test_a_process_that_was_stopped_does_not_blame_the_far_end() -> None:

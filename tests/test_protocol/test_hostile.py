@@ -17,7 +17,7 @@ import pytest
 from session_manager_plugin.errors import EncryptionError, RemoteProtocolError, SessionManagerError
 from session_manager_plugin.protocol.acknowledgements import MAX_PENDING_ACKNOWLEDGEMENTS
 from session_manager_plugin.protocol.crypto import DATA_KEY_SIZE, PayloadCipher
-from session_manager_plugin.protocol.endpoint import MAX_REJECTED, SessionEndpoint
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import (
     ChannelClosedReceived,
     DataKeyRequired,
@@ -46,6 +46,7 @@ from session_manager_plugin.protocol.payloads import (
     HandshakeResponse,
     Size,
 )
+from session_manager_plugin.protocol.rejections import MAX_REJECTED
 from session_manager_plugin.protocol.reliable import MAX_HELD_MESSAGES, MAX_HELD_SIZE, MAX_WINDOW
 from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.protocol.smux import (

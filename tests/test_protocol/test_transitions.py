@@ -13,7 +13,7 @@ import pytest
 from session_manager_plugin.errors import ConfigurationError, LocalProtocolError
 from session_manager_plugin.protocol import closing, handshake, outbox
 from session_manager_plugin.protocol.crypto import DATA_KEY_SIZE
-from session_manager_plugin.protocol.endpoint import MAX_REJECTED, SessionEndpoint
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import DataKeyRequired
 from session_manager_plugin.protocol.messages import MessageIds, PayloadType
 from session_manager_plugin.protocol.payloads import (
@@ -24,6 +24,7 @@ from session_manager_plugin.protocol.payloads import (
     RequestedAction,
 )
 from session_manager_plugin.protocol.readiness import AGENT_HANDSHAKE_TIMEOUT, READY_DELAY
+from session_manager_plugin.protocol.rejections import MAX_REJECTED
 from session_manager_plugin.protocol.reliable import StreamSender
 from session_manager_plugin.protocol.role import Role
 from tests.support.pair import SESSION_ID, Pair, Peer, new_connection

@@ -14,8 +14,8 @@ The owner is left to: open sockets, read clocks, use the data, and decide when t
 from __future__ import annotations
 
 import contextlib
+import math
 import uuid
-from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
@@ -30,8 +30,8 @@ from session_manager_plugin.errors import (
 from session_manager_plugin.protocol.closing import Closing, ClosingInput, Life
 from session_manager_plugin.protocol.events import (
     ChannelClosedReceived,
-    DataReceived,
     Event,
+    EventQueue,
     MessageRejected,
     MissingOutput,
     PublicationPaused,
@@ -50,15 +50,17 @@ from session_manager_plugin.protocol.messages import (
 )
 from session_manager_plugin.protocol.negotiation import AgentNegotiation, ClientNegotiation, Replies
 from session_manager_plugin.protocol.outbox import Flow, FlowInput, Outbox
+from session_manager_plugin.protocol.output_loss import OutputLoss
 from session_manager_plugin.protocol.payloads import AgentSessionState, ChannelClosed, OpenDataChannelInput
 from session_manager_plugin.protocol.readiness import Readiness
+from session_manager_plugin.protocol.rejections import Rejections
 from session_manager_plugin.protocol.reliable import StreamReceiver, StreamSender
 from session_manager_plugin.protocol.role import Role
 
 RESEND_TIMEOUT = 300.0
 """Seconds without any acknowledgement, while connected, after which the far end is given up: the official limit."""
-MAX_REJECTED = 100
-"""Unusable messages in a row that end the session: the far end is not a Session Manager."""
+READING_GRACE = 1.0
+"""Seconds after reading goes on for the acknowledgements that wait in the socket."""
 
 _HANDSHAKE_PAYLOADS = frozenset(
     {
@@ -72,8 +74,6 @@ _HANDSHAKE_PAYLOADS = frozenset(
 _FROM_CLIENT = frozenset({PayloadType.OUTPUT})
 _FROM_AGENT = frozenset({PayloadType.OUTPUT, PayloadType.STDERR, PayloadType.EXIT_CODE})
 """What each end encrypts, in an encrypted session; the rest stays clear."""
-_STOPS_AT_A_LOST_LINK = "NonInteractiveCommands"
-"""The session type whose output ends for good when the client's websocket is lost (protocol reference 13.3, N5)."""
 # Looked up for every message: an enum's attribute takes a tenth of a microsecond in Python 3.11.
 _ACKNOWLEDGE = ClientMessageType.ACKNOWLEDGE.value
 
@@ -120,12 +120,9 @@ class SessionEndpoint:
         self._sealed, self._opened = _FROM_CLIENT, _FROM_AGENT
         if role is Role.AGENT:
             self._sealed, self._opened = self._opened, self._sealed
-        self._exit_code_received = False
-        self._output_stopped = False
-        self._events: deque[Event] = deque()
-        self._batch: DataReceived | None = None
-        self._rejected = 0
-        self._first_rejection = ""
+        self._output_loss = OutputLoss(self._receiver)
+        self._events = EventQueue()
+        self._rejections = Rejections()
 
     # State.
 
@@ -165,17 +162,13 @@ class SessionEndpoint:
     @property
     def stalled_since(self) -> float | None:
         """The instant of the last acknowledgement while others are due; None when none is due."""
-        return self._outbox.sender.stalled_since
+        return self._outbox.stalled_since
 
     @property
     def missing_output(self) -> MissingOutput | None:
         """What is missing of the far end's output at this moment, as far as that is known; at the end of the session
         it is lost."""
-        receiver = self._receiver
-        if not receiver.held and not self._output_stopped:
-            return None
-        size = receiver.missing * receiver.held_size // receiver.held if receiver.held else 0
-        return MissingOutput(receiver.missing, size, receiver.held_size, self._output_stopped)
+        return self._output_loss.missing
 
     @property
     def round_trip_time(self) -> float:
@@ -210,10 +203,16 @@ class SessionEndpoint:
         self._readiness.disconnected()
         if self._closing.state is Life.CLOSING:
             self._close(ClosingInput.DISCONNECTED)
-        elif self._closing.state is Life.RUNNING and self._negotiation.agreement.session_type == _STOPS_AT_A_LOST_LINK:
-            # The exit code is sent last. Once it was sent, all output was, and what was lost of it is sent again.
-            complete = self._exit_code_received or self._receiver.holds(PayloadType.EXIT_CODE)
-            self._output_stopped = self._output_stopped or not complete
+        elif self._closing.state is Life.RUNNING:
+            self._output_loss.websocket_lost(self._negotiation.agreement.session_type)
+
+    def reading_paused(self) -> None:
+        """The owner does not read the websocket for now: silence is not counted against the far end."""
+        self._outbox.excuse_silence(math.inf)
+
+    def reading_resumed(self, now: float) -> None:
+        """The owner reads again: acknowledgements that have arrived meanwhile are received soon."""
+        self._outbox.excuse_silence(now + READING_GRACE)
 
     def _new_uuid(self) -> str:
         return str(uuid.UUID(bytes=self._random_bytes(16), version=4))
@@ -243,7 +242,7 @@ class SessionEndpoint:
         except RemoteProtocolError as error:
             self._reject(error)
         else:
-            self._rejected = 0
+            self._rejections.clear()
 
     def _receive_stream(self, message: ClientMessage, now: float) -> None:
         self._readiness.heard = True
@@ -287,11 +286,9 @@ class SessionEndpoint:
                 # Unacknowledged, it would be sent again for ever (reference defect H11).
                 self._fail(error)
                 return
-        if self._batch is not None and self._batch.payload_type == payload_type:
-            self._batch.payloads.append(payload)
-        else:
-            self._exit_code_received = self._exit_code_received or payload_type == PayloadType.EXIT_CODE
-            self._emit(DataReceived(payload_type, [payload]))
+        if payload_type == PayloadType.EXIT_CODE:
+            self._output_loss.exit_code_received()
+        self._events.add_data(payload_type, payload)
 
     def _data_before_settled(self) -> None:
         before = self._handshake.state
@@ -344,17 +341,9 @@ class SessionEndpoint:
         self._outbox.resume(now)
 
     def _reject(self, error: RemoteProtocolError) -> None:
-        self._rejected += 1
-        if self._rejected == 1:
-            self._first_rejection = str(error)
         self._emit(MessageRejected(str(error)))
-        if self._rejected == MAX_REJECTED:
-            self._fail(
-                RemoteProtocolError(
-                    f"the far end sent {MAX_REJECTED} messages in a row that are not of the Session Manager "
-                    f"protocol; the first of them: {self._first_rejection}"
-                )
-            )
+        if (failure := self._rejections.add(str(error))) is not None:
+            self._fail(failure)
 
     # The handshake.
 
@@ -524,7 +513,7 @@ class SessionEndpoint:
         if self._readiness.certain_by_now(now):
             self._negotiation.skip()
             self._readiness.handshake_excluded()
-        if (error := self._readiness.overdue(now, self._first_rejection if self._rejected else "")) is not None:
+        if (error := self._readiness.overdue(now, self._rejections.first)) is not None:
             self._fail(error)
             return
         if self._outbox.flow is Flow.FLOWING:
@@ -541,16 +530,10 @@ class SessionEndpoint:
 
     def next_event(self) -> Event | None:
         """Return the next event, in order; None when there is none."""
-        if not self._events:
-            return None
-        event = self._events.popleft()
-        if event is self._batch:
-            self._batch = None
-        return event
+        return self._events.take()
 
     def _emit(self, event: Event) -> None:
-        self._events.append(event)
-        self._batch = event if isinstance(event, DataReceived) else None
+        self._events.add(event)
 
     def _fail(self, error: SessionManagerError) -> None:
         if self._closing.state is not Life.OVER:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,3 +108,34 @@ Event = (
     | MessageRejected
     | SessionFailed
 )
+
+
+class EventQueue:
+    """The events that the owner has not taken yet, in order. Data of one type in a row becomes one event."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque()
+        self._batch: DataReceived | None = None
+        """The last event, while further data may join it."""
+
+    def add(self, event: Event) -> None:
+        """Append an event."""
+        self._events.append(event)
+        self._batch = None
+
+    def add_data(self, payload_type: int, payload: bytes | bytearray) -> None:
+        """Append a payload to the last event, if that is data of the same type, else as an event of its own."""
+        if self._batch is not None and self._batch.payload_type == payload_type:
+            self._batch.payloads.append(payload)
+        else:
+            self._batch = DataReceived(payload_type, [payload])
+            self._events.append(self._batch)
+
+    def take(self) -> Event | None:
+        """Return the next event; None when there is none."""
+        if not self._events:
+            return None
+        event = self._events.popleft()
+        if event is self._batch:
+            self._batch = None
+        return event

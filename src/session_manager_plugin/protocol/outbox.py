@@ -12,6 +12,7 @@ until it is acknowledged, over any number of websockets.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 
@@ -83,6 +84,7 @@ class Outbox:
         self._epoch = epoch
         self._messages: list[bytes | str] = []
         self._resumed_at = float("-inf")
+        self._excused_until = float("-inf")
 
     # The way out.
 
@@ -159,16 +161,29 @@ class Outbox:
 
     # Time.
 
+    @property
+    def stalled_since(self) -> float | None:
+        """The instant of the last acknowledgement, or of the end of an excuse, while others are due; else None."""
+        since = self.sender.stalled_since
+        return None if since is None or self._excused_until == math.inf else max(since, self._excused_until)
+
+    def excuse_silence(self, until: float) -> None:
+        """Until this instant nothing is sent again, and missing acknowledgements are not the far end's fault."""
+        self._excused_until = until
+
     def next_timeout(self) -> float | None:
         """When ``handle_timeout`` has messages to send again; None while it has none."""
-        return self.sender.next_timeout() if self.flow is Flow.FLOWING else None
+        if self.flow is not Flow.FLOWING or self._excused_until == math.inf:
+            return None
+        due_at = self.sender.next_timeout()
+        return None if due_at is None else max(due_at, self._excused_until)
 
     def handle_timeout(self, now: float) -> None:
         """Send again what is due."""
-        if self.flow is Flow.FLOWING:
-            due_at = self.sender.next_timeout()
+        due_at = self.next_timeout()
+        if due_at is not None and due_at <= now:
             # A call this late shows that the process was stopped: the silence is not the far end's.
-            stopped = due_at is not None and now - due_at > STOPPED_AFTER
+            stopped = now - due_at > STOPPED_AFTER
             self._send_again(self.sender.all_again(now) if stopped else self.sender.due(now))
 
     def _send_again(self, messages: list[bytes]) -> None:

@@ -1,0 +1,33 @@
+"""Messages that could not be used: too many in a row show that the far end does not speak the protocol."""
+
+from __future__ import annotations
+
+from session_manager_plugin.errors import RemoteProtocolError
+
+MAX_REJECTED = 100
+"""Unusable messages in a row that end the session."""
+
+
+class Rejections:
+    """Counts the messages rejected since the last usable one."""
+
+    def __init__(self) -> None:
+        self.first = ""
+        """Why the first of them was rejected; empty when there is none."""
+        self._count = 0
+
+    def add(self, reason: str) -> RemoteProtocolError | None:
+        """Count a rejected message. Returns the error that ends the session when it is one too many."""
+        self._count += 1
+        self.first = self.first or reason
+        if self._count != MAX_REJECTED:
+            return None
+        return RemoteProtocolError(
+            f"the far end sent {MAX_REJECTED} messages in a row that are not of the Session Manager protocol; "
+            f"the first of them: {self.first}"
+        )
+
+    def clear(self) -> None:
+        """A usable message was received."""
+        if self._count:
+            self._count, self.first = 0, ""
