@@ -130,6 +130,7 @@ class SessionDataChannel(IDataChannel):
         self._unclaimed: list[tuple[int, bytes]] = []
         self._unclaimed_size = 0
         self._paused = False
+        self._reading_paused = False
         self._ready: asyncio.Future[SessionReady] | None = None
         self._ended: asyncio.Future[str] | None = None
         self._send_lock = asyncio.Lock()
@@ -391,10 +392,17 @@ class SessionDataChannel(IDataChannel):
         self._apply_flow_control()
 
     def _apply_flow_control(self) -> None:
-        if self._paused or self._unclaimed_size > UNCLAIMED_SIZE:
+        paused = self._paused or self._unclaimed_size > UNCLAIMED_SIZE
+        if paused is self._reading_paused:
+            return
+        self._reading_paused = paused
+        if paused:
             self._channel.pause_reading()
+            self._connection.reading_paused()
         else:
             self._channel.resume_reading()
+            self._connection.reading_resumed(time.monotonic())
+            self._arm_timer()
 
     # The link.
 
