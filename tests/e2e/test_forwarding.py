@@ -168,12 +168,10 @@ async def test_forwards_of_ssh_itself(
         await process.wait()
 
 
-async def test_postgresql(aws: str, sandbox: Sandbox, environment: dict[str, str], tmp_path: Path) -> None:
+async def test_postgresql(aws: str, sandbox: Sandbox, environment: dict[str, str]) -> None:
     """psql through a forwarded port, with a COPY of some 50 MB in and out."""
     psql = need("psql")
-    directory = tmp_path / "postgresql"
-    directory.mkdir()
-    async with postgresql(directory) as port, forwarded(aws, sandbox, environment, port) as local:
+    async with postgresql() as port, forwarded(aws, sandbox, environment, port) as local:
         connection = [psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(local), "-U", "postgres"]
         dice = random.Random(5)
         rows = b"".join(b"%d\t%s\n" % (number, dice.randbytes(512).hex().encode()) for number in range(50_000))

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,27 +114,25 @@ async def ssh_server(directory: Path) -> AsyncIterator[SshServer]:
 
 
 @contextlib.asynccontextmanager
-async def postgresql(directory: Path) -> AsyncIterator[int]:
-    """A PostgreSQL of our own that lets everybody in; gives its port."""
+async def postgresql() -> AsyncIterator[int]:
+    """A PostgreSQL of our own that lets everybody in; gives its port.
+
+    As root it runs as another user, who cannot enter pytest's directories.
+    """
     places = _postgresql_places()
     initdb, server = need("initdb", *places), need("postgres", *places)
     as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
-    data = directory / "data"
-    data.mkdir()
-    if as_user:
-        for path in (directory, data):
-            shutil.chown(path, "postgres", "postgres")
-        for path in directory.parents:
-            with contextlib.suppress(PermissionError):
-                path.chmod(path.stat().st_mode | 0o011)
-    await _run(*as_user, initdb, "-D", str(data), "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8")
-    settings = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}", "-c", "fsync=off"]
+    with tempfile.TemporaryDirectory(prefix="smp-postgresql-") as data:
+        if as_user:
+            shutil.chown(data, "postgres", "postgres")
+        await _run(*as_user, initdb, "-D", data, "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8")
+        settings = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}", "-c", "fsync=off"]
 
-    def argv_on(port: int) -> list[str]:
-        return [*as_user, server, "-D", str(data), "-p", str(port), *settings]
+        def argv_on(port: int) -> list[str]:
+            return [*as_user, server, "-D", data, "-p", str(port), *settings]
 
-    async with _running(argv_on, signal.SIGINT) as port:  # a fast shutdown
-        yield port
+        async with _running(argv_on, signal.SIGINT) as port:  # a fast shutdown
+            yield port
 
 
 def _postgresql_places() -> list[str]:
