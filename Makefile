@@ -1,7 +1,7 @@
 BIN := .venv/bin
 BENCH_BIN := .bench-venv/bin
 
-.PHONY: help style types test docs bench soak fuzz build demo clean
+.PHONY: help style types test slow docs bench soak fuzz build demo clean
 
 help:  ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile
@@ -18,8 +18,12 @@ style: .venv/.complete  ## lint, and check the format
 types: .venv/.complete  ## check the types
 	$(BIN)/mypy --strict src tests tools benchmarks
 
-test: .venv/.complete  ## run the tests
-	$(BIN)/pytest
+test: .venv/.complete  ## run the tests, but for the slow ones
+	$(BIN)/pytest -n auto --dist worksteal
+
+slow: .venv/.complete  ## run the slow tests: real programs, a terminal emulator, long transfers, random input
+	$(BIN)/pytest -n auto --dist worksteal tests/e2e tests/fuzz tests/slow
+	$(BIN)/pytest tests/soak
 
 docs: .venv/.complete  ## write man/ and completions/ from the command tree
 	$(BIN)/python -m tools.docs

@@ -54,6 +54,20 @@ def test_readme_has_the_commands_that_ci_runs(name: str) -> None:
     assert f"readme_command {name}" in (CHECKOUT / ".ci" / "run").read_text("utf-8")
 
 
+@pytest.mark.parametrize("path", ["Makefile", ".ci/run"])
+def test_what_the_tests_command_leaves_out_is_run_elsewhere(path: str) -> None:
+    """`testpaths` in pyproject.toml is `tests/test_*`."""
+    tests = CHECKOUT / "tests"
+    directories = {file.relative_to(tests).parts[0] for file in tests.rglob("test_*.py")}
+    slow = {f"tests/{name}" for name in directories if not name.startswith("test_")}
+    commands = re.findall(
+        r"^\S+/bin/pytest( .+)$|^\t\S+/pytest( .+)$", (CHECKOUT / path).read_text("utf-8"), re.MULTILINE
+    )
+    run = {word for command in commands for word in "".join(command).split() if word.startswith("tests/")}
+    assert slow
+    assert run == slow
+
+
 def test_changelog_has_the_version() -> None:
     changelog = (CHECKOUT / "CHANGELOG.md").read_text("utf-8")
     assert re.search(rf"^## {re.escape(session_manager_plugin.__version__)}\b", changelog, re.MULTILINE)

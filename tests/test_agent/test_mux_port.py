@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -119,28 +118,6 @@ async def test_a_destination_that_ends_without_reading_closes_its_stream_at_once
         await client.until(lambda: stream in client.finished)
         assert client.streams[stream] == b"no"
         await writing
-
-
-@pytest.mark.parametrize("size", [20 * MIB])
-async def test_20_mb_from_the_destination(sandbox: Sandbox, client: MuxClient, size: int) -> None:
-    data = random.Random(2).randbytes(size)
-    async with TcpServer(greeting=data, hangs_up=True) as server:
-        await forward(sandbox, client, server.port)
-        received = await client.until_finished(await client.open_stream())
-        assert hashlib.sha256(received).digest() == hashlib.sha256(data).digest()
-
-
-@pytest.mark.parametrize("size", [20 * MIB])
-async def test_20_mb_to_the_destination(sandbox: Sandbox, client: MuxClient, size: int) -> None:
-    data = random.Random(3).randbytes(size)
-    async with TcpServer() as server:
-        await forward(sandbox, client, server.port)
-        stream = await client.open_stream()
-        await client.write(stream, data)
-        await client.close_stream(stream)
-        peer = await server.accepted(0)
-        await wait_until(lambda: peer.at_end)
-        assert hashlib.sha256(peer.received).digest() == hashlib.sha256(data).digest()
 
 
 # Many streams.
