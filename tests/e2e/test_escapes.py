@@ -98,6 +98,7 @@ def suspend_and_return(tmux: Tmux, command: str, *, has_bar: bool) -> None:
         terminal.enter(f"until [ \"$(stty size)\" = '{rows - has_bar} {columns}' ]; do :; done; clear; cat")
         terminal.wait(lambda view: not any(view.rows[:-1]), "an empty screen")
         terminal.type("typed")
+        terminal.wait_for("typed")  # Ctrl-C discards an echo that is still on its way
         terminal.press("C-c")
         terminal.wait_for("typed^C")  # by the terminal of the far end
         terminal.wait(at(REMOTE), "the prompt of the session")

@@ -19,6 +19,7 @@ import pytest
 
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.session import EndReason
+from tests.e2e.conftest import BIN
 from tests.support.servers import SshServer, free_port, listening, need, postgresql, ssh_server
 
 MIB = 1024 * 1024
@@ -109,6 +110,34 @@ async def test_ssh(aws: str, sandbox: Sandbox, environment: dict[str, str], serv
 
 
 @pytest.mark.timeout(400)  # half a gigabyte, on whatever machine this is
+async def test_ssh_ends_silently(
+    aws: str, sandbox: Sandbox, environment: dict[str, str], server: SshServer, tmp_path: Path
+) -> None:
+    """ssh, scp, rsync and git end their ProxyCommand by SIGHUP, or by closing its input; nobody has to hear of it."""
+    environment["SMP_QUIET"] = "1"  # the texts of the official plugin, which go to standard error here
+    options = [*server.options, "-o", f"ProxyCommand={proxy_command(aws, sandbox, server.port)}"]
+    remote_shell = shlex.join([need("ssh"), *options])
+    original, there, back = tmp_path / "original", tmp_path / "there", tmp_path / "back"
+    original.write_bytes(b"x" * 1000)
+    await output_of(need("git"), "init", "--bare", "-q", str(tmp_path / "empty.git"), env=environment)
+    started = await sandbox.start_session("AWS-StartSSHSession", {"portNumber": [str(server.port)]})
+    connect = shlex.join([str(BIN / "smp"), "connect", "--url", started.stream_url, "--token", started.token or ""])
+    for command in (
+        [need("ssh"), *options, "root@local", "true"],
+        [need("ssh"), *server.options, "-o", f"ProxyCommand={connect}", "root@local", "true"],
+        [need("scp"), "-q", *options, str(original), f"root@local:{there}"],
+        [need("rsync"), "-e", remote_shell, f"root@local:{there}", str(back)],
+        [need("git"), "-c", f"core.sshCommand={remote_shell}", "ls-remote", f"root@local:{tmp_path}/empty.git"],
+    ):
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, env=environment
+        )
+        async with asyncio.timeout(DEADLINE):
+            # To its end, which is that of the ProxyCommand too: it has the same standard error.
+            _, errors = await process.communicate()
+        assert (process.returncode, errors) == (0, b""), command
+
+
 async def test_copies_through_ssh(
     aws: str, sandbox: Sandbox, environment: dict[str, str], server: SshServer, tmp_path: Path
 ) -> None:

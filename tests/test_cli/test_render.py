@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import termios
 import threading
 from collections.abc import Iterator
@@ -123,6 +124,14 @@ def test_a_normal_end_is_told_to_a_person_only(pipe: Pipe, terminal: bool, quiet
     pipe.environment.quiet = quiet
     tell_ending(pipe.environment, Ending("alice-1", began=True, by_far_end=True))
     assert pipe.read() == ("smp: session alice-1 ended\n" if told else "")
+
+
+@pytest.mark.parametrize("reason", ["", "because the program that started it has ended"])
+def test_the_normal_end_of_ssh_is_not_told(pipe: Pipe, reason: str) -> None:
+    tell_ending(pipe.environment, Ending("alice-1", error=Signalled(signal.SIGHUP, reason), began=True, is_stdio=True))
+    assert pipe.read() == ""
+    tell_ending(pipe.environment, Ending("alice-1", error=Signalled(signal.SIGTERM), began=True, is_stdio=True))
+    assert pipe.read() == "smp: session alice-1 was ended by SIGTERM\n"
 
 
 def test_quiet_keeps_errors(pipe: Pipe) -> None:

@@ -18,7 +18,7 @@ from session_manager_plugin.aws.resume import SessionResumer
 from session_manager_plugin.aws.services import terminate_session
 from session_manager_plugin.aws.signing import OpeningSigner
 from session_manager_plugin.cli.environment import Environment, open_standard_streams
-from session_manager_plugin.cli.exit_status import ExitStatus, die_of, signal_of, status_of
+from session_manager_plugin.cli.exit_status import HANG_UP, ExitStatus, die_of, signal_of, status_of
 from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, exposes_token, parse, take_response
 from session_manager_plugin.cli.parent import watched_parent
 from session_manager_plugin.cli.recording import recorder
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 STARTING = "\nStarting session with SessionId: {}\n"
 EXITING = "\n\nExiting session with sessionId: {}.\n\n"
 CLOSED = "\n\nSessionId: {} : {}\n\n"
-_HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)
 
 
 class ExitPolicy(NamedTuple):
@@ -141,7 +140,7 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
         )
         with (
             environment.queued_messages(),
-            watched_parent(partial(interruption.interrupt, _HANG_UP, "because the program that started it has ended")),
+            watched_parent(partial(interruption.interrupt, HANG_UP, "because the program that started it has ended")),
         ):
             texts.start()
             return await join(
@@ -235,7 +234,7 @@ class _Texts:
     def begin(self, ready: SessionReady) -> None:
         """The session has begun, and its type is known."""
         if self._is_stdio is None:
-            self._is_stdio = ready.session_type == "Port" and ready.properties.get("type") != "LocalPortForwarding"
+            self._is_stdio = ready.is_stdio
             self.start()
         if ready.customer_message:
             self.say(f"{printable_lines(ready.customer_message)}\n")
@@ -247,11 +246,11 @@ class _Texts:
         elif isinstance(ending.error, SessionEnded) and not self._environment.quiet:
             text = CLOSED.format(self._session_id, printable_lines(ending.error.output))
         else:
-            tell_ending(self._environment, ending)
+            tell_ending(self._environment, ending._replace(is_stdio=bool(self._is_stdio)))
             return
         self.say(text)
         if isinstance(ending.error, OutputIncomplete):
-            tell_ending(self._environment, ending)
+            tell_ending(self._environment, ending._replace(is_stdio=bool(self._is_stdio)))
         else:
             tell_incomplete(self._environment, ending)
 

@@ -11,7 +11,8 @@ from session_manager_plugin.errors import TerminalGone, UsageError
 
 SIGNAL_BASE = 128
 """A program that signal n ended has the status 128 + n, as a shell tells it."""
-_SIGHUP = getattr(signal, "SIGHUP", 1)  # absent on Windows
+HANG_UP = getattr(signal, "SIGHUP", 1)
+"""SIGHUP, which is absent on Windows."""
 _SIGPIPE = getattr(signal, "SIGPIPE", 13)
 
 
@@ -50,7 +51,7 @@ _STATUS: tuple[tuple[type[BaseException], int], ...] = (
     (UsageError, ExitStatus.USAGE),
     (KeyboardInterrupt, ExitStatus.INTERRUPTED),
     (BrokenPipeError, SIGNAL_BASE + _SIGPIPE),
-    (TerminalGone, SIGNAL_BASE + _SIGHUP),
+    (TerminalGone, SIGNAL_BASE + HANG_UP),
     (BaseException, ExitStatus.FAILURE),
 )
 """The first row that fits. A status above 128 here is a death by signal: see `signal_of`."""

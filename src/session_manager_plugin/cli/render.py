@@ -48,10 +48,12 @@ def tell_error(environment: Environment, error: BaseException) -> None:
 
 
 def tell_ending(environment: Environment, ending: Ending) -> None:
-    """Say in one line why a session ended; a normal end only to a person who asked for no quiet."""
+    """Say in one line why a session ended: a normal end only to a person who asked for no quiet, that of ssh never."""
     if ending.error is None:
         if environment.is_terminal(environment.stdin) and not environment.quiet:
             tell(environment, _normal_end(ending), error=False)
+        return
+    if ending.is_hang_up_of_ssh:
         return
     tell_traceback(environment, ending.error)
     sentence = ending_sentence(ending)

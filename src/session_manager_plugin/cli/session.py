@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.escapes import EscapeCommands
+from session_manager_plugin.cli.exit_status import HANG_UP, Signalled
 from session_manager_plugin.cli.link_news import LinkNews
 from session_manager_plugin.cli.render import tell
 from session_manager_plugin.cli.signals import Interruption
@@ -45,6 +46,13 @@ class Ending(NamedTuple):
     """What ended it, when that was no normal end."""
     began: bool = False
     by_far_end: bool = False
+    is_stdio: bool = False
+    """Whether standard input and output belonged to another program's protocol, that of `ssh` above all."""
+
+    @property
+    def is_hang_up_of_ssh(self) -> bool:
+        """Whether this is the normal end of `ssh`: it ends its ProxyCommand by SIGHUP, or just leaves it behind."""
+        return self.is_stdio and isinstance(self.error, Signalled) and self.error.number == HANG_UP
 
 
 async def join(
@@ -117,7 +125,8 @@ async def join(
             listener.close()
     if error is not None and ready is not None and environment.has_screen:
         environment.write_error("\n")  # the cursor stands behind the remote's prompt
-    return Ending(session.session_id, own_status, error, ready is not None, by_far_end)
+    is_stdio = ready is not None and ready.is_stdio
+    return Ending(session.session_id, own_status, error, ready is not None, by_far_end, is_stdio)
 
 
 def status_mode(environment: Environment, choice: str, *, otherwise: StatusMode = StatusMode.BAR) -> StatusMode | None:

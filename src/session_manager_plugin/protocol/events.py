@@ -23,6 +23,14 @@ class SessionReady:
     peer_version: str = ""
     customer_message: str = ""
 
+    @property
+    def is_stdio(self) -> bool:
+        """Whether the session is a stream of bytes for another program, `ssh` above all, on standard input and output.
+
+        That is a port session without a local port.
+        """
+        return self.session_type == "Port" and self.properties.get("type") != "LocalPortForwarding"
+
 
 @dataclass(frozen=True, slots=True)
 class DataKeyRequired:
