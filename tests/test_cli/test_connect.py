@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from session_manager_plugin.cli import main
 from session_manager_plugin.cli.commands.connect import parse_dial, parse_proxy
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.errors import UsageError
-from tests.support.fake_gateway import channel_closed, say_with_the_answer, served, stream
+from tests.support.fake_gateway import DEADLINE, channel_closed, say_with_the_answer, served, stream
 from tests.support.raw_server import Peer, RawServer
 from tests.test_cli.conftest import Run, SandboxThread, Smp, run_captured
 
@@ -169,6 +171,32 @@ def test_standard_output_is_closed(sandbox: SandboxThread) -> None:
     run = run_captured(connect, "smp", b"")
     assert run.status == 255
     assert run.err.endswith(" did not begin: standard output cannot be written to: Bad file descriptor\n")
+
+
+def test_an_input_that_cannot_be_read_has_ended(smp: Smp, sandbox: SandboxThread) -> None:
+    """nohup(1) opens /dev/null for writing only, so that a program that reads gets an error."""
+    started = sandbox.start("sh -c 'cat; echo done'")
+    unreadable = os.open(os.devnull, os.O_WRONLY)
+    try:
+        run = smp("connect", "--url", started.url, "--token", started.token, stdin=unreadable)
+    finally:
+        os.close(unreadable)
+    assert (run.status, run.err) == (0, "")
+    assert run.out.endswith(b"done\r\n")
+
+
+@pytest.mark.parametrize("command", ["session", "help", "--help", "--version", "completion"])
+def test_an_error_names_the_stream(sandbox: SandboxThread, command: str) -> None:
+    arguments = [command, "bash"] if command == "completion" else [command]
+    if command == "session":
+        started = sandbox.start("echo hello")
+        arguments = ["connect", "--url", started.url, "--token", started.token]
+    with open("/dev/full", "wb") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "session_manager_plugin", *arguments],
+            stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, check=False, timeout=DEADLINE,
+        )  # fmt: skip
+    assert (run.returncode, run.stderr) == (255, b"smp: standard output: No space left on device\n")
 
 
 def test_the_end_of_the_input_can_end_the_session_for_good(smp: Smp, sandbox: SandboxThread) -> None:

@@ -121,15 +121,12 @@ class Environment:
         Raises `BrokenPipeError` when nobody reads it, and other `OSError`; its `filename` is "standard output".
         """
         data = _encode(text)
-        try:
+        with named_output_errors():
             while data:
                 try:
                     data = data[os.write(self.stdout, data) :]
                 except BlockingIOError:  # somebody has made it non-blocking
                     _wait_until_writable(self.stdout)
-        except OSError as error:
-            error.filename = "standard output"
-            raise
 
     def write_message(self, text: str) -> None:
         """Write a message to standard output; see `MessageStream`. Never raises."""
@@ -153,6 +150,16 @@ class Environment:
                 loop.call_soon_threadsafe(self.write_error, text)
 
         return write
+
+
+@contextlib.contextmanager
+def named_output_errors() -> Iterator[None]:
+    """Give an `OSError` that writing to standard output raises its `filename`, "standard output"."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or "standard output"
+        raise
 
 
 def open_standard_streams() -> None:

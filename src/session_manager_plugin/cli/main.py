@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from session_manager_plugin import PLUGIN_VERSION, __version__
-from session_manager_plugin.cli.environment import Environment, open_standard_streams
+from session_manager_plugin.cli.environment import Environment, named_output_errors, open_standard_streams
 from session_manager_plugin.cli.exit_status import die_of, signal_of, status_of
 from session_manager_plugin.cli.options import CONTEXT_SETTINGS
 from session_manager_plugin.cli.render import tell_error
@@ -47,6 +47,11 @@ Examples:
 class _Group(click.Group):
     """Imports a command when it is used."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the arguments; `--help` and `--version` are printed while that is done."""
+        with named_output_errors():
+            return super().make_context(*args, **kwargs)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -81,7 +86,8 @@ class _Group(click.Group):
 def smp(context: click.Context) -> None:
     """Sessions of AWS Systems Manager Session Manager, and a Session Manager to try them on."""
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        with named_output_errors():
+            click.echo(context.get_help())
 
 
 def program(arguments: Sequence[str], environment: Environment) -> int | BaseException:

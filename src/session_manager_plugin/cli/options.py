@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.types import FloatParamType, StringParamType
 
-from session_manager_plugin.cli.environment import Environment, parse_seconds
+from session_manager_plugin.cli.environment import Environment, named_output_errors, parse_seconds
 from session_manager_plugin.cli.render import tell
 from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.utils.logging import configure
@@ -56,6 +56,11 @@ class Command(click.Command):
         """Headings in the help, each with the names of the parameters below it; the others follow."""
         self.examples = examples
         """Lines to be typed, each with what it does in parentheses behind two blanks, or without."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the arguments; `--help` is printed while that is done."""
+        with named_output_errors():
+            return super().make_context(*args, **kwargs)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse arguments without naming them."""

@@ -60,8 +60,11 @@ def check_token(text: str) -> str:
 def _read_line(fd: int) -> str:
     """Bytes up to the first newline, one by one: what is read beyond it would be lost to the session."""
     line = bytearray()
-    while len(line) <= TOKEN_LIMIT and (byte := os.read(fd, 1)) not in (b"", b"\n"):
-        line += byte
+    try:
+        while len(line) <= TOKEN_LIMIT and (byte := os.read(fd, 1)) not in (b"", b"\n"):
+            line += byte
+    except OSError as error:
+        raise ConfigurationError(f"--token -: standard input cannot be read: {error.strerror}") from error
     return line.decode(errors="replace")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -322,10 +323,18 @@ class Console:
         output.set_flow_handlers(pause, resume)
 
     def set_output_failed_handler(self, handler: Callable[[OSError], None]) -> None:
-        """`handler` is called when standard output can no longer be written to: at once if that is so already."""
-        self._output.on_error = handler
+        """`handler` is called when standard output can no longer be written to: at once if that is so already.
+
+        The error's `filename` is "standard output".
+        """
+
+        def failed(error: OSError) -> None:
+            error.filename = "standard output"
+            handler(error)
+
+        self._output.on_error = failed
         if self._output.error is not None:
-            handler(self._output.error)
+            failed(self._output.error)
 
     async def drain(self) -> None:
         """Wait until all output is written, or nobody reads it any more."""
@@ -419,8 +428,10 @@ def _are_one_terminal(first: int, second: int) -> bool:
 
 
 def _open_reader(fd: int) -> InputReader | None:
-    """A reader of `fd`; None when it is closed, which is input that has ended."""
+    """A reader of `fd`; None if it is closed or, as nohup(1) leaves it, open for writing only: the input has ended."""
     try:
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+            return None
         return InputReader(fd)
     except OSError:
         return None
