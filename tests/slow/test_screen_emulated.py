@@ -9,17 +9,19 @@ import pytest
 
 from session_manager_plugin.terminal.screen import Screen
 from session_manager_plugin.terminal.size import TerminalSize
-from tests.support.emulator import Life, Look, live, live_one, need_emulator
+from session_manager_plugin.terminal.terminal_reports import TerminalReports
+from tests.support.emulator import Emulator, Life, Look, live, live_one, need_emulator
 from tests.support.screen_streams import StreamMaker
 
 COLUMNS, ROWS = 30, 9
 SIZE = TerminalSize(COLUMNS, ROWS)
 BAR = b"\x1b[7m connected \x1b[0m 23 ms"
 BAR_TEXT = " connected  23 ms"
-STREAMS = int(os.environ.get("SMP_TEST_STREAMS", "10000"))
+STREAMS = int(os.environ.get("SMP_TEST_STREAMS", "5000"))
 LENGTH = 12
 BATCHES = 10
 # Ends what may be unfinished, and a wrap that is due: not all terminals restore that with the cursor.
+LEAVE = b"\x18\x1b\\\x1b[?1049l\x1b[?6l\x1b[r"
 END = b"\x18\x1b\\\r"
 
 
@@ -61,15 +63,56 @@ def assert_same(direct: Look, shared: Look, what: object) -> None:
     assert shared.alternate == direct.alternate, difference
 
 
+class Answered:
+    """The same, with answers of the emulator, which is asked where the cursor is."""
+
+    def __init__(self, emulator: Emulator, before: bytes) -> None:
+        self.screen = Screen()
+        self._emulator = emulator
+        self._reports = TerminalReports()
+        emulator.renew()
+        self._unwritten = before
+        self._write(self.screen.start(SIZE, bar=True))
+        self.draw()
+
+    def output(self, *chunks: bytes) -> None:
+        for chunk in chunks:
+            self._write(self.screen.feed(chunk))
+
+    def draw(self) -> None:
+        self._write(self.screen.draw(BAR))
+
+    def resize(self, columns: int, rows: int) -> None:
+        self._emulator.write(self._unwritten)
+        self._unwritten = b""
+        self._emulator.resize(columns, rows)
+        self._write(self.screen.resize(TerminalSize(columns, rows)))
+        self.draw()
+
+    def look(self) -> Look:
+        self._emulator.write(self._unwritten)
+        self._unwritten = b""
+        return self._emulator.look()
+
+    def _write(self, data: bytes) -> None:
+        self._unwritten += data
+        while self.screen.wants_position:
+            question, number = self.screen.ask_position()
+            self._reports.expect(number, 0.0)
+            typed = self._emulator.write(self._unwritten + question)
+            self._unwritten = b"".join(self.screen.locate(*position) for position in self._reports.feed(typed, 0.0)[1])
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_any_stream_shows_above_the_bar_what_it_shows_by_itself(batch: int) -> None:
+    """Begun in a known row."""
     seeds = range(batch, STREAMS, BATCHES)
 
     def lives() -> Iterator[Life]:
         for seed in seeds:
             maker = StreamMaker(seed, COLUMNS, ROWS - 1)
-            stream = maker.stream(LENGTH) + END
+            stream = b"\x1b[H" + maker.stream(LENGTH) + END
             yield Life(COLUMNS, ROWS - 1).write(stream).look()
             shared = Shared()
             for chunk in maker.chunks(stream):
@@ -82,6 +125,91 @@ def test_any_stream_shows_above_the_bar_what_it_shows_by_itself(batch: int) -> N
     for seed in seeds:
         (direct,), (shared,) = next(looks), next(looks)
         assert_same(direct, shared, f"seed {seed}")
+
+
+@pytest.mark.timeout(300)
+def test_any_stream_from_an_unknown_row_without_answers() -> None:
+    """Where the row need not be known, what the terminal itself restores is enough."""
+    seeds = range(STREAMS // BATCHES)
+    damaged: list[bool] = []
+
+    def lives() -> Iterator[Life]:
+        for seed in seeds:
+            maker = StreamMaker(seed, COLUMNS, ROWS - 1, needs_row=False)
+            before, stream = maker.before(), maker.stream(LENGTH) + END
+            yield Life(COLUMNS, ROWS - 1).write(before + stream).look()
+            shared = Shared(before=before)
+            for chunk in maker.chunks(stream):
+                shared.output(chunk)
+                if maker.source.random() < 0.1:
+                    shared.draw()
+            damaged.append(shared.screen.damaged)
+            yield shared.life.look()
+
+    looks = live(lives())
+    for seed in seeds:
+        (direct,), (shared,) = next(looks), next(looks)
+        if damaged[seed]:
+            shared.rows[-1] = BAR_TEXT  # it waits until the remote's saved cursor is not needed any more
+        assert_same(direct, shared, f"seed {seed}")
+
+
+@pytest.mark.timeout(300)
+def test_any_stream_from_an_unknown_row_with_answers() -> None:
+    with Emulator(COLUMNS, ROWS - 1) as alone, Emulator(COLUMNS, ROWS) as emulator:
+        for seed in range(STREAMS // BATCHES):
+            maker = StreamMaker(seed, COLUMNS, ROWS - 1)
+            before, stream = maker.before(), maker.stream(LENGTH) + END
+            alone.renew()
+            alone.write(before + stream)
+            shared = Answered(emulator, before)
+            for chunk in maker.chunks(stream, keeps_clusters=True):
+                shared.output(chunk)
+                if maker.source.random() < 0.1:
+                    shared.draw()
+            shared.draw()
+            assert_same(alone.look(), shared.look(), f"seed {seed}")
+
+
+@pytest.mark.timeout(300)
+def test_any_stream_after_a_resize() -> None:
+    with Emulator(COLUMNS, ROWS - 1) as alone, Emulator(COLUMNS, ROWS) as emulator:
+        for seed in range(STREAMS // BATCHES):
+            maker = StreamMaker(seed, COLUMNS, ROWS - 1)
+            before, stream = maker.before(), maker.stream(LENGTH)
+            columns, rows = maker.source.randint(len(BAR_TEXT), 60), maker.source.randint(4, 20)
+            alone.renew()
+            alone.write(before + stream + LEAVE)
+            alone.resize(columns, rows)
+            shared = Answered(emulator, before)
+            shared.output(*maker.chunks(stream, keeps_clusters=True), LEAVE)
+            shared.resize(columns, rows + 1)
+            after = StreamMaker(seed, columns, rows)
+            # As programs do, everything is painted anew, and the cursor saved. The history is rewrapped, bar and all.
+            stream = b"\x1b[?47h\x1b7\x1b[?47l\x1b[H\x1b[2J\x1b[3J\x1b7" + after.stream(LENGTH) + END
+            alone.write(stream)
+            shared.output(*after.chunks(stream, keeps_clusters=True))
+            shared.draw()
+            assert_same(alone.look(), shared.look(), f"seed {seed}")
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"\x1b[3;3H\x1b7\x1b[?6h\x1b8x",
+        b"\x1b[?6h\x1b[6;28r\x1b8x",
+        b"\x1b[2;7r\x1b[?6h\x1b[2;2H\x1b7\x1b[?6l\x1b8x",
+    ],
+)
+def test_origin_mode_in_a_terminal_that_does_not_save_it(stream: bytes) -> None:
+    """As in VS Code: what is restored and where the bar stands are as everywhere."""
+    direct = live_one(Life(COLUMNS, ROWS - 1).write(stream).look())[0]
+    with Emulator(COLUMNS, ROWS, plain=True) as emulator:
+        shared = Answered(emulator, b"")
+        for place in range(len(stream)):
+            shared.output(stream[place : place + 1])
+            shared.draw()
+        assert_same(direct, shared.look(), stream)
 
 
 def check(stream: bytes) -> Look:
@@ -217,11 +345,15 @@ def test_the_bar_goes_and_comes_back() -> None:
 
 def test_garbage_leaves_the_bar_where_it_is() -> None:
     """What no terminals agree about: bytes that are no UTF-8, and C1 controls among them."""
-    for seed in range(100):
-        source = StreamMaker(seed, COLUMNS, ROWS).source
-        shared = Shared()
-        for _ in range(20):
-            shared.output(source.randbytes(source.randint(1, 200)))
-        shared.output(END + b"\x1bc" + b"line\r\n" * 20)
-        (look,) = live_one(shared.life.look())
+
+    def lives() -> Iterator[Life]:
+        for seed in range(100):
+            source = StreamMaker(seed, COLUMNS, ROWS).source
+            shared = Shared()
+            for _ in range(20):
+                shared.output(source.randbytes(source.randint(1, 200)))
+            shared.output(END + b"\x1bc" + b"line\r\n" * 20)
+            yield shared.life.look()
+
+    for seed, (look,) in enumerate(live(lives())):
         assert look.rows == [*["line"] * (ROWS - 2), "", BAR_TEXT], seed

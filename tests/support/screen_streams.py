@@ -42,29 +42,40 @@ _SGR = [
 
 
 class StreamMaker:
-    """Makes streams for a terminal of this size, which do the same whether or not there is a row below it."""
+    """Makes streams for a terminal of this size, which do the same whether or not there is a row below it.
 
-    def __init__(self, seed: int, columns: int, rows: int) -> None:
+    Without `needs_row` the row need not be known for that: the scroll region is left alone, and each cursor that is
+    saved is restored at most once.
+    """
+
+    def __init__(self, seed: int, columns: int, rows: int, *, needs_row: bool = True) -> None:
         self.source = random.Random(seed)
+        self.needs_row = needs_row
         self.columns, self.rows = columns, rows
         # Whether the two screens share their tab stops differs from terminal to terminal.
         self.sets_tabs = self.source.random() < 0.3
 
     def stream(self, length: int) -> bytes:
-        """About `length` sequences and pieces of text, from a known place on."""
-        kinds, weights = zip(*_KINDS, strict=True)
-        pieces = [b"\x1b[H"]
-        pieces += [kind(self) for kind in self.source.choices(kinds, weights, k=length)]
-        return b"".join(pieces)
+        """About `length` sequences and pieces of text, from wherever the cursor is."""
+        chosen = [(kind, weight) for kind, weight in _KINDS if self.needs_row or kind not in _NEED_ROW]
+        kinds, weights = zip(*chosen, strict=True)
+        return b"".join(kind(self) for kind in self.source.choices(kinds, weights, k=length))
 
-    def chunks(self, data: bytes) -> list[bytes]:
-        """`data` cut at random places; sometimes at every byte."""
+    def before(self) -> bytes:
+        """What stands on the screen when a session begins: some lines, one of them not complete."""
+        lines = b"".join(b"before %d\r\n" % number for number in range(self.source.randint(0, self.rows + 4)))
+        return lines + self.source.choice([b"", b"", b"$ smp", b"x" * (self.columns - 1)])
+
+    def chunks(self, data: bytes, *, keeps_clusters: bool = False) -> list[bytes]:
+        """`data` cut at random places, sometimes at every byte; on request not before a combining character."""
         longest = self.source.choice([1, 5, 40, 400])
         pieces, position = [], 0
         while position < len(data):
-            length = self.source.randint(1, longest)
-            pieces.append(data[position : position + length])
-            position += length
+            end = position + self.source.randint(1, longest)
+            while keeps_clusters and data[end : end + 1] in (b"\xcc", b"\x81"):
+                end += 1
+            pieces.append(data[position:end])
+            position = end
         return pieces
 
     def number(self) -> int:
@@ -154,8 +165,18 @@ class StreamMaker:
     def mode(self) -> bytes:
         if self.source.random() < 0.1:  # What becomes of half a wide character differs from terminal to terminal.
             return b"\x1b[?7lno wrapping, so that only the last character is left\x1b[?7h"
-        number = self.source.choice([b"?6", b"?25", b"?1", b"?2004", b"?1002", b"4", b"?5"])
+        number = self.source.choice([b"?6", b"?25", b"?1", b"?2004", b"?1002", b"4", b"?5", b"?2048"])
         return b"\x1b[%b%b" % (number, self.source.choice([b"h", b"l"]))
+
+    def visit(self) -> bytes:
+        """A program in the alternate screen, from its beginning to its end."""
+        if self.sets_tabs:
+            return b""
+        inside = b"".join(kind(self) for kind in self.source.choices(_INSIDE, k=3))
+        return b"\x1b[?1049h\x1b[H" + inside + b"\x1b[r\x1b[?6l\x1b[?1049l"
+
+    def repeat(self) -> bytes:
+        return self.source.choice([b"a", b"x ", "漢".encode()]) + b"\x1b[%bb" % self.small().encode()
 
     def alignment(self) -> bytes:
         return b"\x1b[r\x1b#8"  # whether it resets the margins differs from terminal to terminal
@@ -267,6 +288,23 @@ class StreamMaker:
         )
 
 
+_NEED_ROW = (
+    StreamMaker.margins,
+    StreamMaker.progress,
+    StreamMaker.garbage,
+    StreamMaker.save,
+    StreamMaker.alternate,
+    StreamMaker.leave_full_screen,
+)
+_INSIDE = (
+    StreamMaker.text,
+    StreamMaker.lines,
+    StreamMaker.position,
+    StreamMaker.movement,
+    StreamMaker.erase,
+    StreamMaker.full_screen,
+)
+
 _KINDS: list[tuple[Callable[[StreamMaker], bytes], float]] = [
     (StreamMaker.text, 12),
     (StreamMaker.lines, 6),
@@ -283,6 +321,8 @@ _KINDS: list[tuple[Callable[[StreamMaker], bytes], float]] = [
     (StreamMaker.index, 3),
     (StreamMaker.reset, 0.5),
     (StreamMaker.alternate, 1),
+    (StreamMaker.visit, 1),
+    (StreamMaker.repeat, 2),
     (StreamMaker.mode, 2),
     (StreamMaker.alignment, 0.5),
     (StreamMaker.character_set, 1),

@@ -101,7 +101,7 @@ class Cursor:
 
     def locate(self, row: int, column: int) -> None:
         """The terminal has reported the position. It does not tell whether a wrap is due in the last column."""
-        may_wrap = bool(self.may_wrap or self.slack) and column >= self.columns - 1
+        may_wrap = self.may_wrap and column >= self.columns - 1
         self.move_to(row, column)
         if may_wrap:
             self._span(self.columns - 1, self.columns)
@@ -285,7 +285,7 @@ class Cursor:
             else:
                 self.column = end
             if self.column == self.columns:
-                self._reach_end(b"" if self.slack else text[-1:])
+                self.written = b"" if self.slack else text[-1:]
             return
         base = ""
         for character in text.decode("utf-8", "surrogateescape"):
@@ -314,15 +314,9 @@ class Cursor:
             # Alone, a combining character joins the one that is known.
             encoded = base.encode("utf-8", "surrogateescape")
             if self.slack or not base:
-                self._reach_end(b"" if self.slack else self.written)
+                self.written = b"" if self.slack else self.written
             else:
-                self._reach_end(self.written + encoded if character_width(base[0]) == 0 else encoded)
-
-    def _reach_end(self, written: bytes) -> None:
-        """A character may have been printed in the last column."""
-        self.written = written
-        if self.slack >= self.columns - 1:
-            self.lose_column()  # nothing points to that column rather than to any other
+                self.written = self.written + encoded if character_width(base[0]) == 0 else encoded
 
     def _run(self, length: int) -> None:
         """`length` characters of one cell each, of which the last ones are beyond the end of the row."""
@@ -355,4 +349,5 @@ class Cursor:
             return
         if self.unknown_rows or self.row != self.bottom:
             self.unknown_rows = self.last + 1
-        self.lose_column()
+        self._span(0, self.columns)
+        self.written = b""

@@ -17,6 +17,8 @@ class SavedCursor:
     origin: bool = False
     known: bool = True
     """Whether row and column are certain; if not, only the terminal's slot can restore them."""
+    initial: bool = True
+    """Whether the remote has saved none."""
     ours: bool = False
     """Whether the terminal's slot holds something else by now, written by `aside`."""
     awaited: bool = False

@@ -166,7 +166,7 @@ class Screen:
         pieces.append(tracker.leave_screens())
         if self.has_bar:
             pieces += [SAVE, NO_MARGINS, self._row_of_ours(b""), RESTORE]
-            if tracker.alternate and tracker.has_old_bar[False]:
+            if tracker.main_has_old_bar:
                 pieces += [SAVE, ERASE_BELOW, RESTORE]
         elif tracker.has_region:
             pieces += [SAVE, NO_MARGINS, RESTORE]
@@ -232,6 +232,7 @@ class Screen:
     def ask_position(self) -> tuple[bytes, int]:
         """The question for the cursor's position, and its number, for `locate`."""
         self._asked_at = self._fed
+        self._interrupted = True
         return _ASK_POSITION, self._fed
 
     def locate(self, question: int, row: int, column: int) -> bytes:
@@ -265,7 +266,9 @@ class Screen:
                 break
             start = found.start()
             if start > position:
-                out.append(tracker.text(data[position:start]))
+                text = data[position:start]
+                out.append(tracker.text(text))
+                self._tail = (self._tail + text[-_TAIL:])[-_TAIL:]
             sequence = sequences.sequence_at(data, start)
             if sequence is None:
                 rest = data[start:]
@@ -285,8 +288,7 @@ class Screen:
                 out.append(tracker.text(sequence.body))
                 data, position = b"\x1b" + data[position:], 0
             elif sequence.final == "b" and sequence.kind == "[":
-                before = data[max(0, start - _TAIL) : start] if start else tail
-                out.append(tracker.repeat(before, sequence, raw, interrupted=interrupted and not start))
+                out.append(tracker.repeat(tail, sequence, raw, interrupted=interrupted and not start))
             else:
                 written = tracker.sequence(sequence, raw)
                 if sequence.final in QUESTION_FINALS and written:
@@ -369,6 +371,8 @@ class Screen:
         if not self.at_boundary:
             return b""
         setup, self._setup = self._setup, b""
+        if setup:
+            self._tracker.cursor.move_to()  # a wrap is not due any more
         self._interrupted = self._interrupted or bool(setup)
         if not self.damaged or self._tracker.is_delicate:
             return setup

@@ -48,8 +48,8 @@ class ScreenState:
         self.commands = OperatingCommands()
         self.keyboards = {False: KeyboardFlags(), True: KeyboardFlags()}
         """Of the main and of the alternate screen."""
-        self.has_old_bar = {False: False, True: False}
-        """Whether a bar was left somewhere below the cursor of the main, of the alternate screen, by a resize."""
+        self.main_has_old_bar = False
+        """Whether a resize behind the alternate screen has left a bar somewhere below the main screen's cursor."""
         self.origin = False
         self.alternate = 0
         """The mode that has switched to the alternate screen; 0 on the normal one."""
@@ -123,9 +123,9 @@ class ScreenState:
         self.cursor.lose()
         self.forget_margins()
         if moved:
-            self.has_old_bar[not self.alternate] = True
+            self.main_has_old_bar = bool(self.alternate)
             for saved in self.saved_cursors.values():
-                saved.known = False
+                saved.known = saved.known and saved.initial
 
     def extend(self, size: TerminalSize) -> None:
         """The remote gets a terminal's last row too, or all but that; nothing has moved."""
@@ -177,6 +177,7 @@ class ScreenState:
             self.pen.copy(),
             self.origin,
             known=cursor.is_known,
+            initial=False,
             awaited=True,
         )
 
@@ -210,7 +211,7 @@ class ScreenState:
         pieces += [SAVE, ERASE_BELOW if erase else b"", absolute, self.sets_region, relative, RESTORE]
         if erase:
             pieces.append(self.pen.attributes)
-            self.has_old_bar[bool(self.alternate)] = False
+            self.main_has_old_bar = self.main_has_old_bar and bool(self.alternate)
         self.in_force = self.region
         self.saved.ours = True
         return b"".join(pieces)
@@ -228,7 +229,7 @@ class ScreenState:
         if self.saved.is_precious and not self.cursor.is_known:
             return b""
         self.cursor.set_region(*region)
-        if self.in_force is None and self.has_old_bar[bool(self.alternate)]:
+        if self.in_force is None and self.main_has_old_bar and not self.alternate:
             return self.lay_out(erase=True)
         self.in_force = region
         return self.aside(self.sets_region)

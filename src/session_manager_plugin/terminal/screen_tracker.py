@@ -160,6 +160,9 @@ class ScreenTracker(ScreenState):
         else:
             handler = _OTHERS.get(final)
             written = raw if handler is None else handler(self, body, raw)
+        cursor = self.cursor
+        if self.in_force == self.margins and (not cursor.unknown_rows or self.margins[1] == cursor.last):
+            return written
         return written + self.apply_region()
 
     def _escape(self, body: bytes, final: str, raw: bytes) -> bytes:
