@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import os
 import random
+import re
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -323,6 +325,14 @@ async def test_a_prefix_that_is_not_valid_ends_the_session(
     assert await far.until_finished() == text
     assert far.failed is True
     assert far.agent.program_pid == 0
+
+
+async def test_a_machine_without_a_temporary_directory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/directory")
+    far = run("echo x")
+    failure = await far.until_finished()
+    assert re.search(r"Unable to start command: /no/such/directory/\w+: No such file or directory", failure)
+    assert far.failed is True
 
 
 @pytest.mark.parametrize(

@@ -301,6 +301,10 @@ class Agent:
         except ProgramError as error:
             self._drain(str(error))
             return
+        except OSError as error:  # no temporary directory, no descriptor left
+            where = f"{error.filename}: " if error.filename else ""
+            self._drain(f"{ERROR_HEADING}Unable to start command: {where}{error.strerror or error}")
+            return
         self.state = AgentState.RUNNING
         if self._settings.pace == "real" and program.start_delay:
             self._rest(program.start_delay)

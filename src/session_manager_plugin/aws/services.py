@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-from functools import cache, partial
+from functools import cache
 from typing import Any, NoReturn
 
+from session_manager_plugin.aws.helpers import current_helpers
 from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.utils.logging import get_logger
 
@@ -102,9 +102,7 @@ def _forbid_prompts(session: Any) -> None:
     assume_role.cache = cache
     assume_role._prompter = _refuse_prompt
     chain.get_provider("assume-role-with-web-identity").cache = cache
-    chain.get_provider("custom-process")._popen = partial(
-        subprocess.Popen, stdin=subprocess.DEVNULL, start_new_session=True
-    )
+    chain.get_provider("custom-process")._popen = current_helpers().start
 
 
 def _refuse_prompt(question: str) -> NoReturn:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextvars import copy_context
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -143,5 +144,5 @@ def _in_thread(work: Callable[[], Any]) -> Future[Any]:
         except BaseException as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=run, name="credentials", daemon=True).start()
+    threading.Thread(target=copy_context().run, args=(run,), name="credentials", daemon=True).start()
     return outcome

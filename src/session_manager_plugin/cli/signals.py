@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from session_manager_plugin.aws.helpers import ended_helpers
 from session_manager_plugin.cli.exit_status import Signalled, die_of
 from session_manager_plugin.utils.logging import get_logger
 
@@ -168,9 +169,15 @@ def run(main: Callable[[Interruption], Coroutine[Any, Any, T]], *, die: Callable
     """Run a coroutine to its end in an event loop of its own; a signal cancels it.
 
     Gives what it returns, or raises `Signalled` when a signal came and it did not. It has `LEAVE_LIMIT` seconds to
-    clean up; then, and on a second signal, `die` is called with the number.
+    clean up; then, and on a second signal, `die` is called with the number. No credential process is left behind.
     """
-    return asyncio.run(_run(main, die))
+    with ended_helpers() as helpers:
+
+        def end(number: int) -> NoReturn:
+            helpers.end()
+            die(number)
+
+        return asyncio.run(_run(main, end))
 
 
 async def _run(main: Callable[[Interruption], Coroutine[Any, Any, T]], die: Callable[[int], NoReturn]) -> T:

@@ -1,0 +1,73 @@
+"""Helper programs that hand out credentials (`credential_process`), which end at the latest with the program.
+
+Each has a session of its own, so that it cannot ask at the terminal; no signal of the terminal reaches it either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+
+
+class HelperPrograms:
+    """Starts helpers, from any thread, and ends those that still run."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # `end` may be called by a signal handler
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._over = False
+
+    def start(
+        self, command: Sequence[str], *, stdout: int | None = None, stderr: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        """As `subprocess.Popen`, without input and terminal. Raises `OSError`, also after `end`."""
+        with self._lock:
+            if self._over:
+                raise OSError("the program is ending")
+            helper = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
+            )
+            self._running = [each for each in self._running if each.returncode is None]
+            self._running.append(helper)
+        return helper
+
+    def end(self) -> None:
+        """Kill all that run, with all that they have started, and start no more. Idempotent; never waits for them."""
+        with self._lock:
+            self._over = True
+            for helper in self._running:
+                if helper.poll() is None:
+                    _kill(helper)
+
+
+def _kill(helper: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        if hasattr(os, "killpg"):
+            os.killpg(helper.pid, signal.SIGKILL)
+        else:
+            helper.kill()
+
+
+_CURRENT: ContextVar[HelperPrograms | None] = ContextVar("helper programs", default=None)
+
+
+def current_helpers() -> HelperPrograms:
+    """Those of the surrounding `ended_helpers`; outside of one, new ones that nobody ends."""
+    return _CURRENT.get() or HelperPrograms()
+
+
+@contextlib.contextmanager
+def ended_helpers() -> Iterator[HelperPrograms]:
+    """End the helpers that are started within the block, and in the tasks and threads that it starts."""
+    helpers = HelperPrograms()
+    token = _CURRENT.set(helpers)
+    try:
+        yield helpers
+    finally:
+        _CURRENT.reset(token)
+        helpers.end()
