@@ -93,8 +93,10 @@ async def test_scp_goes_on_after_an_outage(fails: Callable[[Relay], Awaitable[No
         assert hashlib.sha256(there.read_bytes()).digest() == hashlib.sha256(original.read_bytes()).digest()
         # One line when it was lost, one when it was back; in the end ssh hangs up on its proxy command.
         told = [line for line in errors.decode().splitlines() if line.startswith("smp: ")]
-        assert re.match(r"smp: (connection lost \d s ago; reconnecting|no answer for \d s)", told[0]), told
-        assert re.match(r"smp: the link is well again, after \d+ s", told[1]), told
+        assert re.match(r"smp: (connection lost \d s ago; reconnecting|no answer, last contact \d+ s ago)", told[0]), (
+            told
+        )
+        assert re.match(r"smp: connection restored after \d+ s", told[1]), told
 
 
 async def test_a_process_that_is_stopped_for_longer_than_the_keepalive_goes_on() -> None:
@@ -144,7 +146,7 @@ async def test_what_happens_to_the_link_is_told_within_two_seconds(document: str
             await refused(relay)
             await _until_told(client, rb"connection lost \d s ago; reconnecting", 2.0)
             await relay.accept()
-            await _until_told(client, rb"the link is well again, after \d s", 6.0)
+            await _until_told(client, rb"connection restored after \d s", 6.0)
             client.process.terminate()
             status, output = await client.ended()
         assert output == b""

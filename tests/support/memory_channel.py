@@ -31,7 +31,8 @@ from session_manager_plugin.protocol.messages import (
 )
 from session_manager_plugin.protocol.payloads import ChannelClosed, Size
 from session_manager_plugin.protocol.role import Role
-from session_manager_plugin.session.protocols import IDataChannel, InputHandler, LinkState, OutputHandler
+from session_manager_plugin.session.link_health import LinkHealth, LinkState
+from session_manager_plugin.session.protocols import IDataChannel, InputHandler, OutputHandler
 from session_manager_plugin.session.runner import HANDLERS
 from tests.support.pair import Peer
 from tests.support.waiting import Happenings
@@ -212,14 +213,18 @@ class MemoryChannel(_End, IDataChannel):
         return not self._ended.done()
 
     @property
-    def state(self) -> LinkState:
-        if self._ended.done():
-            return "closed"
-        return "connected" if self.link_up else "reconnecting"
+    def is_connected(self) -> bool:
+        return self.link_up
 
     @property
-    def trouble(self) -> str:
-        return "" if self.link_up else "connection lost 3 s ago"
+    def heard(self) -> bool:
+        return True
+
+    @property
+    def health(self) -> LinkHealth:
+        if self.link_up:
+            return LinkHealth(LinkState.CONNECTED)
+        return LinkHealth(LinkState.RECONNECTING, True, 3.0, "attempt 2", "cut")
 
     @property
     def missing_output(self) -> MissingOutput | None:
@@ -232,10 +237,6 @@ class MemoryChannel(_End, IDataChannel):
     @property
     def latency(self) -> float | None:
         return None
-
-    @property
-    def last_contact_at(self) -> float:
-        return time.monotonic()
 
     @property
     def retransmitting(self) -> int:

@@ -30,7 +30,7 @@ HALF = 100_000
 
 
 class Notes(Happenings):
-    """What the link's handler hears: every word about the link, in order, an empty one for an end of trouble."""
+    """Every word about the link when its handler is called, in order."""
 
     def __init__(self, channel: SessionDataChannel) -> None:
         super().__init__()
@@ -39,8 +39,8 @@ class Notes(Happenings):
         channel.set_link_handler(self._told)
 
     def _told(self) -> None:
-        if not self.words or self.words[-1] != self._channel.trouble:
-            self.words.append(self._channel.trouble)
+        if not self.words or self.words[-1] != self._channel.health.sentence:
+            self.words.append(self._channel.health.sentence)
         self.happened()
 
 
@@ -108,15 +108,15 @@ async def test_a_name_that_stops_resolving_is_asked_for_until_it_does(resolver: 
         gateway.websocket.transport.abort()
         typing = asyncio.ensure_future(channel.send_input_data(data[HALF:]))
         await notes.until(lambda: notes.words[-1:] != [""] and notes.words)
-        assert "reconnecting" in channel.trouble
-        assert NAME in channel.trouble, channel.trouble
-        assert "resol" in channel.trouble or "found" in channel.trouble, channel.trouble
+        assert "reconnecting" in channel.health.sentence
+        assert NAME in channel.health.sentence, channel.health.sentence
+        assert "resol" in channel.health.sentence or "found" in channel.health.sentence, channel.health.sentence
         await wait_until(lambda: resolver.failures >= 3)
         resolver.works = True
         await asyncio.wait_for(typing, DEADLINE)
         await gateway.until(lambda: len(gateway.input) >= len(data))
         assert digest(gateway.input) == digest(data)
-        assert channel.trouble == ""
+        assert not channel.health.troubled
         assert channel.reconnects == 1
 
 
@@ -136,13 +136,13 @@ async def test_a_proxy_that_refuses_for_a_while_is_asked_again(status: int) -> N
             gateway.websocket.transport.abort()
             typing = asyncio.ensure_future(channel.send_input_data(data[HALF:]))
             await notes.until(lambda: any(notes.words))
-            assert "proxy" in channel.trouble, channel.trouble
-            assert str(status) in channel.trouble, channel.trouble
+            assert "proxy" in channel.health.sentence, channel.health.sentence
+            assert str(status) in channel.health.sentence, channel.health.sentence
             proxy.refuse_with = None
             await asyncio.wait_for(typing, DEADLINE)
             await gateway.until(lambda: len(gateway.input) >= len(data))
             assert digest(gateway.input) == digest(data)
-            assert channel.trouble == ""
+            assert not channel.health.troubled
             assert {opening["TokenValue"] for opening in gateway.openings} == {TOKEN}
 
 

@@ -38,6 +38,7 @@ from tests.support.waiting import DEADLINE, Happenings, wait_until
 
 CHANNEL = import_module("session_manager_plugin.communicator.data_channel")
 RECONNECTION = import_module("session_manager_plugin.communicator.reconnection")
+LINK_HEALTH = import_module("session_manager_plugin.communicator.link_health")
 KEEPALIVE = import_module("session_manager_plugin.communicator.keepalive")
 
 
@@ -58,7 +59,7 @@ class Tokens(ResumeService):
 
 
 class Notes(Happenings):
-    """What the link's handler is told: ``state`` and ``trouble`` at each call."""
+    """How the link is each time its handler is called."""
 
     def __init__(self, channel: SessionDataChannel) -> None:
         super().__init__()
@@ -68,8 +69,8 @@ class Notes(Happenings):
         channel.set_link_handler(self._told)
 
     def _told(self) -> None:
-        self.states.append(self._channel.state)
-        self.troubles.append(self._channel.trouble)
+        self.states.append(self._channel.health.state.value)
+        self.troubles.append(self._channel.health.sentence)
         self.happened()
 
 
@@ -120,8 +121,8 @@ async def test_a_lost_websocket_is_replaced_and_no_byte_is_lost() -> None:
         await gateway.write(b"still here")
         await wait_until(lambda: received == b"$ still here")
         assert channel.reconnects == 3
-        assert channel.state == "connected"
-        assert channel.trouble == ""
+        assert channel.health.state.value == "connected"
+        assert not channel.health.troubled
         assert {"reconnecting", "connected"} <= set(notes.states)
         assert not any(notes.troubles)  # none of the outages has lasted
         assert {opening["TokenValue"] for opening in gateway.openings} == {TOKEN}
@@ -133,7 +134,7 @@ async def test_u4_what_is_typed_while_the_link_is_away_arrives() -> None:
     async with AgentGateway() as gateway, opened(gateway.url) as (channel, _received):
         await asyncio.wait_for(channel.ready(), DEADLINE)
         gateway.websocket.transport.abort()
-        await wait_until(lambda: channel.state == "reconnecting")
+        await wait_until(lambda: channel.health.state.value == "reconnecting")
         await asyncio.wait_for(channel.send_input_data(b"typed meanwhile"), DEADLINE)
         await gateway.until(lambda: gateway.input == b"typed meanwhile")
 
@@ -226,7 +227,7 @@ async def test_a_refused_token_is_replaced_by_resuming(refusal: Script) -> None:
         await gateway.visited(3)
         await wait_until(lambda: channel.reconnects == 1)
         assert service.calls == 1
-        assert channel.state == "connected"
+        assert channel.health.state.value == "connected"
 
 
 class Signer(RequestSigner):
@@ -273,7 +274,7 @@ async def test_without_credentials_it_goes_on_with_the_token_in_hand_and_says_so
         Turnstile(cut_after(prompt()), close(1008), close(1008), stay) as gateway,
         opened(gateway.url()) as (channel, _received),
     ):
-        await wait_until(lambda: "no credentials to resume the session" in channel.trouble)
+        await wait_until(lambda: "no credentials to resume the session" in channel.health.sentence)
         await wait_until(lambda: channel.reconnects == 1)
         assert gateway.visits == 4
 
@@ -296,11 +297,11 @@ async def test_what_keeps_us_from_a_new_token_is_what_is_told(refusal: Script) -
         Turnstile(cut_after(prompt()), refusal) as gateway,
         opened(gateway.url(), service=service) as (channel, _received),
     ):
-        await wait_until(lambda: channel.trouble)
+        await wait_until(lambda: channel.health.troubled)
         told: set[str] = set()
 
         def visited_again() -> bool:
-            told.add(channel.trouble.partition(": ")[2])
+            told.add(channel.health.sentence.partition(": ")[2])
             return gateway.visits >= visits
 
         visits = gateway.visits + 2
@@ -316,8 +317,8 @@ async def test_a_session_that_is_gone_is_not_waited_for() -> None:
     ):
         with pytest.raises(SessionExpired):
             await asyncio.wait_for(channel.ended(), DEADLINE)
-        assert channel.state == "closed"
-        assert channel.trouble == ""
+        assert channel.health.state.value == "closed"
+        assert not channel.health.troubled
 
 
 async def test_h2_a_link_that_cannot_be_brought_back_ends_the_session_with_its_reason() -> None:
@@ -395,7 +396,7 @@ async def test_reconnect_now_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> N
     async with AgentGateway() as gateway, opened(gateway.url, timeout=9999) as (channel, received):
         await asyncio.wait_for(channel.ready(), DEADLINE)
         channel.reconnect()
-        assert channel.state == "reconnecting"
+        assert channel.health.state.value == "reconnecting"
         channel.reconnect()
         await gateway.until(lambda: len(gateway.openings) == 2)
         await gateway.write(b"again")
@@ -408,7 +409,7 @@ async def test_closing_while_reconnecting_takes_no_time() -> None:
             await gateway.visited(2)
             started = time.monotonic()
         assert time.monotonic() - started < CHANNEL.CLOSE_DRAIN_TIMEOUT
-        assert channel.state == "closed"
+        assert channel.health.state.value == "closed"
 
 
 async def test_h7_a_silent_link_is_told_within_two_seconds_and_then_replaced() -> None:
@@ -424,20 +425,22 @@ async def test_h7_a_silent_link_is_told_within_two_seconds_and_then_replaced() -
         dead = gateway.websocket
         dead.transport.pause_reading()
         silent_at = time.monotonic()
-        await notes.until(lambda: any("no answer for 2 s" in trouble for trouble in notes.troubles))
+        await notes.until(lambda: any("no answer, last contact" in trouble for trouble in notes.troubles))
         # The next ping is half a second away, and it has two seconds; the rest is for a slow machine.
         assert time.monotonic() - silent_at < 2.5 + 5.0
-        assert channel.state == "connected"
+        assert channel.health.state.value == "no answer"
+        assert channel.health.latency is None
         await notes.until(lambda: "reconnecting" in notes.states)
         await gateway.until(lambda: len(gateway.openings) == 2)
         await notes.until(lambda: notes.states[-1] == "connected")
-        assert channel.trouble == ""
+        assert not channel.health.troubled
         dead.transport.abort()
         await dead.wait_closed()
 
 
 async def test_a_message_that_is_not_acknowledged_is_evidence_and_makes_a_ping(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CHANNEL, "SILENCE_DELAY", 0.2)
+    monkeypatch.setattr(LINK_HEALTH, "DOUBT_DELAY", 0.1)
+    monkeypatch.setattr(LINK_HEALTH, "SILENCE_DELAY", 0.2)
     async with AgentGateway() as gateway, opened(gateway.url, keepalive=(3600, 3600)) as (channel, _received):
         await asyncio.wait_for(channel.ready(), DEADLINE)
         await wait_until(lambda: channel.latency is not None)
@@ -445,10 +448,12 @@ async def test_a_message_that_is_not_acknowledged_is_evidence_and_makes_a_ping(m
         notes = Notes(channel)
         gateway.stop_acknowledging()
         await channel.send_input_data(b"x")
-        await notes.until(lambda: any("no answer" in trouble for trouble in notes.troubles))
         await wait_until(lambda: channel.get_channel_info()["last_pong_time"] != first_pong)
+        # The service answers, so it is the target that does not.
+        await notes.until(lambda: any("no answer from the target" in trouble for trouble in notes.troubles))
         await gateway.acknowledge_again()
-        await notes.until(lambda: notes.troubles[-1] == "")
+        await notes.until(lambda: notes.troubles[-1].startswith("connection restored after"))
+        assert not channel.health.troubled
 
 
 async def test_a_jump_of_the_clock_makes_a_ping_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

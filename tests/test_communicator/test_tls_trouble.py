@@ -124,7 +124,7 @@ class Link(Happenings):
         channel.set_link_handler(self._changed)
 
     def _changed(self) -> None:
-        self.troubles.append(self._channel.trouble)
+        self.troubles.append(self._channel.health.sentence)
         self.happened()
 
 

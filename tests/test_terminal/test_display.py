@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from session_manager_plugin.session.link_health import LinkHealth, LinkState
 from session_manager_plugin.terminal.display import StatusDisplay
 from session_manager_plugin.terminal.link_status import LinkStatus, StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
@@ -18,11 +19,21 @@ from tests.support.waiting import wait_until
 
 SIZE = TerminalSize(80, 24)
 ASKED = b"\x1b[6n"
-CALM = LinkStatus(state="connected", label="alice-0123", latency=0.023)
-TROUBLE = CALM._replace(state="reconnecting", trouble="no answer for 3 s, reconnecting (attempt 2)")
+WELL = LinkHealth(LinkState.CONNECTED, latency=0.023)
+CALM = LinkStatus(WELL, "alice-0123")
+TROUBLE = LinkStatus(LinkHealth(LinkState.RECONNECTING, True, 3.0, "attempt 2", "cut"), "alice-0123")
+DELAYED = LinkStatus(LinkHealth(LinkState.DELAYED, True, 3.0), "alice-0123")
+RESTORED = LinkStatus(WELL._replace(restored_after=14.0), "alice-0123")
+WORDS = b"for 3 s, attempt 2: cut"
 PUSH, RESTORE = b"\x1b[22;2t", b"\x1b]2;\x07\x1b[23;2t"
 CALM_TITLE = b"\x1b]2;connected, 23 ms (alice-0123)\x07"
-TROUBLE_TITLE = b"\x1b]2;reconnecting, no answer for 3 s, reconnecting (attempt 2) (alice-0123)\x07"
+TROUBLE_TITLE = b"\x1b]2;reconnecting, for 3 s, attempt 2: cut, Enter ~. leaves (alice-0123)\x07"
+RESTORED_TITLE = b"\x1b]2;connected, restored after 14 s (alice-0123)\x07"
+
+
+def calm(latency: float) -> LinkStatus:
+    """All is well, at this latency."""
+    return CALM._replace(health=WELL._replace(latency=latency))
 
 
 class Shown:
@@ -36,7 +47,7 @@ class Shown:
         self.answers: list[bytes] = []
         self.reports = TerminalReports()
         self.discarded: list[int] = []
-        line = StatusLine(hint="exit leaves", color=True, unicode=True)
+        line = StatusLine(hint="exit leaves", escape="~.", color=True, unicode=True)
         self.display = StatusDisplay(
             mode,
             line,
@@ -95,11 +106,11 @@ async def test_bar(shown: Shown) -> None:
     assert b" connected " in shown.written()
     assert shown.display.remote_size == TerminalSize(80, 23)
     written = shown.look(1, TROUBLE)
-    assert b"no answer for 3 s, reconnecting (attempt 2)" in written
+    assert WORDS in written
     assert b"\x1b]2;" not in written
-    calm = shown.look(1, CALM)
-    assert b"no answer" not in calm
-    assert b" connected " in calm
+    again = shown.look(1, CALM)
+    assert WORDS not in again
+    assert b" connected " in again
     shown.display.stop()
     assert b"\x1b[r" in shown.written()
     shown.display.stop()
@@ -110,7 +121,7 @@ async def test_bar(shown: Shown) -> None:
 async def test_bar_is_drawn_at_most_four_times_a_second_and_never_when_nothing_has_changed(shown: Shown) -> None:
     shown.display.start(SIZE)
     shown.written()
-    drawn_at = [shown.now for step in range(1000) if shown.look(0.01, CALM._replace(latency=0.1 + step / 1000))]
+    drawn_at = [shown.now for step in range(1000) if shown.look(0.01, calm(0.1 + step / 1000))]
     assert len(drawn_at) == 10 / MIN_INTERVAL
     shown.look(1, CALM)
     assert not any(shown.look(0.01, CALM) for _ in range(1000))
@@ -125,7 +136,7 @@ async def test_title(shown: Shown) -> None:
     assert shown.look(1, TROUBLE) == TROUBLE_TITLE
     assert shown.look(0.1, CALM) == b""  # too soon
     assert shown.look(MIN_INTERVAL, CALM) == CALM_TITLE
-    changes = [shown.look(0.01, CALM._replace(latency=0.1 + step / 1000)) for step in range(1000)]
+    changes = [shown.look(0.01, calm(0.1 + step / 1000)) for step in range(1000)]
     assert len([change for change in changes if change]) == 10 / MIN_INTERVAL
     shown.display.stop()
     assert shown.written() == RESTORE
@@ -135,7 +146,7 @@ async def test_title(shown: Shown) -> None:
 async def test_off_shows_trouble_in_the_title_only(shown: Shown) -> None:
     shown.display.start(SIZE)
     assert shown.written() == b""
-    assert shown.look(1, CALM._replace(latency=0.5)) == b""
+    assert shown.look(1, calm(0.5)) == b""
     assert shown.look(1, TROUBLE) == PUSH + TROUBLE_TITLE
     assert shown.look(1, TROUBLE) == b""
     assert shown.look(1, CALM) == RESTORE
@@ -150,7 +161,7 @@ async def test_notice_over_the_last_row(shown: Shown) -> None:
     assert shown.written() == b""
     written = shown.look(1, TROUBLE)
     assert written.startswith(b"\x1b7\x1b[24;1H\x1b[m\x1b[2K")
-    assert b"no answer for 3 s" in written
+    assert WORDS in written
     assert written.endswith(b"\x1b8" + PUSH + TROUBLE_TITLE)
     assert shown.look(10, TROUBLE) == b""
     assert shown.look(1, CALM) == b"\x1b7\x1b[24;1H\x1b[m\x1b[2K\x1b8" + RESTORE
@@ -158,9 +169,36 @@ async def test_notice_over_the_last_row(shown: Shown) -> None:
     await wait_until(lambda: len(shown.sizes) == 2)
     assert shown.sizes == [TerminalSize(80, 23), SIZE]
     again = shown.look(1, TROUBLE)
-    assert b"no answer for 3 s" in again
+    assert WORDS in again
     shown.display.stop()
     assert shown.written() == b"\x1b7\x1b[24;1H\x1b[m\x1b[2K\x1b8" + RESTORE
+
+
+@modes(StatusMode.NOTICE)
+async def test_no_notice_stands_where_output_goes_on(shown: Shown) -> None:
+    """It would be scrolled up into the output; the title says it."""
+    shown.display.start(SIZE)
+    written = shown.look(1, DELAYED)
+    assert written.startswith(PUSH + b"\x1b]2;input delayed, not acknowledged for 3 s")
+    shown.look(1, TROUBLE)
+    assert b"\x1b7\x1b[24;1H\x1b[m\x1b[2K\x1b8" in shown.look(1, DELAYED)
+
+
+@modes(StatusMode.NOTICE, StatusMode.OFF, StatusMode.TITLE)
+async def test_the_title_says_that_the_link_is_back(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.look(1, TROUBLE)
+    assert shown.look(1, RESTORED).endswith(RESTORED_TITLE)
+    end = CALM_TITLE if shown.display.mode is StatusMode.TITLE else RESTORE
+    assert shown.look(5, CALM) == end
+
+
+@modes(StatusMode.BAR)
+async def test_the_bar_says_that_the_link_is_back(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.look(1, TROUBLE)
+    assert b"restored after 14 s" in shown.look(1, RESTORED)
+    assert b"restored" not in shown.look(5, CALM)
 
 
 @modes(StatusMode.NOTICE)
@@ -193,7 +231,7 @@ async def test_nothing_is_put_into_a_string_of_the_remotes(shown: Shown) -> None
     shown.display.write(b"tle\x07")
     written = shown.written() + shown.look(1, TROUBLE)
     assert written.startswith(b"tle\x07")
-    assert b"no answer" in written
+    assert WORDS in written
 
 
 @modes(StatusMode.BAR)
@@ -229,7 +267,7 @@ async def test_a_bar_taken_away_leaves_the_notice(shown: Shown) -> None:
     shown.display.toggle_bar()
     assert shown.display.mode is StatusMode.NOTICE
     shown.written()
-    assert b"no answer for 3 s" in shown.look(1, TROUBLE)
+    assert WORDS in shown.look(1, TROUBLE)
 
 
 @modes(StatusMode.BAR)
@@ -238,7 +276,7 @@ async def test_it_looks_by_itself(shown: Shown) -> None:
     shown.written()
     shown.status = TROUBLE
     shown.now += 1
-    await wait_until(lambda: b"no answer" in shown.written())
+    await wait_until(lambda: WORDS in shown.written())
 
 
 def test_a_title_is_borrowed_once() -> None:

@@ -13,24 +13,33 @@ import pytest
 from rich.cells import cell_len
 
 import session_manager_plugin
+from session_manager_plugin.session.link_health import LinkHealth, LinkState
 from session_manager_plugin.terminal.link_status import LinkStatus
 from session_manager_plugin.terminal.status_line import MIN_INTERVAL, StatusLine
 
-HINT = "~. to leave"
-CALM = LinkStatus(state="connected", label="alice-0123456789abcdef0", latency=0.0234, latencies=(0.023, 0.0234))
-TROUBLE = LinkStatus(
-    state="reconnecting",
-    label="alice-0123456789abcdef0",
-    latency=0.0234,
-    latencies=(0.02, 0.02, 0.06, 0.02, 0.1, 0.02, 0.3, 0.02),
-    retransmitting=12,
-    silent_for=7.4,
+HINT = "exit leaves"
+LABEL = "alice-0123456789abcdef0"
+CALM = LinkStatus(LinkHealth(LinkState.CONNECTED, latency=0.0234), LABEL, (0.023, 0.0234))
+BUSY = LinkStatus(
+    LinkHealth(LinkState.CONNECTED, latency=0.0234, retransmitting=12),
+    LABEL,
+    (0.02, 0.02, 0.06, 0.02, 0.1, 0.02, 0.3, 0.02),
 )
+REASON = "the service closed the connection with code 1001"
+RECONNECTING = LinkHealth(LinkState.RECONNECTING, True, 23.9, "attempt 5 in 3 s", REASON, retransmitting=12)
+TROUBLE = LinkStatus(RECONNECTING, LABEL, BUSY.latencies)
+
+
+def calm(latency: float) -> LinkStatus:
+    """All is well, at this latency."""
+    return CALM._replace(health=CALM.health._replace(latency=latency))
+
+
 SGR = re.compile(r"\x1b\[([\d;]*)m")
 
 
 def line(*, color: bool | None = True, unicode: bool | None = True) -> StatusLine:
-    return StatusLine(hint=HINT, color=color, unicode=unicode)
+    return StatusLine(hint=HINT, escape="~.", color=color, unicode=unicode)
 
 
 def text(rendered: bytes) -> str:
@@ -47,25 +56,31 @@ def colours(rendered: bytes) -> set[str]:
 
 def test_all_is_well() -> None:
     rendered = line().render(CALM, 80)
-    assert re.fullmatch(r" connected   alice-0123456789abcdef0  23 ms  ▁▁ +~\. to leave", text(rendered))
+    assert re.fullmatch(r" connected   alice-0123456789abcdef0  23 ms  ▁▁ +exit leaves", text(rendered))
     assert cell_len(text(rendered)) == 80
     assert colours(rendered) == {"32", "36"}
 
 
 def test_all_there_is_to_say() -> None:
-    rendered = line().render(TROUBLE, 120)
+    rendered = line().render(BUSY, 120)
     assert re.fullmatch(
-        r" reconnecting   alice-0123456789abcdef0  23 ms  ▁▁▂▁▃▁█▁  resending 12  last contact 7 s ago +~\. to leave",
+        r" connected   alice-0123456789abcdef0  23 ms  ▁▁▂▁▃▁█▁  resending 12 +exit leaves",
         text(rendered),
     )
 
 
 def test_state_is_a_word_and_a_colour() -> None:
     """The same line in two states differs in both; without colours in the word still."""
-    lost = CALM._replace(state="error")
+    lost = CALM._replace(health=LinkHealth(LinkState.CLOSED))
     assert colours(line().render(CALM, 80)) != colours(line().render(lost, 80))
     assert text(line(color=False).render(CALM, 80)) != text(line(color=False).render(lost, 80))
-    assert "wondering" in text(line().render(CALM._replace(state="wondering"), 80))
+
+
+@pytest.mark.parametrize("state", LinkState)
+def test_only_a_link_that_is_well_is_green(state: LinkState) -> None:
+    rendered = line().render(LinkStatus(LinkHealth(state, state is not LinkState.CONNECTED, 3.0), LABEL), 80)
+    assert text(rendered).startswith(f" {state.value} ")
+    assert ("32" in colours(rendered)) is (state is LinkState.CONNECTED)
 
 
 def test_parts_leave_a_narrow_line_in_order() -> None:
@@ -73,26 +88,91 @@ def test_parts_leave_a_narrow_line_in_order() -> None:
     parts = {
         "trend": "▁▁▂▁▃▁█▁",
         "resending": "resending",
-        "latency": "23 ms",
         "label": "alice",
+        "latency": "23 ms",
         "hint": HINT,
-        "contact": "last contact",
-        "state": "reconnecting",
+        "state": "connected",
     }
     seen: list[list[str]] = []
-    for columns in range(120, 12, -1):
-        rendered = text(status_line.render(TROUBLE, columns))
+    for columns in range(120, 10, -1):
+        rendered = text(status_line.render(BUSY, columns))
         present = [name for name, words in parts.items() if words in rendered]
         if not seen or seen[-1] != present:
             seen.append(present)
     names = list(parts)
-    assert seen == [names[start:] for start in range(len(names))]
-    calm = text(status_line.render(CALM, 32))
-    assert "23 ms" in calm
-    assert "alice" not in calm
+    # Where even the hint has no room any more, there may be some for the latency.
+    assert seen == [*(names[start:] for start in range(len(names) - 1)), ["latency", "state"], ["state"]]
 
 
-@pytest.mark.parametrize("status", [CALM, TROUBLE, LinkStatus("up", "目标-日本語-🙂"), LinkStatus("", "")])
+SILENT = LinkHealth(LinkState.SILENT, True, 17.9)
+RESTORED = LinkHealth(LinkState.CONNECTED, restored_after=14.2, advice="it was closed while idle", latency=0.0234)
+
+
+@pytest.mark.parametrize(
+    ("health", "columns", "shown"),
+    [
+        (
+            RECONNECTING,
+            120,
+            f" reconnecting   for 23 s, attempt 5 in 3 s: {REASON}          Enter ~. leaves",
+        ),
+        (RECONNECTING, 92, f" reconnecting   for 23 s: {REASON}    Enter ~. leaves"),
+        (RECONNECTING, 80, " reconnecting   for 23 s, attempt 5 in 3 s          Enter ~. leaves"),
+        (RECONNECTING, 40, " reconnecting   for 23 s       ~. leaves"),
+        (RECONNECTING, 27, " reconnecting     ~. leaves"),
+        (RECONNECTING, 20, " reconnecting     ~."),
+        (SILENT, 80, " no answer   last contact 17 s ago  alice-0123456789abcdef0       Enter ~. leaves"),
+        (SILENT, 45, " no answer   last contact 17 s ago  ~. leaves"),
+        (SILENT, 40, " no answer   for 17 s     Enter ~. leaves"),
+        (RESTORED, 80, " connected   restored after 14 s; it was closed while idle  23 ms     exit leaves"),
+        (RESTORED, 40, " connected   restored after 14 s  23 ms "),
+    ],
+)
+def test_the_longest_wording_that_fits_is_chosen_and_nothing_is_cut(
+    health: LinkHealth, columns: int, shown: str
+) -> None:
+    rendered = line(color=False).render(LinkStatus(health, LABEL), columns)
+    assert re.split(" {2,}", text(rendered).strip()) == re.split(" {2,}", shown.strip())
+
+
+@pytest.mark.parametrize("health", [RECONNECTING, SILENT, *(LinkHealth(state, True, 3.0) for state in LinkState)])
+def test_how_to_leave_stays_longest(health: LinkHealth) -> None:
+    status_line = line(color=False)
+    narrowest = len(f" {health.state.value}   ~.")
+    for columns in range(narrowest, 130):
+        assert "~." in text(status_line.render(LinkStatus(health, LABEL), columns))
+
+
+def test_no_escape_no_hint_of_it() -> None:
+    """Nor one of Ctrl-D, which would not leave."""
+    status_line = StatusLine(hint=HINT, color=False, unicode=True)
+    assert "leaves" not in text(status_line.render(TROUBLE, 120))
+
+
+@pytest.mark.parametrize("health", [RECONNECTING, SILENT])
+def test_what_was_measured_before_a_trouble_is_not_shown_in_it(health: LinkHealth) -> None:
+    for columns in range(40, 200):
+        rendered = text(line().render(LinkStatus(health, LABEL, BUSY.latencies), columns))
+        assert " ms" not in rendered
+        assert "▁" not in rendered
+
+
+@pytest.mark.parametrize(
+    ("health", "title"),
+    [
+        (RECONNECTING, f"reconnecting, for 23 s: {REASON}, Enter ~. leaves ({LABEL})"),
+        (SILENT, f"no answer, last contact 17 s ago, Enter ~. leaves ({LABEL})"),
+        (RESTORED, f"connected, restored after 14 s; it was closed while idle ({LABEL})"),
+        (CALM.health, f"connected, 23 ms ({LABEL})"),
+    ],
+)
+def test_the_title_says_the_same(health: LinkHealth, title: str) -> None:
+    assert line().title(LinkStatus(health, LABEL)).decode() == title
+
+
+@pytest.mark.parametrize(
+    "status", [CALM, TROUBLE, BUSY, LinkStatus(CALM.health, "目标-日本語-🙂"), LinkStatus(CALM.health, "")]
+)
 def test_never_wider_than_the_terminal(status: LinkStatus) -> None:
     for unicode in (True, False):
         status_line = line(unicode=unicode)
@@ -104,7 +184,7 @@ def test_never_wider_than_the_terminal(status: LinkStatus) -> None:
     ("seconds", "shown"), [(0.0004, "0.4 ms"), (0.00994, "9.9 ms"), (0.00996, "10 ms"), (1.2345, "1234 ms")]
 )
 def test_latency_is_in_milliseconds(seconds: float, shown: str) -> None:
-    assert f"  {shown}  " in text(line().render(CALM._replace(latency=seconds), 80))
+    assert f"  {shown}  " in text(line().render(calm(seconds), 80))
 
 
 @pytest.mark.parametrize(
@@ -124,11 +204,11 @@ def test_trend(latencies: tuple[float, ...], shown: str) -> None:
 
 @pytest.mark.parametrize("latencies", [(), (0.02,)])
 def test_one_value_is_no_trend(latencies: tuple[float, ...]) -> None:
-    assert re.search(r"23 ms +~", text(line().render(CALM._replace(latencies=latencies), 80)))
+    assert re.search(r"23 ms +exit", text(line().render(CALM._replace(latencies=latencies), 80)))
 
 
 def test_a_locale_without_unicode() -> None:
-    rendered = line(unicode=False).render(TROUBLE._replace(label="zürich"), 120)
+    rendered = line(unicode=False).render(BUSY._replace(label="zürich"), 120)
     assert rendered.isascii()
     assert "z?rich  23 ms  __.__" not in text(rendered)
     assert "z?rich  23 ms  __._-_#_" in text(rendered)
@@ -164,7 +244,7 @@ def test_nothing_changed_nothing_shown() -> None:
     assert first == status_line.line != b""
     assert status_line.update(CALM._replace(), 80, now=10.0) is None
     # What is not seen is no change either.
-    assert status_line.update(CALM._replace(latency=0.02341), 80, now=20.0) is None
+    assert status_line.update(calm(0.02341), 80, now=20.0) is None
     assert status_line.next_update_at is None
 
 
@@ -174,7 +254,7 @@ def test_four_times_a_second_at_most() -> None:
     steps = 1000
     for step in range(steps):
         now = step / 100
-        if status_line.update(CALM._replace(latency=0.1 + step / 1000), 80, now) is not None:
+        if status_line.update(calm(0.1 + step / 1000), 80, now) is not None:
             shown.append(now)
     assert len(shown) == steps / 100 / MIN_INTERVAL
     assert all(later - earlier >= MIN_INTERVAL for earlier, later in pairwise(shown))
@@ -214,7 +294,8 @@ import session_manager_plugin.terminal.status_line as module
 assert not [name for name in sys.modules if name.split(".")[0] == "rich"]
 line = module.StatusLine(hint="")
 assert not [name for name in sys.modules if name.split(".")[0] == "rich"]
-line.render(module.LinkStatus("connected", ""), 80)
+from session_manager_plugin.session.link_health import LinkHealth, LinkState
+line.render(module.LinkStatus(LinkHealth(LinkState.CONNECTED), ""), 80)
 assert "rich.style" in sys.modules
 assert "rich.console" not in sys.modules
 """

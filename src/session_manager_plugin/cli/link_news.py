@@ -1,8 +1,7 @@
-"""What is told about the link where no status is shown: one line when it is lost, one when it is back."""
+"""What is said about the link where no status is shown: one line when it is in trouble, one when it is restored."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from session_manager_plugin.cli.render import tell
@@ -16,13 +15,15 @@ if TYPE_CHECKING:
 
 
 class LinkNews:
-    """Watches the link of `session` from `start` on."""
+    """Watches the link of `session` from `start` on. `escape` is what leaves it at any time, if anything does."""
 
-    def __init__(self, environment: Environment, session: Session, console: Console) -> None:
+    def __init__(self, environment: Environment, session: Session, console: Console, escape: str = "") -> None:
         self._environment = environment
         self._session = session
         self._console = console
-        self._troubled_at: float | None = None
+        self._escape = escape
+        self._told = False
+        """Whether the present trouble was told."""
 
     def start(self) -> None:
         """Watch."""
@@ -30,14 +31,16 @@ class LinkNews:
 
     def _changed(self) -> None:
         self._console.look()
-        trouble = self._session.trouble
-        if trouble and self._troubled_at is None:
-            self._troubled_at = time.monotonic()
-            self._tell(trouble)
-        elif not trouble and self._troubled_at is not None:
-            lasted, self._troubled_at = time.monotonic() - self._troubled_at, None
-            if self._session.state == "open":  # an end is told by others
-                self._tell(f"the link is well again, after {lasted:.0f} s")
+        health = self._session.health
+        if not self._session.heard:
+            return  # the session has not begun; its end will say why
+        if health.troubled and not self._told:
+            self._told = True
+            leaves = self._escape and self._console.is_listening
+            self._tell(f"{health.sentence} ({self._escape} leaves)" if leaves else health.sentence)
+        elif self._told and health.restored_after is not None:
+            self._told = False
+            self._tell(health.sentence)
 
     def _tell(self, sentence: str) -> None:
         if self._console.shows_status or self._environment.quiet:

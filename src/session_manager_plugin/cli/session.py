@@ -19,6 +19,7 @@ from session_manager_plugin.session.protocols import Notices
 from session_manager_plugin.session.runner import Session
 from session_manager_plugin.terminal.capabilities import has_margins, is_utf8
 from session_manager_plugin.terminal.console import Console
+from session_manager_plugin.terminal.escapes import show_escape_character
 from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.terminal.size import terminal_size
 from session_manager_plugin.utils.logging import get_logger
@@ -45,6 +46,7 @@ class Ending(NamedTuple):
     error: BaseException | None = None
     """What ended it, when that was no normal end."""
     began: bool = False
+    """Whether anything has come from the far end: a shell counts as ready after some seconds without a word."""
     by_far_end: bool = False
     is_stdio: bool = False
     """Whether standard input and output belonged to another program's protocol, that of `ssh` above all."""
@@ -85,14 +87,15 @@ async def join(
     own_status, by_far_end = 0, False
     try:
         listener = bind() if bind is not None else None
-        console = _open_console(environment, status)
+        leave_escape = f"{show_escape_character(escape_character)}." if escape_character is not None else ""
+        console = _open_console(environment, status, leave_escape)
         interruption.restore, interruption.continued = console.give_back, console.continued
         interruption.offer, interruption.ending = session.interrupt, lambda: session.interrupted
         if escape_character is not None and console.is_terminal:
             escapes = EscapeCommands(console, session, escape_character, interruption.fail)
             interruption.suspend_with(escapes.suspend)
             escapes.start()
-        LinkNews(environment, session, console).start()
+        LinkNews(environment, session, console, leave_escape).start()
         ready = await session.open()
         _prepare_process(ready)
         if began is not None:
@@ -126,7 +129,8 @@ async def join(
     if error is not None and ready is not None and environment.has_screen:
         environment.write_error("\n")  # the cursor stands behind the remote's prompt
     is_stdio = ready is not None and ready.is_stdio
-    return Ending(session.session_id, own_status, error, ready is not None, by_far_end, is_stdio)
+    has_begun = ready is not None and session.heard
+    return Ending(session.session_id, own_status, error, has_begun, by_far_end, is_stdio)
 
 
 def status_mode(environment: Environment, choice: str, *, otherwise: StatusMode = StatusMode.BAR) -> StatusMode | None:
@@ -147,13 +151,16 @@ def status_mode(environment: Environment, choice: str, *, otherwise: StatusMode 
     return otherwise
 
 
-def _open_console(environment: Environment, status: StatusMode | None) -> Console:
+def _open_console(environment: Environment, status: StatusMode | None, leave_escape: str) -> Console:
     line = None
     if status is not None:
         from session_manager_plugin.terminal.status_line import StatusLine
 
         line = StatusLine(
-            hint=HINT, color=environment.uses_color(environment.stdout), unicode=is_utf8(environment.variables)
+            hint=HINT,
+            escape=leave_escape,
+            color=environment.uses_color(environment.stdout),
+            unicode=is_utf8(environment.variables),
         )
     try:
         return Console(

@@ -15,8 +15,8 @@ from typing import Any
 from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.communicator.connection import Message
 from session_manager_plugin.communicator.gathering import Gathering
-from session_manager_plugin.communicator.keepalive import SILENCE_DELAY
-from session_manager_plugin.communicator.reconnection import TELLING_DELAY, Reconnection
+from session_manager_plugin.communicator.link_health import LinkMonitor
+from session_manager_plugin.communicator.reconnection import Reconnection
 from session_manager_plugin.communicator.types import ConnectionState, WebSocketConfig
 from session_manager_plugin.communicator.websocket_channel import WebSocketChannel
 from session_manager_plugin.errors import (
@@ -44,11 +44,11 @@ from session_manager_plugin.protocol.events import (
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, Flag, PayloadType
 from session_manager_plugin.protocol.payloads import Size
 from session_manager_plugin.protocol.role import Role
+from session_manager_plugin.session.link_health import LinkHealth
 from session_manager_plugin.session.protocols import (
     IDataChannel,
     InputHandler,
     KeyService,
-    LinkState,
     OutputHandler,
     ResumeService,
 )
@@ -101,7 +101,6 @@ class SessionDataChannel(IDataChannel):
         self._channel.set_error_handler(self._channel_failed)
         self._channel.set_connection_handler(self._state_changed)
         self._channel.set_write_resumed_handler(self._pump)
-        self._channel.set_silence_handler(self._look_at_link)
         self._reconnection = Reconnection(self._channel, config, resume_service, reconnect_timeout)
         self._can_resume = resume_service is not None
         self._reconnecting: asyncio.Task[None] | None = None
@@ -114,6 +113,8 @@ class SessionDataChannel(IDataChannel):
             session_types=session_types,
             handshake_required=handshake_required,
         )
+        self._link = LinkMonitor(self._channel, self._connection, self._reconnection, config, self._link_changed)
+        self._channel.set_silence_handler(self._link.look)
         self._input_handler: InputHandler | None = None
         self._output_handler: OutputHandler | None = None
         self._payload_handlers: dict[int, InputHandler] = {}
@@ -123,9 +124,6 @@ class SessionDataChannel(IDataChannel):
         self._unproven = False
         """Whether the websocket is a new one that no message has come on."""
         self._proof_timer: asyncio.TimerHandle | None = None
-        self._paused_since: float | None = None
-        self._troubled = False
-        """Whether there was something to say about the link when it was last looked at."""
         self._writable_handler: Callable[[], None] | None = None
         self._unclaimed: list[tuple[int, bytes]] = []
         self._unclaimed_size = 0
@@ -160,10 +158,6 @@ class SessionDataChannel(IDataChannel):
         return self._channel.latency
 
     @property
-    def last_contact_at(self) -> float:
-        return self._channel.last_contact_at
-
-    @property
     def retransmitting(self) -> int:
         return self._connection.retransmitting
 
@@ -173,39 +167,20 @@ class SessionDataChannel(IDataChannel):
         return self._channel.connection_state
 
     @property
-    def state(self) -> LinkState:
-        if self._channel.connection_state is ConnectionState.CLOSING:
-            return "closing"
-        if self._opened and self._over:
-            return "closed"
-        if self._reconnection.active:
-            return "reconnecting"
-        return "connected" if self._channel.is_connected else "connecting"
+    def is_connected(self) -> bool:
+        return self._channel.is_connected
+
+    @property
+    def heard(self) -> bool:
+        return self._heard
+
+    @property
+    def health(self) -> LinkHealth:
+        return self._link.health()
 
     @property
     def reconnects(self) -> int:
         return self._reconnection.count
-
-    @property
-    def trouble(self) -> str:
-        now = time.monotonic()
-        if self._over:
-            return ""
-        if self._reconnection.active:
-            return self._reconnection.describe(now)
-        if self._paused_since is not None and now >= self._paused_since + SILENCE_DELAY:
-            return f"the target has been away for {now - self._paused_since:.0f} s"
-        silent_since = self._silent_since(now)
-        return "" if silent_since is None else f"no answer for {now - silent_since:.0f} s"
-
-    def _silent_since(self, now: float) -> float | None:
-        """The instant since which the far end owes us an answer, if that is longer ago than ``SILENCE_DELAY``."""
-        since = self._channel.silent_since
-        if since is None and not self._channel.reading_paused and self._paused_since is None:
-            stalled_since = self._connection.stalled_since
-            if stalled_since is not None and now >= stalled_since + SILENCE_DELAY:
-                since = stalled_since
-        return since
 
     @property
     def missing_output(self) -> MissingOutput | None:
@@ -215,13 +190,14 @@ class SessionDataChannel(IDataChannel):
         """Facts for monitoring: those of ``WebSocketChannel.get_connection_info`` and of the session."""
         if not self._opened:
             return {"state": "not_initialized", "is_open": False}
+        health = self.health
         return {
             **self._channel.get_connection_info(),
             "is_open": self.is_open,
-            "link": self.state,
-            "trouble": self.trouble,
+            "link": health.state.value,
+            "trouble": health.sentence if health.troubled else "",
             "reconnects": self.reconnects,
-            "latency": self.latency,
+            "latency": health.latency,
             "round_trip_time": self._connection.round_trip_time,
             "in_flight": self._connection.in_flight,
             "retransmitting": self.retransmitting,
@@ -292,6 +268,7 @@ class SessionDataChannel(IDataChannel):
         self._cancel_timer()
         self._gathering.stop()
         self._cancel_proof()
+        self._link.over()
         if self._ended is not None and not self._ended.done():
             if not isinstance(outcome, NotConnected):  # else we are closing it, with output still to come
                 self._missing_output = self._connection.missing_output
@@ -420,7 +397,7 @@ class SessionDataChannel(IDataChannel):
             self.logger.info("the token is sent; waiting for the session to begin")
             if self._reconnection.active:
                 self._proof_timer = asyncio.get_running_loop().call_later(PROOF_DELAY, self._prove)
-        self._link_changed()
+        self._link.look(changed=True)
 
     def _channel_failed(self, error: Exception) -> None:
         if self._channel.connection_state is not ConnectionState.CONNECTED:
@@ -436,10 +413,9 @@ class SessionDataChannel(IDataChannel):
         else:
             self._reconnection.begin(error, now, unheard=self._unproven, patient=self._heard)
             self.logger.info("%s; reconnecting", error)
-            asyncio.get_running_loop().call_later(TELLING_DELAY, self._look_at_link)
             if self._reconnecting is None:
                 self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
-            self._link_changed()
+            self._link.lost(now)
 
     async def _reconnect(self) -> None:
         try:
@@ -447,7 +423,7 @@ class SessionDataChannel(IDataChannel):
                 await self._reconnection.run()
         except SessionManagerError as error:
             self._end(error)
-            self._link_changed()
+            self._link.look(changed=True)
         finally:
             self._reconnecting = None
 
@@ -457,24 +433,14 @@ class SessionDataChannel(IDataChannel):
         self._cancel_proof()
         if self._reconnection.active:
             self._reconnection.succeeded()
-            self._link_changed()
+            self._link.look(changed=True)
 
     def _cancel_proof(self) -> None:
         if self._proof_timer is not None:
             self._proof_timer.cancel()
             self._proof_timer = None
 
-    def _look_at_link(self) -> None:
-        """Tell when there begins to be something to say about the link, and when there is nothing more."""
-        troubled = bool(self.trouble)
-        if troubled and not self._troubled:
-            self._channel.check_link()
-        if troubled is not self._troubled:
-            self._troubled = troubled
-            self._link_changed()
-
     def _link_changed(self) -> None:
-        self._troubled = bool(self.trouble)
         if self._link_handler is not None:
             self._link_handler()
 
@@ -488,9 +454,8 @@ class SessionDataChannel(IDataChannel):
         receive = self._connection.receive_message
         for message in messages:
             receive(message, now)
+        self._link.message_received(now)
         self._pump()
-        if self._troubled:
-            self._look_at_link()
 
     def _pump(self) -> None:
         """Send what is due, dispatch the events, re-arm the timer."""
@@ -534,10 +499,10 @@ class SessionDataChannel(IDataChannel):
                 self.logger.warning("a message was dropped: %s", reason)
             case PublicationPaused():
                 self.logger.info("the target is away")
-                self._paused_since = time.monotonic()
+                self._link.pause_changed(True)
             case PublicationStarted():
                 self.logger.info("the target is back")
-                self._paused_since = None
+                self._link.pause_changed(False)
 
     async def _fetch_key(self, key_id: str, challenge: str) -> None:
         """Get the data key of an encrypted session; without one the agent is told and the session ends."""
@@ -600,4 +565,4 @@ class SessionDataChannel(IDataChannel):
         self._timer_at = float("inf")
         self._connection.handle_timeout(time.monotonic())
         self._pump()
-        self._look_at_link()
+        self._link.look()

@@ -139,7 +139,7 @@ class Keepalive:
                 if now >= since + self._timeout:
                     self._owner.connection_ended(
                         self._connection,
-                        ConnectionLost(f"the link is dead: nothing came for {self._timeout:g} seconds after a ping"),
+                        ConnectionLost(f"no answer to a ping within {self._timeout:g} seconds"),
                     )
                     return
                 self._owner.silence_changed()

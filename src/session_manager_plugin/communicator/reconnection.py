@@ -58,7 +58,8 @@ class Reconnection:
         self._websocket = websocket
         self._config = config
         self._service = service
-        self._began_at: float | None = None
+        self.began_at: float | None = None
+        """The instant at which the websocket was lost; None while there is no outage."""
         self._reason: Exception | None = None
         self._obstacle = ""
         self._no_token = ""
@@ -75,7 +76,7 @@ class Reconnection:
     @property
     def active(self) -> bool:
         """Whether there is an outage."""
-        return self._began_at is not None
+        return self.began_at is not None
 
     def begin(self, reason: Exception, now: float, *, unheard: bool, patient: bool) -> None:
         """The websocket was lost for ``reason``. ``unheard``: no message had come on it.
@@ -84,34 +85,34 @@ class Reconnection:
         """
         self._patient = patient
         self._judge(unheard or _refuses_token(reason))
-        if self._began_at is None:
-            self._began_at, self._reason = now, reason
+        if self.began_at is None:
+            self.began_at, self._reason = now, reason
         else:
             self._failed(reason)
 
     def succeeded(self) -> float:
         """The outage is over; gives the seconds it took."""
-        assert self._began_at is not None
-        lasted = time.monotonic() - self._began_at
+        assert self.began_at is not None
+        lasted = time.monotonic() - self.began_at
         self.logger.info("reconnected after %.1f s and %d attempts", lasted, self._attempts)
         self.count += 1
-        self._began_at, self._obstacle, self._no_token, self._attempts, self._refusals = None, "", "", 0, 0
+        self.began_at, self._obstacle, self._no_token, self._attempts, self._refusals = None, "", "", 0, 0
         return lasted
 
     def hurry(self) -> None:
         """Make the next attempt now."""
         self._hurried.set()
 
-    def describe(self, now: float) -> str:
-        """How it stands, as a clause. Empty in the first second: most outages are over by then."""
-        assert self._began_at is not None
-        lasting = now - self._began_at
-        if lasting < TELLING_DELAY:
-            return ""
+    @property
+    def reason(self) -> str:
+        """Why there is no websocket, as a clause: what keeps it from coming back, else what has ended the last one."""
+        return self._obstacle or str(self._reason)
+
+    def next_attempt(self, now: float) -> str:
+        """Which attempt is under way or comes next, and when, as a clause."""
         attempt = f"attempt {self._attempts + (not self._trying)}"
-        if not self._trying and (wait := self._next_attempt_at - now) >= 1:
-            attempt += f" in {wait:.0f} s"
-        return f"connection lost {lasting:.0f} s ago; reconnecting, {attempt}: {self._obstacle or self._reason}"
+        wait = 0.0 if self._trying else self._next_attempt_at - now
+        return f"{attempt} in {wait:.0f} s" if wait >= 1 else attempt
 
     async def run(self) -> None:
         """Try until the websocket is open. Raises ``ConnectionLost`` when the time is over, and ``SessionExpired``."""
@@ -129,14 +130,14 @@ class Reconnection:
                 self._obstacle = f"no answer within {min(ATTEMPT_TIMEOUT, self._config.connect_timeout):g} s"
             finally:
                 self._trying = False
-            self.logger.info("attempt %d to reconnect failed: %s", self._attempts, self._obstacle)
+            self.logger.info("attempt %d to reconnect failed: %s", self._attempts, self._obstacle or "token refused")
 
     async def _wait(self) -> None:
-        assert self._began_at is not None
+        assert self.began_at is not None
         doublings = self._refusals - 1 if self._token_refused else self._attempts
         delay = min(MAX_DELAY, FIRST_DELAY * 2 ** min(doublings, 10)) * random.uniform(0.5, 1.0)
         now = time.monotonic()
-        deadline = self._began_at + self.timeout
+        deadline = self.began_at + self.timeout
         if now >= deadline:
             last = f"; the last attempt: {self._obstacle}" if self._obstacle else ""
             raise self._lost(f"; it could not be brought back within {self.timeout:g} seconds{last}")
@@ -175,8 +176,15 @@ class Reconnection:
         self._refusals = self._refusals + 1 if token_refused else 0
 
     def _failed(self, failure: Exception | None) -> None:
-        """The websocket was not to be had, or did not last: what is told of it."""
-        self._obstacle = (self._token_refused and self._no_token) or str(failure)
+        """The websocket did not open, or did not last: find what is said of it.
+
+        A token that is refused after an outage is no obstacle yet: it may have been good for one websocket only, and
+        what has ended that one stays the reason.
+        """
+        if self._token_refused and (self._no_token or self._refusals == 1):
+            self._obstacle = self._no_token
+        else:
+            self._obstacle = str(failure)
 
     def _lost(self, outcome: str) -> ConnectionLost:
         return ConnectionLost(f"{self._reason}{outcome}", close_code=getattr(self._reason, "close_code", None))

@@ -167,7 +167,7 @@ class BasicForwarder(Forwarder):
             since = max(since, self._heard_at)
             if since + seconds <= now:
                 waits = connection is not None and connection.kept_size
-                if not waits and self._channel.state == "connected" and not self._channel.retransmitting:
+                if not waits and self._channel.is_connected and not self._channel.retransmitting:
                     return
                 since = now
             deadline = since + seconds if watch is None else min(since + seconds, watch.check_at)

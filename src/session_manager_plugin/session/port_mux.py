@@ -229,7 +229,7 @@ class MuxForwarder(Forwarder):
     def _timer_fired(self) -> None:
         self._timer, self._timer_at = None, float("inf")
         now = self._clock.time()
-        away = self._channel.state != "connected"
+        away = not self._channel.is_connected
         if away is not self._link_away:
             self._link_away = away
             self._mux.excuse_silence(away)
@@ -250,7 +250,7 @@ class MuxForwarder(Forwarder):
         """Whether silence says nothing: what is ours has not left or may not have arrived, or we do not listen."""
         mux, channel = self._mux, self._channel
         waits = mux.send_buffered(connection.stream_id) or mux.unread(connection.stream_id)
-        return bool(waits or self._reading_paused or channel.retransmitting or channel.state != "connected")
+        return bool(waits or self._reading_paused or channel.retransmitting or not channel.is_connected)
 
     # Half-closed connections.
 

@@ -7,14 +7,14 @@ use it, and neither imports the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from session_manager_plugin.protocol.events import MissingOutput, SessionReady
 from session_manager_plugin.protocol.messages import Flag, PayloadType
+from session_manager_plugin.session.link_health import LinkHealth
 
 InputHandler = Callable[[bytes], None]
 """Receives bytes from the remote."""
-LinkState = Literal["connecting", "connected", "reconnecting", "closing", "closed"]
 OutputHandler = Callable[[bytes], None]
 """Observes bytes sent to the remote."""
 
@@ -39,20 +39,20 @@ class IDataChannel(Protocol):
         """Seconds between the last answered ping and its pong; None before the first."""
 
     @property
-    def last_contact_at(self) -> float:
-        """The instant (monotonic seconds) at which something last came in."""
-
-    @property
     def retransmitting(self) -> int:
         """How many messages in flight were sent more than once."""
 
     @property
-    def state(self) -> LinkState:
-        """How the link is."""
+    def is_connected(self) -> bool:
+        """Whether there is a websocket at this moment."""
 
     @property
-    def trouble(self) -> str:
-        """What is wrong with the link at this moment, as a clause without a full stop; empty while all is well."""
+    def heard(self) -> bool:
+        """Whether any message has come from the far end: if not, nothing shows that there is a session."""
+
+    @property
+    def health(self) -> LinkHealth:
+        """How the link is at this moment."""
 
     @property
     def reconnects(self) -> int:
@@ -65,7 +65,7 @@ class IDataChannel(Protocol):
         """Facts for monitoring and for a person who asks; nothing secret."""
 
     def set_link_handler(self, handler: Callable[[], None]) -> None:
-        """``handler`` is called when ``state`` changes, and when ``trouble`` begins or is over."""
+        """``handler`` is called when the link's state changes, and when a trouble begins or is over."""
 
     async def open(self) -> bool:
         """Connect. False when that failed; the reason is in ``last_error``."""

@@ -11,6 +11,7 @@ from session_manager_plugin.errors import ConnectError, NotConnected
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.ending import check_end
+from session_manager_plugin.session.link_health import LinkHealth
 from session_manager_plugin.session.notices import SilentNotices
 from session_manager_plugin.session.options import OpenRecording, SessionOptions, StdinEof
 from session_manager_plugin.session.protocols import (
@@ -86,12 +87,17 @@ class Session:
         return self._ready
 
     @property
-    def trouble(self) -> str:
-        """What is wrong with the link at this moment, as a clause; empty while all is well."""
-        return self._channel.trouble
+    def health(self) -> LinkHealth:
+        """How the link is at this moment."""
+        return self._channel.health
+
+    @property
+    def heard(self) -> bool:
+        """Whether any message has come from the far end: if not, nothing shows that there is a session."""
+        return self._channel.heard
 
     def set_link_handler(self, handler: Callable[[], None]) -> None:
-        """`handler` is called when the link's state changes, and when `trouble` begins or is over."""
+        """`handler` is called when the link's state changes, and when a trouble begins or is over."""
         self._channel.set_link_handler(handler)
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -25,8 +24,6 @@ END_OF_TRANSMISSION = b"\x04"
 SIZE_REPEAT_DELAY = 1.0
 """Seconds after the first size until it is told once more: an agent may throw away what comes right behind its
 HandshakeComplete (protocol reference defect A8). The first output repeats it earlier."""
-SILENCE_SHOWN_AFTER = 20.0
-"""Seconds without a byte after which the bar tells the last contact; pings alone come every 15."""
 _LATENCIES_KEPT = 8
 
 
@@ -163,16 +160,7 @@ class ShellHandler:
             await asyncio.Event().wait()  # the session is over; whoever waits for its end cancels us
 
     def _link_status(self, channel: IDataChannel) -> LinkStatus:
-        latency = channel.latency
-        if latency is not None and (not self._latencies or self._latencies[-1] != latency):
-            self._latencies.append(latency)
-        silence = time.monotonic() - channel.last_contact_at
-        return LinkStatus(
-            state=channel.state,
-            trouble=channel.trouble,
-            label=channel.session_id,
-            latency=latency,
-            latencies=tuple(self._latencies),
-            retransmitting=channel.retransmitting,
-            silent_for=silence if silence >= SILENCE_SHOWN_AFTER else None,
-        )
+        health = channel.health
+        if health.latency is not None and (not self._latencies or self._latencies[-1] != health.latency):
+            self._latencies.append(health.latency)
+        return LinkStatus(health, channel.session_id, tuple(self._latencies))

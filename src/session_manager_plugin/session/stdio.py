@@ -94,7 +94,7 @@ class StdioHandler:
             await asyncio.Event().wait()  # the session is over; `ended` says why
         self._last_byte_at = time.monotonic()
         while True:
-            if channel.trouble:  # nothing could come: that is not the far end's silence
+            if channel.health.troubled:  # nothing could come: that is not the far end's silence
                 self._last_byte_at = time.monotonic()
             remaining = self._last_byte_at + SILENCE_AFTER_EOF - time.monotonic()
             if remaining <= 0 and not self._paused:

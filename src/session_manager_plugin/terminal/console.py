@@ -100,6 +100,11 @@ class Console:
         return self._holder is not None
 
     @property
+    def is_listening(self) -> bool:
+        """Whether escapes are obeyed."""
+        return self._keyboard is not None
+
+    @property
     def shows_status(self) -> bool:
         """Whether `look` shows something, or would if there were trouble."""
         return self._display is not None

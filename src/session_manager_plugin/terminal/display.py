@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from session_manager_plugin.session.link_health import LinkState
 from session_manager_plugin.terminal.link_status import LinkStatus, StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
 from session_manager_plugin.terminal.questions import Question
@@ -210,7 +211,7 @@ class StatusDisplay:
             return self._line.next_update_at
         if self._mode not in (StatusMode.NOTICE, StatusMode.BAR):
             return None
-        if status.trouble:
+        if status.health.troubled and status.health.state is not LinkState.DELAYED:  # else the output would scroll it
             text = self._line.update(status, self._size.columns, now)
             if (text is not None or not self._noticed) and (drawn := self._screen.draw_notice(self._line.line)):
                 self._output.write(drawn)
@@ -225,7 +226,8 @@ class StatusDisplay:
     def _show_title(self, status: LinkStatus, now: float) -> float | None:
         """The title, if it is to be ours; gives when it is due again."""
         text = self._line.title(status)
-        if not status.trouble and self._mode is not StatusMode.TITLE:
+        told = status.health.troubled or status.health.restored_after is not None
+        if not told and self._mode is not StatusMode.TITLE:
             if self._title.text is not None and self._screen.at_boundary:
                 self._restore_title()
             return None

@@ -5,24 +5,17 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+from session_manager_plugin.session.link_health import LinkHealth
+
 
 class LinkStatus(NamedTuple):
-    """What is known of the link at one moment."""
+    """What is shown of the link at one moment."""
 
-    state: str
-    """One word: a `ConnectionState` value, "reconnecting", or another."""
+    health: LinkHealth
     label: str
     """The session id or the target."""
-    latency: float | None = None
-    """Seconds the last ping took; None before the first."""
     latencies: tuple[float, ...] = ()
     """Seconds, oldest first; the last eight are shown."""
-    retransmitting: int = 0
-    """Messages sent again and still unacknowledged."""
-    silent_for: float | None = None
-    """Seconds since the last sign of life; None while there is nothing to remark on."""
-    trouble: str = ""
-    """What is wrong with the link, in a few words; empty while all is well."""
 
 
 class StatusMode(Enum):

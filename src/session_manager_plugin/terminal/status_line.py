@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from session_manager_plugin.session.link_health import LinkState
 from session_manager_plugin.terminal.capabilities import is_utf8
 from session_manager_plugin.terminal.link_status import LinkStatus
 
@@ -23,17 +24,17 @@ _SMALLEST_SPAN = 0.005
 """Seconds of difference the whole height of the trend stands for at least, so that a calm link looks calm."""
 
 _STATE_COLOURS = {
-    "connected": "green",
-    "connecting": "yellow",
-    "reconnecting": "yellow",
-    "closing": "yellow",
-    "disconnected": "red",
-    "closed": "red",
-    "error": "red",
+    LinkState.CONNECTED: "green",
+    LinkState.CONNECTING: "yellow",
+    LinkState.DELAYED: "yellow",
+    LinkState.CLOSING: "yellow",
 }
+"""The others are red."""
 _GAP = "  "
 _STAYS = 7
 """The rank of a part that is never left out; what does not fit of it is cut off."""
+_TITLE_CLAUSE = 60
+"""Characters of a clause in the title at most."""
 
 
 class StatusLine:
@@ -43,9 +44,13 @@ class StatusLine:
     again to import, and a line needs none.
     """
 
-    def __init__(self, *, hint: str, color: bool | None = None, unicode: bool | None = None) -> None:
-        """`hint` says how to leave. `color`: by NO_COLOR unless given; `unicode`: by the locale unless given."""
+    def __init__(self, *, hint: str, escape: str = "", color: bool | None = None, unicode: bool | None = None) -> None:
+        """`hint` says how to leave while all is well, `escape` is what leaves at any time (`~.`), if anything does.
+
+        `color`: by NO_COLOR unless given; `unicode`: by the locale unless given.
+        """
         self._hint = hint
+        self._escape_hints = [f"Enter {escape} leaves", f"{escape} leaves", escape] if escape else ["", ""]
         self._color = not os.environ.get("NO_COLOR") if color is None else color
         self._unicode = is_utf8(os.environ) if unicode is None else unicode
         self._status: LinkStatus | None = None
@@ -80,7 +85,8 @@ class StatusLine:
     def render(self, status: LinkStatus, columns: int) -> bytes:
         """One line of at most `columns` cells, with SGR sequences and no newline, in the terminal's encoding.
 
-        On a narrow terminal the least important parts are left out; the state stays longest.
+        On a narrow terminal the least important parts are left out, and of what there is to say about the link the
+        longest wording that fits is chosen; the state and, in trouble, how to leave stay longest.
         """
         from rich.segment import Segment
         from rich.style import Style
@@ -89,33 +95,41 @@ class StatusLine:
             style = Style.parse(words)
             return Segment(_printable(text), style if self._color else style.without_color)
 
+        def width(parts: Iterable[Segment]) -> int:
+            cells = [part.cell_length for part in parts if part.text]
+            return sum(cells) + len(_GAP) * (len(cells) - 1)
+
+        health = status.health
+        state = part(f" {health.state.value} ", f"bold reverse {_STATE_COLOURS.get(health.state, 'red')}")
+        clause_style = "bold red" if health.troubled else "bold yellow" if health.silent_for is not None else "green"
+        clauses = [part(clause, clause_style) for clause in (*health.clauses, "")]
+        if health.troubled:  # a hint of two characters says little: the clause is shortened first
+            hints, brief = [part(hint, "dim") for hint in self._escape_hints], 1
+        else:
+            hints, brief = [part(self._hint, "dim"), part("")], 0
+        wordings = [(clause, hint) for clause in clauses for hint in hints[: len(hints) - brief]]
+        wordings += [(clause, hint) for clause in clauses for hint in hints[len(hints) - brief :]]
+        clause, hint = next((words for words in wordings if width((state, *words)) <= columns), wordings[-1])
+
         # In the order of the line; the numbers are the order of leaving.
-        parts = [(_STAYS, part(f" {status.state} ", f"bold reverse {_STATE_COLOURS.get(status.state, 'cyan')}"))]
-        if status.trouble:
-            parts.append((_STAYS, part(status.trouble, "bold red")))
-        parts.append((3, part(status.label)))
-        if status.latency is not None:
-            # It says little once the link is silent.
-            parts.append((4 if status.silent_for is None else 2, part(_milliseconds(status.latency))))
-        if len(status.latencies) > 1:
-            parts.append((0, part(self._trend(status.latencies[-_TREND_LENGTH:]), "cyan")))
-        if status.retransmitting > 0:
-            parts.append((1, part(f"resending {status.retransmitting}", "yellow")))
-        if status.silent_for is not None:
-            parts.append((6, part(f"last contact {status.silent_for:.0f} s ago", "bold yellow")))
-        hint = part(self._hint, "dim")
-        parts.append((5, hint))
-
-        def width() -> int:
-            return sum(part.cell_length for _, part in parts) + len(_GAP) * (len(parts) - 1)
-
+        parts = [(_STAYS, state), (_STAYS, clause), (3, part(status.label))]
+        if health.latency is not None:
+            parts.append((4, part(_milliseconds(health.latency))))
+            if len(status.latencies) > 1:
+                parts.append((0, part(self._trend(status.latencies[-_TREND_LENGTH:]), "cyan")))
+        if health.retransmitting > 0:
+            parts.append((1, part(f"resending {health.retransmitting}", "yellow")))
+        parts.append((_STAYS if health.troubled else 5, hint))
         parts = [(rank, part) for rank, part in parts if part.text]
-        while width() > columns and (least := min(parts, key=lambda ranked: ranked[0]))[0] != _STAYS:
+        while width(part for _, part in parts) > columns:
+            least = min(parts, key=lambda ranked: ranked[0])
+            if least[0] == _STAYS:
+                break
             parts.remove(least)
-        if parts[-1][1] is hint:
-            parts[-1] = (5, Segment(" " * (columns - width()) + hint.text, hint.style))
         line = [parts[0][1]]
         for _, following in parts[1:]:
+            if following is hint:
+                line.append(Segment(" " * (columns - width(part for _, part in parts))))
             line += (Segment(_GAP), following)
         return self._to_bytes(Segment.adjust_line_length(line, columns, pad=False))
 
@@ -129,13 +143,17 @@ class StatusLine:
         return text.encode("utf-8" if self._unicode else "ascii", "replace")
 
     def title(self, status: LinkStatus) -> bytes:
-        """The same for the title of the window, in the terminal's encoding: what does not change all the time."""
-        words = [status.state]
-        if status.trouble:
-            words.append(status.trouble)
-        elif status.latency is not None:
-            words.append(_milliseconds(status.latency))
-        text = " ".join(filter(None, (", ".join(words), status.label and f"({status.label})")))
+        """The same for the title of the window, in the terminal's encoding; without what changes all the time."""
+        health = status.health
+        words = [health.state.value]
+        clause = next((clause for clause in health.clauses if len(clause) <= _TITLE_CLAUSE), "")
+        if health.troubled:
+            words += [clause, self._escape_hints[0]]
+        elif clause:
+            words.append(clause)
+        elif health.latency is not None:
+            words.append(_milliseconds(health.latency))
+        text = " ".join(filter(None, (", ".join(filter(None, words)), status.label and f"({status.label})")))
         return _printable(text).encode("utf-8" if self._unicode else "ascii", "replace")
 
     def _trend(self, latencies: Sequence[float]) -> str:

@@ -16,8 +16,12 @@ class SettingNames:
     """How to connect to another host than that of the URL; empty where there is no way."""
     insecure: str
     """How to allow a connection without TLS; empty where there is no way."""
+    keepalive: str
+    """How the interval of pings is set, with a place for the seconds."""
 
 
-SMP_SETTINGS = SettingNames("smp", "--ca-bundle or AWS_CA_BUNDLE", "--proxy or HTTPS_PROXY", "--dial", "--insecure")
-PLUGIN_SETTINGS = SettingNames("this plugin", "AWS_CA_BUNDLE", "HTTPS_PROXY", "", "")
+SMP_SETTINGS = SettingNames(
+    "smp", "--ca-bundle or AWS_CA_BUNDLE", "--proxy or HTTPS_PROXY", "--dial", "--insecure", "--keepalive {}"
+)
+PLUGIN_SETTINGS = SettingNames("this plugin", "AWS_CA_BUNDLE", "HTTPS_PROXY", "", "", "SMP_KEEPALIVE={}")
 """``session-manager-plugin`` has no options: the AWS CLI writes its command line."""
