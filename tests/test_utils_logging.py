@@ -281,6 +281,42 @@ def test_a_file_that_cannot_be_opened_leaves_logging_as_it_was(tmp_path: Path) -
     assert log.read_text().endswith("still here\n")
 
 
+def test_a_file_that_cannot_be_written_to_any_more_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+    configure(0, Path("/dev/full"), "text", program="session-manager-plugin")
+    for _ in range(3):
+        get_logger("test").info("lost")
+    sentence = "session-manager-plugin: the log file /dev/full cannot be written to: No space left on device\n"
+    assert capfd.readouterr() == ("", sentence)
+
+
+def test_a_log_that_nobody_reads_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+    reading = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        configure(0, tmp_path / "log", "text")
+        for _ in range(3000):
+            get_logger("test").info("a line of 30 characters or more")
+        received = os.read(reading, 1 << 20)
+        get_logger("test").info("next")
+        *_, dropped, last = os.read(reading, 1 << 20).decode().splitlines()
+    finally:
+        os.close(reading)
+    left = 3000 - received.count(b"\n")
+    assert re.search(r": lines dropped because nothing read this log: (\d+)$", dropped)
+    assert left - 1 <= int(dropped.split()[-1]) <= left
+    assert last.endswith(": next")
+
+
+def test_a_log_whose_reader_has_gone_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "log")
+    reading = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
+    configure(0, tmp_path / "log", "text")
+    os.close(reading)
+    get_logger("test").info("lost")
+    get_logger("test").info("lost")
+    assert capfd.readouterr().err == f"smp: the log file {tmp_path / 'log'} cannot be written to: Broken pipe\n"
+
+
 def test_lines_on_a_terminal_return_to_the_first_column(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

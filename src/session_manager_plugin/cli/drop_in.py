@@ -209,7 +209,7 @@ class _NoKeyService(KeyService):
 def _configure_logging(environment: Environment) -> None:
     path = environment.variables.get("SMP_LOG_FILE")
     try:
-        configure(0, Path(path) if path else None, "text")
+        configure(0, Path(path) if path else None, "text", program=environment.program)
     except OSError as error:
         raise ConfigurationError(f"the log file {path} cannot be opened: {error.strerror}") from error
 

@@ -17,7 +17,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Literal, TextIO
 from urllib.parse import quote
@@ -208,9 +207,64 @@ class _OwnHandler(logging.Handler):
         """Say nothing: a full disk or a closed stderr must not put a traceback into a running session."""
 
 
-class _FileHandler(_OwnHandler, logging.FileHandler):
-    def _open(self) -> TextIOWrapper:
-        return open(self.baseFilename, "a", encoding="utf-8", errors="backslashreplace", opener=_open_private)
+class _FileHandler(_OwnHandler):
+    """Appends lines to a file; the first error of writing is passed to `failed`.
+
+    A pipe or a device gets what it takes without waiting. The number of lines dropped is written in front of the next
+    one that gets through.
+    """
+
+    def __init__(self, path: Path, failed: Callable[[Path, OSError], None]) -> None:
+        """Raises `OSError` when the file cannot be opened."""
+        super().__init__()
+        self._path = path
+        self._failed = failed
+        self._has_failed = False
+        self._fd = _open_private(os.path.abspath(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._takes_all = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        self._dropped = 0
+        self._cut = False
+        """Whether the last line written lacks its end."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+            if self._dropped:
+                message = f"lines dropped because nothing read this log: {self._dropped}"
+                warning = {"name": _ROOT, "levelno": logging.WARNING, "levelname": "WARNING", "msg": message}
+                line = f"{self.format(logging.makeLogRecord(warning))}\n{line}"
+            if self._append(line):
+                self._dropped = 0
+            else:
+                self._dropped += 1
+        except OSError as error:
+            if not self._has_failed:
+                self._has_failed = True
+                self._failed(self._path, error)
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        super().close()
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            with contextlib.suppress(OSError):  # of a network file system, for what it had promised to write
+                os.close(fd)
+
+    def _append(self, line: str) -> bool:
+        """Whether the line was written, or at least its beginning."""
+        data = f"{line}\n".encode("utf-8", "backslashreplace")
+        if self._cut:
+            data = b"\n" + data
+        written = 0
+        try:
+            while written < len(data) and (self._takes_all or _takes_more(self._fd, 0.0)):
+                piece = data[written:] if self._takes_all else data[written : written + select.PIPE_BUF]
+                written += os.write(self._fd, piece)
+        finally:
+            if written:
+                self._cut = written < len(data)
+        return written > 0
 
 
 def _open_private(path: str, flags: int) -> int:
@@ -272,15 +326,18 @@ class _StderrHandler(_OwnHandler, logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = self.format(record)
-            if self._held is None:
-                self._write(line)
-            elif len(self._held) < HELD_LIMIT:
-                self._held.append(line)
-            else:
-                self._left_out += 1
+            self.put(self.format(record))
         except Exception:
             self.handleError(record)
+
+    def put(self, line: str) -> None:
+        """Write a line, or keep it."""
+        if self._held is None:
+            self._write(line)
+        elif len(self._held) < HELD_LIMIT:
+            self._held.append(line)
+        else:
+            self._left_out += 1
 
     def _write(self, line: str) -> None:
         text = f"{line}\n"
@@ -290,22 +347,25 @@ class _StderrHandler(_OwnHandler, logging.StreamHandler[TextIO]):
             text = text.replace("\n", "\r\n")
         if self.write_line is not None:
             self.write_line(text)
-        elif not self.stream.isatty() or _takes_more(self.stream):
+        elif not self.stream.isatty() or self._takes_more():
             self.stream.write(text)
             self.flush()
 
+    def _takes_more(self) -> bool:
+        try:
+            fd = self.stream.fileno()
+        except (OSError, ValueError):
+            return True  # no terminal of the system's
+        return _takes_more(fd, _STUCK_AFTER)
 
-def _takes_more(stream: TextIO) -> bool:
-    """Whether a terminal takes something, within `_STUCK_AFTER` seconds."""
-    try:
-        fd = stream.fileno()
-    except (OSError, ValueError):
-        return True  # no terminal of the system's
+
+def _takes_more(fd: int, timeout: float) -> bool:
+    """Whether `fd` takes some bytes, or fails, within `timeout` seconds."""
     if not hasattr(select, "poll"):
         return True
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(_STUCK_AFTER * 1000))
+    return bool(poll.poll(timeout * 1000))
 
 
 class _Silence(_OwnHandler, logging.NullHandler):
@@ -347,7 +407,12 @@ def lines_written_by(write: Callable[[str], None]) -> Iterator[None]:
 
 
 def configure(
-    verbosity: int, log_file: Path | None, log_format: LogFormat, *, details: Path | None = None
+    verbosity: int,
+    log_file: Path | None,
+    log_format: LogFormat,
+    *,
+    details: Path | None = None,
+    program: str = "smp",
 ) -> Path | None:
     """Turn logging on for a command, in place of what an earlier call turned on.
 
@@ -358,21 +423,31 @@ def configure(
     `details` is a file that everything is appended to, in a directory that is made where needed; then stderr gets
     nothing below INFO. Gives its path, or None if it cannot be written, which is no error.
 
-    Libraries are heard from WARNING on.
+    Libraries are heard from WARNING on. A file that cannot be written to any more is told on stderr, once, led by the
+    name `program`.
     """
     kept = None
+    stderr = None if sys.stderr is None else _StderrHandler(sys.stderr)
+
+    def failed(path: Path, error: OSError) -> None:
+        if stderr is not None:
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                stderr.put(f"{program}: the log file {path} cannot be written to: {error.strerror}")
+
     files: list[_OwnHandler] = []
     if log_file is not None:
-        files.append(_FileHandler(log_file))
+        files.append(_FileHandler(log_file, failed))
     if details is not None:
         with contextlib.suppress(OSError):
-            files.append(_details_handler(details))
+            files.append(_details_handler(details, failed))
             kept = details
     handlers = files.copy()
-    if verbosity > 0:
-        handlers.append(_StderrHandler(sys.stderr))
-        if kept is not None:
-            handlers[-1].setLevel(logging.INFO)
+    if stderr is not None and (verbosity > 0 or files):
+        handlers.append(stderr)
+        if verbosity == 0:
+            stderr.setLevel(logging.CRITICAL + 1)
+        elif kept is not None:
+            stderr.setLevel(logging.INFO)
 
     everything = logging.getLogger()
     for installed in _installed():
@@ -392,10 +467,10 @@ def configure(
     return kept
 
 
-def _details_handler(path: Path) -> _FileHandler:
+def _details_handler(path: Path, failed: Callable[[Path, OSError], None]) -> _FileHandler:
     """For a file of our own, which is not to grow for ever. Raises `OSError`."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > DETAILS_LIMIT:
             path.replace(path.with_name(f"{path.name}.1"))
-    return _FileHandler(path)
+    return _FileHandler(path, failed)
