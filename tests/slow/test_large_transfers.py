@@ -1,17 +1,21 @@
-"""20 MiB through every kind of session of the sandbox, each way."""
+"""Large amounts each way, through the sandbox's sessions and through a forwarded port with an agent in memory."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import random
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from session_manager_plugin.agent import Sandbox
+from tests.support.forwarding import mux, use_small_buffers
 from tests.support.mux_client import MuxClient
+from tests.support.port_agent import Destination, Sink, Source
 from tests.support.raw_client import RawClient
 from tests.support.tcp_server import TcpServer
 from tests.support.waiting import wait_until
@@ -75,3 +79,34 @@ async def test_20_mib_to_the_destination(sandbox: Sandbox) -> None:
         peer = await server.accepted(0)
         await wait_until(lambda: peer.at_end)
         assert hashlib.sha256(peer.received).digest() == hashlib.sha256(data).digest()
+
+
+async def test_memory_stays_flat_whatever_goes_through_a_forwarded_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_small_buffers(monkeypatch)
+    size = 12 * 1024 * 1024
+    piece = random.Random(1).randbytes(1 << 18)
+    down = hashlib.sha256()
+    sink = Sink()
+    destinations: list[Destination] = [Source(size, piece), sink]
+    async with mux(lambda: destinations.pop(0)) as (forwarding, agent):
+        reader, writer = await forwarding.connect()
+        received = 0
+        gc.collect()
+        tracemalloc.start()
+        try:
+            while data := await reader.read(1 << 16):
+                received += len(data)
+                down.update(data)
+
+            reader, writer = await forwarding.connect()
+            for _ in range(size // len(piece)):
+                writer.write(piece)
+                await writer.drain()
+            await agent.until(lambda: sink.size == size)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert received == size
+    assert down.digest() == hashlib.sha256(piece * (size // len(piece))).digest()
+    # Two windows of 1 MiB, at both ends, and a stream's unread data; not the 12 MiB that went through.
+    assert peak < 11 * 1024 * 1024
