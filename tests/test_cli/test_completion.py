@@ -139,8 +139,14 @@ def test_an_unknown_shell(smp: Smp) -> None:
     assert "choose from bash, zsh, fish" in run.err
 
 
+@pytest.fixture(scope="module")
+def zsh_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where zsh keeps the list of completions that it has found."""
+    return tmp_path_factory.mktemp("zsh")
+
+
 @pytest.fixture(params=sorted(SHELLS))
-def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
+def shell(request: pytest.FixtureRequest, tmp_path: Path, zsh_cache: Path) -> Shell:
     """Starts one of the shells, in a directory with the file `token-of-mine`.
 
     There `smp` is a script that completes as the real one does, but shows its arguments when it is run.
@@ -162,6 +168,7 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
     environment = {
         "PATH": f"{script.parent}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
+        "ZDOTDIR": str(zsh_cache),
         "TERM": "xterm",
         "LANG": "C.UTF-8",
         "PS1": "ready> ",
