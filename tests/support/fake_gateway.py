@@ -33,10 +33,20 @@ def served(server: AbstractAsyncContextManager[T], loop: asyncio.AbstractEventLo
             yield running
         finally:
             asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(DEADLINE)
+            asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result(DEADLINE)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(DEADLINE)
         loop.close()
+
+
+async def _cancel_all() -> None:
+    """Cancel all other tasks: a connection that is still in its TLS handshake is known to the event loop alone."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0)  # in the next round the sockets are closed
 
 
 def refuse(status: int, *headers: str) -> Script:

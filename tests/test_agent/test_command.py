@@ -21,6 +21,7 @@ from session_manager_plugin.agent.agent import AgentSettings, AgentState
 from session_manager_plugin.agent.command import OUTDATED_CLIENT_MESSAGE
 from session_manager_plugin.agent.documents import DOCUMENTS, SessionType
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, ClientMessageType, PayloadType
+from tests.support.waiting import wait_until
 from tests.test_agent.far_end import SETTINGS, FarEnd, publication
 from tests.test_agent.processes import is_alive
 
@@ -162,7 +163,7 @@ async def test_closing_ends_the_command_and_what_it_started(
     background, command = map(int, pids.read_text().split())
     assert command == far.agent.program_pid
     await far.agent.close()
-    assert not is_alive(background)
+    await wait_until(lambda: not is_alive(background))  # it has been sent SIGKILL
     assert not is_alive(command)
     assert len(os.listdir("/proc/self/fd")) == len(descriptors)
 

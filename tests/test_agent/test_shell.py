@@ -15,6 +15,7 @@ from session_manager_plugin.agent import process
 from session_manager_plugin.agent.program import ProgramError
 from session_manager_plugin.agent.shell import Shell
 from tests.support.raw_client import DEADLINE
+from tests.support.waiting import wait_until
 from tests.test_agent.processes import is_alive
 
 
@@ -156,7 +157,7 @@ async def test_closing_ends_what_the_program_left_behind(start: Start, monkeypat
     terminal = start("trap '' HUP; sleep 1000 & echo $!")
     background = int(await terminal.read_to_end())
     await terminal.shell.close()
-    assert not is_alive(background)
+    await wait_until(lambda: not is_alive(background))  # it has been sent SIGKILL
 
 
 async def test_closing_hangs_up(start: Start) -> None:
@@ -165,7 +166,7 @@ async def test_closing_hangs_up(start: Start) -> None:
     await terminal.read_until(b"ready\r\n")
     await terminal.shell.close()
     assert not is_alive(terminal.shell.pid)
-    assert not is_alive(background)
+    await wait_until(lambda: not is_alive(background))
 
 
 async def test_a_program_that_ignores_the_hang_up_is_killed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
