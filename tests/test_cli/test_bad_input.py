@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -154,6 +157,42 @@ def test_a_name_that_does_not_exist(smp: Smp, monkeypatch: pytest.MonkeyPatch) -
         255,
         "the name of nowhere.invalid:443 was not found: Name or service not known; check the URL, DNS and the VPN",
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--token-file", "{}"], "the token file Pr\\xc3\\xbcf cannot be read: No such file or directory"),
+        (["--log-file", "{}/x"], "the log file Pr\\xc3\\xbcf/x cannot be opened: No such file or directory"),
+        (["--record", "{}/x"], "the recording Pr\\xc3\\xbcf/x cannot be created: No such file or directory"),
+        (
+            ["--ca-bundle", "{}"],
+            "session alice-1 did not begin: the CA bundle Pr\\xc3\\xbcf cannot be read: No such file or directory",
+        ),
+        (
+            [],
+            "session alice-1 did not begin: the CA bundle ab\\xc3\\xbc.pem cannot be read: No such file or directory",
+        ),
+    ],
+)
+def test_a_path_that_is_no_text_in_this_locale(tmp_path: Path, options: list[str], sentence: str) -> None:
+    """In a process of its own: the encoding of paths is decided when Python starts."""
+    config = tmp_path / "config"
+    config.write_bytes("[profile gr\u00fcn]\nca_bundle = ab\u00fc.pem\n".encode())
+    variables = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "AWS_PROFILE": "gr\u00fcn"}
+    arguments = ["connect", "--url", URL.replace("ws:", "wss:"), *(option.format("Pr\u00fcf") for option in options)]
+    if "--token-file" not in options:
+        arguments += ["--token", TOKEN]
+    done = subprocess.run(
+        [sys.executable, "-m", "session_manager_plugin", *arguments],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "AWS_CONFIG_FILE": str(config), **variables},
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert_told(Run(done.returncode, done.stdout, done.stderr.decode()), 255, sentence)
 
 
 def connect_to(smp: Smp, script: Script, *options: str) -> Run:

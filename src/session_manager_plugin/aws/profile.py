@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 
 _FILES = (
@@ -31,9 +32,12 @@ def _setting(key: str, profile: str | None, variables: Mapping[str, str]) -> str
 
 
 def _read(path: str) -> str:
-    """The text of a file, or nothing; what is wrong with it is told by botocore, when a call needs it."""
+    """The text of a file, or nothing; what is wrong with it is told by botocore, when a call needs it.
+
+    It is decoded as arguments and paths are: the name of a profile is compared with one, and its value is the other.
+    """
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding=sys.getfilesystemencoding(), errors="surrogateescape") as file:
             return file.read()
     except OSError:
         return ""
