@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import (
     ConfigParseError,
+    HTTPClientError,
+    LoginTokenLoadError,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
+    ProxyConnectionError,
+    SSLError,
     SSOTokenLoadError,
 )
 
 from session_manager_plugin.aws.diagnosis import Region, Settings, find_credentials, find_endpoints, find_region
 from session_manager_plugin.cli.probe.machine import explain
 from session_manager_plugin.errors import ConfigurationError
+from session_manager_plugin.utils.logging import redact
 
 
 @pytest.fixture(autouse=True)
@@ -121,18 +127,20 @@ def test_an_sso_login_that_is_missing(config: Path) -> None:
         find_credentials(settings)
     detail, advice = explain(raised.value, settings)
     assert "login has expired or was never made" in detail
-    assert advice == "run `aws sso login --profile team`"
+    assert advice == "run aws sso login --profile team"
 
 
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
-        (SSOTokenLoadError(error_msg="gone"), "run `aws sso login`"),
-        (ProfileNotFound(profile="x"), "check --profile and AWS_PROFILE against `aws configure list-profiles`"),
+        (SSOTokenLoadError(error_msg="gone"), "run aws sso login"),
+        (ProfileNotFound(profile="x"), "aws configure list-profiles shows those that there are"),
         (PartialCredentialsError(provider="env", cred_var="y"), "set the missing one too, or remove the others"),
         (ConfigParseError(path="config"), "repair the AWS config file"),
         (ConfigurationError("asks"), "run `aws sts get-caller-identity` once: it asks, and keeps the answer"),
-        (NoCredentialsError(), "run `aws sts get-caller-identity` and see what it says"),
+        (NoCredentialsError(), "set AWS_PROFILE, give --profile, or run aws configure or aws sso login"),
+        (LoginTokenLoadError(error_msg="gone"), "run aws login"),
+        (json.JSONDecodeError("Expecting value", "", 0), "run aws sts get-caller-identity to see which"),
     ],
 )
 def test_what_to_do(error: Exception, advice: str) -> None:
@@ -142,8 +150,8 @@ def test_what_to_do(error: Exception, advice: str) -> None:
 @pytest.mark.parametrize(
     ("code", "advice"),
     [
-        ("ExpiredTokenException", "the credentials have expired: get new ones (`aws sso login`"),
-        ("InvalidSignatureException", "check the secret key, and this machine's clock"),
+        ("ExpiredTokenException", "the credentials have expired: run aws sso login"),
+        ("InvalidSignatureException", "check this machine's clock, and the secret key"),
         ("AccessDeniedException", "need the permission for StartSession"),
         ("TargetNotConnected", "AmazonSSMManagedInstanceCore"),
         ("ThrottlingException", "try again in a minute"),
@@ -157,3 +165,45 @@ def test_what_to_do_when_a_call_is_refused(code: str, advice: str) -> None:
     detail, found = explain(error, Settings())
     assert detail == f"StartSession was refused: {code}: no"
     assert advice in found
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            json.JSONDecodeError("Expecting value", "", 0),
+            "a credential process or a cache file of the AWS CLI holds no JSON",
+        ),
+        (
+            SSLError(endpoint_url="https://ssm.x", error="[SSL: ODD] odd thing (_ssl.c:4154)"),
+            "SSL validation failed for https://ssm.x odd thing",
+        ),
+        (
+            ProxyConnectionError(proxy_url="http://***:***@x/Secret1@proxy:3128"),
+            'Failed to connect to proxy URL: "http://***:***@proxy:3128"',
+        ),
+    ],
+)
+def test_no_codes_and_no_secrets_of_libraries(error: Exception, told: str) -> None:
+    assert explain(error, Settings())[0] == told
+
+
+@pytest.mark.parametrize("character", ["/", "?", "#"])
+def test_a_password_that_ends_the_proxys_authority(
+    config: Path, monkeypatch: pytest.MonkeyPatch, character: str
+) -> None:
+    """botocore takes its beginning for a port, and repeats it."""
+    config.write_text(
+        "[profile role]\nregion = eu-west-1\nrole_arn = arn:aws:iam::123456789012:role/x\nsource_profile = keys\n"
+        "[profile keys]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = 0123456789\n"
+    )
+    monkeypatch.setenv("HTTPS_PROXY", f"http://bob:Word1{character}Word2@127.0.0.1:3128")
+    settings = Settings(profile="role")
+    with pytest.raises(HTTPClientError) as raised:
+        find_credentials(settings)
+
+    detail, advice = explain(raised.value, settings)
+    assert detail == "the proxy of HTTPS_PROXY cannot be used: its user or password holds / ? or #"
+    assert advice == "percent-encode them as %2F %3F %23"
+    assert "Word1" in str(raised.value)
+    assert "Word1" not in redact(str(raised.value))

@@ -158,5 +158,5 @@ def test_an_sso_login_that_has_expired(prober: Prober) -> None:
     found = ProbeReport(done.stdout).one("local", "credentials")
     assert found.verdict == "fail"
     assert "expired" in found.detail
-    assert found.advice == "run `aws sso login --profile team`"
+    assert found.advice == "run aws sso login --profile team"
     assert b"an-expired-access-token" not in done.stdout

@@ -6,7 +6,7 @@ It knows botocore's exceptions by their names: importing them would take longer 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from session_manager_plugin.errors import (
     AccessDenied,
@@ -14,6 +14,8 @@ from session_manager_plugin.errors import (
     ConnectError,
     SessionManagerError,
 )
+from session_manager_plugin.utils.logging import redact
+from session_manager_plugin.utils.proxy_url import environments_fault
 from session_manager_plugin.utils.text import without_ssl_codes
 
 _NO_LOGIN = frozenset(
@@ -47,66 +49,108 @@ _OTHERS = {
 }
 
 
+class Explanation(NamedTuple):
+    """What went wrong, what to do, and the exception for it."""
+
+    what: str
+    advice: str
+    """Empty where nothing is known."""
+    failure: type[SessionManagerError]
+    retryable: bool = False
+    """Only of a `ConnectError`."""
+
+
 def aws_failure(error: Exception, doing: str, *, permission: str, profile: str | None) -> SessionManagerError:
     """The exception to raise for `error` of botocore.
 
     `doing` begins the sentence, as "KMS gives no data key of K"; `permission` is what the credentials need for it, as
     "kms:GenerateDataKey for that key". `profile` is the one that was asked for, if there was one.
     """
+    if isinstance(error, SessionManagerError):
+        return error
+    what, advice, failure, retryable = explain(error, permission=permission, profile=profile)
+    sentence = f"{doing}: {what}; {advice}" if advice else f"{doing}: {what}"
+    return ConnectError(sentence, retryable=retryable) if failure is ConnectError else failure(sentence)
+
+
+def explain(error: Exception, *, permission: str, profile: str | None) -> Explanation:
+    """What an exception of botocore means. `permission` and `profile` are those of `aws_failure`."""
     profile = profile or os.environ.get("AWS_PROFILE")
     option = f" --profile {profile}" if profile else ""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    if isinstance(error, SessionManagerError):
-        return error
+    text = _text(error)
     if "ClientError" in kinds:
-        return _refusal(error, doing, permission, option)
+        return _refusal(error, permission, option)
     if kinds & _NO_LOGIN:
-        return AccessDenied(f"{doing}: the SSO login has expired or was never made; run aws sso login{option}")
+        return Explanation("the SSO login has expired or was never made", f"run aws sso login{option}", AccessDenied)
+    if kinds & {"LoginTokenLoadError", "LoginRefreshRequired"}:
+        return Explanation("the login has expired or was never made", f"run aws login{option}", AccessDenied)
     if kinds & {"NoCredentialsError", "CredentialRetrievalError"}:
-        reason = "there are no AWS credentials" if "NoCredentialsError" in kinds else str(error)
-        return ConfigurationError(
-            f"{doing}: {reason}; set AWS_PROFILE, give --profile, or run aws configure{option} or aws sso login{option}"
+        return Explanation(
+            "there are no AWS credentials" if "NoCredentialsError" in kinds else text,
+            f"set AWS_PROFILE, give --profile, or run aws configure{option} or aws sso login{option}",
+            ConfigurationError,
         )
     if "PartialCredentialsError" in kinds:
-        return ConfigurationError(f"{doing}: {error}; set the missing one too, or remove the others")
+        return Explanation(text, "set the missing one too, or remove the others", ConfigurationError)
     if "ProfileNotFound" in kinds:
-        return ConfigurationError(f"{doing}: {error}; aws configure list-profiles shows those that there are")
+        return Explanation(text, "aws configure list-profiles shows those that there are", ConfigurationError)
+    if kinds & {"ConfigParseError", "ConfigNotFound"}:
+        return Explanation(text, "repair the AWS config file", ConfigurationError)
     if "NoRegionError" in kinds:
-        return ConfigurationError(f"{doing}: the region is not known; give --region, or set AWS_REGION")
+        return Explanation("the region is not known", "give --region, or set AWS_REGION", ConfigurationError)
     if "JSONDecodeError" in kinds:
-        return ConfigurationError(
-            f"{doing}: a credential process or a cache file of the AWS CLI holds no JSON; "
-            f"run aws sts get-caller-identity{option} to see which"
+        return Explanation(
+            "a credential process or a cache file of the AWS CLI holds no JSON",
+            f"run aws sts get-caller-identity{option} to see which",
+            ConfigurationError,
         )
-    if kinds & {"SSLError"}:
-        return ConnectError(
-            f"{doing}: {without_ssl_codes(str(error))}; if a proxy inspects TLS here, give its CA in AWS_CA_BUNDLE"
-        )
-    if "ProxyConnectionError" in kinds:
-        return ConnectError(f"{doing}: {error}; check HTTPS_PROXY and NO_PROXY", retryable=True)
-    if kinds & {"HTTPClientError", "ConnectionError"}:
-        return ConnectError(
-            f"{doing}: {error}; check the network, the proxy (HTTPS_PROXY) and the region", retryable=True
-        )
-    return ConfigurationError(
-        f"{doing}: {error}; aws sts get-caller-identity{option} shows whether the credentials work"
+    return _network_failure(error, kinds) or Explanation(
+        text, f"aws sts get-caller-identity{option} shows whether the credentials work", ConfigurationError
     )
 
 
-def _refusal(error: Any, doing: str, permission: str, option: str) -> SessionManagerError:
+def _network_failure(error: Exception, kinds: set[str]) -> Explanation | None:
+    text = _text(error)
+    if "SSLError" in kinds:
+        return Explanation(text, "if a proxy inspects TLS here, give its CA in AWS_CA_BUNDLE", ConnectError)
+    # A proxy's URL that makes no sense has no exception of its own.
+    if ("ProxyConnectionError" in kinds or type(error).__name__ == "HTTPClientError") and (
+        fault := environments_fault()
+    ):
+        what, _, advice = fault.partition("; ")
+        return Explanation(what, advice, ConfigurationError)
+    if "ProxyConnectionError" in kinds:
+        return Explanation(text, "check HTTPS_PROXY and NO_PROXY", ConnectError, retryable=True)
+    if kinds & {"HTTPClientError", "ConnectionError"}:
+        return Explanation(
+            text, "check the network, the proxy (HTTPS_PROXY) and the region", ConnectError, retryable=True
+        )
+    return None
+
+
+def _refusal(error: Any, permission: str, option: str) -> Explanation:
     answer = error.response.get("Error", {})
     code, message = str(answer.get("Code", "")), str(answer.get("Message", ""))
-    told = f"{doing}: {code}: {message}".rstrip(": ").rstrip(".")
+    what = redact(f"{code}: {message}".rstrip(": ").rstrip("."))
     if code in _DENIED:
-        return AccessDenied(f"{told}; these credentials need the permission {permission}")
+        return Explanation(what, f"these credentials need the permission {permission}", AccessDenied)
     if code in _EXPIRED:
-        return AccessDenied(
-            f"{told}; the credentials have expired: run aws sso login{option}, or get new ones where you got them"
+        return Explanation(
+            what,
+            f"the credentials have expired: run aws sso login{option}, or get new ones where you got them",
+            AccessDenied,
         )
     if code in _UNKNOWN:
-        return AccessDenied(f"{told}; AWS does not know these credentials: check the access key, and its partition")
+        advice = "AWS does not know these credentials: check the access key, and its partition"
+        return Explanation(what, advice, AccessDenied)
     if code in _UNSIGNED:
-        return AccessDenied(f"{told}; check this machine's clock, and the secret key")
+        return Explanation(what, "check this machine's clock, and the secret key", AccessDenied)
     if code in _BUSY:
-        return ConnectError(f"{told}; AWS is busy: try again in a minute", retryable=True)
-    return ConnectError(f"{told}; {_OTHERS[code]}" if code in _OTHERS else told)
+        return Explanation(what, "AWS is busy: try again in a minute", ConnectError, retryable=True)
+    return Explanation(what, _OTHERS.get(code, ""), ConnectError)
+
+
+def _text(error: Exception) -> str:
+    """What botocore says, without secrets, OpenSSL's codes and the full stop."""
+    return without_ssl_codes(redact(str(error))).rstrip(".")

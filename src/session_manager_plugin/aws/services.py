@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from session_manager_plugin.aws.helpers import current_helpers
 from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.utils.logging import get_logger
+from session_manager_plugin.utils.proxy_url import register_environments_passwords
 
 CALL_TIMEOUT = 1.5
 """Seconds for connecting, and seconds for the answer: whoever calls is about to leave."""
@@ -64,6 +65,7 @@ def create_session(profile: str | None) -> Any:
     """A botocore session with credentials from botocore's own chain and the AWS CLI's cache; it never prompts."""
     from botocore.session import Session
 
+    register_environments_passwords()
     session = Session(profile=profile)
     session.register_component("data_loader", _data_loader())
     _forbid_prompts(session)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
 from websockets.proxy import Proxy
 
 from session_manager_plugin.communicator.utils import host_and_port, is_loopback, join_host_and_port
 from session_manager_plugin.errors import ConfigurationError
-from session_manager_plugin.utils.logging import register_secret
+from session_manager_plugin.utils.proxy_url import (
+    decode_user_info,
+    proxy_source,
+    register_password,
+    split_proxy_url,
+)
 
 PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _NAMES = {"wss": ("wss", "socks", "https", "all"), "ws": ("ws", "socks", "https", "http", "all")}
@@ -49,12 +53,10 @@ def choose_proxy(url: str, given: str | None) -> ProxyChoice:
         return ProxyChoice(None, "no proxy is set")
     if _is_excepted(host, port):
         return ProxyChoice(None, f"NO_PROXY excepts {host}")
-    variables = (f"{name}_proxy", f"{name.upper()}_PROXY")
-    source = next((variable for variable in variables if os.environ.get(variable)), "the system's settings")
     proxy = proxies[name]
     if name == "socks" and proxy.startswith("http://"):  # so macOS gives its SOCKS proxy
         proxy = proxy.replace("http", "socks5h", 1)
-    return ProxyChoice(_with_scheme(proxy), source)
+    return ProxyChoice(_with_scheme(proxy), proxy_source(name))
 
 
 def proxy_for(url: str, given: str | None) -> str | None:
@@ -70,7 +72,7 @@ def proxy_place(proxy: Proxy) -> str:
 def parse_proxy(url: str, source: str) -> Proxy:
     """Take the URL of a proxy apart. Raises ``ConfigurationError``, whose sentence names ``source`` and repeats nothing
     of the URL: what is malformed may be a part of the password. The password is registered as a secret."""
-    register_secret(url.partition("://")[2].rpartition("@")[0].partition(":")[2])
+    register_password(url)
     try:
         return _parse(url)
     except ValueError as error:
@@ -79,11 +81,9 @@ def parse_proxy(url: str, source: str) -> Proxy:
 
 def _parse(url: str) -> Proxy:
     """Raises ``ValueError`` with what is wrong."""
-    scheme, separator, rest = url.partition("://")
-    user_info, at, place = rest.rpartition("@")
-    if any(character in user_info for character in "/?#"):
-        raise ValueError("its user or password holds / ? or #; percent-encode them as %2F %3F %23")
-    if not separator or scheme.lower() not in PROXY_SCHEMES:
+    scheme, user_info, place = split_proxy_url(url)
+    user, password = (None, None) if user_info is None else decode_user_info(user_info)
+    if scheme.lower() not in PROXY_SCHEMES:
         raise ValueError(f"its URL begins with none of {', '.join(PROXY_SCHEMES)}")
     try:
         parts = urlsplit(f"{scheme}://{place}")
@@ -97,15 +97,9 @@ def _parse(url: str) -> Proxy:
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError("its URL goes on behind host and port")
     port = port or (443 if parts.scheme == "https" else 80)
-    if not at:
-        return Proxy(parts.scheme, host, port)
-    user, colon, password = user_info.partition(":")
-    if not colon:
+    if user_info is not None and ":" not in user_info:
         raise ValueError("its URL has a user without a password; it is written SCHEME://USER:PASSWORD@HOST:PORT")
-    try:
-        return Proxy(parts.scheme, host, port, unquote_to_bytes(user).decode(), unquote_to_bytes(password).decode())
-    except UnicodeError:
-        raise ValueError("its user or password is not UTF-8; percent-encode the bytes of the UTF-8 form") from None
+    return Proxy(parts.scheme, host, port, user, password)
 
 
 def _with_scheme(proxy: str) -> str:

@@ -77,14 +77,14 @@ _secrets: dict[str, set[str]] = {}
 _spellings: tuple[str, ...] = ()
 
 
-def register_secret(value: str) -> None:
+def register_secret(value: str, *, shortest: int = SHORTEST_SECRET) -> None:
     """Have every later log record show `***` where `value` stands.
 
     Its percent-encoded and its JSON-escaped spelling are hidden as well. A value shorter than
-    `SHORTEST_SECRET` is ignored.
+    `shortest` is ignored.
     """
     global _spellings
-    if len(value) < SHORTEST_SECRET:
+    if len(value) < shortest:
         return
     with _secrets_lock:
         _secrets.pop(value, None)

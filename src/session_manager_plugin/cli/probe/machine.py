@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.cli.probe.checks import Group, Running, Stage
@@ -216,58 +216,17 @@ def _say_missing(check: Running, needed: bool, detail: str, advice: str) -> None
 
 
 def explain(error: Exception, settings: Settings) -> tuple[str, str]:
-    """What botocore's exception means, and what to do."""
-    profile = settings.profile or os.environ.get("AWS_PROFILE")
-    option = f" --profile {profile}" if profile else ""
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if kinds & _NOT_LOGGED_IN:
-        return f"the SSO login has expired or was never made: {error}", f"run `aws sso login{option}`"
-    if kinds & {"LoginTokenLoadError", "LoginRefreshRequired"}:
-        return f"the login has expired or was never made: {error}", f"run `aws login{option}`"
-    if "ProfileNotFound" in kinds:
-        return str(error), "check --profile and AWS_PROFILE against `aws configure list-profiles`"
-    if "PartialCredentialsError" in kinds:
-        return str(error), "set the missing one too, or remove the others"
-    if kinds & {"ConfigParseError", "ConfigNotFound"}:
-        return str(error), "repair the AWS config file"
-    if "ClientError" in kinds:
-        return _explain_refusal(error, option)
+    """What an exception of `aws` or botocore means, and what to do."""
+    from session_manager_plugin.aws import failures
+
     if isinstance(error, SessionManagerError):
+        profile = settings.profile or os.environ.get("AWS_PROFILE")
+        option = f" --profile {profile}" if profile else ""
         return str(error), f"run `aws sts get-caller-identity{option}` once: it asks, and keeps the answer"
-    if kinds & {"HTTPClientError", "ConnectionError"}:
-        return str(error), "see what the checks of the network say"
-    return f"{type(error).__name__}: {error}", f"run `aws sts get-caller-identity{option}` and see what it says"
-
-
-_NOT_LOGGED_IN = frozenset(
-    {"UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError", "PendingAuthorizationExpiredError"}
-)
-_EXPIRED = frozenset({"ExpiredTokenException", "ExpiredToken", "RequestExpired"})
-_UNKNOWN = frozenset({"UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", "AuthFailure"})
-_UNSIGNED = frozenset({"SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature"})
-_DENIED = frozenset({"AccessDeniedException", "AccessDenied"})
-
-
-def _explain_refusal(error: Any, option: str) -> tuple[str, str]:
-    answer = error.response.get("Error", {})
-    code, message = str(answer.get("Code", "")), str(answer.get("Message", ""))
-    detail = f"{error.operation_name} was refused: {code}: {message}"
-    if code in _EXPIRED:
-        return detail, f"the credentials have expired: get new ones (`aws sso login{option}`, or whatever gave them)"
-    if code in _UNKNOWN:
-        return detail, "AWS does not know these credentials: check their key, and that they are of this partition"
-    if code in _UNSIGNED:
-        return detail, "check the secret key, and this machine's clock"
-    if code in _DENIED:
-        return detail, f"these credentials need the permission for {error.operation_name}: ask who manages them"
-    if code == "TargetNotConnected":
-        return detail, (
-            "check the target's id and the region; its SSM agent must run, reach ssmmessages and have a role "
-            "(AmazonSSMManagedInstanceCore; for ECS a task role and enableExecuteCommand)"
-        )
-    if code in ("ThrottlingException", "InternalServerError", "ServiceUnavailable"):
-        return detail, "try again in a minute"
-    return detail, "check the target and the endpoint"
+    operation = getattr(error, "operation_name", "")
+    found = failures.explain(error, permission=f"for {operation}", profile=settings.profile)
+    what = f"{operation} was refused: {found.what}" if operation else found.what
+    return what, found.advice or "check the target and the endpoint"
 
 
 # The clock.

@@ -260,17 +260,18 @@ async def _session(
     finally:
         starting.cancel()
         if starting.done() and not starting.cancelled() and starting.exception() is None:
-            await _terminate(report.group(), api, starting.result().session_id)
+            await _terminate(report.group(), api, starting.result().session_id, request.settings)
 
 
-async def _terminate(group: Group, api: SessionApi, session_id: str) -> None:
+async def _terminate(group: Group, api: SessionApi, session_id: str, settings: Settings) -> None:
     with group.check(Stage.CHANNEL, "TerminateSession") as check:
         try:
             await asyncio.to_thread(api.terminate, session_id)
         except Exception as error:
-            get_logger(__name__).warning("session %s could not be terminated: %s", session_id, error)
+            detail, _ = explain(error, settings)
+            get_logger(__name__).warning("session %s could not be terminated: %s", session_id, detail)
             check.warned(
-                f"session {session_id} goes on: {error}",
+                f"session {session_id} goes on: {detail}",
                 f"end it with `aws ssm terminate-session --session-id {session_id}`, or wait for its idle timeout",
             )
         else:

@@ -1,0 +1,83 @@
+"""User and password in the URL of a proxy, split off by text: if they are not percent-encoded they may hold what ends
+the authority of a URL, and a parser takes their beginning for a host and a port."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+from urllib.request import getproxies
+
+from session_manager_plugin.utils.logging import register_secret
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_ENDS_AUTHORITY = re.compile("[/?#]")
+_SHORTEST_PAIR = 4
+"""Characters of a user and the beginning of a password, with the colon between: no ordinary word has one."""
+
+
+class ProxyURL(NamedTuple):
+    """The parts of the URL of a proxy, as they are written."""
+
+    scheme: str
+    """Empty without one."""
+    user_info: str | None
+    """``USER:PASSWORD``: all that is before the last ``@``; None without one."""
+    place: str
+
+
+def split_proxy_url(url: str) -> ProxyURL:
+    """Split a URL; no text is refused."""
+    match = _SCHEME.match(url)
+    user_info, at, place = url[match.end() if match else 0 :].rpartition("@")
+    return ProxyURL(match[1] if match else "", user_info if at else None, place)
+
+
+def decode_user_info(user_info: str) -> tuple[str, str]:
+    """User and password, percent-decoded. Raises ``ValueError``, whose text repeats nothing of them."""
+    if _ENDS_AUTHORITY.search(user_info):
+        raise ValueError("its user or password holds / ? or #; percent-encode them as %2F %3F %23")
+    user, _, password = user_info.partition(":")
+    try:
+        return unquote_to_bytes(user).decode(), unquote_to_bytes(password).decode()
+    except UnicodeError:
+        raise ValueError("its user or password is not UTF-8; percent-encode the bytes of the UTF-8 form") from None
+
+
+def register_password(url: str) -> None:
+    """Have no log record and no message show the password, or what a parser may show of it as a host and a port."""
+    user_info = split_proxy_url(url).user_info
+    if user_info is None:
+        return
+    password = user_info.partition(":")[2]
+    register_secret(password)
+    for piece in re.split("[/?#@]", password):
+        register_secret(piece)
+    authority = _ENDS_AUTHORITY.split(user_info)[0]
+    if authority.partition(":")[2]:
+        register_secret(authority, shortest=_SHORTEST_PAIR)
+
+
+def register_environments_passwords() -> None:
+    """``register_password`` for every proxy of the environment or the system; before a library uses them."""
+    for url in getproxies().values():
+        register_password(url)
+
+
+def environments_fault() -> str | None:
+    """A sentence if a proxy of the environment has a user or a password that makes its URL another one, else None."""
+    for scheme, url in getproxies().items():
+        user_info = split_proxy_url(url).user_info
+        if user_info is not None:
+            try:
+                decode_user_info(user_info)
+            except ValueError as error:
+                return f"the proxy of {proxy_source(scheme)} cannot be used: {error}"
+    return None
+
+
+def proxy_source(scheme: str) -> str:
+    """The variable that the proxy for ``scheme`` comes from, or the system's settings."""
+    variables = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
+    return next((variable for variable in variables if os.environ.get(variable)), "the system's settings")
