@@ -107,13 +107,24 @@ async def test_no_latency_is_shown_while_nothing_answers(link: Link) -> None:
 async def test_output_that_arrives_is_no_silence(link: Link) -> None:
     """A key is not acknowledged, as behind much output on a slow link: that is said, and not "no answer"."""
     link.at(9.0, stalled_since=9.0, last_contact_at=8.9)
-    for now in (9.5, 10.0, 10.5, 11.0, 11.5):
+    for now in (10.0, 11.0, 12.0, 12.9):
         link.now = link.facts.last_contact_at = now
         link.monitor.message_received(now)
-    health = link.at(11.5)
+        assert link.at(now).state is LinkState.CONNECTED
+    health = link.at(13.0)
     assert health.state is LinkState.DELAYED
-    assert health.sentence == "input not acknowledged for 2 s"
-    assert link.at(12.0, stalled_since=None).state is LinkState.CONNECTED
+    assert health.sentence == "input not acknowledged for 4 s"
+    assert link.at(14.0, stalled_since=None).state is LinkState.CONNECTED
+
+
+async def test_output_that_has_just_ceased_is_no_sign_of_life(link: Link) -> None:
+    """The last acknowledgement came at 9, the last output a moment later; since then nothing arrives."""
+    link.at(9.0, stalled_since=9.0, last_contact_at=8.9)
+    link.now = link.facts.last_contact_at = 9.5
+    link.monitor.message_received(9.5)
+    assert link.at(11.4).state is LinkState.CONNECTED
+    health = link.at(11.5)
+    assert (health.state, health.sentence) == (LinkState.SILENT, "no answer, last contact 2 s ago")
 
 
 async def test_a_ping_finds_out_who_is_silent_before_anything_is_said(link: Link) -> None:

@@ -15,6 +15,11 @@ from session_manager_plugin.session.link_health import LinkHealth, LinkState
 
 DOUBT_DELAY = 1.0
 """Seconds without an acknowledgement after which a ping asks whether it is the link or the target that is silent."""
+DELAYED_AFTER = 4.0
+"""Seconds without an acknowledgement after which that is told although the target goes on sending. Behind much output
+on a slow link two seconds are common; and whether it really goes on sending shows a moment later."""
+LOOK_INTERVAL = 0.5
+"""Seconds between two looks at a stream that does not move."""
 RESTORED_SHOWN = 5.0
 """Seconds for which the end of a trouble is shown."""
 QUIET_DELAY = 20.0
@@ -110,12 +115,13 @@ class LinkMonitor:
         stalled_since = self._connection.stalled_since
         if stalled_since is None or websocket.reading_paused or now < stalled_since + SILENCE_DELAY:
             return LinkState.CONNECTED, None
-        if websocket.last_contact_at <= stalled_since:
-            return LinkState.SILENT, websocket.last_contact_at
         unanswered_since = max(stalled_since, self.heard_at or 0.0)
-        if now >= unanswered_since + SILENCE_DELAY:
-            return LinkState.UNANSWERED, unanswered_since
-        return LinkState.DELAYED, stalled_since
+        if now < unanswered_since + SILENCE_DELAY:
+            delayed = now >= stalled_since + DELAYED_AFTER
+            return (LinkState.DELAYED, stalled_since) if delayed else (LinkState.CONNECTED, None)
+        if websocket.last_contact_at <= unanswered_since:
+            return LinkState.SILENT, websocket.last_contact_at
+        return LinkState.UNANSWERED, unanswered_since
 
     # What happens to the link.
 
@@ -163,7 +169,7 @@ class LinkMonitor:
                 self._look_later(stalled_since + DOUBT_DELAY - now)
             else:
                 self._websocket.check_link()
-                self._look_later(max(0.0, stalled_since + SILENCE_DELAY - now))
+                self._look_later(LOOK_INTERVAL)
         if changed or state is not self._state or troubled_before is not (self._since is not None):
             self._state = state
             self._changed()

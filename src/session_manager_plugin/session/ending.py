@@ -39,14 +39,15 @@ def describe_missing(missing: MissingOutput) -> str:
     """Say in one sentence what is missing of a session's output, and what was not written because of that."""
     parts = []
     if missing.stopped:
-        parts.append("the connection was lost while the command ran, and the agent stops sending its output then")
+        parts.append("the connection was lost while the command ran, and the agent then stops sending its output")
     if missing.messages:
         some = "1 message" if missing.messages == 1 else f"{missing.messages} messages"
         parts.append(
             f"at least {some} (about {_size(missing.size)}) did not arrive, and {_size(missing.undelivered_size)} "
             "received after that point were left out"
         )
-    return f"the output is incomplete: {'; '.join(parts)}"
+    known = "is" if missing.messages else "may be"
+    return f"the output {known} incomplete: {'; '.join(parts)}"
 
 
 def _size(size: int) -> str:
