@@ -96,6 +96,20 @@ def say_and_close(*messages: bytes) -> Script:
     return script
 
 
+def close_after_a_message(code: int) -> Script:
+    """Takes the token and closes the websocket when the client sends more: it has taken silence for a shell."""
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        opcode = 0
+        while opcode != BINARY:
+            opcode, _ = await peer.receive_frame()
+        peer.write(close_frame(code))
+        await _until_closed(peer)
+
+    return script
+
+
 def say_with_the_answer(*messages: bytes) -> Script:
     """Sends binary messages in one write with the 101 answer."""
 

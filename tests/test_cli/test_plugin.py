@@ -25,6 +25,7 @@ from tests.support.certificates import Authority
 from tests.support.fake_gateway import (
     channel_closed,
     close,
+    close_after_a_message,
     handshake_request,
     refuse,
     say,
@@ -525,6 +526,17 @@ def test_a_document_that_needs_a_handshake_does_not_go_without(
     run = gateway_session(say(), parameters)
     assert run.status == 255
     assert run.err.startswith("session-manager-plugin: session alice-1 did not begin: the far end sent nothing within")
+
+
+def test_a_session_that_nothing_was_heard_of_did_not_begin(
+    gateway_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not "was lost": after some silence a session counts as a shell that has begun, but nothing shows that it has."""
+    monkeypatch.setattr(readiness, "READY_DELAY", 0.05)
+    monkeypatch.setenv("SMP_RECONNECT_TIMEOUT", "0")
+    run = gateway_session(close_after_a_message(1008))
+    assert run.status == 255
+    assert run.err.startswith("session-manager-plugin: session alice-1 did not begin: the service closed")
 
 
 def test_a_failure_of_ours_terminates_the_session(

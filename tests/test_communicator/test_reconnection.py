@@ -565,6 +565,26 @@ async def test_a_refusal_after_a_long_outage_is_followed_by_resuming_at_once(
         await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_a_used_token_is_not_told_as_the_cause_of_an_outage() -> None:
+    """The reason is what has ended the websocket, such as a proxy's limit, until the new token is refused as well."""
+    refused = Refused("refused", status=403)
+    reconnection = Reconnection(
+        Scripted(refused, refused),
+        WebSocketConfig("ws://127.0.0.1/", TOKEN),
+        Clerk(*[ResumedSession("new")] * 2),
+        900.0,
+    )
+    reasons: list[str] = []
+    reconnection.begin(ConnectionLost("closed with code 1001"), time.monotonic(), unheard=False, patient=True)
+    running = asyncio.ensure_future(reconnection.run())
+    while not running.done():
+        if not reasons or reasons[-1] != reconnection.reason:
+            reasons.append(reconnection.reason)
+        await asyncio.sleep(0)
+    await running
+    assert reasons == ["closed with code 1001", "refused"]
+
+
 async def test_refusals_in_a_row_are_not_answered_at_once_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """ResumeSession gives a token each time, and the gateway takes none of them."""
     monkeypatch.setattr(RECONNECTION, "FIRST_DELAY", 0.01)
