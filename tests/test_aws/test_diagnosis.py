@@ -19,7 +19,8 @@ from botocore.exceptions import (
     SSOTokenLoadError,
 )
 
-from session_manager_plugin.aws.diagnosis import Region, Settings, find_credentials, find_endpoints, find_region
+from session_manager_plugin.aws.diagnosis import Region, find_credentials, find_endpoints, find_region
+from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.cli.probe.machine import explain
 from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.utils.logging import redact
@@ -39,31 +40,31 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_where_the_region_comes_from(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert find_region(Settings()) is None
+    assert find_region(AwsSettings()) is None
     config.write_text("[default]\nregion = eu-north-1\n[profile other]\nregion = eu-south-1\n")
-    assert find_region(Settings()) == Region("eu-north-1", "profile default")
-    assert find_region(Settings(profile="other")) == Region("eu-south-1", "profile other")
+    assert find_region(AwsSettings()) == Region("eu-north-1", "profile default")
+    assert find_region(AwsSettings(profile="other")) == Region("eu-south-1", "profile other")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-1")
-    assert find_region(Settings()) == Region("us-west-1", "AWS_DEFAULT_REGION")
+    assert find_region(AwsSettings()) == Region("us-west-1", "AWS_DEFAULT_REGION")
     monkeypatch.setenv("AWS_REGION", "us-west-2")
-    assert find_region(Settings(profile="other")) == Region("us-west-2", "AWS_REGION")
-    assert find_region(Settings(region="us-east-2")) == Region("us-east-2", "--region")
+    assert find_region(AwsSettings(profile="other")) == Region("us-west-2", "AWS_REGION")
+    assert find_region(AwsSettings(region="us-east-2")) == Region("us-east-2", "--region")
 
 
 def test_where_the_credentials_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert find_credentials(Settings()) is None
+    assert find_credentials(AwsSettings()) is None
     (tmp_path / "credentials").write_text("[default]\naws_access_key_id = AKIAFILE\naws_secret_access_key = secret\n")
-    found = find_credentials(Settings())
+    found = find_credentials(AwsSettings())
     assert found is not None
     assert (found.key_id, found.source, found.profile) == ("AKIAFILE", "the shared credentials file", None)
     assert "secret" not in repr(found)
     (tmp_path / "credentials").write_text("[team]\naws_access_key_id = AKIATEAM\naws_secret_access_key = secret\n")
-    found = find_credentials(Settings(profile="team"))
+    found = find_credentials(AwsSettings(profile="team"))
     assert found is not None
     assert (found.key_id, found.profile) == ("AKIATEAM", "team")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    found = find_credentials(Settings())
+    found = find_credentials(AwsSettings())
     assert found is not None
     assert (found.key_id, found.source, found.profile) == ("AKIAENV", "environment variables", None)
 
@@ -85,7 +86,7 @@ def test_endpoints(
 ) -> None:
     for name in variables:
         monkeypatch.setenv(f"AWS_USE_{name}_ENDPOINT", "true")
-    endpoints = find_endpoints(Settings(), region)
+    endpoints = find_endpoints(AwsSettings(), region)
     assert list(endpoints) == ["ssm", "ssmmessages", "kms", "sts"]
     assert endpoints["ssm"] == f"https://{ssm}"
     assert endpoints["ssmmessages"] == f"https://{ssmmessages}"
@@ -95,30 +96,30 @@ def test_endpoints_that_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SSMMESSAGES", "https://messages.test")
     monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", "https://keys.test")
     monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", "https://variable.test")
-    endpoints = find_endpoints(Settings(endpoint_url="https://option.test"), "eu-west-1")
+    endpoints = find_endpoints(AwsSettings(endpoint_url="https://option.test"), "eu-west-1")
     assert endpoints == {
         "ssm": "https://option.test",
         "ssmmessages": "https://messages.test",
         "kms": "https://keys.test",
         "sts": "https://sts.eu-west-1.amazonaws.com",
     }
-    assert find_endpoints(Settings(), "eu-west-1", ["ssm"]) == {"ssm": "https://variable.test"}
+    assert find_endpoints(AwsSettings(), "eu-west-1", ["ssm"]) == {"ssm": "https://variable.test"}
     monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
-    assert find_endpoints(Settings(), "eu-west-1")["ssmmessages"] == "https://ssmmessages.eu-west-1.amazonaws.com"
+    assert find_endpoints(AwsSettings(), "eu-west-1")["ssmmessages"] == "https://ssmmessages.eu-west-1.amazonaws.com"
 
 
 def test_a_region_that_nobody_knows() -> None:
     with pytest.raises(ConfigurationError, match="no endpoint of ssmmessages is known in the region nowhere"):
-        find_endpoints(Settings(), "nowhere", ["ssmmessages"])
+        find_endpoints(AwsSettings(), "nowhere", ["ssmmessages"])
 
 
-def sso_profile(config: Path) -> Settings:
+def sso_profile(config: Path) -> AwsSettings:
     """A profile with an SSO login that nobody has made."""
     config.write_text(
         "[profile team]\nregion = eu-west-1\nsso_session = corp\nsso_account_id = 123456789012\nsso_role_name = dev\n"
         "[sso-session corp]\nsso_region = eu-west-1\nsso_start_url = https://corp.awsapps.test/start\n"
     )
-    return Settings(profile="team")
+    return AwsSettings(profile="team")
 
 
 def test_an_sso_login_that_is_missing(config: Path) -> None:
@@ -144,7 +145,7 @@ def test_an_sso_login_that_is_missing(config: Path) -> None:
     ],
 )
 def test_what_to_do(error: Exception, advice: str) -> None:
-    assert explain(error, Settings())[1] == advice
+    assert explain(error, AwsSettings())[1] == advice
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_what_to_do_when_a_call_is_refused(code: str, advice: str) -> None:
     from botocore.exceptions import ClientError
 
     error = ClientError({"Error": {"Code": code, "Message": "no"}}, "StartSession")
-    detail, found = explain(error, Settings())
+    detail, found = explain(error, AwsSettings())
     assert detail == f"StartSession was refused: {code}: no"
     assert advice in found
 
@@ -185,7 +186,7 @@ def test_what_to_do_when_a_call_is_refused(code: str, advice: str) -> None:
     ],
 )
 def test_no_codes_and_no_secrets_of_libraries(error: Exception, told: str) -> None:
-    assert explain(error, Settings())[0] == told
+    assert explain(error, AwsSettings())[0] == told
 
 
 @pytest.mark.parametrize("character", ["/", "?", "#"])
@@ -198,7 +199,7 @@ def test_a_password_that_ends_the_proxys_authority(
         "[profile keys]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = 0123456789\n"
     )
     monkeypatch.setenv("HTTPS_PROXY", f"http://bob:Word1{character}Word2@127.0.0.1:3128")
-    settings = Settings(profile="role")
+    settings = AwsSettings(profile="role")
     with pytest.raises(HTTPClientError) as raised:
         find_credentials(settings)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from session_manager_plugin.aws.botocore_session import create_session
 from session_manager_plugin.aws.profile import ca_bundle
-from session_manager_plugin.aws.services import create_session
+from session_manager_plugin.aws.settings import AwsSettings
 
 CONFIG = """\
 [default]
@@ -71,7 +72,7 @@ def test_it_is_the_one_that_botocore_takes(
 
     assert ca_bundle(given, profile, os.environ) == expected
     if given is None:
-        assert create_session(profile).get_config_variable("ca_bundle") == expected
+        assert create_session(AwsSettings(profile=profile)).get_config_variable("ca_bundle") == expected
 
 
 @pytest.mark.usefixtures("files")

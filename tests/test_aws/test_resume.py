@@ -8,6 +8,8 @@ import pytest
 
 from session_manager_plugin.agent import Faults, Sandbox
 from session_manager_plugin.aws.resume import SessionResumer
+from session_manager_plugin.aws.settings import AwsSettings
+from session_manager_plugin.aws.systems_manager import SystemsManager
 from session_manager_plugin.errors import AccessDenied, ConfigurationError, ConnectError, SessionExpired
 
 
@@ -26,11 +28,16 @@ def use(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+def resumer_of(session_id: str, **settings: str) -> SessionResumer:
+    """Resumes a session with ``AwsSettings``."""
+    return SessionResumer(SystemsManager(AwsSettings(**settings)), session_id)
+
+
 async def test_a_fresh_token_and_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Sandbox() as sandbox:
         use(sandbox, monkeypatch)
         started = await sandbox.start_session()
-        resumer = SessionResumer(started.session_id, endpoint_url=sandbox.endpoint_url)
+        resumer = resumer_of(started.session_id, endpoint_url=sandbox.endpoint_url)
         first, second = await resumer.resume_session(), await resumer.resume_session()
         assert len({started.token, first.token, second.token}) == 3
         assert first.url == started.stream_url
@@ -42,16 +49,16 @@ async def test_a_session_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
         use(sandbox, monkeypatch)
         started = await sandbox.start_session()
         sandbox.terminate(started.session_id)
-        with pytest.raises(SessionExpired, match="timed out while the connection was away"):
-            await SessionResumer(started.session_id, endpoint_url=sandbox.endpoint_url).resume_session()
+        with pytest.raises(SessionExpired, match="timed out while the connection was lost"):
+            await resumer_of(started.session_id, endpoint_url=sandbox.endpoint_url).resume_session()
         with pytest.raises(SessionExpired, match="does not exist any more"):
-            await SessionResumer("nobody-1", endpoint_url=sandbox.endpoint_url).resume_session()
+            await resumer_of("nobody-1", endpoint_url=sandbox.endpoint_url).resume_session()
 
 
 async def test_credentials_are_looked_up_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Sandbox() as sandbox:
         started = await sandbox.start_session()
-        resumer = SessionResumer(started.session_id, region="us-east-1", endpoint_url=sandbox.endpoint_url)
+        resumer = resumer_of(started.session_id, region="us-east-1", endpoint_url=sandbox.endpoint_url)
         with pytest.raises(ConfigurationError, match=r"no AWS credentials; .*aws sso login"):
             await resumer.resume_session()
         use(sandbox, monkeypatch)
@@ -66,7 +73,7 @@ async def test_what_the_service_refuses(monkeypatch: pytest.MonkeyPatch) -> None
     async with Sandbox(faults=Faults(refuse_resume=1)) as sandbox:
         use(sandbox, monkeypatch)
         started = await sandbox.start_session()
-        resumer = SessionResumer(started.session_id, endpoint_url=sandbox.endpoint_url)
+        resumer = resumer_of(started.session_id, endpoint_url=sandbox.endpoint_url)
         with pytest.raises(AccessDenied, match=r"ExpiredTokenException.*run aws sso login"):
             await resumer.resume_session()
         assert (await resumer.resume_session()).token
@@ -76,4 +83,4 @@ async def test_an_endpoint_that_is_not_there(monkeypatch: pytest.MonkeyPatch) ->
     async with Sandbox() as sandbox:
         use(sandbox, monkeypatch)
         with pytest.raises(ConnectError, match="check the network"):
-            await SessionResumer("s", endpoint_url="http://127.0.0.1:1").resume_session()
+            await resumer_of("s", endpoint_url="http://127.0.0.1:1").resume_session()

@@ -17,7 +17,9 @@ from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.http_messages import HttpRequest, RequestReader
 from session_manager_plugin.agent.signature import SignatureVerifier
 from session_manager_plugin.aws.resume import SessionResumer
+from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.signing import SERVICE, OpeningSigner
+from session_manager_plugin.aws.systems_manager import SystemsManager
 from session_manager_plugin.communicator import NetworkOptions, Sign, WebSocketChannel, create_websocket_config
 from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.library import connect
@@ -80,7 +82,7 @@ def region_of(headers: Mapping[str, str]) -> str:
 @pytest.mark.parametrize("token", ["", "a session token"])
 async def test_credentials_in_the_environment(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
     use_key(monkeypatch, token)
-    headers = await OpeningSigner().sign(REQUEST)
+    headers = await OpeningSigner(AwsSettings()).sign(REQUEST)
     assert refusal(REQUEST, headers, token=token) is None
     assert set(headers) == {"Authorization", "X-Amz-Date"} | ({"X-Amz-Security-Token"} if token else set())
 
@@ -88,7 +90,7 @@ async def test_credentials_in_the_environment(monkeypatch: pytest.MonkeyPatch, t
 async def test_a_port_and_an_empty_path(monkeypatch: pytest.MonkeyPatch) -> None:
     use_key(monkeypatch)
     request = OpeningRequest("[::1]:8443", "/", None)
-    assert refusal(request, await OpeningSigner(region="eu-west-1").sign(request)) is None
+    assert refusal(request, await OpeningSigner(AwsSettings(region="eu-west-1")).sign(request)) is None
 
 
 async def test_the_credentials_of_a_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ async def test_the_credentials_of_a_profile(monkeypatch: pytest.MonkeyPatch, tmp
     configure(tmp_path, f"[profile p]\naws_access_key_id={KEY}\naws_secret_access_key={SECRET}\n")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAANOTHER")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
-    assert refusal(REQUEST, await OpeningSigner(profile="p").sign(REQUEST)) is None
+    assert refusal(REQUEST, await OpeningSigner(AwsSettings(profile="p")).sign(REQUEST)) is None
 
 
 async def test_the_region(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -104,26 +106,26 @@ async def test_the_region(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     configure(tmp_path, "[default]\nregion = profile-region-1\n")
     use_key(monkeypatch)
     elsewhere = REQUEST._replace(region=None)
-    assert region_of(await OpeningSigner().sign(elsewhere)) == "profile-region-1"
+    assert region_of(await OpeningSigner(AwsSettings()).sign(elsewhere)) == "profile-region-1"
     monkeypatch.setenv("AWS_DEFAULT_REGION", "default-region-1")
-    assert region_of(await OpeningSigner().sign(elsewhere)) == "default-region-1"
+    assert region_of(await OpeningSigner(AwsSettings()).sign(elsewhere)) == "default-region-1"
     monkeypatch.setenv("AWS_REGION", "environment-region-1")
-    assert region_of(await OpeningSigner().sign(elsewhere)) == "environment-region-1"
-    assert region_of(await OpeningSigner(region="option-region-1").sign(elsewhere)) == "option-region-1"
-    assert region_of(await OpeningSigner(region="option-region-1").sign(REQUEST)) == "eu-west-1"
+    assert region_of(await OpeningSigner(AwsSettings()).sign(elsewhere)) == "environment-region-1"
+    assert region_of(await OpeningSigner(AwsSettings(region="option-region-1")).sign(elsewhere)) == "option-region-1"
+    assert region_of(await OpeningSigner(AwsSettings(region="option-region-1")).sign(REQUEST)) == "eu-west-1"
 
 
 async def test_what_cannot_be_signed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="there are no AWS credentials"):
-        await OpeningSigner().sign(REQUEST)
+        await OpeningSigner(AwsSettings()).sign(REQUEST)
     with pytest.raises(ConfigurationError, match="nowhere"):
-        await OpeningSigner(profile="nowhere").sign(REQUEST)
+        await OpeningSigner(AwsSettings(profile="nowhere")).sign(REQUEST)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     with pytest.raises(ConfigurationError, match="AWS_SECRET_ACCESS_KEY"):
-        await OpeningSigner().sign(REQUEST)
+        await OpeningSigner(AwsSettings()).sign(REQUEST)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     with pytest.raises(ConfigurationError, match="the region is not known; give --region, or set AWS_REGION"):
-        await OpeningSigner().sign(REQUEST._replace(region=None))
+        await OpeningSigner(AwsSettings()).sign(REQUEST._replace(region=None))
 
 
 async def test_nothing_prompts(tmp_path: Path) -> None:
@@ -133,13 +135,13 @@ async def test_nothing_prompts(tmp_path: Path) -> None:
         "mfa_serial=arn:aws:iam::111122223333:mfa/m\nregion=us-east-1\n"
         f"[profile s]\naws_access_key_id={KEY}\naws_secret_access_key={SECRET}\n",
     )
-    with pytest.raises(ConfigurationError, match="this is no time to ask"):
-        await OpeningSigner(profile="role").sign(REQUEST)
+    with pytest.raises(ConfigurationError, match="prompts are disabled during a session"):
+        await OpeningSigner(AwsSettings(profile="role")).sign(REQUEST)
 
 
 async def test_credentials_are_kept_until_they_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     use_key(monkeypatch)
-    signer = OpeningSigner()
+    signer = OpeningSigner(AwsSettings())
     await signer.sign(REQUEST)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAANEWKEY")
     assert refusal(REQUEST, await signer.sign(REQUEST)) is None
@@ -150,7 +152,7 @@ async def test_credentials_are_kept_until_they_are_refused(monkeypatch: pytest.M
 async def test_a_person_is_told_at_the_first_opening_only(monkeypatch: pytest.MonkeyPatch) -> None:
     use_key(monkeypatch)
     told: list[str] = []
-    signer = OpeningSigner(tell=told.append)
+    signer = OpeningSigner(AwsSettings(), tell=told.append)
     for sentence in ("at the beginning", "in a session, on a screen that belongs to a program"):
         await signer.sign(REQUEST)
         signer.refused()
@@ -165,7 +167,7 @@ async def test_a_search_goes_on_when_nobody_waits_and_is_waited_for_again(
     fifo, asked = tmp_path / "fifo", tmp_path / "asked"
     os.mkfifo(fifo)
     configure(tmp_path, f"[profile slow]\ncredential_process = sh -c 'echo >> {asked}; cat {fifo}'\n")
-    signer = OpeningSigner(profile="slow")
+    signer = OpeningSigner(AwsSettings(profile="slow"))
     for _ in range(3):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
@@ -183,6 +185,7 @@ def test_a_provider_that_hangs_does_not_keep_the_process_alive(tmp_path: Path) -
     configure(tmp_path, f"[default]\ncredential_process = sh -c 'cat {fifo}'\n")
     program = f"""
 import asyncio
+from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.signing import OpeningSigner
 from session_manager_plugin.library import connect
 from session_manager_plugin.session.protocols import OpeningRequest
@@ -190,7 +193,7 @@ from session_manager_plugin.session.protocols import OpeningRequest
 async def main():
     try:
         async with asyncio.timeout(0.5):
-            await OpeningSigner().sign(OpeningRequest({HOST!r}, "/", "eu-west-1"))
+            await OpeningSigner(AwsSettings()).sign(OpeningRequest({HOST!r}, "/", "eu-west-1"))
     except TimeoutError:
         print("unsigned", flush=True)
 
@@ -216,7 +219,7 @@ async def connected(sandbox: Sandbox) -> AsyncIterator[WebSocketChannel]:
         ping_interval=0,
         retry_attempts=1,
         network=NetworkOptions(sign=Sign.ALWAYS),
-        signer=OpeningSigner(region=sandbox.region),
+        signer=OpeningSigner(AwsSettings(region=sandbox.region)),
     )
     channel = WebSocketChannel(config)
     await channel.connect()
@@ -253,8 +256,10 @@ async def test_every_reconnect_is_signed(monkeypatch: pytest.MonkeyPatch) -> Non
             started.stream_url,
             started.token or "",
             network=NetworkOptions(sign=Sign.ALWAYS),
-            signer=OpeningSigner(),
-            resume_service=SessionResumer(started.session_id, endpoint_url=sandbox.endpoint_url),
+            signer=OpeningSigner(AwsSettings()),
+            resume_service=SessionResumer(
+                SystemsManager(AwsSettings(endpoint_url=sandbox.endpoint_url)), started.session_id
+            ),
         )
         async with session:
             sandbox.session(started.session_id).disconnect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.session import EndReason
 from session_manager_plugin.cli import main
 from session_manager_plugin.cli.commands.connect import parse_dial, parse_proxy
@@ -211,13 +213,30 @@ def test_the_end_of_the_input_can_end_the_session_for_good(smp: Smp, sandbox: Sa
     assert sandbox.end_of(started.session_id) is EndReason.TERMINATED
 
 
+def test_the_ca_bundle_is_also_for_the_api(smp: Smp, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.new_event_loop()
+    with served(Sandbox(tls=True), loop) as running:
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("AWS_CA_BUNDLE")
+        sandbox = SandboxThread(running, loop)
+        started = sandbox.start("cat")
+        run = smp(
+            *("connect", "--url", started.url, "--token", started.token, "--stdin-eof", "close"),
+            *("--endpoint-url", sandbox.endpoint_url, "--ca-bundle", running.ca_bundle or ""),
+            stdin=b"hello\n",
+        )
+        assert (run.status, run.err) == (0, "")
+        assert sandbox.end_of(started.session_id) is EndReason.TERMINATED
+
+
 def test_a_session_that_its_far_end_closed_is_not_terminated(
     smp: Smp, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def terminate(*_arguments: object, **_options: object) -> None:
         raise AssertionError("TerminateSession")
 
-    monkeypatch.setattr("session_manager_plugin.aws.services.terminate_session", terminate)
+    monkeypatch.setattr("session_manager_plugin.aws.systems_manager.SystemsManager.terminate_session", terminate)
     started = sandbox.start("true")
     run = smp("connect", "--url", started.url, "--token", started.token, "--endpoint-url", sandbox.endpoint_url)
     assert run == Run(0, b"", "")

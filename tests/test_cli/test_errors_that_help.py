@@ -19,7 +19,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.http11 import Response
 
 from session_manager_plugin.aws.failures import aws_failure
-from session_manager_plugin.aws.kms import KmsKeyService
+from session_manager_plugin.aws.kms import KmsKeyService, kms_error
+from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.cli.commands.connect import parse_dial, parse_proxy
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.render import ending_sentence, error_sentence
@@ -186,20 +187,20 @@ def raised(call: Callable[[], object]) -> str | None:
         ),
         # KMS.
         pytest.param(
-            error_sentence(KmsKeyService("s", "t")._failure(refused("AccessDeniedException"), "key-1")),
-            "KMS gives no data key of key-1",
+            error_sentence(kms_error(refused("AccessDeniedException"), "key-1", None)),
+            "KMS did not generate a data key with key-1",
             "need the permission kms:GenerateDataKey for that key",
             id="KMS denied",
         ),
         pytest.param(
-            error_sentence(KmsKeyService("s", "t")._failure(refused("DisabledException"), "key-1")),
-            "KMS gives no data key of key-1",
+            error_sentence(kms_error(refused("DisabledException"), "key-1", None)),
+            "KMS did not generate a data key with key-1",
             "have the key enabled",
             id="KMS key disabled",
         ),
         pytest.param(
-            raised(lambda: asyncio.run(KmsKeyService("s", "").generate_data_key("key-1", ""))),
-            "to be encrypted with the key key-1, and its target is not known",
+            raised(lambda: asyncio.run(KmsKeyService(AwsSettings(), "s", "").generate_data_key("key-1", ""))),
+            "is encrypted with the key key-1, and its target is not known",
             "give --target",
             id="KMS without a target",
         ),

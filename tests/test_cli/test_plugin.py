@@ -578,7 +578,8 @@ def test_a_session_that_cannot_be_terminated_is_left_alone(
         run = start(plugin, monkeypatch, Started("alice-1", gateway.url(), TOKEN))
     assert run.status == 255
     assert run.err.count("\n") == 1
-    assert "session alice-1 could not be terminated: Unable to locate credentials" in (tmp_path / "log").read_text()
+    log = (tmp_path / "log").read_text()
+    assert "session alice-1 could not be terminated: TerminateSession failed: there are no AWS" in log
 
 
 def test_ws_is_for_this_machine_only(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:

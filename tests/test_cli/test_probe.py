@@ -17,7 +17,7 @@ import pytest
 
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.session import EndReason
-from session_manager_plugin.aws.diagnosis import SessionApi
+from session_manager_plugin.aws.systems_manager import SystemsManager
 from session_manager_plugin.cli.probe import channel
 from tests.support.fake_gateway import (
     channel_closed,
@@ -395,10 +395,10 @@ def test_the_session_is_terminated_when_its_gateway_fails(
 def test_a_session_that_cannot_be_terminated(
     prober: Prober, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def terminate(_api: object, _session_id: str) -> None:
+    async def terminate(_systems_manager: object, _session_id: str) -> None:
         raise OSError("no way")
 
-    monkeypatch.setattr(SessionApi, "terminate", terminate)
+    monkeypatch.setattr(SystemsManager, "terminate_session", terminate)
     report = prober("local", "--endpoint-url", sandbox.endpoint_url, "--count", "0")
     ended = report.one("channel", "TerminateSession")
     assert ended.verdict == "warn"

@@ -14,7 +14,7 @@ import pytest
 
 from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.aws import diagnosis
-from session_manager_plugin.aws.diagnosis import Settings
+from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.cli.probe import machine
 from tests.support.probe_report import Found, ProbeReport
 from tests.test_cli.probing import Prober, executable
@@ -109,7 +109,7 @@ def test_without_credentials_no_session_is_started(prober: Prober, monkeypatch: 
 def test_credentials_that_do_not_come(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = threading.Event()
 
-    def find_credentials(_settings: Settings) -> None:
+    def find_credentials(_settings: AwsSettings) -> None:
         asked.wait(20)
 
     monkeypatch.setattr(machine, "CREDENTIALS_TIMEOUT", 0.05)
@@ -119,7 +119,7 @@ def test_credentials_that_do_not_come(prober: Prober, monkeypatch: pytest.Monkey
     finally:
         asked.set()
     assert found.verdict == "fail"
-    assert found.detail == "whoever gives them has not answered within 0.05 s"
+    assert found.detail == "the credential provider did not answer within 0.05 s"
 
 
 def test_a_profile_that_is_not_there(prober: Prober) -> None:

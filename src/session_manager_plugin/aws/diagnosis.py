@@ -1,24 +1,22 @@
-"""What botocore finds on this machine, for who wants to know: region, credentials, endpoints; and a session to try.
+"""What botocore finds on this machine: region, credentials, endpoints.
 
-Every call blocks; run it in a thread. Nothing here ever prompts. Exceptions are botocore's own unless said otherwise.
+Every function blocks; call it in a thread. Nothing prompts. Exceptions are botocore's unless stated otherwise.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from session_manager_plugin.aws.services import create_session
+from session_manager_plugin.aws import botocore_session
+from session_manager_plugin.aws.botocore_session import create_session
+from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.errors import ConfigurationError
 
 SERVICES = ("ssm", "ssmmessages", "kms", "sts")
 """What a client needs: the API, the message gateway, keys of encrypted sessions, credentials of roles."""
-CONNECT_TIMEOUT = 10.0
-READ_TIMEOUT = 20.0
-TERMINATE_TIMEOUT = 1.5
-"""Seconds, of a client that may be about to leave."""
 _REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _SOURCES = {
     "explicit": "the command line",
@@ -53,47 +51,35 @@ class Credentials:
     profile: str | None
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the command line says; None is botocore's usual place."""
-
-    region: str | None = None
-    profile: str | None = None
-    endpoint_url: str | None = None
-    ca_bundle: str | None = None
-
-
-def find_region(settings: Settings) -> Region | None:
+def find_region(settings: AwsSettings) -> Region | None:
     """The region: `--region`, AWS_REGION, AWS_DEFAULT_REGION, the profile's; None when there is none."""
     if settings.region:
         return Region(settings.region, "--region")
     for name in _REGION_VARIABLES:
         if value := os.environ.get(name):
             return Region(value, name)
-    session = create_session(settings.profile)
+    session = create_session(settings)
     configured = session.get_config_variable("region")
     return Region(configured, f"profile {session.profile or 'default'}") if configured else None
 
 
-def find_credentials(settings: Settings) -> Credentials | None:
+def find_credentials(settings: AwsSettings) -> Credentials | None:
     """The credentials that calls would be signed with, refreshed if they need it; None when there are none."""
-    session = create_session(settings.profile)
-    if settings.region:
-        session.set_config_variable("region", settings.region)
-    credentials = session.get_credentials()
+    credentials = botocore_session.find_credentials(settings)
     if credentials is None:
         return None
-    frozen = credentials.get_frozen_credentials()  # here a role is assumed, or an expired login found out
+    frozen = credentials.get_frozen_credentials()  # assumes a role, or detects an expired login
     source = _SOURCES.get(credentials.method, credentials.method or "an unknown place")
-    return Credentials(str(frozen.access_key), source, None if credentials.method == "env" else session.profile)
+    profile = None if credentials.method == "env" else create_session(settings).profile
+    return Credentials(str(frozen.access_key), source, profile)
 
 
-def find_endpoints(settings: Settings, region: str, services: Sequence[str] = SERVICES) -> dict[str, str]:
+def find_endpoints(settings: AwsSettings, region: str, services: Sequence[str] = SERVICES) -> dict[str, str]:
     """The URL of each service, by botocore's resolver, variables and config file.
 
     `settings.endpoint_url` is the one of `ssm`. Raises `ConfigurationError` for a service without a known endpoint.
     """
-    session = create_session(settings.profile)
+    session = create_session(settings)
     endpoints = {}
     for service in services:
         given = settings.endpoint_url if service == "ssm" else None
@@ -130,55 +116,3 @@ def _endpoint_without_a_model(session: Any, service: str, region: str) -> str:
     if not resolved:
         raise ConfigurationError(f"no endpoint of {service} is known in the region {region}")
     return f"https://{resolved['hostname']}"
-
-
-@dataclass(frozen=True)
-class StartedSession:
-    """What StartSession gave."""
-
-    session_id: str
-    stream_url: str = field(repr=False)
-    token: str = field(repr=False)
-
-
-class SessionApi:
-    """Starts a session and terminates it. `proxies` are botocore's; an empty dict is none, whatever the variables
-    say."""
-
-    def __init__(self, settings: Settings, region: str, proxies: dict[str, str]) -> None:
-        self._settings = settings
-        self._region = region
-        self._proxies = proxies
-
-    def start(self, target: str) -> StartedSession:
-        """Start a plain session on `target`."""
-        client = self._client(CONNECT_TIMEOUT, READ_TIMEOUT, attempts=2)
-        try:
-            answer = client.start_session(Target=target)
-        finally:
-            client.close()
-        return StartedSession(answer["SessionId"], answer["StreamUrl"], answer["TokenValue"])
-
-    def terminate(self, session_id: str) -> None:
-        """Terminate it."""
-        client = self._client(TERMINATE_TIMEOUT, TERMINATE_TIMEOUT, attempts=1)
-        try:
-            client.terminate_session(SessionId=session_id)
-        finally:
-            client.close()
-
-    def _client(self, connect_timeout: float, read_timeout: float, *, attempts: int) -> Any:
-        from botocore.config import Config
-
-        config = Config(
-            connect_timeout=connect_timeout,
-            read_timeout=read_timeout,
-            retries={"total_max_attempts": attempts, "mode": "standard"},
-            proxies=self._proxies,
-        )
-        session = create_session(self._settings.profile)
-        if self._settings.ca_bundle:
-            session.set_config_variable("ca_bundle", self._settings.ca_bundle)
-        return session.create_client(
-            "ssm", region_name=self._region, endpoint_url=self._settings.endpoint_url, config=config
-        )

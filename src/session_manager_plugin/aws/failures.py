@@ -129,6 +129,17 @@ def _network_failure(error: Exception, kinds: set[str]) -> Explanation | None:
     return None
 
 
+def error_code(error: Exception) -> str:
+    """Return the service's name for the reason why it refused a call; empty for another error."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def refuses_credentials(error: Exception) -> bool:
+    """Whether a service refused the credentials themselves: others may be accepted."""
+    return error_code(error) in _EXPIRED | _UNKNOWN
+
+
 def _refusal(error: Any, permission: str, option: str) -> Explanation:
     answer = error.response.get("Error", {})
     code, message = str(answer.get("Code", "")), str(answer.get("Message", ""))

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from session_manager_plugin.aws.kms import KmsKeyService
 from session_manager_plugin.aws.profile import ca_bundle
 from session_manager_plugin.aws.resume import SessionResumer
-from session_manager_plugin.aws.services import terminate_session
+from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.signing import OpeningSigner
+from session_manager_plugin.aws.systems_manager import SystemsManager
 from session_manager_plugin.cli.environment import Environment, open_standard_streams
 from session_manager_plugin.cli.exit_status import HANG_UP, ExitStatus, die_of, signal_of, status_of
 from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, exposes_token, parse, take_response
@@ -107,11 +108,10 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
     connect_timeout = environment.seconds("SMP_CONNECT_TIMEOUT", 30.0, zero=False)
     reconnect_timeout = environment.seconds("SMP_RECONNECT_TIMEOUT", RECONNECT_TIMEOUT, zero=True)
     keepalive = environment.seconds("SMP_KEEPALIVE", KEEPALIVE, zero=True)
-    network = NetworkOptions(
-        ca_bundle=ca_bundle(None, invocation.profile, environment.variables),
-        sign=_sign(environment),
-        names=PLUGIN_SETTINGS,
-    )
+    trusted = ca_bundle(None, invocation.profile, environment.variables)
+    network = NetworkOptions(ca_bundle=trusted, sign=_sign(environment), names=PLUGIN_SETTINGS)
+    settings = AwsSettings(invocation.region, invocation.profile, invocation.endpoint_url, trusted)
+    systems_manager = SystemsManager(settings)
     escape_character = parse_escape_character(environment.variables.get("SMP_ESCAPE_CHAR") or DEFAULT_CHARACTER)
     texts = _Texts(environment, invocation)
 
@@ -125,16 +125,10 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
             reconnect_timeout=reconnect_timeout,
             network=network,
             handshake_required=invocation.needs_handshake,
-            key_service=_key_service(invocation),
-            resume_service=SessionResumer(
-                invocation.session_id,
-                region=invocation.region,
-                profile=invocation.profile,
-                endpoint_url=invocation.endpoint_url,
-            ),
+            key_service=_key_service(invocation, settings),
+            resume_service=SessionResumer(systems_manager, invocation.session_id),
             signer=OpeningSigner(
-                region=invocation.region,
-                profile=invocation.profile,
+                settings,
                 tell=lambda sentence: None if environment.quiet else tell(environment, sentence, error=False),
             ),
         )
@@ -150,13 +144,7 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
                 status=_status_mode(environment),
                 escape_character=escape_character,
                 open_recording=recorder(environment),
-                terminate=partial(
-                    terminate_session,
-                    invocation.session_id,
-                    region=invocation.region,
-                    profile=invocation.profile,
-                    endpoint_url=invocation.endpoint_url,
-                ),
+                terminate=partial(systems_manager.try_to_terminate, invocation.session_id),
                 began=texts.begin,
                 notices=OfficialNotices(invocation.session_id, texts.say, partial(tell, environment)),
                 bind=partial(_bind, invocation) if invocation.forwards_port else None,
@@ -190,10 +178,10 @@ def _bind(invocation: Invocation) -> Listener | None:
     return None if local_end is None else local_end.bind()
 
 
-def _key_service(invocation: Invocation) -> KeyService:
+def _key_service(invocation: Invocation, settings: AwsSettings) -> KeyService:
     if not invocation.can_encrypt:
         return _NoKeyService()
-    return KmsKeyService(invocation.session_id, invocation.target, region=invocation.region, profile=invocation.profile)
+    return KmsKeyService(settings, invocation.session_id, invocation.target)
 
 
 class _NoKeyService(KeyService):

@@ -23,9 +23,8 @@ from session_manager_plugin.cli.options import (
 from session_manager_plugin.errors import ConfigurationError, UsageError
 
 if TYPE_CHECKING:
-    from session_manager_plugin.cli.session import Ending, Terminate
+    from session_manager_plugin.cli.session import Ending
     from session_manager_plugin.cli.signals import Interruption
-    from session_manager_plugin.session.protocols import ResumeService
 
 _DIAL = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:/\[\]@?#]+))(?::(?P<port>[0-9]{1,5}))?")
 
@@ -161,7 +160,10 @@ def connect(
     """
     from session_manager_plugin.aws.kms import KmsKeyService
     from session_manager_plugin.aws.profile import ca_bundle as find_ca_bundle
+    from session_manager_plugin.aws.resume import SessionResumer
+    from session_manager_plugin.aws.settings import AwsSettings
     from session_manager_plugin.aws.signing import OpeningSigner
+    from session_manager_plugin.aws.systems_manager import SystemsManager
     from session_manager_plugin.cli.recording import recorder
     from session_manager_plugin.cli.render import tell, tell_ending
     from session_manager_plugin.cli.session import join, status_mode
@@ -176,6 +178,7 @@ def connect(
     escape_character = parse_escape_character(escape_char)
     trusted = find_ca_bundle(ca_bundle, profile, environment.variables)
     network = NetworkOptions(Bearer(bearer), parse_proxy(proxy), trusted, parse_dial(dial), Sign(sign))
+    can_call = bool(region or profile or endpoint_url)
     found = find_token(environment, token, token_file)
     stream_url = url or _ask(environment, "Stream URL", "no stream URL: give --url")
     _, known_id = complete_stream_url(stream_url, session_id, "")  # a wrong one is told before the token is asked for
@@ -183,6 +186,10 @@ def connect(
         _ask(environment, "Token", "no token: give --token-file, SMP_TOKEN or --token -", hidden=True)
     )
 
+    url_region = _region_of(stream_url)
+    settings = AwsSettings(region or url_region, profile, endpoint_url, trusted, proxy)
+    systems_manager = SystemsManager(settings)
+    can_resume = bool(known_id and (can_call or url_region))
     open_recording = recorder(environment, record, keeps_input=record_input)
 
     async def main(interruption: Interruption) -> Ending:
@@ -195,11 +202,10 @@ def connect(
             reconnect_timeout=reconnect_timeout,
             network=network,
             insecure=insecure,
-            key_service=KmsKeyService(known_id, target, region=region, profile=profile),
-            resume_service=_resume_service(known_id, stream_url, region, profile, endpoint_url),
+            key_service=KmsKeyService(settings, known_id, target),
+            resume_service=SessionResumer(systems_manager, known_id) if can_resume else None,
             signer=OpeningSigner(
-                region=region,
-                profile=profile,
+                settings,
                 tell=lambda sentence: None if environment.quiet else tell(environment, sentence, error=False),
             ),
         )
@@ -213,7 +219,7 @@ def connect(
                 notices=PlainNotices(partial(tell, environment, error=False)),
                 escape_character=escape_character,
                 open_recording=open_recording,
-                terminate=_terminate(session.session_id, region, profile, endpoint_url),
+                terminate=partial(systems_manager.try_to_terminate, known_id) if known_id and can_call else None,
             )
 
     ending = run(main)
@@ -257,25 +263,10 @@ def _ask(environment: Environment, question: str, otherwise: str, *, hidden: boo
     return answer
 
 
-def _resume_service(
-    session_id: str, url: str, region: str | None, profile: str | None, endpoint_url: str | None
-) -> ResumeService | None:
-    """Where a fresh token comes from: nowhere unless the user has said it, or the URL is AWS's and names the region."""
-    from session_manager_plugin.aws.resume import SessionResumer
+def _region_of(url: str) -> str | None:
+    """The region that the host of AWS in `url` names."""
     from session_manager_plugin.communicator.aws_hosts import aws_service
     from session_manager_plugin.communicator.utils import websocket_scheme
 
     service = aws_service(urlsplit(websocket_scheme(url)).hostname or "")
-    region = region or (service.region if service is not None else None)
-    if not session_id or not (region or profile or endpoint_url):
-        return None
-    return SessionResumer(session_id, region=region, profile=profile, endpoint_url=endpoint_url)
-
-
-def _terminate(session_id: str, region: str | None, profile: str | None, endpoint_url: str | None) -> Terminate | None:
-    """What terminates the session, if the user has said how to get there."""
-    if not session_id or not (region or profile or endpoint_url):
-        return None
-    from session_manager_plugin.aws.services import terminate_session
-
-    return partial(terminate_session, session_id, region=region, profile=profile, endpoint_url=endpoint_url)
+    return None if service is None else service.region

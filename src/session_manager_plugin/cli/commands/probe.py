@@ -12,7 +12,7 @@ from session_manager_plugin.cli.options import Seconds, command, gateway_options
 from session_manager_plugin.errors import UsageError
 
 if TYPE_CHECKING:
-    from session_manager_plugin.cli.probe.runner import Stream
+    from session_manager_plugin.aws.systems_manager import StartedSession
     from session_manager_plugin.cli.signals import Interruption
 
 MAX_COUNT = 100_000
@@ -119,8 +119,8 @@ def probe(
     skipped because an earlier one failed; what failed comes with advice. The exit status is 0 when nothing failed,
     warnings or not, and 1 when something did.
     """
-    from session_manager_plugin.aws.diagnosis import Settings
     from session_manager_plugin.aws.profile import ca_bundle as find_ca_bundle
+    from session_manager_plugin.aws.settings import AwsSettings
     from session_manager_plugin.cli.commands.connect import parse_dial, parse_proxy
     from session_manager_plugin.cli.probe.checks import Report
     from session_manager_plugin.cli.probe.runner import Request
@@ -142,7 +142,7 @@ def probe(
         NetworkOptions(Bearer(bearer), parse_proxy(proxy), trusted, parse_dial(dial), Sign(sign)),
         timeout=connect_timeout,
         count=count,
-        settings=Settings(region, profile, endpoint_url, ca_bundle),
+        settings=AwsSettings(region, profile, endpoint_url, trusted, proxy),
         variables=environment.variables,
         stream=None if url is None else _stream(url, session_id, found or "", insecure=insecure),
         target=target or session_target,
@@ -165,11 +165,11 @@ def probe(
     return ExitStatus.SUCCESS if report.ok else ExitStatus.CHECK_FAILED
 
 
-def _stream(url: str, session_id: str | None, token: str, *, insecure: bool) -> Stream:
+def _stream(url: str, session_id: str | None, token: str, *, insecure: bool) -> StartedSession:
     """The session of `--url`. Raises `InvalidURL`."""
     from urllib.parse import urlsplit
 
-    from session_manager_plugin.cli.probe.runner import Stream
+    from session_manager_plugin.aws.systems_manager import StartedSession
     from session_manager_plugin.communicator.utils import complete_stream_url, is_loopback
     from session_manager_plugin.errors import InvalidURL
 
@@ -179,4 +179,4 @@ def _stream(url: str, session_id: str | None, token: str, *, insecure: bool) -> 
         raise InvalidURL(
             f"refusing ws:// to {parts.hostname}: the token would travel unencrypted; use wss://, or --insecure"
         )
-    return Stream(stream_url, known_id, token)
+    return StartedSession(known_id, stream_url, token)

@@ -20,7 +20,8 @@ from session_manager_plugin.errors import SessionManagerError
 from session_manager_plugin.utils.logging import get_logger
 
 if TYPE_CHECKING:
-    from session_manager_plugin.aws.diagnosis import Region, Settings
+    from session_manager_plugin.aws.diagnosis import Region
+    from session_manager_plugin.aws.settings import AwsSettings
 
 PLUGIN = "session-manager-plugin"
 PROGRAM_TIMEOUT = 10.0
@@ -159,7 +160,7 @@ async def _version_of(path: str | None) -> _Answer:
 # Settings of AWS.
 
 
-async def check_region(group: Group, settings: Settings, *, needed: bool) -> Region | None:
+async def check_region(group: Group, settings: AwsSettings, *, needed: bool) -> Region | None:
     """Which region, and who says so."""
     from session_manager_plugin.aws.diagnosis import find_region
 
@@ -176,7 +177,7 @@ async def check_region(group: Group, settings: Settings, *, needed: bool) -> Reg
         return region
 
 
-async def check_credentials(group: Group, settings: Settings, *, needed: bool) -> bool:
+async def check_credentials(group: Group, settings: AwsSettings, *, needed: bool) -> bool:
     """Whether there are credentials; where they come from."""
     from session_manager_plugin.aws.diagnosis import find_credentials
 
@@ -188,7 +189,7 @@ async def check_credentials(group: Group, settings: Settings, *, needed: bool) -
             _say_missing(
                 check,
                 needed,
-                f"whoever gives them has not answered within {CREDENTIALS_TIMEOUT:g} s",
+                f"the credential provider did not answer within {CREDENTIALS_TIMEOUT:g} s",
                 "check the network: SSO, STS or the metadata service cannot be reached",
             )
             return False
@@ -215,10 +216,12 @@ def _say_missing(check: Running, needed: bool, detail: str, advice: str) -> None
         check.warned(f"{detail} (not needed for this session)", advice)
 
 
-def explain(error: Exception, settings: Settings) -> tuple[str, str]:
-    """What an exception of `aws` or botocore means, and what to do."""
+def explain(error: Exception, settings: AwsSettings) -> tuple[str, str]:
+    """Return what an exception of `aws` or botocore means, and what to do."""
     from session_manager_plugin.aws import failures
 
+    if isinstance(error, SessionManagerError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     if isinstance(error, SessionManagerError):
         profile = settings.profile or os.environ.get("AWS_PROFILE")
         option = f" --profile {profile}" if profile else ""

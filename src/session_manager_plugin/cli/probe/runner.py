@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from session_manager_plugin.aws.diagnosis import SERVICES, Region, SessionApi, Settings, StartedSession, find_endpoints
+from session_manager_plugin.aws.diagnosis import SERVICES, Region, find_endpoints
 from session_manager_plugin.aws.kms import KmsKeyService
+from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.signing import OpeningSigner
+from session_manager_plugin.aws.systems_manager import StartedSession, SystemsManager
 from session_manager_plugin.cli.probe.channel import (
     SESSION_STAGES,
     Upgrade,
@@ -30,26 +32,15 @@ from session_manager_plugin.cli.probe.network import NETWORK_STAGES, reached
 from session_manager_plugin.communicator.http_answer import NotHTTP
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.communicator.probe_link import Link, Route
-from session_manager_plugin.communicator.proxy import proxy_for
 from session_manager_plugin.communicator.types import NetworkOptions
 from session_manager_plugin.communicator.utils import websocket_scheme
-from session_manager_plugin.utils.logging import get_logger, register_secret
+from session_manager_plugin.utils.logging import get_logger
 
 ANSWER_TIMEOUT = 1.0
 """Seconds that an interrupted StartSession has for its answer: the session it may have started is to be terminated."""
 API, GATEWAY = "ssm", "ssmmessages"
 PING_PATH = "/ping"
 """What endpoints of AWS answer without a signature; any answer tells the time."""
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A session that somebody has started."""
-
-    url: str = field(repr=False)
-    session_id: str
-    token: str = field(repr=False)
-    """Empty when only the way there is to be checked."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +52,10 @@ class Request:
     """Seconds for each stage."""
     count: int
     """Pings."""
-    settings: Settings
+    settings: AwsSettings
     variables: Mapping[str, str]
-    stream: Stream | None = None
+    stream: StartedSession | None = None
+    """A session that was started elsewhere. With an empty token only the way there is checked."""
     target: str = ""
     """Of the session; with no `stream`, one is started on it."""
 
@@ -74,10 +66,12 @@ async def probe(request: Request, report: Report) -> None:
     machine = report.group()
     await check_programs(machine, request.variables)
     region = await check_region(machine, request.settings, needed=needed)
+    if region is not None:
+        request = replace(request, settings=replace(request.settings, region=region.name))
     signed = await check_credentials(machine, request.settings, needed=needed)
     machine.finish()
     if request.stream is not None:
-        await _probe_stream(request, report, request.stream, region, clock=True)
+        await _probe_stream(request, report, request.stream, clock=True)
     elif region is None:
         rest = report.group()
         rest.skip(request.target or "endpoints", "the region is not known", *NETWORK_STAGES, *SESSION_STAGES)
@@ -151,16 +145,14 @@ async def _check_clock(group: Group, route: Route, link: Link, *, timeout: float
 # A session.
 
 
-async def _probe_stream(
-    request: Request, report: Report, stream: Stream, region: Region | None, *, clock: bool
-) -> None:
+async def _probe_stream(request: Request, report: Report, stream: StartedSession, *, clock: bool) -> None:
     group = report.group()
-    signer = OpeningSigner(region=None if region is None else region.name, profile=request.settings.profile)
-    signature = OpeningSignature.of(stream.url, request.network, signer, request.timeout)
+    signer = OpeningSigner(request.settings)
+    signature = OpeningSignature.of(stream.stream_url, request.network, signer, request.timeout)
     try:
-        upgrade = await _probe_websocket(request, report, group, stream, region, signature, clock=clock)
+        upgrade = await _probe_websocket(request, report, group, stream, signature, clock=clock)
         if upgrade is Upgrade.SIGNATURE_REFUSED:
-            await _probe_websocket(request, report, group, stream, region, None, clock=False)
+            await _probe_websocket(request, report, group, stream, None, clock=False)
     finally:
         group.finish()
 
@@ -169,14 +161,13 @@ async def _probe_websocket(
     request: Request,
     report: Report,
     group: Group,
-    stream: Stream,
-    region: Region | None,
+    stream: StartedSession,
     signature: OpeningSignature | None,
     *,
     clock: bool,
 ) -> Upgrade:
     """One connection, and the session on it unless the signature was refused."""
-    async with reached(group, stream.url, request.network, timeout=request.timeout) as way:
+    async with reached(group, stream.stream_url, request.network, timeout=request.timeout) as way:
         if way is None:
             group.skip("session", "its gateway cannot be reached", *SESSION_STAGES)
             return Upgrade.FAILED
@@ -192,22 +183,18 @@ async def _probe_websocket(
             try:
                 if stream.token:
                     await check_session(
-                        group, report, channel, stream.token, _key_service(request, stream, region), count=request.count
+                        group,
+                        report,
+                        channel,
+                        stream.token,
+                        KmsKeyService(request.settings, stream.session_id, request.target),
+                        count=request.count,
                     )
                 else:
                     group.skip("session", "no token was given", *SESSION_STAGES[1:])
             finally:
                 await channel.close()
         return upgrade
-
-
-def _key_service(request: Request, stream: Stream, region: Region | None) -> KmsKeyService:
-    return KmsKeyService(
-        stream.session_id,
-        request.target,
-        region=None if region is None else region.name,
-        profile=request.settings.profile,
-    )
 
 
 async def _probe_target(request: Request, report: Report, region: Region, *, signed: bool) -> None:
@@ -223,20 +210,17 @@ async def _probe_target(request: Request, report: Report, region: Region, *, sig
         group.skip("session", "none was started", Stage.WEBSOCKET, Stage.LATENCY)
         group.finish()
         return
-    proxy = proxy_for(websocket_scheme(url), request.network.proxy)
-    proxies = {} if proxy is None else {"http": proxy, "https": proxy}
-    async with _session(request, group, SessionApi(request.settings, region.name, proxies), report) as started:
+    async with _session(request, group, SystemsManager(request.settings), report) as started:
         if started is not None:
-            stream = Stream(started.stream_url, started.session_id, started.token)
-            await _probe_stream(request, report, stream, region, clock=False)
+            await _probe_stream(request, report, started, clock=False)
 
 
 @contextlib.asynccontextmanager
 async def _session(
-    request: Request, group: Group, api: SessionApi, report: Report
+    request: Request, group: Group, systems_manager: SystemsManager, report: Report
 ) -> AsyncIterator[StartedSession | None]:
     """A session on the target, terminated on every way out; None when it could not be started."""
-    starting = asyncio.ensure_future(asyncio.to_thread(api.start, request.target))
+    starting = asyncio.ensure_future(systems_manager.start_session(request.target))
     started: StartedSession | None = None
     try:
         with group.check(Stage.CHANNEL, "StartSession") as check:
@@ -245,7 +229,6 @@ async def _session(
             except Exception as error:
                 check.failed(*explain(error, request.settings))
             else:
-                register_secret(started.token)
                 check.passed(f"session {started.session_id} on {request.target}")
         if started is None:
             group.skip("session", "none was started", Stage.WEBSOCKET, Stage.CHANNEL, Stage.LATENCY)
@@ -260,13 +243,13 @@ async def _session(
     finally:
         starting.cancel()
         if starting.done() and not starting.cancelled() and starting.exception() is None:
-            await _terminate(report.group(), api, starting.result().session_id, request.settings)
+            await _terminate(report.group(), systems_manager, starting.result().session_id, request.settings)
 
 
-async def _terminate(group: Group, api: SessionApi, session_id: str, settings: Settings) -> None:
+async def _terminate(group: Group, systems_manager: SystemsManager, session_id: str, settings: AwsSettings) -> None:
     with group.check(Stage.CHANNEL, "TerminateSession") as check:
         try:
-            await asyncio.to_thread(api.terminate, session_id)
+            await systems_manager.terminate_session(session_id)
         except Exception as error:
             detail, _ = explain(error, settings)
             get_logger(__name__).warning("session %s could not be terminated: %s", session_id, detail)

@@ -1,4 +1,4 @@
-"""TerminateSession, by the real botocore against the sandbox's API."""
+"""StartSession, ResumeSession and TerminateSession, by the real botocore against the sandbox's API."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import logging
 import sys
 from pathlib import Path
 
-import botocore.session
 import pytest
 
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.session import EndReason
-from session_manager_plugin.aws.services import create_session, terminate_session
+from session_manager_plugin.aws.settings import AwsSettings
+from session_manager_plugin.aws.systems_manager import SystemsManager
 from tests.support.raw_server import Peer, RawServer, http_answer, read_request
 
 DEADLINE = 20.0
@@ -33,11 +33,16 @@ def use_sandbox(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+def manager(**settings: str) -> SystemsManager:
+    """Calls with ``AwsSettings``."""
+    return SystemsManager(AwsSettings(**settings))
+
+
 async def test_a_session_is_terminated(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Sandbox() as sandbox:
         use_sandbox(sandbox, monkeypatch)
         started = await sandbox.start_session()
-        await terminate_session(started.session_id, region="us-east-1", endpoint_url=sandbox.endpoint_url)
+        await manager(region="us-east-1", endpoint_url=sandbox.endpoint_url).try_to_terminate(started.session_id)
         session = sandbox.session(started.session_id)
         assert session.ended.is_set()
         assert session.end_reason is EndReason.TERMINATED
@@ -48,7 +53,7 @@ async def test_the_endpoint_of_the_environment(monkeypatch: pytest.MonkeyPatch) 
         use_sandbox(sandbox, monkeypatch)
         monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", sandbox.endpoint_url)
         started = await sandbox.start_session()
-        await terminate_session(started.session_id, region="eu-west-1")
+        await manager(region="eu-west-1").try_to_terminate(started.session_id)
         assert sandbox.session(started.session_id).end_reason is EndReason.TERMINATED
 
 
@@ -58,7 +63,7 @@ async def test_the_credentials_of_a_profile(monkeypatch: pytest.MonkeyPatch, tmp
         (tmp_path / "config").write_text(f"[profile work]\nregion = eu-west-1\n{keys}")
         monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
         started = await sandbox.start_session()
-        await terminate_session(started.session_id, profile="work", endpoint_url=sandbox.endpoint_url)
+        await manager(profile="work", endpoint_url=sandbox.endpoint_url).try_to_terminate(started.session_id)
         assert sandbox.session(started.session_id).end_reason is EndReason.TERMINATED
 
 
@@ -68,7 +73,7 @@ async def test_a_failure_is_logged_and_nothing_else(
     async with Sandbox() as sandbox:
         use_sandbox(sandbox, monkeypatch)
         with caplog.at_level(logging.INFO, "session_manager_plugin"):
-            await terminate_session("nobody-1", region="us-east-1", endpoint_url=sandbox.endpoint_url)
+            await manager(region="us-east-1", endpoint_url=sandbox.endpoint_url).try_to_terminate("nobody-1")
     assert "session nobody-1 could not be terminated: " in caplog.text
     assert "DoesNotExistException" in caplog.text
 
@@ -76,17 +81,26 @@ async def test_a_failure_is_logged_and_nothing_else(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"region": "us-east-1"}, "Unable to locate credentials"),
-        ({"profile": "nobody"}, "The config profile (nobody) could not be found"),
-        ({"endpoint_url": "nonsense", "region": "us-east-1"}, "Invalid endpoint: nonsense"),
+        ({"region": "us-east-1"}, "TerminateSession failed: there are no AWS credentials"),
+        ({"profile": "nobody"}, "TerminateSession failed: The config profile (nobody) could not be found"),
     ],
 )
 async def test_what_is_missing_is_logged(
     caplog: pytest.LogCaptureFixture, options: dict[str, str], reason: str
 ) -> None:
     with caplog.at_level(logging.INFO, "session_manager_plugin"):
-        await terminate_session("alice-1", **options)
+        await manager(**options).try_to_terminate("alice-1")
     assert f"session alice-1 could not be terminated: {reason}" in caplog.text
+
+
+async def test_an_endpoint_that_is_no_url_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAXXXXXXXXXXXXXXXX")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    with caplog.at_level(logging.INFO, "session_manager_plugin"):
+        await manager(region="us-east-1", endpoint_url="nonsense").try_to_terminate("alice-1")
+    assert "TerminateSession failed: Invalid endpoint: nonsense" in caplog.text
 
 
 async def busy(peer: Peer) -> None:
@@ -101,7 +115,7 @@ async def test_there_is_no_second_try(monkeypatch: pytest.MonkeyPatch, caplog: p
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     async with RawServer(busy) as api:
         with caplog.at_level(logging.INFO, "session_manager_plugin"):
-            await terminate_session("alice-1", region="us-east-1", endpoint_url=f"http://127.0.0.1:{api.port}")
+            await manager(region="us-east-1", endpoint_url=f"http://127.0.0.1:{api.port}").try_to_terminate("alice-1")
         assert api.connections == 1
     assert "could not be terminated" in caplog.text
 
@@ -116,8 +130,8 @@ async def test_a_profile_that_would_ask_for_a_code_asks_nobody(
     )
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     with caplog.at_level(logging.INFO, "session_manager_plugin"):
-        await asyncio.wait_for(terminate_session("alice-1", profile="work"), DEADLINE)
-    assert "the profile asks for something (Enter MFA code" in caplog.text
+        await asyncio.wait_for(manager(profile="work").try_to_terminate("alice-1"), DEADLINE)
+    assert "the profile needs an answer (Enter MFA code" in caplog.text
 
 
 async def test_a_helper_program_gets_no_terminal_and_no_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -137,19 +151,5 @@ async def test_a_helper_program_gets_no_terminal_and_no_input(monkeypatch: pytes
         )
         monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
         started = await sandbox.start_session()
-        await terminate_session(started.session_id, profile="work", endpoint_url=sandbox.endpoint_url)
+        await manager(profile="work", endpoint_url=sandbox.endpoint_url).try_to_terminate(started.session_id)
         assert sandbox.session(started.session_id).end_reason is EndReason.TERMINATED
-
-
-@pytest.mark.parametrize("service", ["kms", "ssm", "sts", "sso", "sso-oidc"])
-@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "cn-north-1", "us-gov-west-1", "a-region-nobody-knows-1"])
-def test_the_addresses_are_botocores_though_most_are_forgotten(service: str, region: str) -> None:
-    """The addresses of all services take 6 MB; what is left must give the same for those that are called."""
-    ours, everything = create_session(None), botocore.session.Session()
-    assert len(ours.get_available_services()) == len(everything.get_available_services())
-    clients = [session.create_client(service, region_name=region) for session in (ours, everything)]
-    urls, regions = ([getattr(client.meta, fact) for client in clients] for fact in ("endpoint_url", "region_name"))
-    assert urls[0] == urls[1]
-    assert regions[0] == regions[1]
-    for client in clients:
-        client.close()

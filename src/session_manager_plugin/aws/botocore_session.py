@@ -1,0 +1,229 @@
+"""botocore's sessions and clients, made from ``AwsSettings``. Nothing here prompts.
+
+botocore is imported when it is needed: importing it takes longer than importing everything else together. Every
+function here blocks, and is to be called in a thread.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple, NoReturn
+
+from session_manager_plugin.aws.failures import refuses_credentials
+from session_manager_plugin.aws.helpers import current_helpers
+from session_manager_plugin.aws.settings import AwsSettings
+from session_manager_plugin.errors import ConfigurationError
+from session_manager_plugin.utils.proxy_url import register_environments_passwords, register_password
+
+_CLI_CACHE = os.path.join("~", ".aws", "cli", "cache")
+"""Where the AWS CLI keeps the credentials of assumed roles (awscli/customizations/assumerole.py)."""
+_CALLED = frozenset({"kms", "ssm", "sts", "oidc", "portal.sso"})
+"""The services that this package or a credential provider calls, as botocore's ``endpoints.json`` names them."""
+_BOTOCORE_PROXIES = frozenset({"http", "https"})
+"""Schemes of the proxies that botocore can use."""
+
+
+class CallLimits(NamedTuple):
+    """How long a call may take."""
+
+    connect_timeout: float
+    """Seconds, for each attempt."""
+    read_timeout: float
+    """Seconds, for each attempt."""
+    attempts: int
+
+    def as_config(self) -> dict[str, Any]:
+        """The arguments of botocore's ``Config``."""
+        return {
+            "connect_timeout": self.connect_timeout,
+            "read_timeout": self.read_timeout,
+            "retries": {"total_max_attempts": self.attempts, "mode": "standard"},
+        }
+
+
+PROVIDER_LIMITS = CallLimits(10.0, 20.0, 2)
+"""For calls of credential providers (STS, SSO). botocore's own limits are minutes."""
+
+
+def call(
+    settings: AwsSettings,
+    service: str,
+    limits: CallLimits,
+    operation: Callable[[Any], Any],
+    *,
+    credentials_max_age: float = math.inf,
+) -> Any:
+    """Return ``operation(client)`` for a client of ``service``. Raises botocore's exceptions.
+
+    When AWS refuses the credentials as expired or unknown, they are looked up anew; if they have changed, the
+    operation is tried a second time.
+    """
+    frozen = find_frozen_credentials(settings, max_age=credentials_max_age)
+    try:
+        return _call_once(settings, service, limits, operation, frozen)
+    except Exception as error:
+        if not refuses_credentials(error):
+            raise
+        settings.credentials.forget()
+        newer = find_frozen_credentials(settings)
+        if newer == frozen:
+            raise
+    return _call_once(settings, service, limits, operation, newer)
+
+
+def _call_once(
+    settings: AwsSettings, service: str, limits: CallLimits, operation: Callable[[Any], Any], frozen: Any
+) -> Any:
+    from botocore.config import Config
+
+    client = create_session(settings).create_client(
+        service,
+        endpoint_url=settings.endpoint_url if service == "ssm" else None,
+        config=Config(**limits.as_config()),
+        aws_access_key_id=frozen.access_key,
+        aws_secret_access_key=frozen.secret_key,
+        aws_session_token=frozen.token,
+    )
+    try:
+        return operation(client)
+    finally:
+        client.close()
+
+
+def find_frozen_credentials(settings: AwsSettings, *, max_age: float = math.inf) -> Any:
+    """Return key, secret and token of this moment, refreshed if necessary.
+
+    Raises botocore's exceptions, ``NoCredentialsError`` among them.
+    """
+    from botocore.exceptions import NoCredentialsError
+
+    credentials = find_credentials(settings, max_age=max_age)
+    if credentials is None:
+        raise NoCredentialsError
+    return credentials.get_frozen_credentials()  # assumes a role, or detects an expired login
+
+
+def find_credentials(settings: AwsSettings, *, max_age: float = math.inf) -> Any:
+    """Return botocore's credentials, or None. Those found at most ``max_age`` seconds ago are used again."""
+    return settings.credentials.find(lambda: _look_up_credentials(settings), max_age=max_age)
+
+
+def _look_up_credentials(settings: AwsSettings) -> Any:
+    if settings.profile is None and os.environ.get("AWS_ACCESS_KEY_ID"):
+        # The first provider of botocore's chain. It needs no session, which takes longer to make.
+        from botocore.credentials import EnvProvider
+
+        return EnvProvider().load()
+    return create_session(settings).get_credentials()
+
+
+def configured_region(settings: AwsSettings) -> str | None:
+    """Return the region of the settings, AWS_REGION, AWS_DEFAULT_REGION or the profile."""
+    region = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return region or create_session(settings).get_config_variable("region")
+
+
+def create_session(settings: AwsSettings) -> Any:
+    """Return a botocore session whose every client uses the settings, those of credential providers included.
+
+    Its credentials come from botocore's own chain and the AWS CLI's cache.
+    """
+    from botocore.config import Config
+    from botocore.session import Session
+
+    register_environments_passwords()
+    if settings.proxy:
+        register_password(settings.proxy)
+    session = Session(profile=settings.profile)
+    session.register_component("data_loader", _data_loader())
+    # All this before the credential providers are made: they keep the region and the function that makes clients.
+    if region := settings.region or os.environ.get("AWS_REGION"):  # botocore knows AWS_DEFAULT_REGION only
+        session.set_config_variable("region", region)
+    if settings.ca_bundle:
+        session.set_config_variable("ca_bundle", settings.ca_bundle)
+    session.set_default_client_config(Config(**PROVIDER_LIMITS.as_config()))
+    _use_proxy(session, settings.proxy)
+    _forbid_prompts(session)
+    return session
+
+
+def _use_proxy(session: Any, given: str | None) -> None:
+    """Have every client of ``session`` use the same proxy as a websocket to that host would."""
+    from botocore.config import Config
+
+    create = session.create_client
+
+    def create_client(service: str, *, config: Any = None, **options: Any) -> Any:
+        client = create(service, config=config, **options)
+        proxies = _other_proxies(client.meta.endpoint_url, given)  # only a client knows its endpoint
+        if proxies is None:
+            return client
+        client.close()
+        chosen = Config(proxies=proxies)
+        return create(service, config=chosen if config is None else config.merge(chosen), **options)
+
+    session.create_client = create_client
+
+
+def _other_proxies(endpoint_url: str, given: str | None) -> dict[str, str] | None:
+    """Return the proxies for an endpoint, in botocore's form, or None if botocore chooses the right one by itself.
+
+    botocore does not know ``given`` and ALL_PROXY, and does not except loopback. It has no SOCKS proxies: where the
+    websocket uses one, botocore's own choice stands.
+    """
+    from botocore.utils import get_environ_proxies
+
+    from session_manager_plugin.communicator.proxy import proxy_for
+    from session_manager_plugin.communicator.utils import websocket_scheme
+
+    scheme = endpoint_url.partition("://")[0]
+    proxy = proxy_for(websocket_scheme(endpoint_url), given)
+    if proxy == get_environ_proxies(endpoint_url).get(scheme):
+        return None
+    if proxy is None:
+        return {}
+    return {scheme: proxy} if proxy.partition("://")[0].lower() in _BOTOCORE_PROXIES else None
+
+
+@cache
+def _data_loader() -> Any:
+    """botocore's service descriptions, read once: a process that resumes often would read them each time, for 6 MB and
+    0.1 s. Of the endpoints of all services only those in ``_CALLED`` are kept. They are read when a client is made:
+    most credentials are found without one."""
+    from botocore.loaders import create_loader
+
+    loader = create_loader(os.environ.get("AWS_DATA_PATH"))
+    load_data = loader.load_data
+
+    def load(name: str) -> Any:
+        data = load_data(name)  # the loader returns the same object each time
+        if name == "endpoints":
+            for partition in data["partitions"]:
+                services = partition["services"]
+                partition["services"] = {name: services[name] for name in services.keys() & _CALLED}
+        return data
+
+    loader.load_data = load
+    return loader
+
+
+def _forbid_prompts(session: Any) -> None:
+    """A role that needs an MFA code comes from the AWS CLI's cache or raises; a credential process gets no terminal."""
+    from botocore.utils import JSONFileCache
+
+    chain = session.get_component("credential_provider")
+    cache = JSONFileCache(os.path.expanduser(_CLI_CACHE))
+    assume_role = chain.get_provider("assume-role")
+    assume_role.cache = cache
+    assume_role._prompter = _refuse_prompt
+    chain.get_provider("assume-role-with-web-identity").cache = cache
+    chain.get_provider("custom-process")._popen = current_helpers().start
+
+
+def _refuse_prompt(question: str) -> NoReturn:
+    raise ConfigurationError(
+        f"the profile needs an answer ({question.strip(': ')}), and prompts are disabled during a session"
+    )

@@ -1,0 +1,54 @@
+"""Credentials that are found once for many calls. Importing this module does not import botocore."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+
+class CredentialCache:
+    """Keeps botocore's credentials, which refresh themselves where they can. Its methods may be called in any thread.
+
+    Only one lookup runs at a time: whoever needs credentials meanwhile waits for its result.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lookup: Future[Any] | None = None
+        self._began_at = 0.0
+
+    def find(self, look_up: Callable[[], Any], *, max_age: float = math.inf) -> Any:
+        """Return the credentials, or None if there are none. Blocks.
+
+        Calls ``look_up`` if there was no lookup yet, if the last one began more than ``max_age`` seconds ago, found
+        nothing or failed, or if ``forget`` was called. Raises what ``look_up`` raises.
+        """
+        with self._lock:
+            lookup = self._lookup
+            if lookup is not None and (not lookup.done() or self._is_good(lookup, max_age)):
+                is_new = False
+            else:
+                is_new = True
+                lookup = self._lookup = Future()
+                self._began_at = time.monotonic()
+        if is_new:
+            try:
+                lookup.set_result(look_up())
+            except BaseException as error:
+                lookup.set_exception(error)
+        return lookup.result()
+
+    def forget(self) -> None:
+        """Look the credentials up anew for the next call: AWS refused them."""
+        with self._lock:
+            if self._lookup is not None and self._lookup.done():
+                self._lookup = None
+
+    def _is_good(self, lookup: Future[Any], max_age: float) -> bool:
+        return (
+            time.monotonic() - self._began_at <= max_age and lookup.exception() is None and lookup.result() is not None
+        )

@@ -1,0 +1,27 @@
+"""How to reach AWS: one value for all requests of a program. Importing this module does not import botocore."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from session_manager_plugin.aws.credentials import CredentialCache
+
+
+@dataclass(frozen=True)
+class AwsSettings:
+    """Region, credentials, endpoint, certificates and proxy of every request to AWS: SSM, KMS, STS, SSO.
+
+    What is None comes from botocore's usual places: environment variables, then the profile. Settings that are shared
+    by many calls find their credentials once; a copy with other values finds its own.
+    """
+
+    region: str | None = None
+    profile: str | None = None
+    endpoint_url: str | None = None
+    """Of the Systems Manager API only; other services have their own, as in ``AWS_ENDPOINT_URL_KMS``."""
+    ca_bundle: str | None = None
+    """File of CA certificates in PEM form."""
+    proxy: str | None = field(default=None, repr=False)
+    """URL of an HTTP proxy; it may hold a password. Loopback is never proxied. botocore cannot use a SOCKS proxy: with
+    one these requests go the way that the environment names."""
+    credentials: CredentialCache = field(init=False, repr=False, compare=False, default_factory=CredentialCache)

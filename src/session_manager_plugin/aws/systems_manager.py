@@ -1,0 +1,113 @@
+"""The calls of the Systems Manager API that start, resume and end a session."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from session_manager_plugin.aws.botocore_session import CallLimits, call
+from session_manager_plugin.aws.failures import aws_failure, error_code
+from session_manager_plugin.aws.settings import AwsSettings
+from session_manager_plugin.aws.threads import in_thread
+from session_manager_plugin.errors import SessionExpired, SessionManagerError
+from session_manager_plugin.utils.logging import get_logger, register_secret
+
+START_LIMITS = CallLimits(10.0, 20.0, 2)
+RESUME_LIMITS = CallLimits(5.0, 5.0, 1)
+"""A failed call is repeated by the caller."""
+TERMINATE_LIMITS = CallLimits(1.5, 1.5, 1)
+"""The program is about to end."""
+RESUME_CREDENTIALS_MAX_AGE = 5.0
+"""Seconds. After an outage credentials are looked up anew, once for all sessions that were cut off together."""
+
+
+@dataclass(frozen=True)
+class StartedSession:
+    """A session that was started: its id, stream URL and token."""
+
+    session_id: str
+    stream_url: str = field(repr=False)
+    """May be empty in an answer of ResumeSession: the URL is as before."""
+    token: str = field(repr=False)
+
+
+class SystemsManager:
+    """Calls the Systems Manager API, each call in a thread. Nothing prompts.
+
+    Every method raises ``AccessDenied``, ``ConfigurationError`` or ``ConnectError``, with botocore's exception as the
+    cause. A cancelled call goes on in its thread.
+    """
+
+    def __init__(self, settings: AwsSettings) -> None:
+        self._settings = settings
+
+    async def start_session(self, target: str) -> StartedSession:
+        """Start a session with the default document, a shell, on ``target``."""
+        answer = await self._call("StartSession", START_LIMITS, lambda client: client.start_session(Target=target))
+        return _started(answer, answer["SessionId"])
+
+    async def resume_session(self, session_id: str) -> StartedSession:
+        """Get a new token for a session. Raises ``SessionExpired`` if the session is over."""
+        answer = await self._call(
+            "ResumeSession",
+            RESUME_LIMITS,
+            lambda client: client.resume_session(SessionId=session_id),
+            credentials_max_age=RESUME_CREDENTIALS_MAX_AGE,
+            missing=f"session {session_id} does not exist any more",
+        )
+        # The official client takes an absent or empty token for the session's end (protocol reference 7).
+        if not answer.get("TokenValue"):
+            raise SessionExpired(f"session {session_id} timed out while the connection was lost")
+        return _started(answer, session_id)
+
+    async def terminate_session(self, session_id: str) -> None:
+        """Terminate a session. One attempt, for the end of a program."""
+        await self._call(
+            "TerminateSession", TERMINATE_LIMITS, lambda client: client.terminate_session(SessionId=session_id)
+        )
+
+    async def try_to_terminate(self, session_id: str) -> None:
+        """Terminate a session; a failure is logged, not raised."""
+        logger = get_logger(__name__)
+        try:
+            await self.terminate_session(session_id)
+        except Exception as error:
+            logger.warning("session %s could not be terminated: %s", session_id, error)
+        else:
+            logger.info("session %s is terminated", session_id)
+
+    async def _call(
+        self,
+        operation: str,
+        limits: CallLimits,
+        request: Callable[[Any], dict[str, Any]],
+        *,
+        credentials_max_age: float = math.inf,
+        missing: str = "",
+    ) -> dict[str, Any]:
+        """``missing`` is the text of the ``SessionExpired`` to raise if there is no such session."""
+
+        def work() -> dict[str, Any]:
+            answer: dict[str, Any] = call(
+                self._settings, "ssm", limits, request, credentials_max_age=credentials_max_age
+            )
+            return answer
+
+        try:
+            return await asyncio.wrap_future(in_thread(work))
+        except SessionManagerError:
+            raise
+        except Exception as error:
+            if missing and error_code(error) == "DoesNotExistException":
+                raise SessionExpired(missing) from error
+            raise aws_failure(
+                error, f"{operation} failed", permission=f"ssm:{operation}", profile=self._settings.profile
+            ) from error
+
+
+def _started(answer: dict[str, Any], session_id: str) -> StartedSession:
+    register_secret(answer["TokenValue"])
+    return StartedSession(session_id, answer.get("StreamUrl") or "", answer["TokenValue"])
