@@ -135,7 +135,7 @@ def test_an_sso_login_that_is_missing(config: Path) -> None:
     ("error", "advice"),
     [
         (SSOTokenLoadError(error_msg="gone"), "run aws sso login"),
-        (ProfileNotFound(profile="x"), "aws configure list-profiles shows those that there are"),
+        (ProfileNotFound(profile="x"), "run aws configure list-profiles to see the profiles"),
         (PartialCredentialsError(provider="env", cred_var="y"), "set the missing one too, or remove the others"),
         (ConfigParseError(path="config"), "repair the AWS config file"),
         (ConfigurationError("asks"), "run `aws sts get-caller-identity` once: it asks, and keeps the answer"),
@@ -152,7 +152,7 @@ def test_what_to_do(error: Exception, advice: str) -> None:
     ("code", "advice"),
     [
         ("ExpiredTokenException", "the credentials have expired: run aws sso login"),
-        ("InvalidSignatureException", "check this machine's clock, and the secret key"),
+        ("InvalidSignatureException", "check the secret key, and this machine's clock"),
         ("AccessDeniedException", "need the permission for StartSession"),
         ("TargetNotConnected", "AmazonSSMManagedInstanceCore"),
         ("ThrottlingException", "try again in a minute"),

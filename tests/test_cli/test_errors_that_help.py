@@ -18,7 +18,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import Response
 
-from session_manager_plugin.aws.failures import aws_failure
+from session_manager_plugin.aws.aws_errors import aws_failure
 from session_manager_plugin.aws.kms import KmsKeyService, kms_error
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.cli.commands.connect import parse_dial, parse_proxy
@@ -126,7 +126,7 @@ def raised(call: Callable[[], object]) -> str | None:
         pytest.param(
             aws(refused("TargetNotConnected", "i-0 is not connected.")),
             "i-0 is not connected;",
-            "check the target's id and the region; .* SSM agent .* role .* smp probe",
+            "check the target's id and the region; .* SSM agent .* role .* run smp probe to check this machine",
             id="target not connected",
         ),
         pytest.param(
@@ -150,7 +150,7 @@ def raised(call: Callable[[], object]) -> str | None:
         pytest.param(
             aws(refused("ExpiredTokenException", "The security token included in the request is expired"), profile="p"),
             "The security token .* is expired",
-            "aws sso login --profile p, or get new ones",
+            "aws sso login --profile p, or renew them where they come from",
             id="credentials expired",
         ),
         pytest.param(
@@ -182,7 +182,7 @@ def raised(call: Callable[[], object]) -> str | None:
         pytest.param(
             aws(botocore.SSLError(endpoint_url="https://ssm.x", error="[SSL: ODD] odd thing (_ssl.c:4154)")),
             "SSL validation failed for https://ssm.x odd thing;",
-            "give its CA in AWS_CA_BUNDLE",
+            "set AWS_CA_BUNDLE to the file of its CA",
             id="API's certificate",
         ),
         # KMS.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple, NoReturn
 
-from session_manager_plugin.aws.failures import refuses_credentials
+from session_manager_plugin.aws.aws_errors import refuses_credentials
 from session_manager_plugin.aws.helpers import current_helpers
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.errors import ConfigurationError

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from session_manager_plugin.aws.aws_errors import aws_failure, error_code
 from session_manager_plugin.aws.botocore_session import CallLimits, call
-from session_manager_plugin.aws.failures import aws_failure, error_code
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.threads import in_thread
 from session_manager_plugin.errors import AccessDenied, ConfigurationError, EncryptionError, SessionManagerError

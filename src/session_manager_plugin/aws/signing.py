@@ -57,8 +57,8 @@ class OpeningSigner:
         """Return botocore's signer with the credentials of this moment. Runs in a thread."""
         from botocore.auth import SigV4Auth
 
+        from session_manager_plugin.aws.aws_errors import aws_failure
         from session_manager_plugin.aws.botocore_session import configured_region, find_credentials
-        from session_manager_plugin.aws.failures import aws_failure
 
         try:
             credentials = find_credentials(self._settings)

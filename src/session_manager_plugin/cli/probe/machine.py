@@ -218,7 +218,7 @@ def _say_missing(check: Running, needed: bool, detail: str, advice: str) -> None
 
 def explain(error: Exception, settings: AwsSettings) -> tuple[str, str]:
     """Return what an exception of `aws` or botocore means, and what to do."""
-    from session_manager_plugin.aws import failures
+    from session_manager_plugin.aws import aws_errors
 
     if isinstance(error, SessionManagerError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
@@ -227,7 +227,7 @@ def explain(error: Exception, settings: AwsSettings) -> tuple[str, str]:
         option = f" --profile {profile}" if profile else ""
         return str(error), f"run `aws sts get-caller-identity{option}` once: it asks, and keeps the answer"
     operation = getattr(error, "operation_name", "")
-    found = failures.explain(error, permission=f"for {operation}", profile=settings.profile)
+    found = aws_errors.explain(error, permission=f"for {operation}", profile=settings.profile)
     what = f"{operation} was refused: {found.what}" if operation else found.what
     return what, found.advice or "check the target and the endpoint"
 

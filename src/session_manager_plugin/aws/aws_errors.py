@@ -1,0 +1,193 @@
+"""What an error of AWS means: one table from botocore's exceptions and AWS's error codes to our exceptions.
+
+botocore's exceptions are known by the names of their classes: importing them takes longer than importing everything
+else together.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from session_manager_plugin.errors import (
+    AccessDenied,
+    ConfigurationError,
+    ConnectError,
+    SessionManagerError,
+)
+from session_manager_plugin.utils.logging import redact
+from session_manager_plugin.utils.proxy_url import environments_fault
+from session_manager_plugin.utils.text import without_ssl_codes
+
+
+class _Row(NamedTuple):
+    failure: type[SessionManagerError]
+    """The exception to raise."""
+    advice: str
+    """What to do. ``{option}`` stands for `` --profile NAME``, ``{permission}`` for the permission that is needed."""
+    what: str = ""
+    """What happened, if botocore's own text is not to be shown."""
+    retryable: bool = False
+    """Whether a ``ConnectError`` may pass by itself."""
+
+
+_SSO_LOGIN = _Row(AccessDenied, "run aws sso login{option}", "the SSO login has expired or was never made")
+_LOGIN = _Row(AccessDenied, "run aws login{option}", "the login has expired or was never made")
+_CREDENTIALS = "set AWS_PROFILE, give --profile, or run aws configure{option} or aws sso login{option}"
+_CONFIG_FILE = _Row(ConfigurationError, "repair the AWS config file")
+_NETWORK = _Row(ConnectError, "check the network, the proxy (HTTPS_PROXY) and the region", retryable=True)
+EXCEPTIONS = {
+    "ConfigNotFound": _CONFIG_FILE,
+    "ConfigParseError": _CONFIG_FILE,
+    "ConnectionError": _NETWORK,
+    "CredentialRetrievalError": _Row(ConfigurationError, _CREDENTIALS),
+    "HTTPClientError": _NETWORK,
+    "JSONDecodeError": _Row(
+        ConfigurationError,
+        "run aws sts get-caller-identity{option} to see which",
+        "a credential process or a cache file of the AWS CLI holds no JSON",
+    ),
+    "LoginRefreshRequired": _LOGIN,
+    "LoginTokenLoadError": _LOGIN,
+    "NoCredentialsError": _Row(ConfigurationError, _CREDENTIALS, "there are no AWS credentials"),
+    "NoRegionError": _Row(ConfigurationError, "give --region, or set AWS_REGION", "the region is not known"),
+    "PartialCredentialsError": _Row(ConfigurationError, "set the missing one too, or remove the others"),
+    "ProfileNotFound": _Row(ConfigurationError, "run aws configure list-profiles to see the profiles"),
+    "ProxyConnectionError": _Row(ConnectError, "check HTTPS_PROXY and NO_PROXY", retryable=True),
+    "SSLError": _Row(ConnectError, "if a proxy inspects TLS here, set AWS_CA_BUNDLE to the file of its CA"),
+    "SSOError": _SSO_LOGIN,
+    "SSOTokenLoadError": _SSO_LOGIN,
+    "TokenRetrievalError": _SSO_LOGIN,
+    "UnauthorizedSSOTokenError": _SSO_LOGIN,
+}
+"""By the name of the exception's class, or of its nearest base class that is here."""
+_UNEXPLAINED = _Row(ConfigurationError, "run aws sts get-caller-identity{option} to see whether the credentials work")
+
+_BUSY = _Row(ConnectError, "AWS is busy: try again in a minute", retryable=True)
+_CLOCK = _Row(AccessDenied, "this machine's clock is wrong: set it, best by NTP")
+_DENIED = _Row(AccessDenied, "these credentials need the permission {permission}")
+_EXPIRED_CREDENTIALS = _Row(
+    AccessDenied, "the credentials have expired: run aws sso login{option}, or renew them where they come from"
+)
+_UNKNOWN_CREDENTIALS = _Row(
+    AccessDenied, "AWS does not know these credentials: check the access key, and its partition"
+)
+_WRONG_SIGNATURE = _Row(AccessDenied, "check the secret key, and this machine's clock")
+_KEY_NOT_USABLE = _Row(ConnectError, "have the key enabled, or choose another one in the session's preferences")
+CODES = {
+    "AccessDenied": _DENIED,
+    "AccessDeniedException": _DENIED,
+    "AuthFailure": _UNKNOWN_CREDENTIALS,
+    "DisabledException": _KEY_NOT_USABLE,
+    "DoesNotExistException": _Row(ConnectError, "the session is over; start a new one"),
+    "ExpiredToken": _EXPIRED_CREDENTIALS,
+    "ExpiredTokenException": _EXPIRED_CREDENTIALS,
+    "IncompleteSignature": _WRONG_SIGNATURE,
+    "InternalServerError": _BUSY,
+    "InvalidAccessKeyId": _UNKNOWN_CREDENTIALS,
+    "InvalidCiphertextException": _Row(ConnectError, "check that --target is the session's own target"),
+    "InvalidClientTokenId": _UNKNOWN_CREDENTIALS,
+    "InvalidDocument": _Row(ConnectError, "check the document's name and the region"),
+    "InvalidSignatureException": _WRONG_SIGNATURE,
+    "InvalidTarget": _Row(ConnectError, "check the target's id; it begins with i-, mi- or ecs:"),
+    "KMSInvalidStateException": _KEY_NOT_USABLE,
+    "NotFoundException": _Row(ConnectError, "check the key's id in the session's preferences, and the region"),
+    "RequestExpired": _CLOCK,
+    "RequestExpiredException": _CLOCK,
+    "RequestTimeTooSkewed": _CLOCK,
+    "ServiceUnavailable": _BUSY,
+    "SignatureDoesNotMatch": _WRONG_SIGNATURE,
+    "TargetNotConnected": _Row(
+        ConnectError,
+        "check the target's id and the region; the target must be running, and its SSM agent needs access to "
+        "ssmmessages and a role (AmazonSSMManagedInstanceCore; for ECS a task role, and enableExecuteCommand); "
+        "run smp probe to check this machine",
+    ),
+    "Throttling": _BUSY,
+    "ThrottlingException": _BUSY,
+    "TooManyRequestsException": _BUSY,
+    "UnauthorizedOperation": _DENIED,
+    "UnrecognizedClientException": _UNKNOWN_CREDENTIALS,
+}
+"""By the error code of a service's answer."""
+_REFUSED = _Row(ConnectError, "")
+_SIGNATURE_TIMES = ("Signature expired", "Signature not yet current")
+"""How the text of a wrong signature begins if only its time is wrong."""
+
+
+class Explanation(NamedTuple):
+    """What went wrong, what to do, and the exception for it."""
+
+    what: str
+    advice: str
+    """Empty if nothing is known."""
+    failure: type[SessionManagerError]
+    retryable: bool = False
+    """Whether a ``ConnectError`` may pass by itself."""
+
+
+def aws_failure(error: Exception, doing: str, *, permission: str, profile: str | None) -> SessionManagerError:
+    """Return the exception to raise for ``error`` of botocore; one of ours is returned as it is.
+
+    ``doing`` begins the sentence: "ResumeSession failed". ``permission`` is what the credentials need for it:
+    "kms:GenerateDataKey for that key". ``profile`` is the profile that was asked for, or None.
+    """
+    if isinstance(error, SessionManagerError):
+        return error
+    what, advice, failure, retryable = explain(error, permission=permission, profile=profile)
+    sentence = f"{doing}: {what}; {advice}" if advice else f"{doing}: {what}"
+    return ConnectError(sentence, retryable=retryable) if failure is ConnectError else failure(sentence)
+
+
+def explain(error: Exception, *, permission: str, profile: str | None) -> Explanation:
+    """Return what an exception of botocore means. ``permission`` and ``profile`` are those of ``aws_failure``."""
+    code = error_code(error)
+    if not code and (fault := _proxy_fault(error)) is not None:
+        return fault
+    row = _row_of_code(code, _message(error)) if code else _row_of_exception(error)
+    text = f"{code}: {_message(error)}".rstrip(": ") if code else without_ssl_codes(str(error))
+    profile = profile or os.environ.get("AWS_PROFILE")
+    option = f" --profile {profile}" if profile else ""
+    advice = row.advice.replace("{option}", option).replace("{permission}", permission)
+    return Explanation(row.what or redact(text).rstrip("."), advice, row.failure, row.retryable)
+
+
+def error_code(error: Exception) -> str:
+    """Return the error code of a service that refused a call; empty for another error."""
+    return _answer(error, "Code")
+
+
+def refuses_credentials(error: Exception) -> bool:
+    """Whether a service refused the credentials themselves: other credentials may be accepted."""
+    return CODES.get(error_code(error)) in (_EXPIRED_CREDENTIALS, _UNKNOWN_CREDENTIALS)
+
+
+def _message(error: Exception) -> str:
+    return _answer(error, "Message")
+
+
+def _answer(error: Exception, key: str) -> str:
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get(key, "")) if isinstance(response, dict) else ""
+
+
+def _row_of_code(code: str, message: str) -> _Row:
+    row = CODES.get(code, _REFUSED)
+    return _CLOCK if row is _WRONG_SIGNATURE and message.startswith(_SIGNATURE_TIMES) else row
+
+
+def _row_of_exception(error: Exception) -> _Row:
+    names = (kind.__name__ for kind in type(error).__mro__)
+    return next((EXCEPTIONS[name] for name in names if name in EXCEPTIONS), _UNEXPLAINED)
+
+
+def _proxy_fault(error: Exception) -> Explanation | None:
+    """Return what is wrong with the URL of the environment's proxy, for an error that it may have caused: botocore has
+    no exception of its own for that."""
+    if type(error).__name__ not in ("HTTPClientError", "ProxyConnectionError"):
+        return None
+    fault = environments_fault()
+    if fault is None:
+        return None
+    what, _, advice = fault.partition("; ")
+    return Explanation(what, advice, ConfigurationError)

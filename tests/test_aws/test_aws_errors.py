@@ -1,0 +1,61 @@
+"""The table of AWS's errors."""
+
+from __future__ import annotations
+
+import botocore.exceptions
+import pytest
+
+from session_manager_plugin.aws.aws_errors import EXCEPTIONS, aws_failure, explain, refuses_credentials
+from session_manager_plugin.errors import AccessDenied, ConnectError, SessionManagerError
+
+
+def refused(code: str, message: str = "no") -> botocore.exceptions.ClientError:
+    return botocore.exceptions.ClientError({"Error": {"Code": code, "Message": message}}, "ResumeSession")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refused("RequestExpired"),
+        refused("RequestExpiredException"),
+        refused("RequestTimeTooSkewed"),
+        refused("InvalidSignatureException", "Signature expired: 20260101T000000Z is now earlier than 2026"),
+        refused("SignatureDoesNotMatch", "Signature not yet current: 20260101T000000Z is still later than 2026"),
+    ],
+)
+def test_a_request_that_has_expired_means_the_clock(error: Exception) -> None:
+    found = explain(error, permission="x", profile=None)
+    assert found.failure is AccessDenied
+    assert found.advice.startswith("this machine's clock is wrong")
+    assert not refuses_credentials(error)
+
+
+def test_the_nearest_class_counts() -> None:
+    """An ``SSLError`` is a ``ConnectionError`` and an ``HTTPClientError`` too."""
+    ssl = aws_failure(
+        botocore.exceptions.SSLError(endpoint_url="https://x", error="odd"), "f", permission="", profile=None
+    )
+    network = aws_failure(
+        botocore.exceptions.EndpointConnectionError(endpoint_url="https://x"), "f", permission="", profile=None
+    )
+    assert isinstance(ssl, ConnectError)
+    assert not ssl.retryable
+    assert isinstance(network, ConnectError)
+    assert network.retryable
+
+
+def test_braces_in_a_message_are_shown_as_they_are() -> None:
+    failure = aws_failure(refused("Odd", "{option} {0}"), "ResumeSession failed", permission="", profile=None)
+    assert str(failure) == "ResumeSession failed: Odd: {option} {0}"
+
+
+@pytest.mark.parametrize("name", sorted(EXCEPTIONS))
+def test_the_names_are_botocores(name: str) -> None:
+    assert hasattr(botocore.exceptions, name) or name == "JSONDecodeError"
+
+
+@pytest.mark.parametrize("code", ["ExpiredTokenException", "UnrecognizedClientException"])
+def test_other_credentials_may_be_accepted(code: str) -> None:
+    assert refuses_credentials(refused(code))
+    assert not refuses_credentials(refused("AccessDeniedException"))
+    assert not refuses_credentials(SessionManagerError("x"))
