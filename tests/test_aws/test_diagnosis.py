@@ -19,7 +19,8 @@ from botocore.exceptions import (
     SSOTokenLoadError,
 )
 
-from session_manager_plugin.aws.diagnosis import Region, find_credentials, find_endpoints, find_region
+from session_manager_plugin.aws.diagnosis import find_credentials, find_endpoints
+from session_manager_plugin.aws.region import Region, find_region
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.cli.probe.machine import explain
 from session_manager_plugin.errors import ConfigurationError

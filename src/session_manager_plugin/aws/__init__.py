@@ -1,1 +1,1 @@
-"""Calls to AWS, by botocore. Importing this package imports nothing else."""
+"""Calls to AWS with botocore. Importing this package imports nothing else."""

@@ -27,7 +27,7 @@ _BOTOCORE_PROXIES = frozenset({"http", "https"})
 
 
 class CallLimits(NamedTuple):
-    """How long a call may take."""
+    """Limits of one call."""
 
     connect_timeout: float
     """Seconds, for each attempt."""
@@ -36,7 +36,7 @@ class CallLimits(NamedTuple):
     attempts: int
 
     def as_config(self) -> dict[str, Any]:
-        """The arguments of botocore's ``Config``."""
+        """Return the arguments of botocore's ``Config``."""
         return {
             "connect_timeout": self.connect_timeout,
             "read_timeout": self.read_timeout,
@@ -118,12 +118,6 @@ def _look_up_credentials(settings: AwsSettings) -> Any:
 
         return EnvProvider().load()
     return create_session(settings).get_credentials()
-
-
-def configured_region(settings: AwsSettings) -> str | None:
-    """Return the region of the settings, AWS_REGION, AWS_DEFAULT_REGION or the profile."""
-    region = settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return region or create_session(settings).get_config_variable("region")
 
 
 def create_session(settings: AwsSettings) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 class CredentialCache:
     """Keeps botocore's credentials, which refresh themselves where they can. Its methods may be called in any thread.
 
-    Only one lookup runs at a time: whoever needs credentials meanwhile waits for its result.
+    Only one lookup runs at a time: other calls wait for its result.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What botocore finds on this machine: region, credentials, endpoints.
+"""What botocore finds on this machine: credentials and endpoints.
 
 Every function blocks; call it in a thread. Nothing prompts. Exceptions are botocore's unless stated otherwise.
 """
@@ -16,8 +16,7 @@ from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.errors import ConfigurationError
 
 SERVICES = ("ssm", "ssmmessages", "kms", "sts")
-"""What a client needs: the API, the message gateway, keys of encrypted sessions, credentials of roles."""
-_REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
+"""The API, the message gateway, the keys of encrypted sessions, the credentials of roles."""
 _SOURCES = {
     "explicit": "the command line",
     "env": "environment variables",
@@ -31,40 +30,22 @@ _SOURCES = {
     "container-role": "the container's role",
     "iam-role": "the instance's role",
 }
-"""botocore's names of the providers, as people say them."""
-
-
-@dataclass(frozen=True)
-class Region:
-    """A region, and where its name was found."""
-
-    name: str
-    source: str
+"""By botocore's names of its credential providers."""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """Whose credentials, without anything secret."""
+    """Facts about credentials; nothing secret."""
 
     key_id: str
     source: str
+    """The credential provider."""
     profile: str | None
-
-
-def find_region(settings: AwsSettings) -> Region | None:
-    """The region: `--region`, AWS_REGION, AWS_DEFAULT_REGION, the profile's; None when there is none."""
-    if settings.region:
-        return Region(settings.region, "--region")
-    for name in _REGION_VARIABLES:
-        if value := os.environ.get(name):
-            return Region(value, name)
-    session = create_session(settings)
-    configured = session.get_config_variable("region")
-    return Region(configured, f"profile {session.profile or 'default'}") if configured else None
+    """None if they do not come from a profile."""
 
 
 def find_credentials(settings: AwsSettings) -> Credentials | None:
-    """The credentials that calls would be signed with, refreshed if they need it; None when there are none."""
+    """Return facts about the credentials that sign calls, refreshed if necessary; None if there are none."""
     credentials = botocore_session.find_credentials(settings)
     if credentials is None:
         return None
@@ -75,9 +56,9 @@ def find_credentials(settings: AwsSettings) -> Credentials | None:
 
 
 def find_endpoints(settings: AwsSettings, region: str, services: Sequence[str] = SERVICES) -> dict[str, str]:
-    """The URL of each service, by botocore's resolver, variables and config file.
+    """Return the URL of each service by its name, from the settings, the environment, the config file or botocore.
 
-    `settings.endpoint_url` is the one of `ssm`. Raises `ConfigurationError` for a service without a known endpoint.
+    Raises ``ConfigurationError`` for a service without a known endpoint.
     """
     session = create_session(settings)
     endpoints = {}
@@ -88,7 +69,7 @@ def find_endpoints(settings: AwsSettings, region: str, services: Sequence[str] =
                 service,
                 region_name=region,
                 endpoint_url=given,
-                aws_access_key_id="unused",  # so that nothing is looked up for a name
+                aws_access_key_id="unused",  # avoids a lookup of credentials
                 aws_secret_access_key="unused",
             )
             endpoints[service] = str(client.meta.endpoint_url)
@@ -99,7 +80,7 @@ def find_endpoints(settings: AwsSettings, region: str, services: Sequence[str] =
 
 
 def _endpoint_without_a_model(session: Any, service: str, region: str) -> str:
-    """As botocore would for a service that it has no model of: the message gateway is no API."""
+    """Return the URL of a service that botocore has no model of, such as the message gateway."""
     if not session.get_config_variable("ignore_configured_endpoint_urls"):
         given = os.environ.get(f"AWS_ENDPOINT_URL_{service.upper()}") or os.environ.get("AWS_ENDPOINT_URL")
         if given:

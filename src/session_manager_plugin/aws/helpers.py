@@ -1,6 +1,6 @@
-"""Helper programs that hand out credentials (`credential_process`), which end at the latest with the program.
+"""Credential processes (``credential_process`` of a profile), which end with the program at the latest.
 
-Each has a session of its own, so that it cannot ask at the terminal; no signal of the terminal reaches it either.
+Each runs in a session of its own: it cannot prompt at the terminal, and receives no signals from it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextvars import ContextVar
 
 
 class HelperPrograms:
-    """Starts helpers, from any thread, and ends those that still run."""
+    """Starts helper programs, in any thread, and ends those that still run."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # `end` may be called by a signal handler
@@ -25,7 +25,7 @@ class HelperPrograms:
     def start(
         self, command: Sequence[str], *, stdout: int | None = None, stderr: int | None = None
     ) -> subprocess.Popen[bytes]:
-        """As `subprocess.Popen`, without input and terminal. Raises `OSError`, also after `end`."""
+        """Start a program without input and terminal. Raises ``OSError``, also after ``end``."""
         with self._lock:
             if self._over:
                 raise OSError("the program is ending")
@@ -37,7 +37,7 @@ class HelperPrograms:
         return helper
 
     def end(self) -> None:
-        """Kill all that run, with all that they have started, and start no more. Idempotent; never waits for them."""
+        """Kill the running programs and their children, and start no more. Idempotent; does not wait for them."""
         with self._lock:
             self._over = True
             for helper in self._running:
@@ -57,13 +57,13 @@ _CURRENT: ContextVar[HelperPrograms | None] = ContextVar("helper programs", defa
 
 
 def current_helpers() -> HelperPrograms:
-    """Those of the surrounding `ended_helpers`; outside of one, new ones that nobody ends."""
+    """Return the helper programs of the surrounding ``ended_helpers``; without one, new ones that are not ended."""
     return _CURRENT.get() or HelperPrograms()
 
 
 @contextlib.contextmanager
 def ended_helpers() -> Iterator[HelperPrograms]:
-    """End the helpers that are started within the block, and in the tasks and threads that it starts."""
+    """End the helper programs that were started in the block, or in tasks and threads that it started."""
     helpers = HelperPrograms()
     token = _CURRENT.set(helpers)
     try:

@@ -1,4 +1,4 @@
-"""One setting of an AWS profile, read without botocore, whose import takes longer than opening a connection."""
+"""The CA bundle of an AWS profile, read without botocore: importing it takes longer than opening a connection."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _FILES = (
     ("AWS_SHARED_CREDENTIALS_FILE", os.path.join("~", ".aws", "credentials"), False),
     ("AWS_CONFIG_FILE", os.path.join("~", ".aws", "config"), True),
 )
-"""Variable and default of each file, and whether its sections are named ``[profile NAME]``. Both hold settings, and the
-first one wins (botocore, ``Session.full_config``)."""
+"""Variable and default of each file, and whether its sections are named ``[profile NAME]``. Both hold settings; the
+first file wins (botocore, ``Session.full_config``)."""
 
 
 def ca_bundle(given: str | None, profile: str | None, variables: Mapping[str, str]) -> str | None:
-    """The file of CA certificates to trust: ``given``, AWS_CA_BUNDLE or ``ca_bundle`` of the profile, as in botocore.
+    """Return the file of CA certificates: ``given``, AWS_CA_BUNDLE or the profile's ``ca_bundle``, as botocore does.
 
-    None where nothing is set. ``profile`` is the one that was asked for, or None for the usual one.
+    None if none is set. ``profile`` None is the profile that botocore uses by default.
     """
     return given or variables.get("AWS_CA_BUNDLE") or _setting("ca_bundle", profile, variables)
 
@@ -32,9 +32,9 @@ def _setting(key: str, profile: str | None, variables: Mapping[str, str]) -> str
 
 
 def _read(path: str) -> str:
-    """The text of a file, or nothing; what is wrong with it is told by botocore, when a call needs it.
+    """Return the text of a file, or nothing if it cannot be read: botocore raises that error when it needs the file.
 
-    It is decoded as arguments and paths are: the name of a profile is compared with one, and its value is the other.
+    The file is decoded as arguments and paths are: a profile's name may be an argument, and the value is a path.
     """
     try:
         with open(path, encoding=sys.getfilesystemencoding(), errors="surrogateescape") as file:

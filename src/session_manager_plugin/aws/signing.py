@@ -1,4 +1,4 @@
-"""Signs the requests that open websockets (SigV4), by botocore, which is imported when there is something to sign."""
+"""Signs the requests that open websockets (SigV4) with botocore, which is imported for the first signature."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from session_manager_plugin.session.protocols import OpeningRequest
 from session_manager_plugin.utils.logging import get_logger, register_secret
 
 SERVICE = "ssmmessages"
-"""The service that a signature is for (protocol reference 13.1)."""
+"""The service in the scope of a signature (protocol reference 13.1)."""
 _LOGGER = get_logger(__name__)
 
 
@@ -58,20 +58,22 @@ class OpeningSigner:
         from botocore.auth import SigV4Auth
 
         from session_manager_plugin.aws.aws_errors import aws_failure
-        from session_manager_plugin.aws.botocore_session import configured_region, find_credentials
+        from session_manager_plugin.aws.botocore_session import find_credentials
+        from session_manager_plugin.aws.region import find_region
 
         try:
             credentials = find_credentials(self._settings)
             if credentials is None:
                 raise ConfigurationError("there are no AWS credentials")
             frozen = credentials.get_frozen_credentials()
-            region = host_region or configured_region(self._settings)
-            if region is None:
+            found = find_region(self._settings) if host_region is None else None
+            region = host_region or (found and found.name)
+            if not region:
                 raise ConfigurationError("the region is not known; give --region, or set AWS_REGION")
         except Exception as error:
             raise aws_failure(
                 error,
-                "no credentials for a signature",
+                "signing failed",
                 permission="sts:AssumeRole for the profile's role",
                 profile=self._settings.profile,
             ) from error
@@ -83,11 +85,11 @@ class OpeningSigner:
 
 
 def _signed_headers(request: OpeningRequest, signer: Any) -> dict[str, str]:
-    """Authorization, X-Amz-Date and, for temporary credentials, X-Amz-Security-Token."""
+    """Return Authorization, X-Amz-Date and, for temporary credentials, X-Amz-Security-Token."""
     from botocore.awsrequest import AWSRequest
 
     path, _, query = request.resource.partition("?")
-    # As decoded pairs: botocore then encodes them in the canonical way, whatever their spelling in the URL is.
+    # Decoded pairs: botocore encodes them in the canonical way, whatever their spelling in the URL is.
     unsigned = AWSRequest(
         "GET",
         f"https://{request.host}{path}",

@@ -20,7 +20,7 @@ from session_manager_plugin.errors import SessionManagerError
 from session_manager_plugin.utils.logging import get_logger
 
 if TYPE_CHECKING:
-    from session_manager_plugin.aws.diagnosis import Region
+    from session_manager_plugin.aws.region import Region
     from session_manager_plugin.aws.settings import AwsSettings
 
 PLUGIN = "session-manager-plugin"
@@ -162,7 +162,7 @@ async def _version_of(path: str | None) -> _Answer:
 
 async def check_region(group: Group, settings: AwsSettings, *, needed: bool) -> Region | None:
     """Which region, and who says so."""
-    from session_manager_plugin.aws.diagnosis import find_region
+    from session_manager_plugin.aws.region import find_region
 
     with group.check(Stage.LOCAL, "region") as check:
         try:

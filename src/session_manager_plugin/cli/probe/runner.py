@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from session_manager_plugin.aws.diagnosis import SERVICES, Region, find_endpoints
+from session_manager_plugin.aws.diagnosis import SERVICES, find_endpoints
 from session_manager_plugin.aws.kms import KmsKeyService
+from session_manager_plugin.aws.region import Region
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.signing import OpeningSigner
 from session_manager_plugin.aws.systems_manager import StartedSession, SystemsManager
