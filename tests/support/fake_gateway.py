@@ -46,7 +46,8 @@ async def _cancel_all() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.sleep(0)  # in the next round the sockets are closed
+    for _ in range(3):  # a socket is closed in the round after its transport, and that of TLS one round later
+        await asyncio.sleep(0)
 
 
 def refuse(status: int, *headers: str) -> Script:

@@ -135,6 +135,7 @@ class RawServer:
         self._host = host
         self._tasks: list[asyncio.Task[None]] = []
         self._writers: list[asyncio.StreamWriter] = []
+        self._is_left = False
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, self._host, 0, ssl=self._tls)
@@ -145,6 +146,7 @@ class RawServer:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._server.close()
+        self._is_left = True
         for task in self._tasks:
             task.cancel()
         outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -164,6 +166,9 @@ class RawServer:
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        if self._is_left:  # accepted in the moment before
+            writer.transport.abort()
+            return
         self._writers.append(writer)
         self._tasks.append(asyncio.ensure_future(self._run(Peer(reader, writer))))
 

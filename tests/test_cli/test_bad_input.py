@@ -83,7 +83,7 @@ def assert_told(run: Run, status: int, sentence: str) -> None:
             "--dial: '::1' is not HOST or HOST:PORT; an IPv6 address goes in brackets: [::1]:443",
         ),
         (
-            ["connect", "--url", URL, "--token", TOKEN, "--proxy", "user:password@host"],
+            ["connect", "--url", URL, "--token", TOKEN, "--proxy", "user:pass-word@host"],
             f"the proxy of --proxy cannot be used: its URL begins with none of {', '.join(PROXY_SCHEMES)}",
         ),
     ],

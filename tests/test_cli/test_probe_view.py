@@ -147,7 +147,7 @@ def test_latency_reads_as_ping_prints_it() -> None:
 def test_secrets_are_in_no_check() -> None:
     register_secret("a-registered-secret")
     report = Report()
-    with report.group().check(Stage.PROXY, "http://user:password@proxy") as check:
+    with report.group().check(Stage.PROXY, "http://user:pass-word@proxy") as check:
         check.failed("a-registered-secret wss://host/?token=abc", "Authorization: Bearer abc")
     text = str(report.as_json())
     for secret in ("password", "a-registered-secret", "token=abc", "Bearer abc"):

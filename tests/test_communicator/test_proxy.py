@@ -36,9 +36,9 @@ def test_the_given_one_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_usual_variables(monkeypatch: pytest.MonkeyPatch, variable: str, url: str) -> None:
     monkeypatch.delenv("REQUEST_METHOD", raising=False)  # with it HTTP_PROXY is not trusted: it may be a header
-    monkeypatch.setenv(variable, "http://user:password@proxy.example:3128")
+    monkeypatch.setenv(variable, "http://user:pass-word@proxy.example:3128")
 
-    assert proxy_for(url, None) == "http://user:password@proxy.example:3128"
+    assert proxy_for(url, None) == "http://user:pass-word@proxy.example:3128"
 
 
 def test_a_tls_connection_does_not_use_the_proxy_for_http(monkeypatch: pytest.MonkeyPatch) -> None:

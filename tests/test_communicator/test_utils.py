@@ -135,7 +135,7 @@ def test_valid_websocket_urls(url: str) -> None:
         "wss://gateway.example:https",
         "wss://[::1",
         "wss://user@gateway.example",
-        "wss://user:password@gateway.example",
+        "wss://user:pass-word@gateway.example",
         "wss://gateway.example/a b",
         "wss://gateway.example/\r\nHost: elsewhere",
         "wss://gateway\x00.example/",

@@ -216,11 +216,12 @@ class _FileHandler(_OwnHandler):
 
     def __init__(self, path: Path, failed: Callable[[Path, OSError], None]) -> None:
         """Raises `OSError` when the file cannot be opened."""
+        # Before the handler exists: `logging` closes every handler at exit, one without a file as well.
+        self._fd = _open_private(os.path.abspath(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         super().__init__()
         self._path = path
         self._failed = failed
         self._has_failed = False
-        self._fd = _open_private(os.path.abspath(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._takes_all = stat.S_ISREG(os.fstat(self._fd).st_mode)
         self._dropped = 0
         self._cut = False
