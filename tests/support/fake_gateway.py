@@ -46,7 +46,9 @@ async def _cancel_all() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    for _ in range(3):  # a socket is closed in the round after its transport, and that of TLS one round later
+    for _ in range(5):  # a socket is closed in the round after its transport, that of TLS one round later
+        for transport in list(getattr(asyncio.get_running_loop(), "_transports", {}).values()):
+            transport.abort()  # of a connection that was accepted last, and that no server knows
         await asyncio.sleep(0)
 
 
