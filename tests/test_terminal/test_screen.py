@@ -571,3 +571,13 @@ def test_questions_of_the_remote() -> None:
     screen = with_bar()
     screen.feed(b"\x1b[18t")  # is not passed on
     assert screen.take_questions() == []
+
+
+def test_a_terminal_that_answers_nothing_gets_a_bar_behind_text_too() -> None:
+    """Where the text began is not known, so neither is whether a wrap is due."""
+    screen = Screen()
+    screen.start(TerminalSize(80, 24), bar=True)
+    screen.feed(b"$ ")
+    assert b"connected" not in screen.draw(b"connected")
+    screen.set_located(False)
+    assert b"connected" in screen.draw(b"connected")

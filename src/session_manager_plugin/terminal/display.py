@@ -139,6 +139,8 @@ class StatusDisplay:
         now = self._clock()
         due = None
         if self._output.buffered < _BUSY:
+            if self._reports is not None:
+                self._screen.set_located(not self._reports.is_silent(now))
             status = self._status()
             due = self._show_row(status, now)
             if self._screen.has_bar:

@@ -235,6 +235,10 @@ class Screen:
         self._interrupted = True
         return _ASK_POSITION, self._fed
 
+    def set_located(self, is_located: bool) -> None:
+        """Whether the terminal answers when it is asked for the cursor's position."""
+        self._tracker.is_located = is_located
+
     def locate(self, question: int, row: int, column: int) -> bytes:
         """The terminal's answer to a question; row and column count from 1. Ignored if something was fed since."""
         if question != self._fed or not self.has_bar or not self.at_boundary:

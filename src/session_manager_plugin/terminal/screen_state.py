@@ -40,6 +40,8 @@ class ScreenState:
         self.asked: list[Report] = []
         """What the remote has asked the terminal to report, in order; the owner empties it."""
         self.damaged = False
+        self.is_located = True
+        """Whether the terminal answers when it is asked for the cursor's position."""
         """Whether something was done that reaches below the last row; the owner sets it back."""
         self.limited = False
         self.cursor = Cursor(*size)
@@ -76,9 +78,15 @@ class ScreenState:
     @property
     def is_delicate(self) -> bool:
         """Whether drawing aside would lose something, for now: the remote's saved cursor, of which only the terminal
-        knows the place; that a wrap is due, behind a character that is not known; a cluster that is not complete."""
+        knows the place; that a wrap is due, behind a character that is not known; a cluster that is not complete.
+
+        Whether a wrap is due may remain unknown on a terminal that answers no question. There DECRC, which restores
+        it on most terminals, is relied on, rather than never drawing.
+        """
         cursor = self.cursor
-        if cursor.joins or (cursor.may_wrap and not (cursor.is_wrap_due and cursor.written)):
+        if cursor.joins:
+            return True
+        if cursor.may_wrap and not (cursor.is_wrap_due and cursor.written) and (self.is_located or not cursor.slack):
             return True
         return not cursor.is_known and self.spares_slot
 
