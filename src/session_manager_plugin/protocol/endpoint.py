@@ -155,11 +155,6 @@ class SessionEndpoint:
         return self._outbox.sender.retransmissions
 
     @property
-    def encrypted(self) -> bool:
-        """Whether payloads are encrypted."""
-        return self._negotiation.cipher is not None
-
-    @property
     def stalled_since(self) -> float | None:
         """The instant of the last acknowledgement while others are due; None when none is due."""
         return self._outbox.stalled_since
