@@ -7,11 +7,13 @@ import contextlib
 import fcntl
 import os
 import select
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from session_manager_plugin.cli import messages
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.messages import QUEUE_LIMIT
 from session_manager_plugin.terminal.console import Console
@@ -169,3 +171,21 @@ def read_to(fd: int, end: bytes) -> bytes:
     while not received.endswith(end):
         received += os.read(fd, 1 << 20)
     return received
+
+
+@pytest.mark.parametrize("already", range(16))
+async def test_a_terminal_that_takes_no_more_does_not_block_a_message(
+    already: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """poll(2) may call a terminal writable that has room for one byte, while a newline takes two."""
+    monkeypatch.setattr(messages, "STUCK_AFTER", 0.05)
+    emulator, terminal = os.openpty()
+    try:
+        os.write(terminal, b"x" * already)
+        environment = Environment("smp", stdout=terminal, stderr=terminal)
+        writing = threading.Thread(target=environment.write_error, args=("flood\n" * 8192,), daemon=True)
+        writing.start()
+        await wait_until(lambda: not writing.is_alive())
+    finally:
+        os.close(emulator)
+        os.close(terminal)

@@ -17,6 +17,8 @@ QUEUE_LIMIT = 256 * 1024
 STUCK_AFTER = 0.5
 """Seconds that a stream which takes nothing is waited for outside the event loop, so that a stopped terminal or a full
 pipe cannot keep a program from ending."""
+_RETRY_INTERVAL = 0.01
+"""Seconds until another attempt on a stream that poll(2) reports as writable and that took nothing."""
 _PIECE = 512
 """Bytes a pipe takes at once when it takes any (POSIX's least PIPE_BUF)."""
 
@@ -78,9 +80,14 @@ class MessageStream:
         data = whole = self._with_count(data)
         deadline = time.monotonic() + (0.0 if self._stuck else STUCK_AFTER)
         try:
-            while data and _takes_more(self._fd, max(0.0, deadline - time.monotonic())):
-                with contextlib.suppress(BlockingIOError):
-                    data = data[os.write(self._fd, data[:_PIECE]) :]
+            with _nonblocking(self._fd) as fd:
+                while data and _takes_more(fd, max(0.0, deadline - time.monotonic())):
+                    try:
+                        data = data[os.write(fd, data[:_PIECE]) :]
+                    except BlockingIOError:
+                        if time.monotonic() > deadline:
+                            break
+                        time.sleep(_RETRY_INTERVAL)
         except OSError:
             return
         self._stuck = bool(data)
@@ -94,6 +101,22 @@ class MessageStream:
             return data
         which = "1 message was" if count == 1 else f"{count} messages were"
         return f"{self._program}: {which} dropped because nothing read this stream\n".encode() + data
+
+
+@contextlib.contextmanager
+def _nonblocking(fd: int) -> Iterator[int]:
+    """Yield a non-blocking descriptor for what ``fd`` writes to; ``fd`` itself where there is none.
+
+    A terminal that poll(2) reports as writable may still block a write: with OPOST set a newline takes two bytes.
+    """
+    from session_manager_plugin.terminal.own_descriptor import open_own_descriptor
+
+    own = open_own_descriptor(fd)
+    try:
+        yield fd if own is None else own
+    finally:
+        if own is not None:
+            os.close(own)
 
 
 def _takes_more(fd: int, timeout: float) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import select
 import stat
 from collections import deque
 from collections.abc import Callable
+
+from session_manager_plugin.terminal.own_descriptor import open_own_descriptor
 
 HIGH_WATER = 8 * 1024 * 1024
 """Bytes held for a slow reader before the source is asked to pause."""
@@ -20,38 +21,6 @@ _TERMINAL_PIECE = 1024
 """Nobody promises this one. Linux takes it whole in raw mode: a pty that has any room at all adds a buffer of 1792
 bytes, and a serial line is called writable when fewer than 256 of its 4096 are waiting (drivers/tty/tty_buffer.c,
 n_tty.c). With OPOST on, newlines take two bytes, and a pty that is nearly full may block."""
-
-
-def _open_again(fd: int) -> int | None:
-    """A non-blocking descriptor of its own for the terminal or pipe `fd` writes to; None where there is none to be had.
-
-    O_NONBLOCK belongs to the open file description, and that of a standard stream is shared with our parent and the
-    other processes of the pipeline, so a description of our own is needed to set it. A file must not be opened
-    again: its offset and O_APPEND belong to the description too.
-    """
-    status = os.fstat(fd)
-    paths = []
-    if stat.S_ISFIFO(status.st_mode):
-        paths.append(f"/proc/self/fd/{fd}")
-    elif os.isatty(fd) and not _is_pty_master(status):
-        with contextlib.suppress(OSError):
-            paths.append(os.ttyname(fd))
-        with contextlib.suppress(OSError):
-            os.tcgetpgrp(fd)  # Fails unless it is our controlling terminal.
-            # After `su` the terminal's own device belongs to somebody else; this one may be opened by all.
-            paths.append("/dev/tty")
-    for path in paths:
-        with contextlib.suppress(OSError):
-            return os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
-    return None
-
-
-def _is_pty_master(status: os.stat_result) -> bool:
-    """Whether it is the end of a pty that terminal emulators hold; to open that by its name makes a new pty."""
-    try:
-        return status.st_rdev == os.stat("/dev/ptmx").st_rdev
-    except OSError:
-        return False
 
 
 def _piece_size(fd: int) -> int | None:
@@ -84,7 +53,7 @@ class OutputWriter:
         self._high_water = high_water
         self.on_error = on_error
         """May be set later too."""
-        self._own_fd = _open_again(fd)
+        self._own_fd = open_own_descriptor(fd)
         self._fd = fd if self._own_fd is None else self._own_fd
         self._poll: select.poll | None = None
         self._piece_size: int | None = None
