@@ -1,0 +1,163 @@
+"""Where the connections that a session forwards come from: its own listener, or an owner that deals them out."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from session_manager_plugin.protocol.socks import Reply, SocksRequest, SocksServer, SocksState
+from session_manager_plugin.session.listener import Listener
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds for a client's SOCKS handshake."""
+
+Accepted = Callable[[socket.socket], None]
+Failed = Callable[[OSError], None]
+
+
+class ConnectionSource(Protocol):
+    """What `Listener` does for one session."""
+
+    def start(self, accepted: Accepted, failed: Failed) -> None:
+        """Call ``accepted`` with each connection, non-blocking; ``failed`` when none can be accepted for a while."""
+
+    def resume(self) -> None:
+        """Go on accepting after ``failed`` was called."""
+
+    def close(self) -> None:
+        """Accept no more. Idempotent."""
+
+
+class HandedConnections(ConnectionSource):
+    """The connections that an owner hands to one session. ``resumed`` is called when the session has room again."""
+
+    def __init__(self, resumed: Callable[[], None] = lambda: None) -> None:
+        self._resumed = resumed
+        self._accepted: Accepted | None = None
+        self._failed: Failed | None = None
+        self._closed = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the session takes connections at this moment."""
+        return self._accepted is not None
+
+    def start(self, accepted: Accepted, failed: Failed) -> None:
+        """See ``ConnectionSource``."""
+        if not self._closed:
+            self._accepted, self._failed = accepted, failed
+            self._resumed()
+
+    def resume(self) -> None:
+        """See ``ConnectionSource``."""
+        self._resumed()
+
+    def close(self) -> None:
+        """See ``ConnectionSource``."""
+        self._closed = True
+        self._accepted = self._failed = None
+
+    def hand(self, connection: socket.socket) -> None:
+        """Hand over a connection, which belongs to the session from now on. Only while ``is_running``."""
+        assert self._accepted is not None
+        self._accepted(connection)
+
+    def fail(self, error: OSError) -> None:
+        """Report that no connection can be accepted for a while. Only while ``is_running``."""
+        assert self._failed is not None
+        self._failed(error)
+
+
+class ConnectionDealer:
+    """Deals the connections of one listener to several sessions, in turn.
+
+    While none of them is running the kernel keeps the connections waiting.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._sources: list[HandedConnections] = []
+        self._started = False
+
+    def add(self) -> HandedConnections:
+        """Return the source for one more session."""
+        source = HandedConnections(self._resume)
+        self._sources.append(source)
+        return source
+
+    def remove(self, source: HandedConnections) -> None:
+        """Deal nothing to ``source`` any more."""
+        source.close()
+        self._sources.remove(source)
+        if not any(each.is_running for each in self._sources):
+            self._listener.pause()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener.close()
+        for source in self._sources:
+            source.close()
+        self._sources.clear()
+
+    def _resume(self) -> None:
+        if not self._started:
+            self._started = True
+            self._listener.start(self._deal, self._failed)
+        else:
+            self._listener.resume()
+
+    def _next(self) -> HandedConnections | None:
+        """Return the running source whose turn it is, and move it to the end of the row."""
+        for source in self._sources:
+            if source.is_running:
+                self._sources.remove(source)
+                self._sources.append(source)
+                return source
+        return None
+
+    def _deal(self, connection: socket.socket) -> None:
+        source = self._next()
+        if source is None:
+            connection.close()
+            self._listener.pause()
+        else:
+            source.hand(connection)
+
+    def _failed(self, error: OSError) -> None:
+        source = self._next()
+        if source is not None:
+            source.fail(error)
+
+
+async def receive_socks_request(client: socket.socket) -> tuple[SocksServer, SocksRequest | None]:
+    """Read the SOCKS handshake of ``client``, a non-blocking socket, and nothing of what follows it.
+
+    Returns the server's end, and the request; None for the request where the client was refused, or said nothing more
+    for ``HANDSHAKE_TIMEOUT`` seconds. Then ``error`` of the server's end may say why. Raises ``OSError``.
+    """
+    loop = asyncio.get_running_loop()
+    server = SocksServer()
+    try:
+        async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+            while needed := server.bytes_needed:
+                data = await loop.sock_recv(client, needed)
+                if not data:
+                    return server, None
+                server.receive_data(data)
+                if answer := server.data_to_send():
+                    await loop.sock_sendall(client, answer)
+    except TimeoutError:
+        return server, None
+    return server, server.request
+
+
+async def answer_socks_request(client: socket.socket, server: SocksServer, refusal: str = "") -> None:
+    """Accept the request of ``client``, or refuse it because of ``refusal``. Raises ``OSError``."""
+    if refusal:
+        server.refuse(Reply.GENERAL_FAILURE, refusal)
+    else:
+        server.accept()
+    assert server.state in (SocksState.ACCEPTED, SocksState.REFUSED)
+    await asyncio.get_running_loop().sock_sendall(client, server.data_to_send())
