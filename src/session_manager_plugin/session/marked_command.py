@@ -1,0 +1,142 @@
+"""A command run in a shell session, with its exit status: for targets where no command session can be started.
+
+A shell session is one terminal: nothing but the bytes that it shows tells where the command's output begins and ends,
+and how the command ended. So the shell is asked to print a marker before and behind it. Each marker contains
+random letters, is recognised only at the start of a line, and is never written in one piece in what is typed, so the
+terminal's echo of it is no marker::
+
+    typed           exec /bin/sh -c '…'               one short line: a terminal takes 4,095 bytes of one at most
+    shown           prompt, echo, whatever the shell says
+                    LF begin-marker LF
+    sent            the command, of a size that the line has named
+    shown           the output
+                    RS LF end-marker SPACE status LF
+
+RS (0x1E) lets a newline at the end of the output pass at once: alone it would be kept as the marker's beginning. The
+terminal is raw by then: no echo, no newline rewritten, no limit of a line. The command's standard input is
+/dev/null and its output a pipe, as for a command without a terminal; standard error shares it. Ctrl-C interrupts the
+command and not the lines around it.
+
+States::
+
+    STARTING   the begin-marker was not found yet
+    RUNNING    what is received is the command's output
+    ENDED      the end-marker was found; what follows is discarded
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from enum import Enum, auto
+
+from session_manager_plugin.errors import LocalProtocolError
+
+_MARKER_SIZE = 24
+"""Letters in a marker: 96 random bits in hexadecimal."""
+_STATUS = re.compile(rb" ([0-9]{1,3})\r?\n")
+_MAX_STATUS_SIZE = 6
+"""Bytes from the end-marker to the end of its line, at most."""
+_BEGIN_SEARCHED = 64
+"""Bytes kept while the begin-marker is searched for: more than one with its line ends."""
+_LINE = (
+    ' exec /bin/sh -c \'stty raw -echo; printf "\\n%s%s\\n" {begin_head} {begin_tail}; '
+    "c=$(dd bs=1 count={size} 2>/dev/null; echo .); c=${{c%.}}; stty isig; trap : INT; "
+    '{{ trap : INT; ( trap - INT; eval "$c" ) </dev/null 2>&1; '
+    'printf "\\036\\n%s%s %s\\n" {end_head} {end_tail} $?; }} '
+    '| ( trap "" INT; exec cat )\'\r'
+)
+
+
+class MarkedState(Enum):
+    """See the module docstring."""
+
+    STARTING = auto()
+    RUNNING = auto()
+    ENDED = auto()
+
+
+class MarkedCommand:
+    """One command in one shell session.
+
+    Send ``first_line`` when the session is ready, pass what is received to ``receive_data``, and send ``data_to_send``
+    after each call.
+    """
+
+    def __init__(self, command: bytes, token_hex: Callable[[int], str] = secrets.token_hex) -> None:
+        """``command`` is a line, or several, for ``sh``. ``token_hex`` returns random hexadecimal digits."""
+        self._command = command
+        begin, end = (token_hex(_MARKER_SIZE // 2) for _ in range(2))
+        half = _MARKER_SIZE // 2
+        self.first_line = _LINE.format(
+            begin_head=begin[:half],
+            begin_tail=begin[half:],
+            end_head=end[:half],
+            end_tail=end[half:],
+            size=len(command),
+        ).encode()
+        """What is typed first."""
+        self._begin = re.compile(rb"\n" + begin.encode() + rb"\r?\n")
+        self._end = b"\x1e\n" + end.encode()
+        self._received = b""
+        """Bytes that may be the beginning of a marker."""
+        self._to_send = b""
+        self.state = MarkedState.STARTING
+        self.status: int | None = None
+        """The exit status of the command, 0 to 255; None before it has ended."""
+
+    def receive_data(self, data: bytes) -> bytes:
+        """Return the bytes of the command's output in ``data``, and in what was kept of the data before."""
+        if self.state is MarkedState.ENDED:
+            return b""
+        data = self._received + data
+        if self.state is MarkedState.STARTING:
+            begin = self._begin.search(data)
+            if begin is None:
+                self._received = data[-_BEGIN_SEARCHED:]
+                return b""
+            self.state, self._to_send = MarkedState.RUNNING, self._command
+            data = data[begin.end() :]
+        return self._output(data)
+
+    def data_to_send(self) -> bytes:
+        """Return what is to be sent now, once."""
+        data, self._to_send = self._to_send, b""
+        return data
+
+    def interrupt(self) -> bytes:
+        """Return the key that interrupts the command. Raises ``LocalProtocolError`` unless it is running."""
+        if self.state is not MarkedState.RUNNING:
+            raise LocalProtocolError(f"no command to interrupt in state {self.state.name}")
+        return b"\x03"
+
+    def finish(self) -> bytes:
+        """The session is over: return what was kept because it might have been the beginning of a marker."""
+        kept, self._received = self._received, b""
+        return kept if self.state is MarkedState.RUNNING else b""
+
+    def _output(self, data: bytes) -> bytes:
+        position = 0
+        while (start := data.find(self._end, position)) >= 0:
+            status = _STATUS.match(data, start + len(self._end))
+            if status is not None:
+                self.state, self.status, self._received = MarkedState.ENDED, int(status[1]), b""
+                return data[:start]
+            if len(data) - start - len(self._end) < _MAX_STATUS_SIZE:
+                break
+            position = start + 1
+        else:
+            start = _marker_start(data, self._end)
+        self._received = data[start:]
+        return data[:start]
+
+
+def _marker_start(data: bytes, marker: bytes) -> int:
+    """Return where a beginning of ``marker`` at the end of ``data`` starts; its length if there is none."""
+    start = data.rfind(marker[:1], max(0, len(data) - len(marker)))
+    while start >= 0:
+        if marker.startswith(data[start:]):
+            return start
+        start = data.rfind(marker[:1], max(0, len(data) - len(marker)), start)
+    return len(data)

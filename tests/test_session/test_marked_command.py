@@ -1,0 +1,164 @@
+"""A command in a shell session: its exact output and its exit status, from real shells in a real pty."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from session_manager_plugin.errors import LocalProtocolError
+from session_manager_plugin.session.marked_command import MarkedCommand, MarkedState
+
+DEADLINE = 20.0
+SHELLS = ["dash -i", "bash --norc -i", "zsh -f -i", "busybox ash -i", "fish --no-config -i"]
+
+
+class Shell:
+    """A shell in a pty, and the command that is run in it."""
+
+    def __init__(self, argv: list[str], command: bytes) -> None:
+        self._child, self._master = pty.fork()
+        if not self._child:
+            os.environ["PS1"] = "prompt> "
+            os.execvp(argv[0], argv)
+        self.marked = MarkedCommand(command)
+        self.output = b""
+        os.write(self._master, self.marked.first_line)
+
+    def run(self, until: bytes | None = None) -> None:
+        """Read to the end of the command, or until its output holds ``until``."""
+        deadline = time.monotonic() + DEADLINE
+        while self.marked.state is not MarkedState.ENDED and (until is None or until not in self.output):
+            assert select.select([self._master], [], [], deadline - time.monotonic())[0], self.output
+            self.output += self.marked.receive_data(os.read(self._master, 65536))
+            to_send = self.marked.data_to_send()
+            while to_send:
+                to_send = to_send[os.write(self._master, to_send[:1024]) :]
+
+    def type(self, data: bytes) -> None:
+        os.write(self._master, data)
+
+    def close(self) -> None:
+        os.kill(self._child, signal.SIGKILL)
+        os.waitpid(self._child, 0)
+        os.close(self._master)
+
+
+def run(shell: str, command: bytes) -> tuple[bytes, int | None]:
+    argv = shell.split()
+    if shutil.which(argv[0]) is None:
+        pytest.skip(f"{argv[0]} is not installed")
+    running = Shell(argv, command)
+    try:
+        running.run()
+    finally:
+        running.close()
+    return running.output, running.marked.status
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("command", "output", "status"),
+    [
+        (b"echo out; echo err >&2; exit 3", b"out\nerr\n", 3),
+        (b"printf 'no newline'", b"no newline", 0),
+        (b"true", b"", 0),
+        (b"printf '\\n\\n'", b"\n\n", 0),
+        (b"printf 'a\\r\\nb\\rc\\n'", b"a\r\nb\rc\n", 0),
+        (b"tty; cat; test -t 1", b"not a tty\n", 1),
+        (b"sh -c 'kill -9 $$'", None, 137),
+        (b"no-such-program", None, 127),
+        (b"exit 255", b"", 255),
+        (b"echo 'it'\\''s \"quoted\" $HOME' `echo x` #\necho second", b'it\'s "quoted" $HOME x\nsecond\n', 0),
+        (b"echo " + b"x" * 20000, b"x" * 20000 + b"\n", 0),
+        (b"seq 20000", b"".join(b"%d\n" % number for number in range(1, 20001)), 0),
+    ],
+    ids=lambda value: repr(value)[:24] if isinstance(value, bytes) else None,
+)
+def test_output_and_status(shell: str, command: bytes, output: bytes | None, status: int | None) -> None:
+    shown, came = run(shell, command)
+    assert came == status
+    if output is not None:
+        assert shown == output
+
+
+@pytest.mark.parametrize("shell", ["dash -i", "bash --norc -i"])
+def test_ctrl_c_interrupts_the_command_alone(shell: str) -> None:
+    running = Shell(shell.split(), b"echo began; sleep 600; echo went on")
+    try:
+        running.run(until=b"began\n")
+        running.type(running.marked.interrupt())
+        running.run()
+    finally:
+        running.close()
+    assert running.marked.status == 130
+    assert b"went on" not in running.output
+
+
+def test_interrupting_what_does_not_run() -> None:
+    with pytest.raises(LocalProtocolError):
+        MarkedCommand(b"true").interrupt()
+
+
+def markers(marked: MarkedCommand) -> tuple[bytes, bytes]:
+    """The two markers, from the line that is typed."""
+    halves = re.findall(rb"[0-9a-f]{12}", marked.first_line)
+    return halves[0] + halves[1], halves[2] + halves[3]
+
+
+def test_the_line_is_short_and_contains_no_marker() -> None:
+    marked = MarkedCommand(b"x" * 100000)
+    assert len(marked.first_line) < 1024
+    for marker in markers(marked):
+        assert len(marker) == 24
+        assert marker not in marked.first_line
+    assert marked.receive_data(b"\n" + marked.first_line) == b""
+    assert marked.state is MarkedState.STARTING
+
+
+def feed(marked: MarkedCommand, data: bytes, sizes: list[int]) -> bytes:
+    output, position = b"", 0
+    for size in [*sizes, len(data)]:
+        output += marked.receive_data(data[position : position + size])
+        position += size
+    return output
+
+
+@given(
+    before=st.binary(max_size=80),
+    output=st.lists(
+        st.one_of(st.binary(max_size=20), st.sampled_from([b"\n", b"END", b"\x1e\nEN", b"\x1e\nEND 300x"]))
+    ),
+    status=st.integers(0, 255),
+    sizes=st.lists(st.integers(1, 60), max_size=20),
+)
+def test_any_output_in_any_pieces(before: bytes, output: list[bytes], status: int, sizes: list[int]) -> None:
+    """END stands for the marker, whole or cut; only a marker with a status at the start of a line ends it."""
+    marked = MarkedCommand(b"command")
+    begin, end = markers(marked)
+    printed = b"".join(output).replace(b"END", end).replace(b"EN", end[:12])
+    shown = before + b"\n" + begin + b"\n" + printed + b"\x1e\n" + end + b" %d\n" % status + b"prompt> "
+    assert feed(marked, shown, sizes) == printed
+    assert marked.status == status
+    assert marked.data_to_send() == b"command"
+    assert marked.data_to_send() == b""
+    assert marked.finish() == b""
+    assert marked.receive_data(b"more") == b""
+
+
+@given(output=st.binary(max_size=40), cut=st.integers(0, 30), sizes=st.lists(st.integers(1, 20), max_size=10))
+def test_a_session_that_ends_early_loses_nothing(output: bytes, cut: int, sizes: list[int]) -> None:
+    marked = MarkedCommand(b"command")
+    begin, end = markers(marked)
+    printed = output + (b"\x1e\n" + end)[:cut]
+    came = feed(marked, b"\n" + begin + b"\n" + printed, sizes)
+    assert came + marked.finish() == printed
+    assert marked.status is None
