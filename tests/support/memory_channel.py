@@ -230,6 +230,9 @@ class MemoryChannel(_End, IDataChannel):
     def missing_output(self) -> MissingOutput | None:
         return self.connection.missing_output if self._ended.done() else None
 
+    def set_output_stopped_handler(self, handler: Callable[[], None]) -> None:
+        self.output_stopped = handler
+
     @property
     def last_error(self) -> Exception | None:
         return None

@@ -8,7 +8,13 @@ from session_manager_plugin.errors import EncryptionError, LocalProtocolError
 from session_manager_plugin.protocol.closing import CLOSE_DELAY, CLOSE_LIMIT
 from session_manager_plugin.protocol.crypto import DATA_KEY_SIZE
 from session_manager_plugin.protocol.endpoint import SessionEndpoint
-from session_manager_plugin.protocol.events import ChannelClosedReceived, DataReceived, MissingOutput, SessionFailed
+from session_manager_plugin.protocol.events import (
+    ChannelClosedReceived,
+    DataReceived,
+    MissingOutput,
+    OutputStopped,
+    SessionFailed,
+)
 from session_manager_plugin.protocol.messages import PayloadType, acknowledged_sequence_number
 from session_manager_plugin.protocol.payloads import ChannelClosed
 from session_manager_plugin.protocol.readiness import HANDSHAKE_TIMEOUT
@@ -229,6 +235,17 @@ def test_a_websocket_lost_while_a_command_runs_leaves_its_output_incomplete() ->
     client.receive_message(agent.stream("EXIT_CODE: 0", PayloadType.EXIT_CODE), 3.0)
     client.receive_message(agent.control("channel_closed", CLOSED), 3.0)
     assert client.missing_output == MissingOutput(stopped=True)
+
+
+def test_the_stop_of_a_commands_output_is_reported_once_when_the_websocket_is_replaced() -> None:
+    client, _ = command()
+    drain_events(client)
+    client.disconnected(1.0)
+    assert drain_events(client) == []
+    client.connected("token", 2.0)
+    assert drain_events(client) == [OutputStopped()]
+    reconnect(client)
+    assert drain_events(client) == []
 
 
 def test_behind_the_exit_code_nothing_more_can_be_lost() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from session_manager_plugin.errors import ConnectionLost, SessionEnded
 from session_manager_plugin.protocol.messages import Flag, PayloadType
-from session_manager_plugin.session.command import CommandHandler
+from session_manager_plugin.session.command import OUTPUT_STOPPED, CommandHandler
 from session_manager_plugin.session.runner import Session
 from session_manager_plugin.terminal.console import Console
 from tests.support.console_pipes import ConsolePipes
@@ -101,12 +101,20 @@ async def test_a_command_that_a_signal_has_ended() -> None:
         assert session.notices.troubles == ["the command was killed by a signal"]
 
 
+async def test_output_that_has_stopped_is_reported_at_once() -> None:
+    async with command() as session:
+        session.channel.output_stopped()
+        assert session.notices.troubles == [OUTPUT_STOPPED]
+        session.exit(0)
+        assert await session.result() == 0
+
+
 @pytest.mark.parametrize("code", [256, -2, 3221225786])
 async def test_a_status_that_a_process_cannot_have_is_no_success(code: int) -> None:
     async with command() as session:
         session.exit(code)
         assert await session.result() == 255
-        assert session.notices.troubles == [f"the command's exit status is {code}, which is none here"]
+        assert session.notices.troubles == [f"the command's exit status {code} is outside 0–255"]
 
 
 @pytest.mark.parametrize("text", ["", "three", "3 4", "0x3", "٣", "9" * 30])
@@ -114,7 +122,7 @@ async def test_a_status_that_cannot_be_understood_is_no_success(text: str) -> No
     async with command() as session:
         session.exit(text)
         assert await session.result() == 255
-        assert session.notices.troubles[0].startswith("the far end told an exit status that cannot be understood: b'EX")
+        assert session.notices.troubles[0].startswith("the agent sent a malformed exit status: b'EX")
 
 
 async def test_without_separate_outputs_the_status_is_0() -> None:

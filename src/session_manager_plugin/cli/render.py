@@ -63,9 +63,9 @@ def tell_ending(environment: Environment, ending: Ending) -> None:
 
 
 def tell_incomplete(environment: Environment, ending: Ending) -> None:
-    """Say what is missing of the output of a session that an error has ended."""
-    if isinstance(ending.error, SessionManagerError) and ending.error.incomplete:
-        tell(environment, ending.error.incomplete)
+    """Say what is missing of the output of a session, where its ending does not say it itself."""
+    if ending.incomplete:
+        tell(environment, ending.incomplete)
 
 
 def tell_traceback(environment: Environment, error: BaseException) -> None:

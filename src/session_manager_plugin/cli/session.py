@@ -48,6 +48,8 @@ class Ending(NamedTuple):
     began: bool = False
     """Whether anything has come from the far end: a shell counts as ready after some seconds without a word."""
     by_far_end: bool = False
+    incomplete: str = ""
+    """What is known to be missing of the output, where `error` does not say it itself; empty when nothing is."""
     is_stdio: bool = False
     """Whether standard input and output belonged to another program's protocol, that of `ssh` above all."""
 
@@ -113,8 +115,8 @@ async def join(
     except SessionEnded as ended:
         # Without a text it is a normal end, however early: a command may be over before it has said anything.
         error, by_far_end = ended if ended.output else None, True
-    except OutputIncomplete as incomplete:
-        error, by_far_end = incomplete, True
+    except OutputIncomplete as missing:
+        error, by_far_end = missing, True
     except Exception as failure:
         error = failure
     finally:
@@ -130,7 +132,8 @@ async def join(
         environment.write_error("\n")  # the cursor stands behind the remote's prompt
     is_stdio = ready is not None and ready.is_stdio
     has_begun = ready is not None and session.heard
-    return Ending(session.session_id, own_status, error, has_begun, by_far_end, is_stdio)
+    incomplete = "" if isinstance(error, OutputIncomplete) else session.incomplete
+    return Ending(session.session_id, own_status, error, has_begun, by_far_end, incomplete, is_stdio)
 
 
 def status_mode(environment: Environment, choice: str, *, otherwise: StatusMode = StatusMode.BAR) -> StatusMode | None:

@@ -36,6 +36,7 @@ from session_manager_plugin.protocol.events import (
     Event,
     MessageRejected,
     MissingOutput,
+    OutputStopped,
     PublicationPaused,
     PublicationStarted,
     SessionFailed,
@@ -119,6 +120,7 @@ class SessionDataChannel(IDataChannel):
         self._output_handler: OutputHandler | None = None
         self._payload_handlers: dict[int, InputHandler] = {}
         self._link_handler: Callable[[], None] | None = None
+        self._output_stopped_handler: Callable[[], None] | None = None
         self._heard = False
         """Whether a message has come, ever."""
         self._unproven = False
@@ -184,7 +186,12 @@ class SessionDataChannel(IDataChannel):
 
     @property
     def missing_output(self) -> MissingOutput | None:
-        return self._missing_output
+        return self._missing_output if self._over else self._stopped_output()
+
+    def _stopped_output(self) -> MissingOutput | None:
+        """What is missing although messages that are still missing may arrive."""
+        missing = self._connection.missing_output
+        return MissingOutput(stopped=True) if missing is not None and missing.stopped else None
 
     def get_channel_info(self) -> dict[str, Any]:
         """Facts for monitoring: those of ``WebSocketChannel.get_connection_info`` and of the session."""
@@ -216,6 +223,9 @@ class SessionDataChannel(IDataChannel):
 
     def set_link_handler(self, handler: Callable[[], None]) -> None:
         self._link_handler = handler
+
+    def set_output_stopped_handler(self, handler: Callable[[], None]) -> None:
+        self._output_stopped_handler = handler
 
     # Life.
 
@@ -270,7 +280,9 @@ class SessionDataChannel(IDataChannel):
         self._cancel_proof()
         self._link.over()
         if self._ended is not None and not self._ended.done():
-            if not isinstance(outcome, NotConnected):  # else we are closing it, with output still to come
+            if isinstance(outcome, NotConnected):  # we are closing it, with output still to come
+                self._missing_output = self._stopped_output()
+            else:
                 self._missing_output = self._connection.missing_output
             if isinstance(outcome, str):
                 self._ended.set_result(outcome)
@@ -497,6 +509,10 @@ class SessionDataChannel(IDataChannel):
                 self._end(error)
             case MessageRejected(reason):
                 self.logger.warning("a message was dropped: %s", reason)
+            case OutputStopped():
+                self.logger.warning("the agent sends no more of the command's output")
+                if self._output_stopped_handler is not None:
+                    self._output_stopped_handler()
             case PublicationPaused():
                 self.logger.info("the target is away")
                 self._link.pause_changed(True)

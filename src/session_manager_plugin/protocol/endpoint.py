@@ -34,6 +34,7 @@ from session_manager_plugin.protocol.events import (
     EventQueue,
     MessageRejected,
     MissingOutput,
+    OutputStopped,
     PublicationPaused,
     PublicationStarted,
     SessionFailed,
@@ -188,6 +189,8 @@ class SessionEndpoint:
             opening = OpenDataChannelInput(self._new_uuid(), token, self._client_id, self._version).to_json()
         self._readiness.connected(now)
         self._outbox.connected(opening, now)
+        if self._output_loss.report_stop():
+            self._emit(OutputStopped())
 
     def disconnected(self, now: float) -> None:
         """The websocket is gone. What is unacknowledged is kept. A session that the service has closed ends now."""

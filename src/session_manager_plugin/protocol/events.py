@@ -83,6 +83,14 @@ class MissingOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputStopped:
+    """A lost websocket is replaced, and the agent sends no more of the command's output (``MissingOutput.stopped``).
+
+    The session goes on until the command has ended. One that waits for its output to be read never ends.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class PublicationPaused:
     """The other end is away; nothing is sent until it is back."""
 
@@ -111,6 +119,7 @@ Event = (
     | DataKeyRequired
     | DataReceived
     | ChannelClosedReceived
+    | OutputStopped
     | PublicationPaused
     | PublicationStarted
     | MessageRejected

@@ -17,6 +17,7 @@ class OutputLoss:
         self._receiver = receiver
         self._exit_code_received = False
         self._stopped = False
+        self._reported = False
 
     @property
     def missing(self) -> MissingOutput | None:
@@ -26,6 +27,12 @@ class OutputLoss:
             return None
         size = receiver.missing * receiver.held_size // receiver.held if receiver.held else 0
         return MissingOutput(receiver.missing, size, receiver.held_size, self._stopped)
+
+    def report_stop(self) -> bool:
+        """Whether the agent has stopped sending a command's output, and this was not asked before."""
+        due = self._stopped and not self._reported
+        self._reported = self._reported or due
+        return due
 
     def exit_code_received(self) -> None:
         """The exit code of a command was delivered; it follows all of the output."""

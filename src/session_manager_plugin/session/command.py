@@ -19,6 +19,10 @@ KEYS = {
 KILLED = -1
 """What the agent says of a command that a signal has ended; not which."""
 FAILURE = 255
+OUTPUT_STOPPED = (
+    "the connection was lost while the command ran: the agent sends no more of its output, and a command that waits "
+    "for its output to be read never ends; interrupt twice to leave"
+)
 _EXIT_CODE = re.compile(rb"EXIT_CODE: (-?[0-9]{1,18})")
 
 
@@ -67,6 +71,7 @@ class CommandHandler(Interruptible):
         keys = asyncio.ensure_future(self._send_keys(channel, self._keys))
         channel.set_payload_handler(PayloadType.STDERR, console.write_error)
         channel.set_payload_handler(PayloadType.EXIT_CODE, self._exited)
+        channel.set_output_stopped_handler(lambda: self._notices.trouble(OUTPUT_STOPPED))
         channel.set_input_handler(console.write)
         ways_to_end: set[asyncio.Future[str] | asyncio.Future[None]] = {ended, output_failed}
         try:
@@ -102,7 +107,7 @@ class CommandHandler(Interruptible):
     def _exited(self, data: bytes) -> None:
         match = _EXIT_CODE.fullmatch(data)
         if match is None:
-            self._notices.trouble(f"the far end told an exit status that cannot be understood: {data[:40]!r}")
+            self._notices.trouble(f"the agent sent a malformed exit status: {data[:40]!r}")
             self._exit_code = FAILURE
         else:
             self._exit_code = int(match[1])
@@ -113,5 +118,5 @@ class CommandHandler(Interruptible):
         if exit_code == KILLED:
             self._notices.trouble("the command was killed by a signal")
         else:
-            self._notices.trouble(f"the command's exit status is {exit_code}, which is none here")
+            self._notices.trouble(f"the command's exit status {exit_code} is outside 0–255")
         return FAILURE

@@ -113,7 +113,10 @@ class IDataChannel(Protocol):
 
     @property
     def missing_output(self) -> MissingOutput | None:
-        """What of the remote's output is known to be missing, once the far end or a lost link has ended the session."""
+        """What is known to be missing of the remote's output; while the session goes on, only what is lost for good."""
+
+    def set_output_stopped_handler(self, handler: Callable[[], None]) -> None:
+        """``handler`` is called once: a lost link is replaced, and the agent sends no more of a command's output."""
 
     def set_input_handler(self, handler: InputHandler) -> None:
         """``handler`` receives what the remote program writes (to stdout, where it has two streams)."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from session_manager_plugin.errors import ConnectError, NotConnected
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.protocol.messages import PayloadType
-from session_manager_plugin.session.ending import check_end
+from session_manager_plugin.session.ending import check_end, describe_missing
 from session_manager_plugin.session.link_health import LinkHealth
 from session_manager_plugin.session.notices import SilentNotices
 from session_manager_plugin.session.options import OpenRecording, SessionOptions, StdinEof
@@ -95,6 +95,12 @@ class Session:
     def heard(self) -> bool:
         """Whether any message has come from the far end: if not, nothing shows that there is a session."""
         return self._channel.heard
+
+    @property
+    def incomplete(self) -> str:
+        """What is known to be missing of the output, as a sentence; empty when nothing is."""
+        missing = self._channel.missing_output
+        return "" if missing is None else describe_missing(missing)
 
     def set_link_handler(self, handler: Callable[[], None]) -> None:
         """`handler` is called when the link's state changes, and when a trouble begins or is over."""
