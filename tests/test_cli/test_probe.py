@@ -98,7 +98,7 @@ def test_a_signed_opening(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> No
     check = report.one("websocket")
     assert check.verdict == "fail"
     assert "(Missing Authentication Token)" in check.detail
-    assert "was not signed (there are no AWS credentials), which the service may require" in check.advice
+    assert "was not signed (there are no AWS credentials), and this host requires that" in check.advice
 
 
 def test_a_signature_that_is_refused_is_followed_by_an_unsigned_request(
@@ -112,7 +112,7 @@ def test_a_signature_that_is_refused_is_followed_by_an_unsigned_request(
     signed, unsigned = (check for check in report.json["checks"] if check["stage"] == "websocket")
     assert "(The security token included in the request is invalid)" in signed["detail"]
     assert "ssmmessages:OpenDataChannel; an unsigned request follows" in signed["advice"]
-    assert unsigned["detail"] == "101 Switching Protocols"
+    assert unsigned["detail"] == "101 Switching Protocols, not signed: the signed one was refused"
 
 
 def test_an_encrypted_session(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -271,6 +271,29 @@ async def test_an_unsigned_request_that_is_refused_says_why_it_was_unsigned() ->
     )
 
 
+MISSING = b'{"message": "Missing Authentication Token"}'
+
+
+async def test_a_host_that_requires_a_signature_and_is_none_of_aws() -> None:
+    async with Gateway(403, body=MISSING) as gateway:
+        channel = channel_to(gateway.url(PATH), Signer(), sign=Sign.AUTO)
+        assert not await channel.connect()
+    assert str(channel.last_error).endswith(
+        "403 Forbidden (Missing Authentication Token): this host requires a signed request: give --sign always, and "
+        "AWS credentials"
+    )
+
+
+async def test_a_host_that_requires_a_signature_and_refuses_ours() -> None:
+    async with Gateway(403, 403, body=MISSING) as gateway:
+        channel = channel_to(gateway.url(PATH), Signer())
+        assert not await channel.connect()
+    assert str(channel.last_error).endswith(
+        "(Missing Authentication Token): the request was not signed (the signed one was refused), and this host "
+        "requires that"
+    )
+
+
 async def test_a_url_that_cannot_be_requested_is_no_concern_of_the_signature() -> None:
     channel = channel_to("ws://127.0.0.1:9/v1/data-channel/s#fragment", signer := Signer())
     assert not await channel.connect()

@@ -108,8 +108,9 @@ async def open_connection(config: WebSocketConfig, owner: ConnectionOwner) -> Ga
         refusal = error
     _LOGGER.info("%s; trying once without a signature", refusal)
     signature.signer.refused()
+    signature.withdraw()
     try:
-        connection = await _open(config, owner, None)
+        connection = await _open(config, owner, signature)
     except Refused as error:
         raise Refused(
             f"{refusal}. Without a signature: {error}", host=error.host, status=error.status, retryable=error.retryable

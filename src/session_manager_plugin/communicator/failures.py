@@ -38,6 +38,8 @@ _WRONG_NAME = frozenset({62, 64})
 """A wrong host name, a wrong address."""
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
 """OpenSSL's reasons for bytes that are no TLS records."""
+_UNSIGNED = "missing authentication token"
+"""What AWS answers to a request without a signature where it requires one."""
 _TLS_RECORD = (b"\x15\x03", b"\x16\x03")
 """How a TLS alert and a TLS handshake begin."""
 _LEGACY_SCHEMES = {"negotiate": "Negotiate", "kerberos": "Kerberos", "ntlm": "NTLM"}
@@ -84,7 +86,7 @@ def connect_failure(
             return InvalidURL(f"the stream URL for {host} cannot be used: {redact_url(error.msg)}")
         case InvalidStatus(response=response):
             answer = answer_of(response)
-            what, advice = websocket_refused(answer, host, signature)
+            what, advice = websocket_refused(answer, host, signature, names)
             return _refused(f"{what}: {advice}", host, answer.status)
         case TunnelRefused(answer=answer):
             finding = tunnel_refused(answer, host, via, has_credentials=has_credentials, names=names)
@@ -136,14 +138,16 @@ def answer_of(response: Response) -> Answer:
     return Answer(response.status_code, response.reason_phrase, headers, bytes(response.body or b""))
 
 
-def websocket_refused(answer: Answer, host: str, signature: OpeningSignature | None = None) -> Finding:
+def websocket_refused(
+    answer: Answer, host: str, signature: OpeningSignature | None = None, names: SettingNames = SMP_SETTINGS
+) -> Finding:
     """An answer to the request for a websocket whose status is not 101; ``signature`` is the request's."""
     what = f"{host} refused the websocket with status {_named(answer.status)}{refusal_text(answer)}"
     match answer.status:
         case status if 300 <= status < 400:
             return _redirect(what, answer.headers.get("location", ""), host)
         case 401 | 403:
-            return Finding(what, _token_advice(answer.status, signature))
+            return Finding(what, _refusal_advice(answer, signature, names))
         case 404:
             return Finding(what, "check the path of the URL and the session id")
         case HTTPStatus.NETWORK_AUTHENTICATION_REQUIRED:
@@ -155,9 +159,13 @@ def websocket_refused(answer: Answer, host: str, signature: OpeningSignature | N
     return Finding(what, "check the URL")
 
 
-def _token_advice(status: int, signature: OpeningSignature | None) -> str:
-    if status == HTTPStatus.FORBIDDEN and signature is not None and signature.sent:
+def _refusal_advice(answer: Answer, signature: OpeningSignature | None, names: SettingNames) -> str:
+    if answer.status == HTTPStatus.FORBIDDEN and signature is not None and signature.sent:
         return f"the AWS credentials are wrong or expired, or lack the permission {SIGNING_PERMISSION}"
+    if _UNSIGNED in refusal_text(answer).lower():
+        if signature is None:
+            return f"this host requires a signed request: give {names.sign}, and AWS credentials"
+        return f"the request was not signed ({signature.obstacle}), and this host requires that"
     advice = "the token may be expired or used already, or the session ended; start a new session"
     if signature is not None and signature.obstacle:
         return f"the request was not signed ({signature.obstacle}), which the service may require; or {advice}"

@@ -57,14 +57,21 @@ class OpeningSignature:
 
     def start(self) -> None:
         """Begin. Nothing runs before the caller waits for something: what it has begun itself comes first."""
+        if self.obstacle:
+            return
         self._task = asyncio.ensure_future(self._sign())
 
     async def headers(self) -> Mapping[str, str]:
         """Wait for the headers to add to the request; none when it cannot be signed, or not in time."""
-        assert self._task is not None
+        if self._task is None:
+            return {}
         headers = await self._task
         self.sent = bool(headers)
         return headers
+
+    def withdraw(self) -> None:
+        """The signed request was refused: the next one is sent without a signature."""
+        self.sent, self.obstacle, self._task = False, "the signed one was refused", None
 
     def stop(self) -> None:
         """Wait no longer. Idempotent."""

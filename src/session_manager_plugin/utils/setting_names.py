@@ -18,10 +18,26 @@ class SettingNames:
     """How to allow a connection without TLS; empty where there is no way."""
     keepalive: str
     """How the interval of pings is set, with a place for the seconds."""
+    sign: str
+    """How requests to hosts that are not AWS's are signed."""
 
 
 SMP_SETTINGS = SettingNames(
-    "smp", "--ca-bundle or AWS_CA_BUNDLE", "--proxy or HTTPS_PROXY", "--dial", "--insecure", "--keepalive {}"
+    program="smp",
+    ca_bundle="--ca-bundle or AWS_CA_BUNDLE",
+    proxy="--proxy or HTTPS_PROXY",
+    dial="--dial",
+    insecure="--insecure",
+    keepalive="--keepalive {}",
+    sign="--sign always",
 )
-PLUGIN_SETTINGS = SettingNames("this plugin", "AWS_CA_BUNDLE", "HTTPS_PROXY", "", "", "SMP_KEEPALIVE={}")
+PLUGIN_SETTINGS = SettingNames(
+    program="this plugin",
+    ca_bundle="AWS_CA_BUNDLE",
+    proxy="HTTPS_PROXY",
+    dial="",
+    insecure="",
+    keepalive="SMP_KEEPALIVE={}",
+    sign="SMP_SIGN=always",
+)
 """``session-manager-plugin`` has no options: the AWS CLI writes its command line."""

@@ -153,7 +153,9 @@ async def _probe_stream(request: Request, report: Report, stream: StartedSession
     try:
         upgrade = await _probe_websocket(request, report, group, stream, signature, clock=clock)
         if upgrade is Upgrade.SIGNATURE_REFUSED:
-            await _probe_websocket(request, report, group, stream, None, clock=False)
+            assert signature is not None
+            signature.withdraw()
+            await _probe_websocket(request, report, group, stream, signature, clock=False)
     finally:
         group.finish()
 
