@@ -14,7 +14,7 @@ from session_manager_plugin.communicator import (
     complete_stream_url,
     create_websocket_config,
 )
-from session_manager_plugin.communicator.utils import is_loopback
+from session_manager_plugin.communicator.stream_url import is_loopback
 from session_manager_plugin.errors import InvalidURL
 from session_manager_plugin.session.protocols import KeyService, RequestSigner, ResumeService
 from session_manager_plugin.session.runner import HANDLERS, Session

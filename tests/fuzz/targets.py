@@ -19,7 +19,7 @@ from websockets.utils import apply_mask
 from session_manager_plugin.agent.http_messages import MAX_BODY_SIZE, MAX_HEAD_SIZE, BadRequestError, RequestReader
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.invocation import exposes_token, parse, take_response
-from session_manager_plugin.communicator.utils import (
+from session_manager_plugin.communicator.stream_url import (
     build_stream_url,
     complete_stream_url,
     host_and_port,

@@ -312,7 +312,7 @@ class MemoryChannel(_End, IDataChannel):
         self.transmit()
         self.arm()
 
-    async def send_input_data(self, data: bytes, *, more: bool = False) -> None:
+    async def send_input_data(self, data: bytes, *, more_follows: bool = False) -> None:
         await self._send(PayloadType.OUTPUT, data)
 
     async def send_size(self, columns: int, rows: int) -> None:

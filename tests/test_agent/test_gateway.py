@@ -20,7 +20,7 @@ from websockets.typing import Origin
 
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent import gateway as gateway_module
-from session_manager_plugin.agent.gateway import MAX_MESSAGE_SIZE, MAX_UNREAD_SIZE, Gateway, GatewayConnection
+from session_manager_plugin.agent.gateway import MAX_MESSAGE_SIZE, MAX_UNREAD_SIZE, Gateway, SandboxSocket
 from session_manager_plugin.agent.http_messages import text_response
 from session_manager_plugin.agent.session import SandboxSession
 from session_manager_plugin.protocol.payloads import OpenDataChannelInput
@@ -315,14 +315,14 @@ async def test_a_client_that_closes_is_answered_and_is_away_then(sandbox: Sandbo
 # A client that does not read.
 
 
-def open_on_a_fake_transport(session: mock.Mock) -> tuple[GatewayConnection, mock.Mock]:
+def open_on_a_fake_transport(session: mock.Mock) -> tuple[SandboxSocket, mock.Mock]:
     """A connection on which a client has opened ``session``."""
     session.withhold_pongs = False
     gateway = Gateway(lambda _: text_response(HTTPStatus.OK, "ok"), lambda _: session, lambda _: None)
     transport = mock.Mock(spec=asyncio.Transport)
     transport.is_closing.return_value = False
     transport.get_write_buffer_size.return_value = 0
-    connection = GatewayConnection(gateway)
+    connection = SandboxSocket(gateway)
     connection.connection_made(transport)
     connection.data_received(b"GET /v1/data-channel/x HTTP/1.1\r\n" + UPGRADE + masked(1, opening("t").encode()))
     session.attach.assert_called_once_with(connection)

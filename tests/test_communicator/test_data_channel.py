@@ -16,8 +16,8 @@ import pytest
 
 from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.communicator import ConnectionState, SessionDataChannel, create_websocket_config
-from session_manager_plugin.communicator.connection import WRITE_LIMIT
 from session_manager_plugin.communicator.data_channel import UNCLAIMED_SIZE
+from session_manager_plugin.communicator.gateway_socket import WRITE_LIMIT
 from session_manager_plugin.errors import (
     ConnectionLost,
     NotConnected,

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from session_manager_plugin.communicator import SessionDataChannel, WebSocketChannel, create_websocket_config
-from session_manager_plugin.communicator.gathering import GATHER_SIZE
+from session_manager_plugin.communicator.write_coalescer import GATHER_SIZE
 from session_manager_plugin.errors import LocalProtocolError, NotConnected
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, Flag, PayloadType
 from session_manager_plugin.protocol.reliable import INITIAL_WINDOW
@@ -102,7 +102,7 @@ async def test_pieces_that_more_follows_leave_together_and_soon(writes: list[int
     async with AgentGateway(handshake="Port") as gateway, opened(gateway) as channel:
         writes.clear()
         for piece in (b"one ", b"two ", b"three"):
-            await channel.send_input_data(piece, more=True)
+            await channel.send_input_data(piece, more_follows=True)
         assert writes == []
         await gateway.until(lambda: gateway.input == b"one two three")
         assert writes[0] == 3
@@ -111,7 +111,7 @@ async def test_pieces_that_more_follows_leave_together_and_soon(writes: list[int
 async def test_the_last_piece_takes_along_what_waits(writes: list[int]) -> None:
     async with AgentGateway(handshake="Port") as gateway, opened(gateway) as channel:
         writes.clear()
-        await channel.send_input_data(b"one ", more=True)
+        await channel.send_input_data(b"one ", more_follows=True)
         await channel.send_input_data(b"two")
         assert writes == [2]
         await gateway.until(lambda: gateway.input == b"one two")
@@ -125,16 +125,16 @@ async def test_not_more_waits_than_what_is_worth_a_write(writes: list[int]) -> N
         await channel.drain()
         writes.clear()
         for _ in range(GATHER_SIZE // len(piece)):
-            await channel.send_input_data(piece, more=True)
+            await channel.send_input_data(piece, more_follows=True)
         assert writes == []
-        await channel.send_input_data(piece, more=True)
+        await channel.send_input_data(piece, more_follows=True)
         assert writes == [GATHER_SIZE // MAX_PAYLOAD_SIZE + 4]
 
 
 async def test_what_waits_arrives_though_the_channel_is_closed() -> None:
     async with AgentGateway(handshake="Port") as gateway:
         async with opened(gateway) as channel:
-            await channel.send_input_data(b"the last words", more=True)
+            await channel.send_input_data(b"the last words", more_follows=True)
         assert gateway.input == b"the last words"
 
 
@@ -142,7 +142,7 @@ async def test_a_window_that_is_full_sends_what_waits() -> None:
     data = random.Random(2).randbytes(3 * INITIAL_WINDOW * MAX_PAYLOAD_SIZE)
     async with AgentGateway(handshake="Port") as gateway, opened(gateway) as channel:
         for start in range(0, len(data), 4095):
-            await channel.send_input_data(data[start : start + 4095], more=True)
+            await channel.send_input_data(data[start : start + 4095], more_follows=True)
         await gateway.until(lambda: gateway.input == data)
 
 

@@ -12,7 +12,7 @@ from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from session_manager_plugin.communicator.connection import GatewayConnection, Message
+from session_manager_plugin.communicator.gateway_socket import GatewaySocket, Message
 
 MAX_SIZE = 2000
 
@@ -33,16 +33,16 @@ class Owner:
     def contact(self) -> None:
         pass
 
-    def messages_received(self, _connection: GatewayConnection, messages: list[Message]) -> None:
+    def messages_received(self, _connection: GatewaySocket, messages: list[Message]) -> None:
         self.messages += messages
 
     def pong_received(self, payload: bytes) -> None:
         self.pongs.append(payload)
 
-    def write_paused(self, _connection: GatewayConnection, paused: bool) -> None:
+    def write_paused(self, _connection: GatewaySocket, paused: bool) -> None:
         raise AssertionError("nothing much is written")
 
-    def connection_ended(self, _connection: GatewayConnection | None, _error: Exception) -> None:
+    def connection_ended(self, _connection: GatewaySocket | None, _error: Exception) -> None:
         self.ended = True
 
 
@@ -136,7 +136,7 @@ async def test_the_library_would_have_given_the_same() -> None:
     def same(data: bytes, steps: list[int]) -> None:
         expected, pongs, library = the_librarys_way(data)
         owner, wire = Owner(), Wire()
-        connection = GatewayConnection(owner, open_protocol(), None, ping_interval=None)
+        connection = GatewaySocket(owner, open_protocol(), None, ping_interval=None)
         connection.connection_made(wire)
         connection.attach()
         position = 0

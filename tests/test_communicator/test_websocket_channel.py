@@ -20,7 +20,7 @@ from session_manager_plugin.communicator import (
     create_websocket_config,
     websocket_channel,
 )
-from session_manager_plugin.communicator.connection import WRITE_LIMIT, Message
+from session_manager_plugin.communicator.gateway_socket import WRITE_LIMIT, Message
 from session_manager_plugin.errors import (
     ConnectError,
     ConnectionLost,

@@ -93,13 +93,13 @@ class Gateway:
         self.find_session = find_session
         self.refusal = refusal
         self.port = 0
-        self.connections: set[GatewayConnection] = set()
+        self.connections: set[SandboxSocket] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         """Listen on ``port``, or on a free one if it is 0; for TLS if there is a context. Raises ``OSError``."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: GatewayConnection(self), "127.0.0.1", port, ssl=tls)
+        self._server = await loop.create_server(lambda: SandboxSocket(self), "127.0.0.1", port, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -116,7 +116,7 @@ class Gateway:
         await self._server.wait_closed()
 
 
-class GatewayConnection(asyncio.Protocol):
+class SandboxSocket(asyncio.Protocol):
     """One connection to the port; see the module docstring. It is its session's ``ClientLink`` while OPEN."""
 
     def __init__(self, gateway: Gateway) -> None:

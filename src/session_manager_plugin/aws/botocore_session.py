@@ -171,7 +171,7 @@ def _other_proxies(endpoint_url: str, given: str | None) -> dict[str, str] | Non
     from botocore.utils import get_environ_proxies
 
     from session_manager_plugin.communicator.proxy import proxy_for
-    from session_manager_plugin.communicator.utils import websocket_scheme
+    from session_manager_plugin.communicator.stream_url import websocket_scheme
 
     scheme = endpoint_url.partition("://")[0]
     proxy = proxy_for(websocket_scheme(endpoint_url), given)

@@ -1,7 +1,6 @@
 """The shell to the network: websockets to a message gateway, and the data channel over them."""
 
-from session_manager_plugin.communicator.data_channel import RECONNECT_TIMEOUT, SessionDataChannel
-from session_manager_plugin.communicator.types import (
+from session_manager_plugin.communicator.config import (
     Bearer,
     ConnectionHandler,
     ConnectionState,
@@ -12,11 +11,12 @@ from session_manager_plugin.communicator.types import (
     Sign,
     WebSocketConfig,
     WebSocketMessage,
+    create_websocket_config,
 )
-from session_manager_plugin.communicator.utils import (
+from session_manager_plugin.communicator.data_channel import RECONNECT_TIMEOUT, SessionDataChannel
+from session_manager_plugin.communicator.stream_url import (
     build_stream_url,
     complete_stream_url,
-    create_websocket_config,
     validate_websocket_url,
 )
 from session_manager_plugin.communicator.websocket_channel import WebSocketChannel, websocket_channel

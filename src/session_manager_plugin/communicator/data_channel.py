@@ -13,12 +13,12 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from session_manager_plugin import PLUGIN_VERSION
-from session_manager_plugin.communicator.connection import Message
-from session_manager_plugin.communicator.gathering import Gathering
+from session_manager_plugin.communicator.config import ConnectionState, WebSocketConfig
+from session_manager_plugin.communicator.gateway_socket import Message
 from session_manager_plugin.communicator.link_health import LinkMonitor
 from session_manager_plugin.communicator.reconnection import Reconnection
-from session_manager_plugin.communicator.types import ConnectionState, WebSocketConfig
 from session_manager_plugin.communicator.websocket_channel import WebSocketChannel
+from session_manager_plugin.communicator.write_coalescer import WriteCoalescer
 from session_manager_plugin.errors import (
     ConfigurationError,
     ConnectError,
@@ -135,7 +135,7 @@ class SessionDataChannel(IDataChannel):
         self._ended: asyncio.Future[str] | None = None
         self._send_lock = asyncio.Lock()
         self._progress: asyncio.Future[None] | None = None
-        self._gathering = Gathering(self._pump)
+        self._coalescer = WriteCoalescer(self._pump)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._opened = False
@@ -276,7 +276,7 @@ class SessionDataChannel(IDataChannel):
     def _end(self, outcome: str | Exception) -> None:
         """The session is over, by the far end's closing text or by an error: said once, to everyone who waits."""
         self._cancel_timer()
-        self._gathering.stop()
+        self._coalescer.stop()
         self._cancel_proof()
         self._link.over()
         if self._ended is not None and not self._ended.done():
@@ -298,15 +298,15 @@ class SessionDataChannel(IDataChannel):
 
     # Sending.
 
-    async def send_input_data(self, data: bytes, *, more: bool = False) -> None:
+    async def send_input_data(self, data: bytes, *, more_follows: bool = False) -> None:
         """Send bytes of any length, in messages of at most 1024.
 
-        With ``more`` to follow at once they may wait for it (``Gathering``).
+        ``more_follows=True``: further data follows immediately; this piece may be delayed up to 1 ms to share a write.
 
         Raises ``NotConnected`` (a ``RuntimeError``) when the channel is not open or the session is over.
         """
         if data:
-            await self._send(PayloadType.OUTPUT, data, more=more)
+            await self._send(PayloadType.OUTPUT, data, more_follows=more_follows)
             if self._output_handler is not None:
                 self._output_handler(data)
 
@@ -336,7 +336,7 @@ class SessionDataChannel(IDataChannel):
     def set_writable_handler(self, handler: Callable[[], None]) -> None:
         self._writable_handler = handler
 
-    async def _send(self, payload_type: PayloadType, data: bytes, *, more: bool = False) -> None:
+    async def _send(self, payload_type: PayloadType, data: bytes, *, more_follows: bool = False) -> None:
         connection = self._connection
         position = 0
         async with self._send_lock:
@@ -347,9 +347,9 @@ class SessionDataChannel(IDataChannel):
                 if capacity := connection.send_capacity * MAX_PAYLOAD_SIZE:
                     connection.send_data(payload_type, data[position : position + capacity], time.monotonic())
                     position += capacity
-                if more and position >= len(data) and self._gathering.take(len(data)):
+                if more_follows and position >= len(data) and self._coalescer.add(len(data)):
                     return
-                self._gathering.stop()
+                self._coalescer.stop()
                 self._pump()
                 if position < len(data):
                     await self._next_progress()
@@ -482,7 +482,7 @@ class SessionDataChannel(IDataChannel):
         self._arm_timer()
 
     def _write(self) -> None:
-        if self._channel.can_write and not self._gathering.waiting:
+        if self._channel.can_write and not self._coalescer.waiting:
             outgoing = self._connection.messages_to_send(time.monotonic())
             if outgoing:
                 self._channel.write_messages(outgoing)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Protocol
 
-from session_manager_plugin.communicator.connection import GatewayConnection
+from session_manager_plugin.communicator.gateway_socket import GatewaySocket
 from session_manager_plugin.errors import ConnectionLost
 
 SILENCE_DELAY = 2.0
@@ -25,7 +25,7 @@ class KeepaliveOwner(Protocol):
     def reading_paused(self) -> bool:
         """Whether we ourselves do not read."""
 
-    def connection_ended(self, connection: GatewayConnection | None, error: Exception) -> None:
+    def connection_ended(self, connection: GatewaySocket | None, error: Exception) -> None:
         """The link is dead."""
 
     def silence_changed(self) -> None:
@@ -48,7 +48,7 @@ class Keepalive:
         self._interval = interval
         self._timeout = timeout
         self._owner = owner
-        self._connection: GatewayConnection | None = None
+        self._connection: GatewaySocket | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wake_at = 0.0
         self._answered = False
@@ -67,7 +67,7 @@ class Keepalive:
             return None
         return since if time.monotonic() >= since + min(SILENCE_DELAY, self._timeout) else None
 
-    def start(self, connection: GatewayConnection) -> None:
+    def start(self, connection: GatewaySocket) -> None:
         """Watch a new connection; the first ping leaves now."""
         self.stop()
         self._connection = connection

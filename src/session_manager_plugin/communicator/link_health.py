@@ -6,9 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from session_manager_plugin.communicator.config import ConnectionState, WebSocketConfig
 from session_manager_plugin.communicator.keepalive import SILENCE_DELAY
 from session_manager_plugin.communicator.reconnection import TELLING_DELAY, Reconnection
-from session_manager_plugin.communicator.types import ConnectionState, WebSocketConfig
 from session_manager_plugin.communicator.websocket_channel import WebSocketChannel
 from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.session.link_health import LinkHealth, LinkState

@@ -20,8 +20,8 @@ from websockets.asyncio.client import ClientConnection, connect, connect_socks_p
 from websockets.proxy import Proxy, prepare_connect_request
 
 from session_manager_plugin.communicator.http_answer import Answer, AnswerReader, NotHTTP
+from session_manager_plugin.communicator.stream_url import is_address
 from session_manager_plugin.communicator.tls import ssl_context
-from session_manager_plugin.communicator.utils import is_address
 
 HAPPY_EYEBALLS_DELAY = 0.25
 """Seconds until the next address, of the other family if there is one, is tried as well (RFC 8305)."""

@@ -10,7 +10,7 @@ from websockets.headers import build_host
 from websockets.uri import parse_uri
 
 from session_manager_plugin.communicator.aws_hosts import aws_service
-from session_manager_plugin.communicator.types import Bearer, NetworkOptions, Sign
+from session_manager_plugin.communicator.config import Bearer, NetworkOptions, Sign
 from session_manager_plugin.errors import SessionManagerError
 from session_manager_plugin.session.protocols import OpeningRequest, RequestSigner
 from session_manager_plugin.utils.logging import get_logger

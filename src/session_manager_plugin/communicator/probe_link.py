@@ -1,6 +1,6 @@
 """The way to a host, one step at a time, for who wants to know which step fails: names, TCP, proxy, TLS.
 
-A data channel takes these steps at once (``connection.open_connection``). Here each is a call of its own, which raises
+A data channel takes these steps at once (``open_gateway_socket``). Here each is a call of its own, which raises
 what went wrong as it came; the decisions (which proxy, which certificates to trust) are the data channel's.
 """
 
@@ -18,14 +18,14 @@ from websockets.exceptions import ProxyError
 from websockets.proxy import Proxy, prepare_connect_request
 from websockets.uri import parse_uri
 
-from session_manager_plugin.communicator.connection import USER_AGENT
+from session_manager_plugin.communicator.config import NetworkOptions
 from session_manager_plugin.communicator.failures import connect_failure
+from session_manager_plugin.communicator.gateway_socket import USER_AGENT
 from session_manager_plugin.communicator.http_answer import Answer, AnswerReader
 from session_manager_plugin.communicator.opening import Stage
 from session_manager_plugin.communicator.proxy import choose_proxy, parse_proxy, proxy_place
+from session_manager_plugin.communicator.stream_url import host_and_port, join_host_and_port
 from session_manager_plugin.communicator.tls import ssl_context
-from session_manager_plugin.communicator.types import NetworkOptions
-from session_manager_plugin.communicator.utils import host_and_port, join_host_and_port
 
 FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 READ_SIZE = 65536

@@ -10,7 +10,7 @@ from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
 from websockets.proxy import Proxy
 
-from session_manager_plugin.communicator.utils import host_and_port, is_loopback, join_host_and_port
+from session_manager_plugin.communicator.stream_url import host_and_port, is_loopback, join_host_and_port
 from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.utils.proxy_url import (
     decode_user_info,

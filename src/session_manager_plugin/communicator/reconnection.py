@@ -7,8 +7,8 @@ import random
 import time
 from typing import Protocol
 
-from session_manager_plugin.communicator.types import WebSocketConfig
-from session_manager_plugin.communicator.utils import replace_token, validate_websocket_url
+from session_manager_plugin.communicator.config import WebSocketConfig
+from session_manager_plugin.communicator.stream_url import replace_token, validate_websocket_url
 from session_manager_plugin.errors import ConnectError, ConnectionLost, Refused, SessionExpired, SessionManagerError
 from session_manager_plugin.session.protocols import ResumeService
 from session_manager_plugin.utils.logging import get_logger, register_secret

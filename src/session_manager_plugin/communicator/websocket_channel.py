@@ -9,14 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from session_manager_plugin.communicator.connection import (
-    CLOSE_TIMEOUT,
-    GatewayConnection,
-    Message,
-    open_connection,
-)
-from session_manager_plugin.communicator.keepalive import Keepalive
-from session_manager_plugin.communicator.types import (
+from session_manager_plugin.communicator.config import (
     ConnectionHandler,
     ConnectionState,
     ErrorHandler,
@@ -25,6 +18,13 @@ from session_manager_plugin.communicator.types import (
     WebSocketConfig,
     WebSocketMessage,
 )
+from session_manager_plugin.communicator.gateway_socket import (
+    CLOSE_TIMEOUT,
+    GatewaySocket,
+    Message,
+    open_gateway_socket,
+)
+from session_manager_plugin.communicator.keepalive import Keepalive
 from session_manager_plugin.errors import NotConnected, SessionManagerError
 from session_manager_plugin.utils.logging import get_logger, redact_url, register_secret
 
@@ -48,7 +48,7 @@ class WebSocketChannel:
         self.last_contact_at = 0.0
         """The instant (monotonic seconds) of the last inbound byte."""
         self._config = config
-        self._connection: GatewayConnection | None = None
+        self._connection: GatewaySocket | None = None
         self._state = ConnectionState.DISCONNECTED
         self._connect_lock = asyncio.Lock()
         self._queue: list[Message] = []
@@ -163,14 +163,14 @@ class WebSocketChannel:
                 connection.attach()
             return True
 
-    async def _open_with_retries(self) -> GatewayConnection | None:
+    async def _open_with_retries(self) -> GatewaySocket | None:
         """None when every attempt failed, and when ``close`` was called meanwhile."""
         config = self._config
         self.logger.info("connecting to %s", redact_url(config.url))
         attempt = 1
         while self._state is ConnectionState.CONNECTING:
             try:
-                connection = await open_connection(config, self)
+                connection = await open_gateway_socket(config, self)
             except SessionManagerError as error:
                 self._failed(error)
                 if not getattr(error, "retryable", False) or attempt >= config.retry_attempts:
@@ -217,13 +217,13 @@ class WebSocketChannel:
             self._flush_queue()
             self._apply_flow_control()
 
-    # What the connection tells (``ConnectionOwner``).
+    # What the connection tells (``GatewaySocketOwner``).
 
     def contact(self) -> None:
         """Something came in."""
         self.last_contact_at = time.monotonic()
 
-    def messages_received(self, connection: GatewayConnection, messages: list[Message]) -> None:
+    def messages_received(self, connection: GatewaySocket, messages: list[Message]) -> None:
         """All messages of one read."""
         if connection is not self._connection:
             return
@@ -244,7 +244,7 @@ class WebSocketChannel:
         if self._silence_handler is not None:
             self._silence_handler()
 
-    def write_paused(self, connection: GatewayConnection, paused: bool) -> None:
+    def write_paused(self, connection: GatewaySocket, paused: bool) -> None:
         """The socket's buffer is full, or has room again."""
         if connection is not self._connection:
             return
@@ -255,7 +255,7 @@ class WebSocketChannel:
         if self._write_resumed_handler is not None:
             self._write_resumed_handler()
 
-    def connection_ended(self, connection: GatewayConnection | None, error: Exception) -> None:
+    def connection_ended(self, connection: GatewaySocket | None, error: Exception) -> None:
         """The connection broke or was closed by the far end; said once."""
         if connection is None or connection is not self._connection:
             return
@@ -330,7 +330,7 @@ class WebSocketChannel:
             connection.transport.abort()
         self._set_state(ConnectionState.CLOSED)
 
-    def _detach(self) -> GatewayConnection | None:
+    def _detach(self) -> GatewaySocket | None:
         """Listen to the connection no more, and give it to whoever ends it."""
         connection, self._connection = self._connection, None
         self._keepalive.stop()

@@ -83,10 +83,10 @@ class IDataChannel(Protocol):
         Raises ``ConnectionLost``, ``TimedOut``, ``ProtocolError`` … when it ended in another way.
         """
 
-    async def send_input_data(self, data: bytes, *, more: bool = False) -> None:
+    async def send_input_data(self, data: bytes, *, more_follows: bool = False) -> None:
         """Send bytes to the remote program; waits while the window is full. Raises ``NotConnected`` when it is over.
 
-        ``more`` says that more follows at once: for a moment they may wait for it, and leave with it in one write.
+        ``more_follows=True``: further data follows immediately; this piece may be delayed up to 1 ms to share a write.
         """
 
     @property

@@ -13,7 +13,6 @@ from session_manager_plugin.session.ending import check_end
 from session_manager_plugin.session.options import OpenRecording, StdinEof
 from session_manager_plugin.session.protocols import IDataChannel
 from session_manager_plugin.terminal.console import Console
-from session_manager_plugin.terminal.escapes import CHUNK_SIZE
 from session_manager_plugin.terminal.link_status import LinkStatus
 from session_manager_plugin.terminal.size import TerminalSize
 
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from session_manager_plugin.terminal.recording import Recording
 
 END_OF_TRANSMISSION = b"\x04"
+BULK_READ_SIZE = 256
+"""A read of at least so many bytes is a paste or a program's: further input probably follows immediately."""
 SIZE_REPEAT_DELAY = 1.0
 """Seconds after the first size until it is told once more: an agent may throw away what comes right behind its
 HandshakeComplete (protocol reference defect A8). The first output repeats it earlier."""
@@ -115,7 +116,7 @@ class ShellHandler:
                 last = data
                 if self._recording is not None:
                     self._recording.input(data)
-                await channel.send_input_data(data, more=len(data) >= CHUNK_SIZE)
+                await channel.send_input_data(data, more_follows=len(data) >= BULK_READ_SIZE)
             if console.hung_up:
                 raise TerminalGone("the terminal was closed")
             await channel.drain()

@@ -266,7 +266,7 @@ def _ask(environment: Environment, question: str, otherwise: str, *, hidden: boo
 def _region_of(url: str) -> str | None:
     """The region that the host of AWS in `url` names."""
     from session_manager_plugin.communicator.aws_hosts import aws_service
-    from session_manager_plugin.communicator.utils import websocket_scheme
+    from session_manager_plugin.communicator.stream_url import websocket_scheme
 
     service = aws_service(urlsplit(websocket_scheme(url)).hostname or "")
     return None if service is None else service.region

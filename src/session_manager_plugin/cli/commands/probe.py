@@ -128,7 +128,7 @@ def probe(
     from session_manager_plugin.cli.probe.view import view_of
     from session_manager_plugin.cli.signals import run
     from session_manager_plugin.cli.token import find_token
-    from session_manager_plugin.communicator.types import Bearer, NetworkOptions, Sign
+    from session_manager_plugin.communicator.config import Bearer, NetworkOptions, Sign
 
     if url is not None and target:
         raise UsageError("give a TARGET or --url, not both; the target of --url's session is --target")
@@ -170,7 +170,7 @@ def _stream(url: str, session_id: str | None, token: str, *, insecure: bool) -> 
     from urllib.parse import urlsplit
 
     from session_manager_plugin.aws.systems_manager import StartedSession
-    from session_manager_plugin.communicator.utils import complete_stream_url, is_loopback
+    from session_manager_plugin.communicator.stream_url import complete_stream_url, is_loopback
     from session_manager_plugin.errors import InvalidURL
 
     stream_url, known_id = complete_stream_url(url, session_id, token)

@@ -13,12 +13,12 @@ from session_manager_plugin.cli.probe.checks import Group, Latency, Report, Stag
 from session_manager_plugin.cli.probe.machine import check_clock
 from session_manager_plugin.cli.probe.sentences import split
 from session_manager_plugin.communicator import opening
+from session_manager_plugin.communicator.config import Bearer
 from session_manager_plugin.communicator.failures import connection_cut, no_answer, websocket_refused
 from session_manager_plugin.communicator.http_answer import Answer
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.communicator.probe_channel import ProbeChannel
 from session_manager_plugin.communicator.probe_link import Link, Route
-from session_manager_plugin.communicator.types import Bearer
 from session_manager_plugin.errors import ConnectionLost, SessionEnded, SessionManagerError
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.protocols import DataKey, KeyService

@@ -14,6 +14,7 @@ from session_manager_plugin.cli.probe.checks import Check, Group, Stage, Verdict
 from session_manager_plugin.cli.probe.sentences import split
 from session_manager_plugin.cli.probe.tls import check_tls
 from session_manager_plugin.communicator import opening
+from session_manager_plugin.communicator.config import NetworkOptions
 from session_manager_plugin.communicator.failures import (
     Finding,
     certificate_refused,
@@ -38,8 +39,7 @@ from session_manager_plugin.communicator.probe_link import (
     look_up,
     route_of,
 )
-from session_manager_plugin.communicator.types import NetworkOptions
-from session_manager_plugin.communicator.utils import host_and_port, join_host_and_port
+from session_manager_plugin.communicator.stream_url import host_and_port, join_host_and_port
 from session_manager_plugin.errors import ConfigurationError, SessionManagerError
 from session_manager_plugin.utils.setting_names import SMP_SETTINGS
 

@@ -1,14 +1,11 @@
-"""Stream URLs and configurations, built and checked."""
+"""Builds and checks stream URLs, and takes them apart."""
 
 from __future__ import annotations
 
-from dataclasses import fields
 from ipaddress import ip_address
-from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_plus, urlencode, urlsplit, urlunsplit
 
 from session_manager_plugin.communicator.aws_hosts import is_aws_host
-from session_manager_plugin.communicator.types import WebSocketConfig
 from session_manager_plugin.errors import InvalidURL
 
 DATA_CHANNEL = "/data-channel/"
@@ -88,12 +85,6 @@ def replace_token(url: str, old: str, new: str) -> str:
 
 def _shown(url: str) -> str:
     return url.partition("?")[0].partition("#")[0]
-
-
-def create_websocket_config(stream_url: str, token: str, **kwargs: Any) -> WebSocketConfig:
-    """A configuration with the defaults of ``WebSocketConfig``; ``kwargs`` are its fields, others are ignored."""
-    names = {field.name for field in fields(WebSocketConfig)} - {"url", "token"}
-    return WebSocketConfig(url=stream_url, token=token, **{name: kwargs[name] for name in names & kwargs.keys()})
 
 
 def validate_websocket_url(url: str) -> bool:

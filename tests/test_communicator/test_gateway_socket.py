@@ -20,7 +20,7 @@ from session_manager_plugin.communicator import (
     WebSocketChannel,
     create_websocket_config,
 )
-from session_manager_plugin.communicator.connection import GatewayConnection
+from session_manager_plugin.communicator.gateway_socket import GatewaySocket
 from session_manager_plugin.errors import ConfigurationError, ConnectError, Refused
 from tests.support.certificates import Authority
 from tests.support.connect_proxy import ConnectProxy
@@ -499,7 +499,7 @@ async def test_a_transport_that_ends_before_it_began() -> None:
     """Of a handshake that fails: asyncio calls what it likes, and never ``connection_made``."""
     channel = WebSocketChannel(create_websocket_config("ws://gateway.test/", TOKEN))
     protocol = ClientProtocol(parse_uri("ws://gateway.test/"))
-    connection = GatewayConnection(channel, protocol, None)
+    connection = GatewaySocket(channel, protocol, None)
     connection.pause_writing()
     connection.resume_writing()
     connection.data_received(b"HTTP/1.1 302 Found\r\n\r\n")

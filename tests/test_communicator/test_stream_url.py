@@ -13,7 +13,7 @@ from session_manager_plugin.communicator import (
     create_websocket_config,
     validate_websocket_url,
 )
-from session_manager_plugin.communicator.utils import host_and_port, is_loopback, join_host_and_port
+from session_manager_plugin.communicator.stream_url import host_and_port, is_loopback, join_host_and_port
 from session_manager_plugin.errors import InvalidURL, UsageError
 
 STREAM_URL = "wss://ssmmessages.eu-west-1.amazonaws.com/v1/data-channel/alice-1?role=publish_subscribe&cell-number=7"
@@ -149,7 +149,7 @@ def test_create_websocket_config_has_the_defaults_of_the_class() -> None:
     assert create_websocket_config(STREAM_URL, "t") == WebSocketConfig(STREAM_URL, "t")
 
 
-def test_create_websocket_config_takes_fields_and_ignores_the_rest() -> None:
+def test_create_websocket_config_takes_the_fields() -> None:
     config = create_websocket_config(
         STREAM_URL,
         "t",
@@ -160,10 +160,14 @@ def test_create_websocket_config_takes_fields_and_ignores_the_rest() -> None:
         max_queue_size=5,
         retry_attempts=6,
         retry_delay=7.0,
-        colour="blue",
     )
 
     assert config == WebSocketConfig(STREAM_URL, "t", 1.0, 2.0, 3.0, 4, 5, 6, 7.0)
+
+
+def test_create_websocket_config_refuses_unknown_keywords() -> None:
+    with pytest.raises(TypeError, match="ping_intervall"):
+        create_websocket_config(STREAM_URL, "t", ping_intervall=1.0)
 
 
 @pytest.mark.parametrize(

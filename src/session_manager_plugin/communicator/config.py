@@ -1,10 +1,11 @@
-"""The vocabulary of the communicator: states, messages, configuration, callbacks."""
+"""What a link is configured with, and the communicator's states, messages and callback types."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from session_manager_plugin.session.protocols import RequestSigner
 from session_manager_plugin.utils.logging import redact_url
@@ -110,3 +111,11 @@ class WebSocketConfig:
 MessageHandler = Callable[[WebSocketMessage], None]
 ErrorHandler = Callable[[Exception], None]
 ConnectionHandler = Callable[[ConnectionState], None]
+
+
+def create_websocket_config(stream_url: str, token: str, **kwargs: Any) -> WebSocketConfig:
+    """Return a configuration with the defaults of ``WebSocketConfig``; ``kwargs`` are its other fields.
+
+    Raises ``TypeError`` for a keyword that is no field: a misspelt one would otherwise have no effect.
+    """
+    return WebSocketConfig(url=stream_url, token=token, **kwargs)

@@ -30,18 +30,18 @@ from websockets.uri import parse_uri
 from session_manager_plugin import __version__
 from session_manager_plugin.communicator.aws_hosts import is_aws_host
 from session_manager_plugin.communicator.certificate import look_at_certificate
+from session_manager_plugin.communicator.config import Bearer, WebSocketConfig
 from session_manager_plugin.communicator.failures import connect_failure
 from session_manager_plugin.communicator.http_answer import NotHTTP
 from session_manager_plugin.communicator.opening import Opening, Stage
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.communicator.proxy import choose_proxy, parse_proxy
-from session_manager_plugin.communicator.tls import ssl_context
-from session_manager_plugin.communicator.types import Bearer, WebSocketConfig
-from session_manager_plugin.communicator.utils import (
+from session_manager_plugin.communicator.stream_url import (
     host_and_port,
     join_host_and_port,
     validate_websocket_url,
 )
+from session_manager_plugin.communicator.tls import ssl_context
 from session_manager_plugin.errors import (
     ConnectionLost,
     InvalidURL,
@@ -72,26 +72,26 @@ Message = str | bytes | bytearray
 _HEAD_END = b"\r\n\r\n"
 
 
-class ConnectionOwner(Protocol):
+class GatewaySocketOwner(Protocol):
     """Whom a connection tells what happens to it."""
 
     def contact(self) -> None:
         """Bytes came in."""
 
-    def messages_received(self, connection: GatewayConnection, messages: list[Message]) -> None:
+    def messages_received(self, connection: GatewaySocket, messages: list[Message]) -> None:
         """All messages of one read, in order."""
 
     def pong_received(self, payload: bytes) -> None:
         """A pong came."""
 
-    def write_paused(self, connection: GatewayConnection, paused: bool) -> None:
+    def write_paused(self, connection: GatewaySocket, paused: bool) -> None:
         """The socket's buffer is full, or has room again."""
 
-    def connection_ended(self, connection: GatewayConnection | None, error: Exception) -> None:
+    def connection_ended(self, connection: GatewaySocket | None, error: Exception) -> None:
         """The connection is over, by no doing of ours."""
 
 
-async def open_connection(config: WebSocketConfig, owner: ConnectionOwner) -> GatewayConnection:
+async def open_gateway_socket(config: WebSocketConfig, owner: GatewaySocketOwner) -> GatewaySocket:
     """Open the websocket of ``config``; call ``attach`` on it to let messages through.
 
     A signed request that the gateway refuses with status 403 is followed by an unsigned one, which decides.
@@ -120,8 +120,8 @@ async def open_connection(config: WebSocketConfig, owner: ConnectionOwner) -> Ga
 
 
 async def _open(
-    config: WebSocketConfig, owner: ConnectionOwner, signature: OpeningSignature | None
-) -> GatewayConnection:
+    config: WebSocketConfig, owner: GatewaySocketOwner, signature: OpeningSignature | None
+) -> GatewaySocket:
     host, port = host_and_port(config.url)
     place = join_host_and_port(host, port)
     network = config.network
@@ -139,9 +139,9 @@ async def _open(
             via = f"the proxy {join_host_and_port(proxy.host, proxy.port)}"
         _LOGGER.info("looking up %s and connecting to it", via or place)
 
-        def create_connection(protocol: ClientProtocol, **options: Any) -> GatewayConnection:
+        def create_connection(protocol: ClientProtocol, **options: Any) -> GatewaySocket:
             protocol.uri = uri  # what the Host header names, whatever is dialled
-            return GatewayConnection(owner, protocol, signature, **options)
+            return GatewaySocket(owner, protocol, signature, **options)
 
         opening = Opening(
             dialled,
@@ -161,7 +161,7 @@ async def _open(
         )
         if signature is not None:
             signature.start()
-        connection = cast(GatewayConnection, await opening)
+        connection = cast(GatewaySocket, await opening)
         _LOGGER.info("the websocket is open")
         return connection
     except SessionManagerError:
@@ -222,16 +222,16 @@ def _masked_frame(opcode: int, payload: bytes, mask: bytes) -> bytes:
     return head + mask + apply_mask(payload, mask)
 
 
-class GatewayConnection(ClientConnection):
+class GatewaySocket(ClientConnection):
     """The library's connection with its data path replaced.
 
-    Messages may come in the same read as the answer to the opening, before ``open_connection`` has returned: they
+    Messages may come in the same read as the answer to the opening, before ``open_gateway_socket`` has returned: they
     are kept until ``attach``. The library's callbacks need what ``connection_made`` sets up; a transport may end, and
     call the others, without it: then they do nothing.
     """
 
     def __init__(
-        self, owner: ConnectionOwner, protocol: ClientProtocol, signature: OpeningSignature | None, **options: Any
+        self, owner: GatewaySocketOwner, protocol: ClientProtocol, signature: OpeningSignature | None, **options: Any
     ) -> None:
         super().__init__(protocol, **options)
         self._signature = signature

@@ -1,0 +1,51 @@
+"""Delays small writes for a moment, so that data that follows shares the write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+GATHER_DELAY = 0.001
+"""Seconds that the oldest byte waits at most."""
+GATHER_SIZE = 64 * 1024
+"""Bytes that wait at most."""
+
+
+class WriteCoalescer:
+    """Counts the bytes that wait for a shared write. Calls ``flush`` once the oldest byte has waited ``GATHER_DELAY``
+    seconds.
+
+    A terminal returns a long paste in reads of at most 4 KiB. Without coalescing each of them costs a write here and a
+    read at the far end.
+    """
+
+    def __init__(self, flush: Callable[[], None]) -> None:
+        self._flush = flush
+        self._size = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether any bytes wait."""
+        return self._timer is not None
+
+    def add(self, size: int) -> bool:
+        """Let ``size`` further bytes wait. Returns False, and adds nothing, when more than ``GATHER_SIZE`` would wait:
+        the caller then writes everything."""
+        if self._size + size > GATHER_SIZE:
+            return False
+        self._size += size
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHER_DELAY, self._delay_passed)
+        return True
+
+    def stop(self) -> None:
+        """Count the waiting bytes as written."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._size = 0
+
+    def _delay_passed(self) -> None:
+        self.stop()
+        self._flush()
