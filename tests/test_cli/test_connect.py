@@ -14,7 +14,8 @@ import pytest
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.session import EndReason
 from session_manager_plugin.cli import main
-from session_manager_plugin.cli.commands.connect import parse_dial, parse_proxy
+from session_manager_plugin.cli.aws_options import check_proxy
+from session_manager_plugin.cli.commands.connect import parse_dial
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.errors import UsageError
 from tests.support.fake_gateway import DEADLINE, channel_closed, say_with_the_answer, served, stream
@@ -266,13 +267,13 @@ def test_parse_dial_refuses(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["http://proxy:3128", "https://user:pw@proxy", "socks5://[::1]:1080"])
-def test_parse_proxy(text: str) -> None:
-    assert parse_proxy(text) == text
+def test_check_proxy(text: str) -> None:
+    assert check_proxy(text) == text
 
 
 @pytest.mark.parametrize(
     "text", ["", "proxy", "proxy:3128", "ftp://proxy", "http://", "http://proxy:70000", "http://[x"]
 )
-def test_parse_proxy_refuses(text: str) -> None:
+def test_check_proxy_refuses(text: str) -> None:
     with pytest.raises(UsageError, match="the proxy of --proxy cannot be used"):
-        parse_proxy(text)
+        check_proxy(text)

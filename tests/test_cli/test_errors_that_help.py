@@ -21,7 +21,8 @@ from websockets.http11 import Response
 from session_manager_plugin.aws.aws_errors import aws_failure
 from session_manager_plugin.aws.kms import KmsKeyService, kms_error
 from session_manager_plugin.aws.settings import AwsSettings
-from session_manager_plugin.cli.commands.connect import parse_dial, parse_proxy
+from session_manager_plugin.cli.aws_options import check_proxy
+from session_manager_plugin.cli.commands.connect import parse_dial
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.render import ending_sentence, error_sentence
 from session_manager_plugin.cli.session import Ending
@@ -393,7 +394,7 @@ def raised(call: Callable[[], object]) -> str | None:
         ),
         pytest.param(raised(lambda: parse_dial("::1")), "is not HOST", "goes in brackets: \\[::1\\]:443", id="dial"),
         pytest.param(
-            raised(lambda: parse_proxy("p:3128")), "proxy of --proxy", "begins with none of http", id="proxy URL"
+            raised(lambda: check_proxy("p:3128")), "proxy of --proxy", "begins with none of http", id="proxy URL"
         ),
         pytest.param(
             raised(lambda: find_token(Environment(variables={}), None, "/nonexistent")),

@@ -346,20 +346,4 @@ _GATEWAY_OPTIONS = [
     click.option(
         "--insecure", is_flag=True, help="Allow ws:// to another machine. The token travels unencrypted then."
     ),
-    click.option(
-        "--ca-bundle",
-        type=FileName(),
-        metavar="FILE",
-        envvar="AWS_CA_BUNDLE",
-        show_envvar=True,
-        help="PEM file of the certificates to trust for the websocket and for calls to AWS, instead of the platform's. "
-        "Needed behind a proxy that inspects TLS.",
-    ),
-    click.option(
-        "--proxy",
-        metavar="URL",
-        help="Proxy for the websocket and for calls to AWS, instead of the one in HTTPS_PROXY. Loopback is never "
-        "proxied. A SOCKS proxy is for the websocket only: calls to AWS go as HTTPS_PROXY says. "
-        "Examples: http://user:password@proxy:3128, socks5h://localhost:1080.",
-    ),
 ]

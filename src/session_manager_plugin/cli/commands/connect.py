@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from session_manager_plugin.cli.aws_options import aws_options
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.options import (
     Choice,
@@ -20,9 +22,10 @@ from session_manager_plugin.cli.options import (
     record_options,
     status_option,
 )
-from session_manager_plugin.errors import ConfigurationError, UsageError
+from session_manager_plugin.errors import UsageError
 
 if TYPE_CHECKING:
+    from session_manager_plugin.aws.settings import AwsSettings
     from session_manager_plugin.cli.session import Ending
     from session_manager_plugin.cli.signals import Interruption
 
@@ -92,24 +95,7 @@ smp connect -v --log-file smp.log --url "$URL" --token-file token      (tells wh
     default="",
     help="Target of the session, which its key is bound to if it is encrypted with KMS. Example: i-0123456789abcdef0.",
 )
-@click.option(
-    "--region",
-    metavar="REGION",
-    help="Region of the session, instead of that of AWS_REGION or the profile. With --region, --profile or "
-    "--endpoint-url "
-    "a session that is left is terminated too. Example: eu-west-1.",
-)
-@click.option(
-    "--profile",
-    metavar="NAME",
-    help="Profile whose credentials are used to sign the opening, to resume and terminate the session and to ask KMS "
-    "for its key, instead of that of AWS_PROFILE.",
-)
-@click.option(
-    "--endpoint-url",
-    metavar="URL",
-    help="Endpoint of the Systems Manager API, instead of that of the region. Example: http://127.0.0.1:8080.",
-)
+@aws_options
 @status_option
 @escape_option
 @record_options
@@ -135,13 +121,9 @@ def connect(
     connect_timeout: float,
     keepalive: float,
     reconnect_timeout: float,
-    ca_bundle: str | None,
-    proxy: str | None,
     dial: str | None,
     target: str,
-    region: str | None,
-    profile: str | None,
-    endpoint_url: str | None,
+    settings: AwsSettings,
     status: str,
     escape_char: str,
     record: str | None,
@@ -154,14 +136,13 @@ def connect(
     SMP_TOKEN. What is missing is asked for at a terminal.
 
     Whatever kind of session it is, it is run here: a shell, a command, a forwarded port, or bytes for ssh. A
-    connection that is lost is made again, and the session goes on where it was.
+    connection that is lost is made again, and the session goes on where it was. With --region, --profile or
+    --endpoint-url a session that is left is terminated too.
 
     In a pipe the output is the session's and nothing else. Everything smp itself has to say goes to standard error.
     """
     from session_manager_plugin.aws.kms import KmsKeyService
-    from session_manager_plugin.aws.profile import ca_bundle as find_ca_bundle
     from session_manager_plugin.aws.resume import SessionResumer
-    from session_manager_plugin.aws.settings import AwsSettings
     from session_manager_plugin.aws.signing import OpeningSigner
     from session_manager_plugin.aws.systems_manager import SystemsManager
     from session_manager_plugin.cli.recording import recorder
@@ -176,9 +157,8 @@ def connect(
     from session_manager_plugin.terminal.escapes import parse_escape_character
 
     escape_character = parse_escape_character(escape_char)
-    trusted = find_ca_bundle(ca_bundle, profile, environment.variables)
-    network = NetworkOptions(Bearer(bearer), parse_proxy(proxy), trusted, parse_dial(dial), Sign(sign))
-    can_call = bool(region or profile or endpoint_url)
+    network = NetworkOptions(Bearer(bearer), settings.proxy, settings.ca_bundle, parse_dial(dial), Sign(sign))
+    can_call = bool(settings.region or settings.profile or settings.endpoint_url)
     found = find_token(environment, token, token_file)
     stream_url = url or _ask(environment, "Stream URL", "no stream URL: give --url")
     _, known_id = complete_stream_url(stream_url, session_id, "")  # a wrong one is told before the token is asked for
@@ -187,7 +167,8 @@ def connect(
     )
 
     url_region = _region_of(stream_url)
-    settings = AwsSettings(region or url_region, profile, endpoint_url, trusted, proxy)
+    if not settings.region:
+        settings = dataclasses.replace(settings, region=url_region)
     systems_manager = SystemsManager(settings)
     can_resume = bool(known_id and (can_call or url_region))
     open_recording = recorder(environment, record, keeps_input=record_input)
@@ -236,18 +217,6 @@ def parse_dial(text: str | None) -> tuple[str, int | None] | None:
     if match is None or port == 0 or (port or 0) > 65535:
         raise UsageError(f"--dial: {text!r} is not HOST or HOST:PORT; an IPv6 address goes in brackets: [::1]:443")
     return match["ipv6"] or match["host"], port
-
-
-def parse_proxy(text: str | None) -> str | None:
-    """The URL itself. Raises `UsageError`, without repeating it: it may hold a password."""
-    from session_manager_plugin.communicator.proxy import parse_proxy as parse
-
-    if text is not None:
-        try:
-            parse(text, "--proxy")
-        except ConfigurationError as error:
-            raise UsageError(str(error)) from None
-    return text
 
 
 def _ask(environment: Environment, question: str, otherwise: str, *, hidden: bool = False) -> str:

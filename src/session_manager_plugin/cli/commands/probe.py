@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from session_manager_plugin.cli.aws_options import aws_options
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import ExitStatus
 from session_manager_plugin.cli.options import Seconds, command, gateway_options
 from session_manager_plugin.errors import UsageError
 
 if TYPE_CHECKING:
+    from session_manager_plugin.aws.settings import AwsSettings
     from session_manager_plugin.aws.systems_manager import StartedSession
     from session_manager_plugin.cli.signals import Interruption
 
@@ -71,19 +73,7 @@ smp probe --json | jq '.checks[] | select(.verdict == "fail")'
     help="Connect there for the session (without one: for ssmmessages), by TCP or through the proxy, instead of to the "
     "host of the URL, whose name stays the one that is sent and checked. Examples: 10.0.0.5, [::1]:8443.",
 )
-@click.option(
-    "--region",
-    metavar="REGION",
-    help="Region whose endpoints are used, instead of that of AWS_REGION or the profile. Example: eu-west-1.",
-)
-@click.option(
-    "--profile", metavar="NAME", help="Profile whose credentials and settings are used, instead of that of AWS_PROFILE."
-)
-@click.option(
-    "--endpoint-url",
-    metavar="URL",
-    help="Endpoint of the Systems Manager API, instead of that of the region. Example: http://127.0.0.1:8080.",
-)
+@aws_options
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object when all is done. docs/probe.md tells its form."
 )
@@ -101,12 +91,8 @@ def probe(
     sign: str,
     insecure: bool,
     connect_timeout: float,
-    ca_bundle: str | None,
-    proxy: str | None,
     dial: str | None,
-    region: str | None,
-    profile: str | None,
-    endpoint_url: str | None,
+    settings: AwsSettings,
     as_json: bool,
 ) -> int:
     """Check what a session needs, stage by stage.
@@ -119,9 +105,7 @@ def probe(
     skipped because an earlier one failed; what failed comes with advice. The exit status is 0 when nothing failed,
     warnings or not, and 1 when something did.
     """
-    from session_manager_plugin.aws.profile import ca_bundle as find_ca_bundle
-    from session_manager_plugin.aws.settings import AwsSettings
-    from session_manager_plugin.cli.commands.connect import parse_dial, parse_proxy
+    from session_manager_plugin.cli.commands.connect import parse_dial
     from session_manager_plugin.cli.probe.checks import Report
     from session_manager_plugin.cli.probe.runner import Request
     from session_manager_plugin.cli.probe.runner import probe as run_probe
@@ -137,12 +121,11 @@ def probe(
     found = find_token(environment, token, token_file)
     if token is not None and found is None:
         raise UsageError("--token - reads a pipe or a file, not a terminal: nothing is asked for here")
-    trusted = find_ca_bundle(ca_bundle, profile, environment.variables)
     request = Request(
-        NetworkOptions(Bearer(bearer), parse_proxy(proxy), trusted, parse_dial(dial), Sign(sign)),
+        NetworkOptions(Bearer(bearer), settings.proxy, settings.ca_bundle, parse_dial(dial), Sign(sign)),
         timeout=connect_timeout,
         count=count,
-        settings=AwsSettings(region, profile, endpoint_url, trusted, proxy),
+        settings=settings,
         variables=environment.variables,
         stream=None if url is None else _stream(url, session_id, found or "", insecure=insecure),
         target=target or session_target,

@@ -1,0 +1,85 @@
+"""The options that say how to reach AWS: declared once, and passed to a command as one ``AwsSettings``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.options import FileName
+from session_manager_plugin.errors import ConfigurationError, UsageError
+
+
+def aws_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--region``, ``--profile``, ``--endpoint-url``, ``--ca-bundle`` and ``--proxy`` to a command.
+
+    The command's function receives them as its keyword argument ``settings``, an ``AwsSettings``. Its ``ca_bundle`` and
+    ``proxy`` are for the websocket too. Raises ``UsageError`` for a proxy that cannot be used.
+    """
+
+    @functools.wraps(function)
+    def with_settings(
+        environment: Environment,
+        *,
+        region: str | None,
+        profile: str | None,
+        endpoint_url: str | None,
+        ca_bundle: str | None,
+        proxy: str | None,
+        **options: Any,
+    ) -> Any:
+        from session_manager_plugin.aws.profile import ca_bundle as find_ca_bundle
+        from session_manager_plugin.aws.settings import AwsSettings
+
+        trusted = find_ca_bundle(ca_bundle, profile, environment.variables)
+        settings = AwsSettings(region, profile, endpoint_url, trusted, check_proxy(proxy))
+        return function(environment, settings=settings, **options)
+
+    decorated: Callable[..., Any] = with_settings
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated
+
+
+def check_proxy(url: str | None) -> str | None:
+    """Return ``url``. Raises ``UsageError``, which does not repeat the URL: it may hold a password."""
+    if url is not None:
+        from session_manager_plugin.communicator.proxy import parse_proxy
+
+        try:
+            parse_proxy(url, "--proxy")
+        except ConfigurationError as error:
+            raise UsageError(str(error)) from None
+    return url
+
+
+_OPTIONS = [
+    click.option(
+        "--region", metavar="REGION", help="AWS region, instead of AWS_REGION or the profile's. Example: eu-west-1."
+    ),
+    click.option("--profile", metavar="NAME", help="AWS profile for credentials and settings, instead of AWS_PROFILE."),
+    click.option(
+        "--endpoint-url",
+        metavar="URL",
+        help="Endpoint of the Systems Manager API, instead of the region's. Example: http://127.0.0.1:8080.",
+    ),
+    click.option(
+        "--ca-bundle",
+        type=FileName(),
+        metavar="FILE",
+        envvar="AWS_CA_BUNDLE",
+        show_envvar=True,
+        help="PEM file of the certificates to trust for the websocket and for calls to AWS, instead of the platform's. "
+        "Needed behind a proxy that inspects TLS.",
+    ),
+    click.option(
+        "--proxy",
+        metavar="URL",
+        help="Proxy for the websocket and for calls to AWS, instead of HTTPS_PROXY. Loopback is never proxied. A SOCKS "
+        "proxy is for the websocket only: calls to AWS use HTTPS_PROXY. "
+        "Examples: http://user:password@proxy:3128, socks5h://localhost:1080.",
+    ),
+]
