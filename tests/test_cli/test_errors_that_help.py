@@ -29,7 +29,7 @@ from session_manager_plugin.cli.session import Ending
 from session_manager_plugin.cli.token import find_token
 from session_manager_plugin.communicator import complete_stream_url
 from session_manager_plugin.communicator.certificate import Certificate
-from session_manager_plugin.communicator.failures import connect_failure
+from session_manager_plugin.communicator.connect_errors import connect_failure
 from session_manager_plugin.communicator.http_answer import Answer, NotHTTP
 from session_manager_plugin.communicator.opening import Stage, TunnelRefused
 from session_manager_plugin.communicator.tls import ssl_context

@@ -31,7 +31,7 @@ from session_manager_plugin import __version__
 from session_manager_plugin.communicator.aws_hosts import is_aws_host
 from session_manager_plugin.communicator.certificate import look_at_certificate
 from session_manager_plugin.communicator.config import Bearer, WebSocketConfig
-from session_manager_plugin.communicator.failures import connect_failure
+from session_manager_plugin.communicator.connect_errors import connect_failure
 from session_manager_plugin.communicator.http_answer import NotHTTP
 from session_manager_plugin.communicator.opening import Opening, Stage
 from session_manager_plugin.communicator.opening_signature import OpeningSignature

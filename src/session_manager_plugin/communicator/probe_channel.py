@@ -24,7 +24,7 @@ from websockets.uri import parse_uri
 from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.communicator.aws_hosts import is_aws_host
 from session_manager_plugin.communicator.config import Bearer
-from session_manager_plugin.communicator.failures import answer_of, connect_failure
+from session_manager_plugin.communicator.connect_errors import answer_of, connect_failure
 from session_manager_plugin.communicator.gateway_socket import USER_AGENT
 from session_manager_plugin.communicator.http_answer import Answer, NotHTTP
 from session_manager_plugin.communicator.opening import Stage

@@ -19,7 +19,7 @@ from websockets.proxy import Proxy, prepare_connect_request
 from websockets.uri import parse_uri
 
 from session_manager_plugin.communicator.config import NetworkOptions
-from session_manager_plugin.communicator.failures import connect_failure
+from session_manager_plugin.communicator.connect_errors import connect_failure
 from session_manager_plugin.communicator.gateway_socket import USER_AGENT
 from session_manager_plugin.communicator.http_answer import Answer, AnswerReader
 from session_manager_plugin.communicator.opening import Stage

@@ -14,7 +14,7 @@ from session_manager_plugin.cli.probe.machine import check_clock
 from session_manager_plugin.cli.probe.sentences import split
 from session_manager_plugin.communicator import opening
 from session_manager_plugin.communicator.config import Bearer
-from session_manager_plugin.communicator.failures import connection_cut, no_answer, websocket_refused
+from session_manager_plugin.communicator.connect_errors import connection_cut, no_answer, websocket_refused
 from session_manager_plugin.communicator.http_answer import Answer
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.communicator.probe_channel import ProbeChannel

@@ -15,7 +15,7 @@ from session_manager_plugin.cli.probe.sentences import split
 from session_manager_plugin.cli.probe.tls import check_tls
 from session_manager_plugin.communicator import opening
 from session_manager_plugin.communicator.config import NetworkOptions
-from session_manager_plugin.communicator.failures import (
+from session_manager_plugin.communicator.connect_errors import (
     Finding,
     certificate_refused,
     connection_cut,

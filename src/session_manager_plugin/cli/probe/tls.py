@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from session_manager_plugin.cli.probe.checks import Group, Running, Stage
 from session_manager_plugin.communicator import opening
 from session_manager_plugin.communicator.certificate import Certificate, look_at_certificate, now_utc
-from session_manager_plugin.communicator.failures import (
+from session_manager_plugin.communicator.connect_errors import (
     Finding,
     certificate_refused,
     connection_cut,

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from session_manager_plugin.communicator import NetworkOptions, WebSocketChannel, create_websocket_config
-from session_manager_plugin.communicator.failures import connect_failure
+from session_manager_plugin.communicator.connect_errors import connect_failure
 from session_manager_plugin.errors import ConnectError, InvalidURL, Refused, SessionManagerError
 from tests.support.raw_server import Peer, RawServer, Script, http_answer, read_request
 
