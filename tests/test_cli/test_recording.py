@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.recording import recorder
+from session_manager_plugin.cli.recording_options import recorder
 from session_manager_plugin.errors import ConfigurationError, UsageError
 from session_manager_plugin.terminal.size import TerminalSize
 

@@ -22,7 +22,7 @@ from session_manager_plugin.cli.environment import Environment, open_standard_st
 from session_manager_plugin.cli.exit_status import HANG_UP, ExitStatus, die_of, signal_of, status_of
 from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, exposes_token, parse, take_response
 from session_manager_plugin.cli.parent import watched_parent
-from session_manager_plugin.cli.recording import recorder
+from session_manager_plugin.cli.recording_options import recorder
 from session_manager_plugin.cli.render import tell, tell_ending, tell_error, tell_incomplete
 from session_manager_plugin.cli.session import Ending, join, status_mode
 from session_manager_plugin.cli.signals import Interruption, handled_signals, run

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.escapes import EscapeCommands
+from session_manager_plugin.cli.escape_commands import EscapeCommands
 from session_manager_plugin.cli.exit_status import HANG_UP, Signalled
 from session_manager_plugin.cli.link_news import LinkNews
 from session_manager_plugin.cli.render import tell

@@ -145,7 +145,7 @@ def connect(
     from session_manager_plugin.aws.resume import SessionResumer
     from session_manager_plugin.aws.signing import OpeningSigner
     from session_manager_plugin.aws.systems_manager import SystemsManager
-    from session_manager_plugin.cli.recording import recorder
+    from session_manager_plugin.cli.recording_options import recorder
     from session_manager_plugin.cli.render import tell, tell_ending
     from session_manager_plugin.cli.session import join, status_mode
     from session_manager_plugin.cli.signals import run

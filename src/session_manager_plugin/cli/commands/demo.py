@@ -54,7 +54,7 @@ def demo(
     a shell.
     """
     from session_manager_plugin.agent import Sandbox
-    from session_manager_plugin.cli.recording import recorder
+    from session_manager_plugin.cli.recording_options import recorder
     from session_manager_plugin.cli.render import tell, tell_ending
     from session_manager_plugin.cli.session import join, status_mode
     from session_manager_plugin.cli.signals import run

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from session_manager_plugin.cli.escapes import EscapeCommands
+from session_manager_plugin.cli.escape_commands import EscapeCommands
 from session_manager_plugin.errors import LeftByEscape
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.runner import Session
