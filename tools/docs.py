@@ -17,9 +17,9 @@ import click
 from click_man.core import generate_man_page
 
 from session_manager_plugin import __version__
+from session_manager_plugin.cli.click_options import Command
 from session_manager_plugin.cli.completion import SCRIPTS
 from session_manager_plugin.cli.main import COMMANDS, smp
-from session_manager_plugin.cli.options import Command
 from tools.manual import BUGS, DETAILS, ENVIRONMENT, EXIT_STATUS, FILES, GROUP_EXAMPLES, SEE_ALSO
 
 ROOT = Path(__file__).parents[1]

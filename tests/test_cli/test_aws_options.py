@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.cli.aws_options import aws_options
+from session_manager_plugin.cli.click_options import command
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.options import command
 
 
 def received(*arguments: str) -> tuple[AwsSettings, int]:

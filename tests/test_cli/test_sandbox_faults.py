@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from session_manager_plugin.agent import Faults, MessageFaults
-from session_manager_plugin.cli.faults import fault_options, make_faults
+from session_manager_plugin.cli.fault_options import fault_options, make_faults
 from tests.test_cli.conftest import Smp
 
 

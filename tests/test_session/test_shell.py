@@ -12,7 +12,7 @@ import pytest
 
 from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.protocol.messages import PayloadType
-from session_manager_plugin.session.options import OpenRecording, StdinEof
+from session_manager_plugin.session.handler_options import OpenRecording, StdinEof
 from session_manager_plugin.session.shell import ShellHandler
 from session_manager_plugin.terminal.recording import Recording
 from tests.support.asciicast import check_asciicast

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from session_manager_plugin.cli.click_options import FileName
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.options import FileName
 from session_manager_plugin.errors import ConfigurationError, UsageError
 
 

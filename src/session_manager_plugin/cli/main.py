@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from session_manager_plugin import PLUGIN_VERSION, __version__
+from session_manager_plugin.cli.click_options import CONTEXT_SETTINGS
 from session_manager_plugin.cli.environment import Environment, named_output_errors, open_standard_streams
 from session_manager_plugin.cli.exit_status import die_of, signal_of, status_of
-from session_manager_plugin.cli.options import CONTEXT_SETTINGS
 from session_manager_plugin.cli.render import tell_error
 from session_manager_plugin.errors import UsageError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.errors import UsageError
-from session_manager_plugin.session.options import OpenRecording
+from session_manager_plugin.session.handler_options import OpenRecording
 
 VARIABLE = "SMP_RECORD_DIR"
 

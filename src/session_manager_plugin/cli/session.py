@@ -14,7 +14,7 @@ from session_manager_plugin.cli.render import tell
 from session_manager_plugin.cli.signals import Interruption
 from session_manager_plugin.errors import ConfigurationError, OutputIncomplete, SessionEnded
 from session_manager_plugin.protocol.events import SessionReady
-from session_manager_plugin.session.options import OpenRecording, StdinEof
+from session_manager_plugin.session.handler_options import OpenRecording, StdinEof
 from session_manager_plugin.session.protocols import Notices
 from session_manager_plugin.session.runner import Session
 from session_manager_plugin.terminal.capabilities import has_margins, is_utf8

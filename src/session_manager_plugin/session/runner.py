@@ -11,9 +11,9 @@ from session_manager_plugin.errors import ConnectError, NotConnected
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.ending import check_end, describe_missing
+from session_manager_plugin.session.handler_options import OpenRecording, SessionOptions, StdinEof
 from session_manager_plugin.session.link_health import LinkHealth
 from session_manager_plugin.session.notices import SilentNotices
-from session_manager_plugin.session.options import OpenRecording, SessionOptions, StdinEof
 from session_manager_plugin.session.protocols import (
     Forwarding,
     IDataChannel,

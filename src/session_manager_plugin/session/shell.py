@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from session_manager_plugin.errors import ConfigurationError, NotConnected, TerminalGone
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.ending import check_end
-from session_manager_plugin.session.options import OpenRecording, StdinEof
+from session_manager_plugin.session.handler_options import OpenRecording, StdinEof
 from session_manager_plugin.session.protocols import IDataChannel
 from session_manager_plugin.terminal.console import Console
 from session_manager_plugin.terminal.link_status import LinkStatus

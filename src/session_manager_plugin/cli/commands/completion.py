@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from session_manager_plugin.cli.click_options import Choice, command
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.options import Choice, command
 
 _EXAMPLES = """
 smp completion fish | source                 (in ~/.config/fish/config.fish)

@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from session_manager_plugin.cli.aws_options import aws_options
-from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.options import (
+from session_manager_plugin.cli.click_options import (
     Choice,
     Seconds,
     command,
@@ -22,6 +21,7 @@ from session_manager_plugin.cli.options import (
     record_options,
     status_option,
 )
+from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.errors import UsageError
 
 if TYPE_CHECKING:
@@ -152,8 +152,8 @@ def connect(
     from session_manager_plugin.cli.token import check_token, find_token
     from session_manager_plugin.communicator import Bearer, NetworkOptions, Sign, complete_stream_url
     from session_manager_plugin.library import connect as open_session
+    from session_manager_plugin.session.handler_options import StdinEof
     from session_manager_plugin.session.notices import PlainNotices
-    from session_manager_plugin.session.options import StdinEof
     from session_manager_plugin.terminal.escapes import parse_escape_character
 
     escape_character = parse_escape_character(escape_char)

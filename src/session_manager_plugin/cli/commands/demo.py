@@ -6,8 +6,8 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
+from session_manager_plugin.cli.click_options import command, escape_option, record_options, status_option
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.options import command, escape_option, record_options, status_option
 from session_manager_plugin.errors import SessionExpired
 
 if TYPE_CHECKING:

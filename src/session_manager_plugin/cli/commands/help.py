@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 import session_manager_plugin
+from session_manager_plugin.cli.click_options import CommandName, command
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.options import CommandName, command
 from session_manager_plugin.errors import ConfigurationError
 
 _EXAMPLES = """

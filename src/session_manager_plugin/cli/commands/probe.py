@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from session_manager_plugin.cli.aws_options import aws_options
+from session_manager_plugin.cli.click_options import Seconds, command, gateway_options
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import ExitStatus
-from session_manager_plugin.cli.options import Seconds, command, gateway_options
 from session_manager_plugin.errors import UsageError
 
 if TYPE_CHECKING:

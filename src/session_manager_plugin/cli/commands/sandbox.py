@@ -16,9 +16,9 @@ import click
 
 from session_manager_plugin.agent.agent_versions import DEFAULT_AGENT_VERSION, LOOPBACK_DENIED_FROM
 from session_manager_plugin.agent.quirks import NONE, Quirk, parse_quirks
+from session_manager_plugin.cli.click_options import Choice, Seconds, command
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.faults import FAULTS, fault_options, make_faults
-from session_manager_plugin.cli.options import Choice, Seconds, command
+from session_manager_plugin.cli.fault_options import FAULTS, fault_options, make_faults
 from session_manager_plugin.errors import ConfigurationError
 
 if TYPE_CHECKING:

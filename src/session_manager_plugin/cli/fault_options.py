@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from session_manager_plugin.cli.options import Choice, Seconds
+from session_manager_plugin.cli.click_options import Choice, Seconds
 from session_manager_plugin.errors import UsageError
 
 if TYPE_CHECKING:
