@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from session_manager_plugin.agent.basic_port import BasicPort
 from session_manager_plugin.agent.command import CommandOutputSeparate, CommandOutputTogether
 from session_manager_plugin.agent.documents import DOCUMENTS, SessionType
-from session_manager_plugin.agent.mux_port import MuxPort
+from session_manager_plugin.agent.port_basic import BasicPort
+from session_manager_plugin.agent.port_mux import MuxPort
 from session_manager_plugin.agent.program import ProgramError, SessionProgram
 from session_manager_plugin.agent.programs import ProgramMaker
 from session_manager_plugin.agent.shell import Shell

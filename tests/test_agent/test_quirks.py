@@ -17,11 +17,11 @@ import pytest
 from session_manager_plugin.agent import Sandbox, closing
 from session_manager_plugin.agent import sandbox as sandbox_module
 from session_manager_plugin.agent.agent import AgentSettings, AgentState
-from session_manager_plugin.agent.basic_port import WORKER_DIED
 from session_manager_plugin.agent.documents import DOCUMENTS
 from session_manager_plugin.agent.faults import Faults, MessageFaults
 from session_manager_plugin.agent.official_sending import MAX_STORED, RESEND_INTERVAL, OldestOnlySender
 from session_manager_plugin.agent.official_text import OfficialText
+from session_manager_plugin.agent.port_basic import WORKER_DIED
 from session_manager_plugin.agent.quirks import Quirk, parse_quirks
 from session_manager_plugin.agent.service_messages import channel_closed_message
 from session_manager_plugin.protocol.messages import ClientMessageType, PayloadType

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from session_manager_plugin.agent.basic_port import BasicPort
 from session_manager_plugin.agent.command import (
     OUTDATED_CLIENT_MESSAGE,
     SEPARATE_STREAMS_FROM,
@@ -13,7 +12,8 @@ from session_manager_plugin.agent.command import (
 )
 from session_manager_plugin.agent.destination import Destination
 from session_manager_plugin.agent.documents import LOCAL_PORT_FORWARDING, SessionType
-from session_manager_plugin.agent.mux_port import MuxPort
+from session_manager_plugin.agent.port_basic import BasicPort
+from session_manager_plugin.agent.port_mux import MuxPort
 from session_manager_plugin.agent.program import ProgramError, SessionProgram
 from session_manager_plugin.agent.quirks import Quirk
 from session_manager_plugin.agent.shell import Shell

@@ -12,7 +12,7 @@ import pytest
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent import mux_port as mux_port_module
 from session_manager_plugin.agent.destination import Destination, DialledConnection
-from session_manager_plugin.agent.mux_port import MuxPort
+from session_manager_plugin.agent.port_mux import MuxPort
 from session_manager_plugin.agent.session import EndReason
 from session_manager_plugin.protocol import smux
 from session_manager_plugin.protocol.messages import Flag, PayloadType

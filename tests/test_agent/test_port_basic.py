@@ -13,8 +13,8 @@ import pytest
 
 from session_manager_plugin.agent import destination as destination_module
 from session_manager_plugin.agent.agent import AgentSettings
-from session_manager_plugin.agent.basic_port import READ_HIGH_WATER, READ_LOW_WATER, BasicPort
 from session_manager_plugin.agent.documents import DOCUMENTS, SessionType
+from session_manager_plugin.agent.port_basic import READ_HIGH_WATER, READ_LOW_WATER, BasicPort
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, ClientMessageType, Flag, PayloadType
 from tests.support.tcp_server import TcpServer, free_port
 from tests.support.waiting import wait_until
