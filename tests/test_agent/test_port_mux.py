@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from session_manager_plugin.agent import Sandbox
-from session_manager_plugin.agent import mux_port as mux_port_module
+from session_manager_plugin.agent import Sandbox, port_mux
 from session_manager_plugin.agent.destination import Destination, DialledConnection
 from session_manager_plugin.agent.port_mux import MuxPort
 from session_manager_plugin.agent.session import EndReason
@@ -274,7 +273,7 @@ async def test_streams_wait_for_one_another_and_have_a_limit(
     dial_when: Callable[[], asyncio.Event],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(mux_port_module, "ACCEPT_BACKLOG", 3)
+    monkeypatch.setattr(port_mux, "ACCEPT_BACKLOG", 3)
     may_dial = dial_when()
     async with TcpServer(greeting=b"!") as server:
         session_id = await forward(sandbox, client, server.port)

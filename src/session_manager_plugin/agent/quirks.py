@@ -20,7 +20,7 @@ class Quirk(StrEnum):
     SIGNAL_BLOCKS_READER = "signal-blocks-reader"
     """After a signal nothing is read from the websocket until the command has ended: ``command.py``, ``agent.py``."""
     REFUSED_PORT_DIES = "refused-port-dies"
-    """A destination that refuses the first connection is reported as the death of the worker: ``basic_port.py``."""
+    """A destination that refuses the first connection is reported as the death of the worker: ``port_basic.py``."""
     MANGLED_REPLACEMENT_CHARACTER = "mangled-replacement-character"
     """U+FFFD in output arrives as the byte EF, and an unfinished character is held back: ``official_text.py``."""
     PAUSE_STOPS_OUTPUT = "pause-stops-output"
