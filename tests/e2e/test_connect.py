@@ -47,7 +47,7 @@ async def test_commands_from_a_pipe(sandbox: Sandbox, environment: dict[str, str
     output, errors, status = await through_pipes(started, environment, b"seq 100000; exit\n")
     expected = "".join(f"{number}\r\n" for number in range(1, 100001)).encode()
     assert expected in output
-    assert (errors, status) == (b"", 0)
+    assert (errors, status) == (f"smp: session {started.session_id} ended\n".encode(), 0)
     assert sandbox.session(started.session_id).end_reason is EndReason.EXITED
 
 

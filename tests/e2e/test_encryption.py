@@ -72,4 +72,5 @@ async def test_an_interactive_command(sandbox: Sandbox, environment: dict[str, s
     )
     output, errors = await process.communicate(b"sealed both ways\n")
     assert output.endswith(b"SEALED BOTH WAYS\r\n")
-    assert (errors, process.returncode) == (b"", 0)
+    assert errors.decode() == f"smp: session {started.session_id} ended\n"
+    assert process.returncode == 0

@@ -31,6 +31,11 @@ class Run:
     err: str
 
 
+def ended(session_id: str) -> str:
+    """What is told of a session that ended normally."""
+    return f"smp: session {session_id} ended\n"
+
+
 class Started(NamedTuple):
     """What StartSession gave."""
 

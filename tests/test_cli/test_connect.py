@@ -20,7 +20,7 @@ from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.errors import UsageError
 from tests.support.fake_gateway import DEADLINE, channel_closed, say_with_the_answer, served, stream
 from tests.support.raw_server import Peer, RawServer
-from tests.test_cli.conftest import Run, SandboxThread, Smp, run_captured
+from tests.test_cli.conftest import Run, SandboxThread, Smp, ended, run_captured
 
 TOKEN = "a-token-that-must-stay-secret"
 
@@ -30,7 +30,9 @@ accept_and_close = say_with_the_answer(channel_closed())
 def test_a_pipe_gets_the_whole_output_and_nothing_else(smp: Smp, sandbox: SandboxThread) -> None:
     started = sandbox.start("stty -echo; cat; seq 20000")
     run = smp("connect", "--url", started.url, "--token", started.token, stdin=b"some input\n")
-    assert run == Run(0, b"some input\r\n" + b"".join(b"%d\r\n" % number for number in range(1, 20001)), "")
+    assert run == Run(
+        0, b"some input\r\n" + b"".join(b"%d\r\n" % number for number in range(1, 20001)), ended(started.session_id)
+    )
 
 
 def test_input_before_the_shell_is_there_and_its_end(smp: Smp, sandbox: SandboxThread) -> None:
@@ -38,13 +40,13 @@ def test_input_before_the_shell_is_there_and_its_end(smp: Smp, sandbox: SandboxT
     run = smp("connect", "--url", started.url, "--token", started.token, stdin=b"echo $((40+2)); exit\n")
     assert run.status == 0
     assert b"\n42\r\n" in run.out
-    assert run.err == ""
+    assert run.err == ended(started.session_id)
     assert sandbox.end_of(started.session_id) is EndReason.EXITED
 
 
 def test_a_command_that_says_nothing_ends_normally(smp: Smp, sandbox: SandboxThread) -> None:
     started = sandbox.start("true")
-    assert smp("connect", "--url", started.url, "--token", started.token) == Run(0, b"", "")
+    assert smp("connect", "--url", started.url, "--token", started.token) == Run(0, b"", ended(started.session_id))
 
 
 @pytest.mark.parametrize("text", ["{}", "{}\n", "  {}\r\n"])
@@ -66,7 +68,7 @@ def test_the_token_from_the_environment_is_removed_there(
 def test_the_token_from_the_first_line_leaves_the_rest_to_the_session(smp: Smp, sandbox: SandboxThread) -> None:
     started = sandbox.start("stty raw -echo; printf ready; head -c 6")
     run = smp("connect", "--url", started.url, "--token", "-", stdin=f"{started.token}\nrest\n\n".encode())
-    assert run == Run(0, b"readyrest\n\n", "")
+    assert run == Run(0, b"readyrest\n\n", ended(started.session_id))
 
 
 def test_the_token_from_a_pipe_is_read_no_further(smp: Smp, sandbox: SandboxThread) -> None:
@@ -75,7 +77,9 @@ def test_the_token_from_a_pipe_is_read_no_further(smp: Smp, sandbox: SandboxThre
     os.write(writing, f"{started.token}\nrest".encode())
     os.close(writing)
     try:
-        assert smp("connect", "--url", started.url, "--token", "-", stdin=reading) == Run(0, b"readyrest", "")
+        assert smp("connect", "--url", started.url, "--token", "-", stdin=reading) == Run(
+            0, b"readyrest", ended(started.session_id)
+        )
     finally:
         os.close(reading)
 
@@ -184,7 +188,7 @@ def test_an_input_that_cannot_be_read_has_ended(smp: Smp, sandbox: SandboxThread
         run = smp("connect", "--url", started.url, "--token", started.token, stdin=unreadable)
     finally:
         os.close(unreadable)
-    assert (run.status, run.err) == (0, "")
+    assert (run.status, run.err) == (0, ended(started.session_id))
     assert run.out.endswith(b"done\r\n")
 
 
@@ -210,7 +214,7 @@ def test_the_end_of_the_input_can_end_the_session_for_good(smp: Smp, sandbox: Sa
         stdin=b"hello\n",
     )
     assert run.status == 0
-    assert run.err == ""
+    assert run.err == f"smp: session {started.session_id} was ended with the input\n"
     assert sandbox.end_of(started.session_id) is EndReason.TERMINATED
 
 
@@ -227,7 +231,7 @@ def test_the_ca_bundle_is_also_for_the_api(smp: Smp, monkeypatch: pytest.MonkeyP
             *("--endpoint-url", sandbox.endpoint_url, "--ca-bundle", running.ca_bundle or ""),
             stdin=b"hello\n",
         )
-        assert (run.status, run.err) == (0, "")
+        assert (run.status, run.err) == (0, f"smp: session {started.session_id} was ended with the input\n")
         assert sandbox.end_of(started.session_id) is EndReason.TERMINATED
 
 
@@ -240,7 +244,7 @@ def test_a_session_that_its_far_end_closed_is_not_terminated(
     monkeypatch.setattr("session_manager_plugin.aws.systems_manager.SystemsManager.terminate_session", terminate)
     started = sandbox.start("true")
     run = smp("connect", "--url", started.url, "--token", started.token, "--endpoint-url", sandbox.endpoint_url)
-    assert run == Run(0, b"", "")
+    assert run == Run(0, b"", ended(started.session_id))
 
 
 @pytest.mark.parametrize(

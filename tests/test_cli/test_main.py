@@ -32,7 +32,7 @@ from session_manager_plugin.errors import (
     TimedOut,
     UsageError,
 )
-from tests.test_cli.conftest import SandboxThread, Smp
+from tests.test_cli.conftest import SandboxThread, Smp, ended
 
 SMP = [sys.executable, "-m", "session_manager_plugin"]
 DEADLINE = 20
@@ -164,7 +164,8 @@ def test_closed_standard_streams(sandbox: SandboxThread, closed: str, out: bytes
     run = subprocess.run(
         ["sh", "-c", f'exec "$@" {closed}', "sh", *command], capture_output=True, check=False, timeout=60, input=b""
     )
-    assert (run.returncode, run.stdout, run.stderr) == (0, out, b"")
+    told = b"" if "2>&-" in closed else ended(started.session_id).encode()
+    assert (run.returncode, run.stdout, run.stderr) == (0, out, told)
 
 
 # The sandbox and the demo.
@@ -176,7 +177,8 @@ def test_the_demo_in_a_pipe(smp: Smp, monkeypatch: pytest.MonkeyPatch) -> None:
     run = smp("demo", stdin=b"stty -echo; echo $((40+2)) ${SMP_TOKEN-none}; exit 3\n")
     assert run.status == 0
     assert b"\n42 none\r\n" in run.out
-    assert run.err == "smp: this is a demo: sh here, through a local Session Manager; exit leaves it\n"
+    told = "smp: this is a demo: sh here, through a local Session Manager; exit leaves it\n"
+    assert re.fullmatch(re.escape(told) + ended("user-[0-9a-f]+"), run.err)
 
 
 def test_a_quiet_demo(smp: Smp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +244,7 @@ def test_the_sandbox_for_programs() -> None:
         run = subprocess.run(
             connect, input=f"{facts['token']}\nexit\n", capture_output=True, text=True, check=False, timeout=60
         )
-    assert (run.returncode, run.stderr) == (0, "")
+    assert (run.returncode, run.stderr) == (0, ended(facts["session_id"]))
 
 
 @pytest.mark.parametrize("options", [[], ["--require-signature"]])
@@ -251,7 +253,8 @@ def test_the_line_for_smp_can_be_pasted(options: list[str]) -> None:
         line = sandbox.lines(4)[3]
         assert " connect --url " in line
         run = paste(line, "stty -echo; echo $((40+2)); exit\n")
-    assert (run.returncode, run.stderr) == (0, "")
+    assert run.returncode == 0
+    assert re.fullmatch(ended("user-[0-9a-f]+"), run.stderr)
     assert "\n42\n" in run.stdout
 
 

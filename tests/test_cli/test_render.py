@@ -15,7 +15,15 @@ from session_manager_plugin.cli.environment import Environment, parse_seconds
 from session_manager_plugin.cli.exit_status import Signalled
 from session_manager_plugin.cli.render import ending_sentence, error_sentence, tell, tell_ending, tell_error
 from session_manager_plugin.cli.session import BAR_ROWS, Ending, status_mode
-from session_manager_plugin.errors import ConnectionLost, Refused, SessionEnded, TerminalGone, TimedOut, UsageError
+from session_manager_plugin.errors import (
+    ConfigurationError,
+    ConnectionLost,
+    Refused,
+    SessionEnded,
+    TerminalGone,
+    TimedOut,
+    UsageError,
+)
 from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.utils.logging import register_secret
 
@@ -90,6 +98,9 @@ def test_error_sentence(error: BaseException, sentence: str | None) -> None:
     assert error_sentence(error) == sentence
 
 
+REFUSED = "; in a port or ssh session the destination may have refused the connection: is it listening?"
+
+
 @pytest.mark.parametrize(
     ("error", "began", "sentence"),
     [
@@ -101,6 +112,13 @@ def test_error_sentence(error: BaseException, sentence: str | None) -> None:
         (SessionEnded("x", output="Idle.\r\n"), True, "session alice-1 was closed by the far end: Idle."),
         (SessionEnded("why not", output="\x07"), True, "session alice-1 was closed by the far end: why not"),
         (ConnectionLost("gone"), True, "session alice-1 was lost: gone"),
+        (ConfigurationError("port 80 is in use"), True, "session alice-1 was ended: port 80 is in use"),
+        (ConfigurationError("port 80 is in use"), False, "session alice-1 did not begin: port 80 is in use"),
+        (
+            SessionEnded("x", output="document process failed unexpectedly: no"),
+            True,
+            "session alice-1 was closed by the far end: document process failed unexpectedly: no" + REFUSED,
+        ),
         (ConnectionLost("gone", close_code=1008), True, "session alice-1 was lost: gone"),
         (TimedOut("nothing came", seconds=30), False, "session alice-1 did not begin: nothing came"),
         (Refused("h said 403", status=403), False, "h said 403"),
@@ -112,17 +130,24 @@ def test_ending_sentence(error: BaseException | None, began: bool, sentence: str
     assert ending_sentence(Ending("alice-1", 0, error, began, by_far_end=error is None)) == sentence
 
 
+def test_the_status_of_a_command_tells_it_from_ours() -> None:
+    ending = Ending("alice-1", 255, began=True, by_far_end=True)
+    assert ending_sentence(ending) == "session alice-1 ended; the command's exit status was 255"
+
+
 def test_the_end_by_the_input_is_told_apart() -> None:
     assert ending_sentence(Ending("alice-1", began=True)) == "session alice-1 was ended with the input"
 
 
 @pytest.mark.parametrize(
-    ("terminal", "quiet", "told"), [(True, False, True), (True, True, False), (False, False, False)]
+    ("kind", "quiet", "told"),
+    [("", False, True), ("", True, False), ("stdio", False, False), ("command", False, False)],
 )
-def test_a_normal_end_is_told_to_a_person_only(pipe: Pipe, terminal: bool, quiet: bool, told: bool) -> None:
-    pipe.environment.is_terminal = lambda _fd: terminal
+def test_a_normal_end_is_told_unless_standard_error_is_not_ours(pipe: Pipe, kind: str, quiet: bool, told: bool) -> None:
     pipe.environment.quiet = quiet
-    tell_ending(pipe.environment, Ending("alice-1", began=True, by_far_end=True))
+    tell_ending(
+        pipe.environment, Ending("alice-1", 0, None, True, True, is_stdio=kind == "stdio", is_command=kind == "command")
+    )
     assert pipe.read() == ("smp: session alice-1 ended\n" if told else "")
 
 

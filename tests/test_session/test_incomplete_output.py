@@ -63,11 +63,13 @@ async def test_a_command_that_waits_for_its_output_to_be_read_does_not_hang_with
         assert client.stderr is not None
         assert await client.stdout.readline() == b"1\n"
         assert sandbox.session(started.session_id).disconnect()
+        output = asyncio.ensure_future(client.stdout.read())  # `wait` waits for the end of the pipe
         said = await client.stderr.readuntil(OUTPUT_STOPPED.encode())
         await asyncio.to_thread(gate.write_text, "go on\n")
         client.terminate()
         said += await client.stderr.read()
         assert await client.wait() == -signal.SIGTERM
+        await output
     assert said.endswith(
         b"was ended by SIGTERM\nsmp: the output may be incomplete: the connection was lost while the command ran, and "
         b"the agent then stops sending its output\n"

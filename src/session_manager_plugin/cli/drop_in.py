@@ -23,7 +23,7 @@ from session_manager_plugin.cli.exit_status import HANG_UP, ExitStatus, die_of, 
 from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, exposes_token, parse, take_response
 from session_manager_plugin.cli.parent import watched_parent
 from session_manager_plugin.cli.recording_options import recorder
-from session_manager_plugin.cli.render import tell, tell_ending, tell_error, tell_incomplete
+from session_manager_plugin.cli.render import closing_advice, tell, tell_ending, tell_error, tell_incomplete
 from session_manager_plugin.cli.session import Ending, join, status_mode
 from session_manager_plugin.cli.signals import Interruption, handled_signals, run
 from session_manager_plugin.communicator import NetworkOptions, Sign
@@ -237,6 +237,8 @@ class _Texts:
             tell_ending(self._environment, ending._replace(is_stdio=bool(self._is_stdio)))
             return
         self.say(text)
+        if isinstance(ending.error, SessionEnded) and (advice := closing_advice(ending.error.output)):
+            tell(self._environment, advice.removeprefix("; "))
         if isinstance(ending.error, OutputIncomplete):
             tell_ending(self._environment, ending._replace(is_stdio=bool(self._is_stdio)))
         else:

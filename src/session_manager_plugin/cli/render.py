@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import Signalled
 from session_manager_plugin.errors import (
+    AccessDenied,
     ConnectError,
     ConnectionLost,
     LeftByEscape,
     OutputIncomplete,
     SessionEnded,
+    SessionExpired,
     SessionManagerError,
     TerminalGone,
+    TimedOut,
     UsageError,
 )
 from session_manager_plugin.utils.logging import redact
@@ -29,6 +32,11 @@ if TYPE_CHECKING:
 
 _ERROR_HEADING = re.compile(r"\A-+ERROR-+\s*")
 """What agents put before a failure's text."""
+_WORKER_FAILED = "document process failed unexpectedly"
+"""What the agent's closing text begins with when a port session's destination refused the connection, among others
+(protocol reference 13.3, N3)."""
+_LOSSES = (ConnectionLost, TimedOut, SessionExpired, AccessDenied)
+"""What ends a session whose link was lost and not restored."""
 _BOLD_RED, _PLAIN = "\x1b[1;31m", "\x1b[m"
 
 
@@ -48,9 +56,14 @@ def tell_error(environment: Environment, error: BaseException) -> None:
 
 
 def tell_ending(environment: Environment, ending: Ending) -> None:
-    """Say in one line why a session ended: a normal end only to a person who asked for no quiet, that of ssh never."""
+    """Say in one line why a session ended.
+
+    A normal end is told unless quiet was asked for. That of ssh never is, and that of a command only to a person:
+    otherwise standard error belongs to the command.
+    """
     if ending.error is None:
-        if environment.is_terminal(environment.stdin) and not environment.quiet:
+        belongs_to_another = ending.is_stdio or (ending.is_command and not environment.is_terminal(environment.stderr))
+        if not environment.quiet and not belongs_to_another:
             tell(environment, _normal_end(ending), error=False)
         return
     if ending.is_hang_up_of_ssh:
@@ -96,7 +109,7 @@ def ending_sentence(ending: Ending) -> str | None:
             return _normal_end(ending)
         case SessionEnded():
             text = _ERROR_HEADING.sub("", printable(error.output))
-            return f"{session} was closed by the far end: {text or error}"
+            return f"{session} was closed by the far end: {text or error}{closing_advice(text)}"
         case Signalled():
             return f"{session}{'' if ending.began else ', which had not begun,'} was ended {error}"
         case LeftByEscape():
@@ -110,9 +123,21 @@ def ending_sentence(ending: Ending) -> str | None:
         case ConnectionLost(close_code=1008) if not ending.began:
             return f"{session} did not begin: {error}; the token may be wrong, expired or used already"
         case SessionManagerError():
-            return f"{session} was lost: {error}" if ending.began else f"{session} did not begin: {error}"
+            if not ending.began:
+                return f"{session} did not begin: {error}"
+            return f"{session} was {'lost' if isinstance(error, _LOSSES) else 'ended'}: {error}"
     return error_sentence(error)
 
 
+def closing_advice(text: str) -> str:
+    """Return the end of a sentence that says what to check after the closing ``text`` of a far end; often empty."""
+    if _WORKER_FAILED in text:
+        return "; in a port or ssh session the destination may have refused the connection: is it listening?"
+    return ""
+
+
 def _normal_end(ending: Ending) -> str:
-    return f"session {ending.session_id} {'ended' if ending.by_far_end else 'was ended with the input'}"
+    session = f"session {ending.session_id}"
+    if ending.status:
+        return f"{session} ended; the command's exit status was {ending.status}"
+    return f"{session} {'ended' if ending.by_far_end else 'was ended with the input'}"

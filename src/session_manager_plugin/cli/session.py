@@ -16,7 +16,7 @@ from session_manager_plugin.errors import ConfigurationError, OutputIncomplete, 
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.handler_options import OpenRecording, StdinEof
 from session_manager_plugin.session.protocols import Notices
-from session_manager_plugin.session.runner import Session
+from session_manager_plugin.session.runner import COMMAND, Session
 from session_manager_plugin.terminal.capabilities import has_margins, is_utf8
 from session_manager_plugin.terminal.console import Console
 from session_manager_plugin.terminal.escapes import show_escape_character
@@ -52,6 +52,8 @@ class Ending(NamedTuple):
     """What is known to be missing of the output, where `error` does not say it itself; empty when nothing is."""
     is_stdio: bool = False
     """Whether standard input and output belonged to another program's protocol, that of `ssh` above all."""
+    is_command: bool = False
+    """Whether standard error showed that of a remote command."""
 
     @property
     def is_hang_up_of_ssh(self) -> bool:
@@ -131,9 +133,10 @@ async def join(
     if error is not None and ready is not None and environment.has_screen:
         environment.write_error("\n")  # the cursor stands behind the remote's prompt
     is_stdio = ready is not None and ready.is_stdio
+    is_command = ready is not None and ready.session_type == COMMAND
     has_begun = ready is not None and session.heard
     incomplete = "" if isinstance(error, OutputIncomplete) else session.incomplete
-    return Ending(session.session_id, own_status, error, has_begun, by_far_end, incomplete, is_stdio)
+    return Ending(session.session_id, own_status, error, has_begun, by_far_end, incomplete, is_stdio, is_command)
 
 
 def status_mode(environment: Environment, choice: str, *, otherwise: StatusMode = StatusMode.BAR) -> StatusMode | None:

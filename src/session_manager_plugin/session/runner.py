@@ -45,10 +45,11 @@ def _port(console: Console, ready: SessionReady, options: SessionOptions) -> Ses
     return port_handler(console, ready, options.notices, options.listener)
 
 
+COMMAND = "NonInteractiveCommands"
 HANDLERS: dict[str, Callable[[Console, SessionReady, SessionOptions], SessionHandler]] = {
     "Standard_Stream": _shell,
     "InteractiveCommands": _shell,
-    "NonInteractiveCommands": _command,
+    COMMAND: _command,
     "Port": _port,
 }
 """What runs each session type; it is imported when one of that type has begun."""
