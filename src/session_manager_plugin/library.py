@@ -1,28 +1,17 @@
-"""The asyncio API of the package: what the commands use, for programs.
-
-No `sys.exit`, no global state, no logging set-up.
-"""
+"""The asyncio API: a session on a stream URL."""
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from session_manager_plugin.communicator import (
-    RECONNECT_TIMEOUT,
-    NetworkOptions,
-    SessionDataChannel,
-    complete_stream_url,
-    create_websocket_config,
-)
+from session_manager_plugin.aws.settings import AwsSettings
+from session_manager_plugin.communicator import LinkOptions, SessionDataChannel, complete_stream_url
 from session_manager_plugin.communicator.stream_url import is_loopback
 from session_manager_plugin.errors import InvalidURL
 from session_manager_plugin.session.protocols import KeyService, RequestSigner, ResumeService
 from session_manager_plugin.session.runner import HANDLERS, Session
 
-__all__ = ["KEEPALIVE", "RECONNECT_TIMEOUT", "Session", "connect"]
-
-KEEPALIVE = 15.0
-"""Seconds between pings: below the idle limits of NAT routers and proxies."""
+__all__ = ["AwsSettings", "LinkOptions", "Session", "connect"]
 
 
 def connect(
@@ -30,54 +19,49 @@ def connect(
     token: str,
     *,
     session_id: str | None = None,
-    connect_timeout: float = 30.0,
-    keepalive: float = KEEPALIVE,
-    network: NetworkOptions | None = None,
-    insecure: bool = False,
+    link: LinkOptions | None = None,
+    aws: AwsSettings | None = None,
+    target: str = "",
     handshake_required: bool = False,
     key_service: KeyService | None = None,
     resume_service: ResumeService | None = None,
     signer: RequestSigner | None = None,
-    reconnect_timeout: float = RECONNECT_TIMEOUT,
 ) -> Session:
-    """A session on a stream URL and its token, as StartSession gives them; `async with` opens it.
+    """Return a session on a stream URL and its token, as StartSession returns them; `async with` opens it.
 
-    `url` is a complete stream URL, used verbatim, or a bare endpoint, which needs `session_id`. Timeout and ping
-    interval are in seconds. `handshake_required` says that the session's document is known to begin with a handshake.
-    `key_service` gives the data key of a session that asks for encryption (`aws.kms.KmsKeyService` asks KMS). `signer`
-    signs the requests that open the websocket (`aws.signing.OpeningSigner` does, with AWS credentials); without it they
-    are unsigned. `network.sign` names the hosts that it signs for.
+    `url` is a complete stream URL, used verbatim, or a bare endpoint, which needs `session_id`. `link` says how the
+    connection is made and kept. `handshake_required`: the session's document is known to begin with a handshake.
 
-    A lost connection is replaced, for `reconnect_timeout` seconds at most (0: never): first with the token, then with
-    one that `resume_service` gives (`aws.resume.SessionResumer` calls ResumeSession).
+    With `aws` the request that opens the websocket is signed, a lost session gets a new token from ResumeSession, and
+    KMS is asked for the data key of a session that is encrypted; for that `target` is the target of the session. Each
+    of these can be replaced: by a `signer`, a `resume_service`, a `key_service`. Without any of them openings are not
+    signed, a lost connection is restored with the token alone, and a session that asks for encryption fails.
 
-    Raises `InvalidURL` for a URL that cannot be used, and for `ws://` to another machine unless `insecure`: the
-    token would travel in clear.
+    Raises `InvalidURL` for a URL that cannot be used, and for `ws://` to another machine unless `link.insecure`: the
+    token would travel unencrypted.
     """
     url, session_id = complete_stream_url(url, session_id, token)
-    parts = urlsplit(url)
-    network = network or NetworkOptions()
-    if parts.scheme == "ws" and not insecure and not is_loopback(parts.hostname or ""):
-        otherwise = f", or {network.names.insecure}" if network.names.insecure else ""
-        raise InvalidURL(
-            f"refusing ws:// to {parts.hostname}: the token would travel unencrypted; use wss://{otherwise}"
-        )
-    config = create_websocket_config(
-        url,
-        token,
-        connect_timeout=connect_timeout,
-        ping_interval=keepalive,
-        retry_attempts=1,
-        network=network,
-        signer=signer,
-    )
+    link = link or LinkOptions()
+    host = urlsplit(url).hostname or ""
+    if url.startswith("ws://") and not link.insecure and not is_loopback(host):
+        otherwise = f", or {link.names.insecure}" if link.names.insecure else ""
+        raise InvalidURL(f"refusing ws:// to {host}: the token would travel unencrypted; use wss://{otherwise}")
+    if aws is not None:
+        from session_manager_plugin.aws.kms import KmsKeyService
+        from session_manager_plugin.aws.resume import SessionResumer
+        from session_manager_plugin.aws.signing import OpeningSigner
+        from session_manager_plugin.aws.systems_manager import SystemsManager
+
+        key_service = key_service or KmsKeyService(aws, session_id, target)
+        resume_service = resume_service or SessionResumer(SystemsManager(aws), session_id)
+        signer = signer or OpeningSigner(aws)
     channel = SessionDataChannel(
-        config,
+        link.websocket_config(url, token, signer),
         session_id=session_id,
         session_types=frozenset(HANDLERS),
         handshake_required=handshake_required,
         key_service=key_service,
         resume_service=resume_service,
-        reconnect_timeout=reconnect_timeout,
+        reconnect_timeout=link.reconnect_timeout,
     )
     return Session(channel)

@@ -16,11 +16,15 @@ import pytest
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.http_messages import HttpRequest, RequestReader
 from session_manager_plugin.agent.signature import SignatureVerifier
-from session_manager_plugin.aws.resume import SessionResumer
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.signing import SERVICE, OpeningSigner
-from session_manager_plugin.aws.systems_manager import SystemsManager
-from session_manager_plugin.communicator import NetworkOptions, Sign, WebSocketChannel, create_websocket_config
+from session_manager_plugin.communicator import (
+    LinkOptions,
+    NetworkOptions,
+    Sign,
+    WebSocketChannel,
+    create_websocket_config,
+)
 from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.library import connect
 from session_manager_plugin.session.protocols import OpeningRequest
@@ -255,11 +259,8 @@ async def test_every_reconnect_is_signed(monkeypatch: pytest.MonkeyPatch) -> Non
         session = connect(
             started.stream_url,
             started.token or "",
-            network=NetworkOptions(sign=Sign.ALWAYS),
-            signer=OpeningSigner(AwsSettings()),
-            resume_service=SessionResumer(
-                SystemsManager(AwsSettings(endpoint_url=sandbox.endpoint_url)), started.session_id
-            ),
+            link=LinkOptions(sign=Sign.ALWAYS),
+            aws=AwsSettings(endpoint_url=sandbox.endpoint_url),
         )
         async with session:
             sandbox.session(started.session_id).disconnect()

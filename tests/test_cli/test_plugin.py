@@ -18,9 +18,11 @@ from session_manager_plugin.cli.drop_in import ExitPolicy, _Texts
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import Signalled
 from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, exposes_token, parse
+from session_manager_plugin.cli.plugin import HELP
 from session_manager_plugin.errors import ConnectError, SessionEnded, UsageError
 from session_manager_plugin.protocol import readiness
 from session_manager_plugin.protocol.events import SessionReady
+from session_manager_plugin.utils.link_defaults import CONNECT_TIMEOUT, KEEPALIVE, RECONNECT_TIMEOUT
 from tests.support.certificates import Authority
 from tests.support.fake_gateway import (
     channel_closed,
@@ -623,3 +625,10 @@ def test_advice_names_what_the_plugin_has(plugin: Plugin, tmp_path: Path) -> Non
         "(it was issued by Test authority); if a proxy inspects TLS here, give its CA with AWS_CA_BUNDLE\n" in run.err
     )
     assert "--" not in run.err
+
+
+def test_the_help_shows_the_defaults() -> None:
+    timeouts = {"CONNECT_TIMEOUT": CONNECT_TIMEOUT, "KEEPALIVE": KEEPALIVE, "RECONNECT_TIMEOUT": RECONNECT_TIMEOUT}
+    for name, default in timeouts.items():
+        (line,) = [line for line in HELP.splitlines() if line.startswith(f"  SMP_{name} ")]
+        assert f"({default:g})" in line

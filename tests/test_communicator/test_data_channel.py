@@ -894,9 +894,8 @@ async def test_closing_a_session_that_is_over_does_not_drain() -> None:
 
 
 async def test_a_dead_link_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = create_websocket_config("", TOKEN, ping_interval=0.02, ping_timeout=0.02, retry_attempts=1)
     async with AgentGateway() as gateway:
-        config.url = gateway.url
+        config = create_websocket_config(gateway.url, TOKEN, ping_interval=0.02, ping_timeout=0.02, retry_attempts=1)
         channel = SessionDataChannel(config, reconnect_timeout=0)
         assert await channel.open()
         await wait_until(lambda: channel.latency is not None)

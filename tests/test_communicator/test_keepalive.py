@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -234,8 +235,7 @@ async def test_a_new_connection_is_judged_anew(reconnects: int) -> None:
             server.pings.clear()
             await recorder.until(lambda: not channel.is_connected)
         # The same channel object on a gateway that does not know pings: what the other one did is forgotten.
-        channel._config.url = silent.url()
-        assert await channel.connect()
+        assert await channel.connect(replace(channel.config, url=silent.url()))
         await silent.pinged(6)
         assert channel.is_connected
         channel.abort()

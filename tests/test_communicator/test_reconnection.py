@@ -479,7 +479,7 @@ class Unreachable:
     def __init__(self, times: list[float]) -> None:
         self._times = times
 
-    async def connect(self) -> bool:
+    async def connect(self, _config: WebSocketConfig, /) -> bool:
         """See ``Reconnectable``."""
         self._times.append(asyncio.get_running_loop().time())
         return False
@@ -509,7 +509,7 @@ class Scripted:
         self._failures = list(failures)
         self.times: list[float] = []
 
-    async def connect(self) -> bool:
+    async def connect(self, _config: WebSocketConfig, /) -> bool:
         """See ``Reconnectable``."""
         self.times.append(time.monotonic())
         self.last_error = self._failures.pop(0) if self._failures else None

@@ -13,7 +13,7 @@ import pytest
 
 import session_manager_plugin
 from session_manager_plugin import Session, connect
-from session_manager_plugin.communicator import NetworkOptions, SessionDataChannel, create_websocket_config
+from session_manager_plugin.communicator import LinkOptions, SessionDataChannel, create_websocket_config
 from session_manager_plugin.errors import (
     ConnectError,
     ConnectionLost,
@@ -205,7 +205,7 @@ async def test_an_end_with_a_reason_is_raised_after_the_output() -> None:
 async def test_a_lost_connection_is_raised() -> None:
     async with (
         AgentGateway(greeting=b"last words") as gateway,
-        connect(gateway.url, TOKEN, reconnect_timeout=0) as session,
+        connect(gateway.url, TOKEN, link=LinkOptions(reconnect_timeout=0)) as session,
     ):
         await gateway.close_websocket(1011)
         with pytest.raises(ConnectionLost):
@@ -267,7 +267,7 @@ async def test_a_server_that_does_not_answer_in_time() -> None:
 
     async with RawServer(mute) as server:
         with pytest.raises(ConnectError, match=r"did not answer the request for a websocket within 0\.05 seconds"):
-            async with connect(server.url(), TOKEN, connect_timeout=0.05):
+            async with connect(server.url(), TOKEN, link=LinkOptions(connect_timeout=0.05)):
                 pytest.fail("the session is not open")
 
 
@@ -300,7 +300,7 @@ async def test_cancelling_the_opening_leaves_nothing_behind() -> None:
 
 
 async def test_keepalive_zero_sends_no_ping() -> None:
-    async with AgentGateway() as gateway, connect(gateway.url, TOKEN, keepalive=0) as session:
+    async with AgentGateway() as gateway, connect(gateway.url, TOKEN, link=LinkOptions(keepalive=0)) as session:
         await session.write(b"x")
         await gateway.until(lambda: gateway.input == b"x")
         assert session.latency is None
@@ -343,16 +343,16 @@ async def test_a_token_does_not_travel_in_clear_to_another_machine() -> None:
         connect(url, "t")
     assert "a-secret" not in str(caught.value)
 
-    assert connect(url, "t", insecure=True).state == "opening"
+    assert connect(url, "t", link=LinkOptions(insecure=True)).state == "opening"
     assert connect("ws://localhost:1/v1/data-channel/s", "t").state == "opening"
 
 
-async def test_network_options_are_passed_on() -> None:
+async def test_link_options_are_passed_on() -> None:
     async with AgentGateway() as gateway:
         port = int(gateway.url.split(":")[2].partition("/")[0])
-        options = NetworkOptions(dial=("127.0.0.1", port))
+        link = LinkOptions(dial=("127.0.0.1", port), insecure=True)
         url = f"ws://gateway.test/v1/data-channel/{SESSION_ID}"
-        async with connect(url, TOKEN, network=options, insecure=True) as session:
+        async with connect(url, TOKEN, link=link) as session:
             assert session.state == "open"
 
 

@@ -26,14 +26,15 @@ from session_manager_plugin.cli.recording_options import recorder
 from session_manager_plugin.cli.render import closing_advice, tell, tell_ending, tell_error, tell_incomplete
 from session_manager_plugin.cli.session import Ending, join, status_mode
 from session_manager_plugin.cli.signals import Interruption, handled_signals, run
-from session_manager_plugin.communicator import NetworkOptions, Sign
+from session_manager_plugin.communicator import LinkOptions, Sign
 from session_manager_plugin.errors import ConfigurationError, OutputIncomplete, SessionEnded, UsageError
-from session_manager_plugin.library import KEEPALIVE, RECONNECT_TIMEOUT, connect
+from session_manager_plugin.library import connect
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.notices import OfficialNotices
 from session_manager_plugin.session.protocols import DataKey, KeyService
 from session_manager_plugin.terminal.escapes import DEFAULT_CHARACTER, parse_escape_character
 from session_manager_plugin.terminal.link_status import StatusMode
+from session_manager_plugin.utils.link_defaults import CONNECT_TIMEOUT, KEEPALIVE, RECONNECT_TIMEOUT
 from session_manager_plugin.utils.logging import configure
 from session_manager_plugin.utils.setting_names import PLUGIN_SETTINGS
 from session_manager_plugin.utils.text import printable_lines
@@ -105,11 +106,15 @@ def run_session(arguments: Sequence[str], environment: Environment | None = None
 def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy) -> int | BaseException:
     invocation = parse(arguments, take_response(arguments[0], environment))
     _configure_logging(environment)
-    connect_timeout = environment.seconds("SMP_CONNECT_TIMEOUT", 30.0, zero=False)
-    reconnect_timeout = environment.seconds("SMP_RECONNECT_TIMEOUT", RECONNECT_TIMEOUT, zero=True)
-    keepalive = environment.seconds("SMP_KEEPALIVE", KEEPALIVE, zero=True)
     trusted = ca_bundle(None, invocation.profile, environment.variables)
-    network = NetworkOptions(ca_bundle=trusted, sign=_sign(environment), names=PLUGIN_SETTINGS)
+    link = LinkOptions(
+        ca_bundle=trusted,
+        sign=_sign(environment),
+        names=PLUGIN_SETTINGS,
+        connect_timeout=environment.seconds("SMP_CONNECT_TIMEOUT", CONNECT_TIMEOUT, zero=False),
+        reconnect_timeout=environment.seconds("SMP_RECONNECT_TIMEOUT", RECONNECT_TIMEOUT, zero=True),
+        keepalive=environment.seconds("SMP_KEEPALIVE", KEEPALIVE, zero=True),
+    )
     settings = AwsSettings(invocation.region, invocation.profile, invocation.endpoint_url, trusted)
     systems_manager = SystemsManager(settings)
     escape_character = parse_escape_character(environment.variables.get("SMP_ESCAPE_CHAR") or DEFAULT_CHARACTER)
@@ -120,10 +125,7 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
             invocation.stream_url,
             invocation.token,
             session_id=invocation.session_id,
-            connect_timeout=connect_timeout,
-            keepalive=keepalive,
-            reconnect_timeout=reconnect_timeout,
-            network=network,
+            link=link,
             handshake_required=invocation.needs_handshake,
             key_service=_key_service(invocation, settings),
             resume_service=SessionResumer(systems_manager, invocation.session_id),

@@ -5,6 +5,7 @@ from session_manager_plugin.communicator.config import (
     ConnectionHandler,
     ConnectionState,
     ErrorHandler,
+    LinkOptions,
     MessageHandler,
     MessageType,
     NetworkOptions,
@@ -13,7 +14,7 @@ from session_manager_plugin.communicator.config import (
     WebSocketMessage,
     create_websocket_config,
 )
-from session_manager_plugin.communicator.data_channel import RECONNECT_TIMEOUT, SessionDataChannel
+from session_manager_plugin.communicator.data_channel import SessionDataChannel
 from session_manager_plugin.communicator.stream_url import (
     build_stream_url,
     complete_stream_url,
@@ -22,11 +23,11 @@ from session_manager_plugin.communicator.stream_url import (
 from session_manager_plugin.communicator.websocket_channel import WebSocketChannel, websocket_channel
 
 __all__ = [
-    "RECONNECT_TIMEOUT",
     "Bearer",
     "ConnectionHandler",
     "ConnectionState",
     "ErrorHandler",
+    "LinkOptions",
     "MessageHandler",
     "MessageType",
     "NetworkOptions",

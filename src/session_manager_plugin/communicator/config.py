@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from session_manager_plugin.session.protocols import RequestSigner
+from session_manager_plugin.utils.link_defaults import CONNECT_TIMEOUT, KEEPALIVE, RECONNECT_TIMEOUT
 from session_manager_plugin.utils.logging import redact_url
 from session_manager_plugin.utils.setting_names import SMP_SETTINGS, SettingNames
 
@@ -78,9 +79,38 @@ class NetworkOptions:
     """What advice calls these settings."""
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
+class LinkOptions(NetworkOptions):
+    """How the link of a session is made, watched and restored. Times are in seconds."""
+
+    keepalive: float = KEEPALIVE
+    """Between two pings; 0 sends none."""
+    connect_timeout: float = CONNECT_TIMEOUT
+    """For each attempt to connect: DNS, TCP, proxy, TLS and websocket together."""
+    reconnect_timeout: float = RECONNECT_TIMEOUT
+    """For restoring a lost connection; 0 ends the session with it."""
+    insecure: bool = False
+    """Allow ``ws://`` to another machine, where the token travels unencrypted."""
+
+    def websocket_config(self, url: str, token: str, signer: RequestSigner | None = None) -> WebSocketConfig:
+        """Return the configuration of this link's websockets. Each is tried once: a session repeats attempts itself."""
+        return WebSocketConfig(
+            url,
+            token,
+            ping_interval=self.keepalive,
+            connect_timeout=self.connect_timeout,
+            retry_attempts=1,
+            network=self,
+            signer=signer,
+        )
+
+
+@dataclass(frozen=True)
 class WebSocketConfig:
-    """How to open one websocket. Intervals, timeouts and delays are in seconds, sizes in bytes."""
+    """How to open one websocket. Intervals, timeouts and delays are in seconds, sizes in bytes.
+
+    The defaults are those of the class for use on its own; a session has those of ``LinkOptions``.
+    """
 
     url: str
     token: str = field(repr=False)

@@ -53,13 +53,12 @@ from session_manager_plugin.session.protocols import (
     OutputHandler,
     ResumeService,
 )
+from session_manager_plugin.utils.link_defaults import RECONNECT_TIMEOUT
 from session_manager_plugin.utils.logging import get_logger
 
 SHELL_SESSION_TYPES = ("Standard_Stream", "InteractiveCommands")
 CLOSE_DRAIN_TIMEOUT = 2.0
 """Seconds that ``close`` gives what was sent to be acknowledged."""
-RECONNECT_TIMEOUT = 900.0
-"""Seconds that a lost link is tried to be brought back."""
 PROOF_DELAY = 1.0
 """Seconds that a new websocket has to stay open, when no message comes on it, to count as one that works: a gateway
 that refuses the token closes it at once."""
@@ -96,7 +95,6 @@ class SessionDataChannel(IDataChannel):
         self._session_id = session_id
         self._key_service = key_service
         self._key_task: asyncio.Task[None] | None = None
-        self._config = config
         self._channel = WebSocketChannel(config)
         self._channel.set_batch_handler(self._messages_received)
         self._channel.set_error_handler(self._channel_failed)
@@ -404,7 +402,7 @@ class SessionDataChannel(IDataChannel):
     def _state_changed(self, state: ConnectionState) -> None:
         if state is ConnectionState.CONNECTED:
             self._unproven = True
-            self._connection.connected(self._config.token, time.monotonic())
+            self._connection.connected(self._channel.config.token, time.monotonic())
             self._pump()
             self.logger.info("the token is sent; waiting for the session to begin")
             if self._reconnection.active:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from dataclasses import replace
 from typing import Protocol
 
 from session_manager_plugin.communicator.config import WebSocketConfig
@@ -31,8 +32,8 @@ class Reconnectable(Protocol):
 
     last_error: Exception | None
 
-    async def connect(self) -> bool:
-        """Try once. False when that failed; the reason is in ``last_error``."""
+    async def connect(self, config: WebSocketConfig, /) -> bool:
+        """Try once, with ``config``. Returns False when that failed; the reason is in ``last_error``."""
 
 
 class Reconnection:
@@ -155,7 +156,7 @@ class Reconnection:
             # refused the old one, a proxy with a page of its own for instance.
             self._token_refused = False
             try:
-                await self._resume()
+                self._config = await self._resumed()
             except SessionExpired:
                 raise
             except SessionManagerError as error:
@@ -164,7 +165,7 @@ class Reconnection:
                 self._obstacle = self._no_token = str(error)
                 return False
             self._no_token = ""
-        if await self._websocket.connect():
+        if await self._websocket.connect(self._config):
             return True
         failure = self._websocket.last_error
         self._judge(failure is not None and _refuses_token(failure))
@@ -189,7 +190,8 @@ class Reconnection:
     def _lost(self, outcome: str) -> ConnectionLost:
         return ConnectionLost(f"{self._reason}{outcome}", close_code=getattr(self._reason, "close_code", None))
 
-    async def _resume(self) -> None:
+    async def _resumed(self) -> WebSocketConfig:
+        """Return the configuration with a new token."""
         if self._service is None:
             raise ConnectError(
                 "the gateway takes the token only once, and there are no credentials to resume the session with: "
@@ -197,12 +199,10 @@ class Reconnection:
             )
         resumed = await self._service.resume_session()
         register_secret(resumed.token)
-        config = self._config
-        if resumed.url and validate_websocket_url(resumed.url) and resumed.url.startswith(config.url.partition("/")[0]):
-            config.url = resumed.url
-        else:
-            config.url = replace_token(config.url, config.token, resumed.token)
-        config.token = resumed.token
+        config, url = self._config, resumed.url
+        if not (url and validate_websocket_url(url) and url.startswith(config.url.partition("/")[0])):
+            url = replace_token(config.url, config.token, resumed.token)
+        return replace(config, url=url, token=resumed.token)
 
 
 def _refuses_token(error: Exception) -> bool:

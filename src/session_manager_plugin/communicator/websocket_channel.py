@@ -68,6 +68,11 @@ class WebSocketChannel:
         register_secret(config.token)
 
     @property
+    def config(self) -> WebSocketConfig:
+        """What the last ``connect`` used, or the next one without a configuration will."""
+        return self._config
+
+    @property
     def is_connected(self) -> bool:
         """Whether messages can be sent."""
         return self._state is ConnectionState.CONNECTED and self._connection is not None
@@ -136,15 +141,19 @@ class WebSocketChannel:
 
     # Opening.
 
-    async def connect(self) -> bool:
+    async def connect(self, config: WebSocketConfig | None = None) -> bool:
         """Open the websocket, trying ``retry_attempts`` times while that may help.
 
-        False when it failed; the reason is in ``last_error`` and has gone to the error handler. True when it was
-        opened, even if the far end has closed it since.
+        ``config`` replaces the configuration from this attempt on: a new URL and token for the same session. Returns
+        False when it failed; the reason is in ``last_error`` and was passed to the error handler. Returns True when
+        the websocket was opened, even if the far end has closed it since.
         """
         async with self._connect_lock:
             if self.is_connected:
                 return True
+            if config is not None:
+                register_secret(config.token)
+                self._config = config
             self._set_state(ConnectionState.CONNECTING)
             try:
                 connection = await self._open_with_retries()

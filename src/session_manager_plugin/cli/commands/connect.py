@@ -23,6 +23,7 @@ from session_manager_plugin.cli.click_options import (
 )
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.errors import UsageError
+from session_manager_plugin.utils.link_defaults import CONNECT_TIMEOUT, KEEPALIVE, RECONNECT_TIMEOUT
 
 if TYPE_CHECKING:
     from session_manager_plugin.aws.settings import AwsSettings
@@ -57,7 +58,7 @@ smp connect -v --log-file smp.log --url "$URL" --token-file token      (tells wh
 @click.option(
     "--connect-timeout",
     type=Seconds(zero=False),
-    default=30.0,
+    default=CONNECT_TIMEOUT,
     show_default=True,
     envvar="SMP_CONNECT_TIMEOUT",
     show_envvar=True,
@@ -66,7 +67,7 @@ smp connect -v --log-file smp.log --url "$URL" --token-file token      (tells wh
 @click.option(
     "--keepalive",
     type=Seconds(zero=True),
-    default=15.0,
+    default=KEEPALIVE,
     show_default=True,
     envvar="SMP_KEEPALIVE",
     show_envvar=True,
@@ -76,7 +77,7 @@ smp connect -v --log-file smp.log --url "$URL" --token-file token      (tells wh
 @click.option(
     "--reconnect-timeout",
     type=Seconds(zero=True),
-    default=900.0,
+    default=RECONNECT_TIMEOUT,
     show_default=True,
     envvar="SMP_RECONNECT_TIMEOUT",
     show_envvar=True,
@@ -150,14 +151,24 @@ def connect(
     from session_manager_plugin.cli.session import join, status_mode
     from session_manager_plugin.cli.signals import run
     from session_manager_plugin.cli.token import check_token, find_token
-    from session_manager_plugin.communicator import Bearer, NetworkOptions, Sign, complete_stream_url
+    from session_manager_plugin.communicator import Bearer, LinkOptions, Sign, complete_stream_url
     from session_manager_plugin.library import connect as open_session
     from session_manager_plugin.session.handler_options import StdinEof
     from session_manager_plugin.session.notices import PlainNotices
     from session_manager_plugin.terminal.escapes import parse_escape_character
 
     escape_character = parse_escape_character(escape_char)
-    network = NetworkOptions(Bearer(bearer), settings.proxy, settings.ca_bundle, parse_dial(dial), Sign(sign))
+    link = LinkOptions(
+        bearer=Bearer(bearer),
+        proxy=settings.proxy,
+        ca_bundle=settings.ca_bundle,
+        dial=parse_dial(dial),
+        sign=Sign(sign),
+        keepalive=keepalive,
+        connect_timeout=connect_timeout,
+        reconnect_timeout=reconnect_timeout,
+        insecure=insecure,
+    )
     can_call = bool(settings.region or settings.profile or settings.endpoint_url)
     found = find_token(environment, token, token_file)
     stream_url = url or _ask(environment, "Stream URL", "no stream URL: give --url")
@@ -178,11 +189,7 @@ def connect(
             stream_url,
             secret,
             session_id=session_id,
-            connect_timeout=connect_timeout,
-            keepalive=keepalive,
-            reconnect_timeout=reconnect_timeout,
-            network=network,
-            insecure=insecure,
+            link=link,
             key_service=KmsKeyService(settings, known_id, target),
             resume_service=SessionResumer(systems_manager, known_id) if can_resume else None,
             signer=OpeningSigner(
