@@ -44,6 +44,16 @@ def assert_told(run: Run, status: int, sentence: str) -> None:
     ("arguments", "sentence"),
     [
         (["nonsense"], "No such command 'nonsense'. (smp --help shows what there is)"),
+        (["conect"], "No such command 'conect'. Did you mean smp connect? (smp --help shows what there is)"),
+        (
+            ["sandbox", "--dorp"],
+            "No such option '--dorp'. Did you mean --drop? (smp sandbox --help shows what there is)",
+        ),
+        (["sandbox", "--zzzzz"], "No such option '--zzzzz'. (smp sandbox --help shows what there is)"),
+        (
+            ["sandbox", "--agent-version", "x"],
+            "Invalid value for '--agent-version': 'x' holds no number (smp sandbox --help shows what there is)",
+        ),
         (["connect", "--token", TOKEN], "no stream URL: give --url"),
         (["connect", "--url", "", "--token", TOKEN], "no stream URL: give --url"),
         (["connect", "--url", URL], "no token: give --token-file, SMP_TOKEN or --token -"),
@@ -72,7 +82,7 @@ def assert_told(run: Run, status: int, sentence: str) -> None:
         ),
         (
             ["connect", "--url", "host.example", "--token", TOKEN],
-            "'wss://host.example' names no session: give a complete stream URL or a session id",
+            "'host.example' names no session: give a complete stream URL or a session id (--session-id)",
         ),
         (
             ["connect", "--url", "ws://host.example/v1/data-channel/x", "--token", TOKEN],

@@ -62,6 +62,16 @@ class _Group(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; one that does not exist is answered with the nearest."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from session_manager_plugin.cli.nearest import nearest_command
+
+            ctx.fail(f"No such command {args[0]!r}. {nearest_command(args[0], COMMANDS)}".rstrip())
+        return super().resolve_command(ctx, args)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
         """The commands, without importing them, or options."""
         from click.shell_completion import CompletionItem
@@ -101,15 +111,25 @@ def program(arguments: Sequence[str], environment: Environment) -> int | BaseExc
         return KeyboardInterrupt()
     except SystemExit:  # what click makes of an EPIPE
         return BrokenPipeError()
+    except click.NoSuchOption as error:
+        from session_manager_plugin.cli.nearest import nearest
+
+        near = nearest(error.option_name, error.possibilities or ())
+        guess = f" Did you mean {near}?" if near else ""
+        told: BaseException = UsageError(f"No such option {error.option_name!r}.{guess}{_hint(error, environment)}")
     except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx is not None else environment.program
-        told: BaseException = UsageError(f"{error.format_message()} ({path} --help shows what there is)")
+        told = UsageError(f"{error.format_message()}{_hint(error, environment)}")
     except click.ClickException as error:
         told = UsageError(error.format_message())
     except BaseException as error:
         told = error
     tell_error(environment, told)
     return told
+
+
+def _hint(error: click.UsageError, environment: Environment) -> str:
+    path = error.ctx.command_path if error.ctx is not None else environment.program
+    return f" ({path} --help shows what there is)"
 
 
 def main(arguments: Sequence[str] | None = None, environment: Environment | None = None) -> int:

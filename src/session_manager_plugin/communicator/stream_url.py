@@ -56,7 +56,7 @@ def complete_stream_url(url: str, session_id: str | None, token: str) -> tuple[s
     endpoint needs ``session_id``; an empty path becomes the service's, and hosts that are not AWS's get the token in
     the query too. Raises ``InvalidURL``.
     """
-    url = websocket_scheme(url)
+    given, url = url, websocket_scheme(url)
     if "#" in url:
         raise InvalidURL(
             f"{_shown(url)!r} has a fragment, which the URL of a websocket cannot have: leave out what begins with #, "
@@ -68,7 +68,9 @@ def complete_stream_url(url: str, session_id: str | None, token: str) -> tuple[s
     if DATA_CHANNEL in parts.path:
         return url, session_id or parts.path.partition(DATA_CHANNEL)[2].partition("/")[0]
     if not session_id:
-        raise InvalidURL(f"{_shown(url)!r} names no session: give a complete stream URL or a session id")
+        raise InvalidURL(
+            f"{_shown(given)!r} names no session: give a complete stream URL or a session id (--session-id)"
+        )
     if parts.path in ("", "/"):
         channel = f"/v1{DATA_CHANNEL}{quote(session_id, safe='', errors='replace')}"
         url = _add_to_query(urlunsplit(parts._replace(path=channel)), role="publish_subscribe")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -37,6 +38,12 @@ smp sandbox --json                           (for programs: one line when it is 
 def _targets(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     if not all(value):
         raise click.BadParameter("a target's name is not empty")
+    return value
+
+
+def _version(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not re.search("[0-9]", value):
+        raise click.BadParameter(f"{value!r} holds no number")
     return value
 
 
@@ -101,6 +108,7 @@ _GROUPS = {
 @click.option(
     "--agent-version",
     default=DEFAULT_AGENT_VERSION,
+    callback=_version,
     show_default=True,
     metavar="VERSION",
     help="Version that the agent tells in the handshake; clients adapt to it, and it decides what the agent can do. "

@@ -1,0 +1,44 @@
+"""What somebody may have meant who typed a command or an option that there is not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from difflib import SequenceMatcher, get_close_matches
+
+_TARGET = re.compile(r"(m?i-[0-9a-f]{8,17}|ecs:.+|tag:.+=.+)")
+_SESSION_COMMANDS = ("start", "connect")
+"""What joins a session, the best first."""
+_OTHER_NAMES = {
+    "copy": "cp",
+    "delete": "kill",
+    "list": "ls",
+    "port-forward": "forward",
+    "proxy": "ssh-proxy",
+    "run": "exec",
+    "scp": "cp",
+    "shell": "start",
+    "ssh": "ssh-proxy",
+    "start-session": "start",
+    "targets": "ls",
+    "terminate": "kill",
+    "tunnel": "forward",
+    "login": "start",
+}
+"""Words that other tools have for the same thing."""
+
+
+def nearest_command(typed: str, commands: Collection[str]) -> str:
+    """Return how to go on after a command that does not exist, as a sentence; empty if nothing is near."""
+    if _TARGET.fullmatch(typed):
+        command = next(name for name in _SESSION_COMMANDS if name in commands)
+        return f"Did you mean smp {command} {typed}?" if command == "start" else f"smp {command} joins a session"
+    if (other := _OTHER_NAMES.get(typed)) in commands:
+        return f"Did you mean smp {other}?"
+    near = get_close_matches(typed, commands, n=1)
+    return f"Did you mean smp {near[0]}?" if near else ""
+
+
+def nearest(typed: str, names: Iterable[str]) -> str:
+    """Return the one of ``names`` that is most like ``typed``; empty if there are none."""
+    return max(names, key=lambda name: SequenceMatcher(None, typed, name).ratio(), default="")
