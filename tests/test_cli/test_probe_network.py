@@ -379,8 +379,15 @@ def test_a_certificate_for_another_name(prober: Prober, authority: Authority) ->
     assert "--dial" in tls.advice
 
 
-def test_a_port_that_does_not_speak_tls(prober: Prober) -> None:
-    with served(RawServer(answer_like_ssh)) as gateway:
+async def greet_like_ssh(peer: Peer) -> None:
+    """Speaks first: before the handshake has begun."""
+    peer.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+    await peer.until_gone()
+
+
+@pytest.mark.parametrize("script", [answer_like_ssh, greet_like_ssh])
+def test_a_port_that_does_not_speak_tls(prober: Prober, script: Script) -> None:
+    with served(RawServer(script)) as gateway:
         report = prober(*url_of(gateway.port, "wss", "127.0.0.1"))
     assert report.one("tls").verdict == "fail"
     assert "is this a TLS port?" in report.one("tls").advice

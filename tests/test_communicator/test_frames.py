@@ -136,7 +136,7 @@ async def test_the_library_would_have_given_the_same() -> None:
     def same(data: bytes, steps: list[int]) -> None:
         expected, pongs, library = the_librarys_way(data)
         owner, wire = Owner(), Wire()
-        connection = GatewaySocket(owner, open_protocol(), None, ping_interval=None)
+        connection = GatewaySocket(owner, open_protocol())
         connection.connection_made(wire)
         connection.attach()
         position = 0

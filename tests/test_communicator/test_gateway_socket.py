@@ -10,8 +10,6 @@ import ssl
 from importlib.util import find_spec
 
 import pytest
-from websockets.client import ClientProtocol
-from websockets.uri import parse_uri
 
 from session_manager_plugin.communicator import (
     Bearer,
@@ -20,7 +18,6 @@ from session_manager_plugin.communicator import (
     WebSocketChannel,
     create_websocket_config,
 )
-from session_manager_plugin.communicator.gateway_socket import GatewaySocket
 from session_manager_plugin.errors import ConfigurationError, ConnectError, Refused
 from tests.support.certificates import Authority
 from tests.support.connect_proxy import ConnectProxy
@@ -493,18 +490,3 @@ def test_under_uvloop() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(talk()) == MESSAGES
-
-
-async def test_a_transport_that_ends_before_it_began() -> None:
-    """Of a handshake that fails: asyncio calls what it likes, and never ``connection_made``."""
-    channel = WebSocketChannel(create_websocket_config("ws://gateway.test/", TOKEN))
-    protocol = ClientProtocol(parse_uri("ws://gateway.test/"))
-    connection = GatewaySocket(channel, protocol, None)
-    connection.pause_writing()
-    connection.resume_writing()
-    connection.data_received(b"HTTP/1.1 302 Found\r\n\r\n")
-    connection.eof_received()
-    connection.connection_lost(ConnectionResetError())
-
-    assert channel.last_error is None
-    assert channel.can_write is False

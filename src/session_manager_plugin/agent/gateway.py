@@ -48,7 +48,7 @@ from session_manager_plugin.agent.http_messages import (
 from session_manager_plugin.agent.session import SandboxSession, SessionLookup
 from session_manager_plugin.errors import RemoteProtocolError
 from session_manager_plugin.protocol.payloads import OpenDataChannelInput
-from session_manager_plugin.protocol.websocket_frames import FrameReader, frame_header
+from session_manager_plugin.protocol.websocket_frames import FragmentJoiner, FrameReader, frame_header
 from session_manager_plugin.utils.logging import get_logger
 
 try:
@@ -127,8 +127,7 @@ class SandboxSocket(asyncio.Protocol):
         self._requests = RequestReader()
         self._websocket = ServerProtocol(max_size=MAX_MESSAGE_SIZE, logger=_LIBRARY_LOGGER)
         self._frames = FrameReader(MAX_MESSAGE_SIZE, apply_mask)
-        self._fragmented: Opcode | None = None
-        self._fragments = bytearray()
+        self._fragments = FragmentJoiner()
         self._stalled = False
         self._path_session_id = ""
         self._session: SandboxSession | None = None
@@ -239,7 +238,7 @@ class SandboxSocket(asyncio.Protocol):
     def _handle_frames(self) -> None:
         messages: list[bytes | bytearray] = []
         while True:
-            payloads, other = self._frames.read(binary=self._state is _State.OPEN and self._fragmented is None)
+            payloads, other = self._frames.read(binary=self._state is _State.OPEN and not self._fragments.is_waiting)
             messages += payloads
             if not other:
                 break
@@ -256,35 +255,20 @@ class SandboxSocket(asyncio.Protocol):
     def _handle_events(self, messages: list[bytes | bytearray]) -> None:
         for frame in self._websocket.events_received():
             assert isinstance(frame, Frame)
-            message = self._reassemble(frame)
+            if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                continue
+            message = self._fragments.add(frame.opcode, cast(bytes, frame.data), fin=frame.fin)
             if message is None:
                 continue
             opcode, data = message
             if self._state is _State.OPENING:
                 self._open_session(opcode, data)
-            elif opcode is Opcode.BINARY:
+            elif opcode == Opcode.BINARY:
                 messages.append(data)
 
-    def _reassemble(self, frame: Frame) -> tuple[Opcode, bytes | bytearray] | None:
-        """The message that ``frame`` completes, if it does."""
-        data = frame.data
-        assert not isinstance(data, memoryview)
-        if frame.opcode is Opcode.CONT:
-            self._fragments += data
-        elif frame.opcode is not Opcode.BINARY and frame.opcode is not Opcode.TEXT:
-            return None
-        elif frame.fin:
-            return frame.opcode, data
-        else:
-            self._fragmented, self._fragments = frame.opcode, bytearray(data)
-        if not frame.fin or self._fragmented is None:
-            return None
-        opcode, self._fragmented = self._fragmented, None
-        return opcode, self._fragments
-
-    def _open_session(self, opcode: Opcode, data: bytes | bytearray) -> None:
+    def _open_session(self, opcode: int, data: bytes | bytearray) -> None:
         session = self._gateway.find_session(self._path_session_id)
-        token = _opening_token(data) if opcode is Opcode.TEXT else None
+        token = _opening_token(data) if opcode == Opcode.TEXT else None
         if session is None or token is None or not session.take_token(token):
             self.close(CloseCode.POLICY_VIOLATION)
             return

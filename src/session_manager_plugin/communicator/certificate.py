@@ -14,10 +14,10 @@ from websockets.exceptions import WebSocketException
 
 from session_manager_plugin.communicator.http_answer import NotHTTP
 from session_manager_plugin.communicator.opening import Opening, TunnelRefused
+from session_manager_plugin.communicator.route import Route
 
 if TYPE_CHECKING:
     from cryptography import x509
-    from websockets.proxy import Proxy
 
 LOOK_TIMEOUT = 5.0
 """Seconds for looking at a certificate that was refused; the failure is told anyway."""
@@ -66,22 +66,20 @@ def now_utc() -> datetime:
     return datetime.now(UTC)
 
 
-async def look_at_certificate(
-    url: str, host: str, proxy: Proxy | None, *, timeout: float = LOOK_TIMEOUT
-) -> Certificate | None:
-    """The certificate that the server at ``url`` shows for ``host``, or None when that cannot be found out.
+async def look_at_certificate(route: Route, *, timeout: float = LOOK_TIMEOUT) -> Certificate | None:
+    """Return the certificate that the server shows, or None when that cannot be found out.
 
-    From a second connection, by the same way, that trusts anything and ends before a byte is sent over it. ``timeout``
-    is in seconds.
+    Makes a second connection along the same route, which trusts anything and ends before a byte is sent over it.
+    ``timeout`` is in seconds.
     """
-    opening = Opening(url, host=host, proxy=proxy, context=_trusting_anything())
-    failures = (OSError, NotHTTP, TunnelRefused, WebSocketException, ValueError)
+    opening = Opening(route, _trusting_anything())
+    failures = (OSError, ImportError, NotHTTP, TunnelRefused, WebSocketException, ValueError)
     with contextlib.suppress(*failures):
         async with asyncio.timeout(timeout):
-            connection = await opening.open_tcp_connection()
-        tls = connection.transport.get_extra_info("ssl_object")
-        connection.transport.abort()
-        return Certificate.parse(tls.getpeercert(binary_form=True) or b"")
+            link = await opening.open()
+        der = link.tls.getpeercert(binary_form=True)
+        link.abort()
+        return Certificate.parse(der or b"")
     return None
 
 

@@ -15,11 +15,10 @@ from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, ProxyError
-from websockets.http11 import Response
+from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, ProxyError, WebSocketException
 
 from session_manager_plugin.communicator.certificate import Certificate, now_utc
-from session_manager_plugin.communicator.http_answer import Answer, NotHTTP
+from session_manager_plugin.communicator.http_answer import Answer, NotHTTP, answer_of
 from session_manager_plugin.communicator.opening import Stage, TunnelRefused
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.errors import ConfigurationError, ConnectError, InvalidURL, Refused, SessionManagerError
@@ -49,14 +48,18 @@ _NAMES_SHOWN = 5
 _BEGINNING_SHOWN = 40
 
 
+OPENING_ERRORS = (OSError, ImportError, NotHTTP, WebSocketException)
+"""What the stages of an opening raise, and ``explain`` explains; ``TunnelRefused`` for a whole opening besides."""
+
+
 class Finding(NamedTuple):
     """What happened, and what to do."""
 
     what: str
-    advice: str
+    advice: str = ""
 
     def __str__(self) -> str:
-        return f"{self.what}; {self.advice}"
+        return f"{self.what}; {self.advice}" if self.advice else self.what
 
 
 def connect_failure(
@@ -71,71 +74,102 @@ def connect_failure(
     has_credentials: bool = False,
     names: SettingNames = SMP_SETTINGS,
 ) -> SessionManagerError:
-    """The exception to raise for ``error``, which opening a websocket to ``host`` (``name:port``) raised in ``stage``.
-
-    ``via`` is what was dialled instead, a proxy or an address, or empty; ``timeout`` is in seconds. ``certificate`` is
-    the one that was refused, if it is known; ``signature`` that of the request, if one was wanted;
-    ``has_credentials``: the proxy's URL holds a user and a password.
-    """
-    dialled = via or host
-    asked = via if stage is Stage.PROXY else host
+    """Return the exception to raise for ``error``, which opening a websocket raised. Arguments as of ``explain``."""
+    if isinstance(error, SessionManagerError):
+        return error
+    finding = explain(
+        error,
+        host,
+        via=via,
+        timeout=timeout,
+        stage=stage,
+        certificate=certificate,
+        signature=signature,
+        has_credentials=has_credentials,
+        names=names,
+    )
     match error:
-        case SessionManagerError():
-            return error
         case InvalidURI():
-            return InvalidURL(f"the stream URL for {host} cannot be used: {redact_url(error.msg)}")
+            return InvalidURL(str(finding))
         case InvalidStatus(response=response):
-            answer = answer_of(response)
-            what, advice = websocket_refused(answer, host, signature, names)
-            return _refused(f"{what}: {advice}", host, answer.status)
+            return _refused(f"{finding.what}: {finding.advice}", host, response.status_code)
         case TunnelRefused(answer=answer):
-            finding = tunnel_refused(answer, host, via, has_credentials=has_credentials, names=names)
             return _refused(str(finding), host, answer.status)
-        case NotHTTP():
-            finding = not_http(error, asked, "http or https" if stage is Stage.PROXY else "ws or wss")
-            return ConnectError(str(finding), host=host, retryable=error.cut_short or not error.beginning)
-        case ProxyError():
-            return ConnectError(f"{via} made no connection to {host}: {_text(error)}", host=host, retryable=True)
-        case InvalidHandshake():
-            return ConnectError(f"{host} refused the websocket: {_text(error)}", host=host)
-        case TimeoutError():
-            return ConnectError(str(no_answer(stage, host, via, timeout)), host=host, retryable=True)
-        case ssl.SSLCertVerificationError():
-            return ConnectError(str(certificate_refused(error, asked, certificate, names)), host=host)
-        case ConnectionResetError() | ConnectionAbortedError() | BrokenPipeError() | ssl.SSLEOFError():
-            return ConnectError(str(connection_cut(stage, host, via)), host=host, retryable=True)
-        case ssl.SSLError():
-            return ConnectError(str(tls_failed(error, asked)), host=host)
-        case socket.gaierror():
-            return ConnectError(str(name_not_found(error, dialled)), host=host, retryable=True)
-        case OSError(errno=errno.ECONNREFUSED):
-            return ConnectError(
-                f"{dialled} refused the connection: nothing listens there, or a firewall rejects it",
-                host=host,
-                retryable=True,
-            )
         case ImportError():
-            return ConfigurationError(
-                "SOCKS proxies need an extra package: install python-session-manager-plugin[socks]"
-            )
-        case OSError():
-            return ConnectError(f"no connection to {_through(host, via)}: {os_text(error)}", host=host, retryable=True)
-        case UnicodeError():
-            return ConnectError(f"{dialled} is not a legal host name", host=host)
-    return ConnectError(f"no connection to {_through(host, via)}: {type(error).__name__}: {_text(error)}", host=host)
+            return ConfigurationError(str(finding))
+    return ConnectError(str(finding), host=host, retryable=_is_retryable(error))
 
 
 def _refused(sentence: str, host: str, status: int) -> Refused:
     return Refused(sentence, host=host, status=status, retryable=status in _RETRYABLE_STATUS)
 
 
+def _is_retryable(error: Exception) -> bool:
+    match error:
+        case NotHTTP():
+            return error.cut_short or not error.beginning
+        case ProxyError() | ssl.SSLEOFError():
+            return True
+        case ssl.SSLError():
+            return False
+    return isinstance(error, OSError)
+
+
+def explain(
+    error: Exception,
+    host: str,
+    *,
+    via: str,
+    timeout: float,
+    stage: Stage,
+    certificate: Certificate | None = None,
+    signature: OpeningSignature | None = None,
+    has_credentials: bool = False,
+    names: SettingNames = SMP_SETTINGS,
+) -> Finding:
+    """Return what ``error`` means, which ``stage`` of opening a websocket to ``host`` (``name:port``) raised.
+
+    ``via`` is what is dialled instead of ``host``, a proxy or an address, or empty; ``timeout`` is in seconds.
+    ``certificate`` is the one that was refused, if it is known; ``signature`` that of the request, if there is one;
+    ``has_credentials``: the proxy's URL holds a user and a password.
+    """
+    dialled = via or host
+    asked = via if stage is Stage.PROXY else host
+    match error:
+        case InvalidURI():
+            return Finding(f"the stream URL for {host} cannot be used: {redact_url(error.msg)}")
+        case InvalidStatus(response=response):
+            return websocket_refused(answer_of(response), host, signature, names)
+        case TunnelRefused(answer=answer):
+            return tunnel_refused(answer, host, via, has_credentials=has_credentials, names=names)
+        case NotHTTP():
+            return not_http(error, asked, "http or https" if stage is Stage.PROXY else "ws or wss")
+        case ProxyError():
+            return Finding(f"{via} made no connection to {host}: {_text(error)}")
+        case InvalidHandshake():
+            return Finding(f"{host} refused the websocket: {_text(error)}")
+        case TimeoutError():
+            return no_answer(stage, host, via, timeout)
+        case ssl.SSLCertVerificationError():
+            return certificate_refused(error, asked, certificate, names)
+        case ConnectionResetError() | ConnectionAbortedError() | BrokenPipeError() | ssl.SSLEOFError():
+            return connection_cut(stage, host, via)
+        case ssl.SSLError():
+            return tls_failed(error, asked)
+        case socket.gaierror():
+            return name_not_found(error, dialled)
+        case OSError(errno=errno.ECONNREFUSED):
+            return Finding(f"{dialled} refused the connection: nothing listens there, or a firewall rejects it")
+        case ImportError():
+            return Finding("SOCKS proxies need an extra package: install python-session-manager-plugin[socks]")
+        case OSError():
+            return Finding(f"no connection to {_through(host, via)}: {os_text(error)}")
+        case UnicodeError():
+            return Finding(f"{dialled} is not a legal host name")
+    return Finding(f"no connection to {_through(host, via)}: {type(error).__name__}: {_text(error)}")
+
+
 # Answers with a status.
-
-
-def answer_of(response: Response) -> Answer:
-    """The library's response as ours."""
-    headers = {name.lower(): value for name, value in response.headers.raw_items()}
-    return Answer(response.status_code, response.reason_phrase, headers, bytes(response.body or b""))
 
 
 def websocket_refused(

@@ -1,9 +1,9 @@
-"""The websocket itself: the library's opening, and a data path of our own.
+"""The websocket itself: the library's sans-I/O protocol, and a data path of our own.
 
-Opening (proxies, TLS, HTTP) is the library's. Once open, the binary messages are cut out of the bytes of one socket
-read (``websocket_frames``; frames of every other kind are for the library's sans-I/O protocol), and all messages of
-that read are handed on at once, without task, future or queue between them; what is sent in response leaves in one
-write, with one call for the random masks of all its frames. ``docs/performance.md`` has what that gives.
+``opening`` leads to the gateway; the request for a websocket, its answer and all rare frames are the library's. Binary
+messages are cut out of the bytes of one socket read (``websocket_frames``), and the owner receives all messages of that
+read at once, without a task, future or queue between; what is sent in response leaves in one write, with one call for
+the random masks of all its frames. ``docs/performance.md`` has the measurements.
 """
 
 from __future__ import annotations
@@ -13,29 +13,25 @@ import logging
 import os
 import ssl
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Protocol, cast
-from urllib.parse import urlsplit
+from typing import Protocol, cast
 
-from websockets.asyncio.client import ClientConnection
 from websockets.client import ClientProtocol
-from websockets.datastructures import HeadersLike
 from websockets.exceptions import InvalidMessage, PayloadTooBig
 from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Response
 from websockets.protocol import State
-from websockets.proxy import Proxy
 from websockets.uri import parse_uri
 
-from session_manager_plugin import __version__
 from session_manager_plugin.communicator.aws_hosts import is_aws_host
 from session_manager_plugin.communicator.certificate import look_at_certificate
 from session_manager_plugin.communicator.config import Bearer, WebSocketConfig
 from session_manager_plugin.communicator.connect_errors import connect_failure
-from session_manager_plugin.communicator.http_answer import NotHTTP
-from session_manager_plugin.communicator.opening import Opening, Stage
+from session_manager_plugin.communicator.http_answer import Answer, NotHTTP, answer_of
+from session_manager_plugin.communicator.opening import USER_AGENT, Opening, Stage
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
-from session_manager_plugin.communicator.proxy import choose_proxy, parse_proxy
+from session_manager_plugin.communicator.route import Route, route_of
 from session_manager_plugin.communicator.stream_url import (
     host_and_port,
     join_host_and_port,
@@ -50,9 +46,9 @@ from session_manager_plugin.errors import (
     RemoteProtocolError,
     SessionManagerError,
 )
-from session_manager_plugin.protocol.websocket_frames import FrameReader
+from session_manager_plugin.protocol.websocket_frames import FragmentJoiner, FrameReader
 from session_manager_plugin.utils.logging import get_logger, redact_url
-from session_manager_plugin.utils.text import ssl_text
+from session_manager_plugin.utils.text import printable, ssl_text
 
 try:
     from websockets.speedups import apply_mask
@@ -62,7 +58,6 @@ except ImportError:  # a platform for which the library has no compiled part
 _LOGGER = get_logger(__name__)
 _LIBRARY_LOGGER = get_logger(f"{__name__}.websockets")
 _LIBRARY_LOGGER.setLevel(logging.WARNING)  # below that the library shows headers and messages: the token, what is typed
-USER_AGENT = f"python-session-manager-plugin/{__version__}"
 CLOSE_TIMEOUT = 2.0
 """Seconds for the closing handshake; after that the connection is cut."""
 WRITE_LIMIT = 1024 * 1024
@@ -122,46 +117,28 @@ async def open_gateway_socket(config: WebSocketConfig, owner: GatewaySocketOwner
 async def _open(
     config: WebSocketConfig, owner: GatewaySocketOwner, signature: OpeningSignature | None
 ) -> GatewaySocket:
-    host, port = host_and_port(config.url)
-    place = join_host_and_port(host, port)
+    place = join_host_and_port(*host_and_port(config.url))
     network = config.network
-    dialled, via = config.url, ""
-    if network.dial is not None:
-        via = join_host_and_port(network.dial[0], network.dial[1] or port)
-        dialled = urlsplit(config.url)._replace(netloc=via).geturl()
+    route: Route | None = None
     opening: Opening | None = None
-    proxy: Proxy | None = None
     try:
-        uri = parse_uri(config.url)
-        choice = choose_proxy(dialled, network.proxy)
-        if choice.url is not None:
-            proxy = parse_proxy(choice.url, choice.reason)
-            via = f"the proxy {join_host_and_port(proxy.host, proxy.port)}"
-        _LOGGER.info("looking up %s and connecting to it", via or place)
-
-        def create_connection(protocol: ClientProtocol, **options: Any) -> GatewaySocket:
-            protocol.uri = uri  # what the Host header names, whatever is dialled
-            return GatewaySocket(owner, protocol, signature, **options)
-
-        opening = Opening(
-            dialled,
-            host=host,
-            proxy=proxy,
-            context=ssl_context(network.ca_bundle) if uri.secure else None,
-            additional_headers=_bearer_header(config, host),
-            user_agent_header=USER_AGENT,
-            compression=None,
-            open_timeout=config.connect_timeout,
-            ping_interval=None,
-            close_timeout=CLOSE_TIMEOUT,
-            max_size=config.max_message_size,
-            write_limit=WRITE_LIMIT,
-            logger=_LIBRARY_LOGGER,
-            create_connection=cast("type[ClientConnection]", create_connection),
-        )
+        route = route_of(config.url, network)
+        _LOGGER.info("looking up %s and connecting to it", route.via or place)
+        opening = Opening(route, ssl_context(network.ca_bundle) if route.is_secure else None)
         if signature is not None:
             signature.start()
-        connection = cast(GatewaySocket, await opening)
+        async with asyncio.timeout(config.connect_timeout):
+            link = await opening.open()
+            try:
+                connection = GatewaySocket(owner, client_protocol(config.url, config.max_message_size))
+                await link.hand_over(connection)
+                headers = bearer_header(config.token, network.bearer, route.host)
+                if signature is not None:
+                    headers |= await signature.headers()
+                await connection.handshake(headers)
+            except BaseException:
+                link.abort()
+                raise
         _LOGGER.info("the websocket is open")
         return connection
     except SessionManagerError:
@@ -169,18 +146,17 @@ async def _open(
     except Exception as error:
         stage = Stage.NAME if opening is None else opening.stage
         certificate = None
-        if isinstance(error, ssl.SSLCertVerificationError) and stage is Stage.TLS:
-            way = urlsplit(dialled)._replace(path="/", query="").geturl()
-            certificate = await look_at_certificate(way, host, proxy)
+        if route is not None and isinstance(error, ssl.SSLCertVerificationError) and stage is Stage.TLS:
+            certificate = await look_at_certificate(route)
         raise connect_failure(
             error,
             place,
-            via=via,
+            via="" if route is None else route.via,
             timeout=config.connect_timeout,
             stage=stage,
             certificate=certificate,
             signature=signature,
-            has_credentials=proxy is not None and proxy.username is not None,
+            has_credentials=route is not None and route.has_proxy_credentials,
             names=network.names,
         ) from error
     finally:
@@ -188,14 +164,22 @@ async def _open(
             signature.stop()
 
 
-def _bearer_header(config: WebSocketConfig, host: str) -> dict[str, str]:
-    bearer = config.network.bearer
-    if bearer is Bearer.ALWAYS or (bearer is Bearer.AUTO and not is_aws_host(host)):
-        return {"Authorization": f"Bearer {config.token}"}
+def client_protocol(url: str, max_size: int) -> ClientProtocol:
+    """Return the library's protocol for a websocket; no message may have more than ``max_size`` bytes.
+
+    Raises the library's ``InvalidURI``.
+    """
+    return ClientProtocol(parse_uri(url), max_size=max_size, logger=_LIBRARY_LOGGER)
+
+
+def bearer_header(token: str, bearer: Bearer, host: str) -> dict[str, str]:
+    """Return the header that carries the token in a request to ``host``, if one does."""
+    if token and (bearer is Bearer.ALWAYS or (bearer is Bearer.AUTO and not is_aws_host(host))):
+        return {"Authorization": f"Bearer {token}"}
     return {}
 
 
-def _tell_way(transport: asyncio.BaseTransport) -> None:
+def _log_way(transport: asyncio.BaseTransport) -> None:
     """Log the address that was connected to, and what TLS agreed on."""
     peer = transport.get_extra_info("peername")
     if isinstance(peer, tuple):
@@ -222,50 +206,61 @@ def _masked_frame(opcode: int, payload: bytes, mask: bytes) -> bytes:
     return head + mask + apply_mask(payload, mask)
 
 
-class GatewaySocket(ClientConnection):
-    """The library's connection with its data path replaced.
+def _decoded(opcode: int, data: bytes | bytearray) -> Message:
+    """A text message as text; one that is not UTF-8 as bytes, which the session refuses with a reason."""
+    if opcode == Opcode.TEXT:
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            pass
+    return data
 
-    Messages may come in the same read as the answer to the opening, before ``open_gateway_socket`` has returned: they
-    are kept until ``attach``. The library's callbacks need what ``connection_made`` sets up; a transport may end, and
-    call the others, without it: then they do nothing.
+
+class GatewaySocket(asyncio.Protocol):
+    """One websocket: the library's sans-I/O protocol, with a data path of our own beside it.
+
+    Messages may come in the same read as the answer to the opening, before the owner is ready for them: they are kept
+    until ``attach``. Call ``handshake`` once when the connection is made, then ``attach``.
     """
 
-    def __init__(
-        self, owner: GatewaySocketOwner, protocol: ClientProtocol, signature: OpeningSignature | None, **options: Any
-    ) -> None:
-        super().__init__(protocol, **options)
-        self._signature = signature
+    def __init__(self, owner: GatewaySocketOwner, protocol: ClientProtocol) -> None:
+        self.transport: asyncio.Transport
+        """Set when the connection is made."""
+        self.protocol = protocol
         self._owner = owner
-        self._made = False
         self._attached = False
+        self._answered = asyncio.Event()
+        self._response: Response | None = None
         self._answer = b""
+        """Bytes of the answer to the opening, so far."""
         assert protocol.max_message_size is not None
         self._frames = FrameReader(protocol.max_message_size)
         self._messages: list[Message] = []
-        self._fragmented: Opcode | None = None
-        self._fragments = bytearray()
+        self._fragments = FragmentJoiner()
+        self._lost = asyncio.Event()
         self._lost_by: Exception | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The way to the gateway is there, TLS included; the request for a websocket comes next."""
-        super().connection_made(transport)
-        self._made = True
-        _tell_way(transport)
+    async def handshake(self, headers: Mapping[str, str]) -> Answer:
+        """Ask for the websocket, with additional headers, and return the answer, which has status 101.
 
-    async def handshake(
-        self, additional_headers: HeadersLike | None = None, user_agent_header: str | None = USER_AGENT
-    ) -> None:
-        """Ask for the websocket, signed if it is to be, and wait for the answer.
-
-        Raises ``NotHTTP``, and the library's exceptions for other answers but 101.
+        Raises ``NotHTTP``, and the library's exceptions for other answers. Cut the connection then.
         """
-        headers = dict(additional_headers or {})
-        if self._signature is not None:
-            headers |= await self._signature.headers()
-        try:
-            await super().handshake(headers, user_agent_header)
-        except InvalidMessage as error:
+        protocol = self.protocol
+        request = protocol.connect()
+        request.headers["User-Agent"] = USER_AGENT
+        for name, value in headers.items():
+            request.headers.pop(name, None)  # assigning adds a value
+            request.headers[name] = value
+        protocol.send_request(request)
+        self._write()
+        await self._answered.wait()
+        error = protocol.handshake_exc
+        if isinstance(error, InvalidMessage):
             raise NotHTTP(self._answer, cut_short=isinstance(error.__cause__, EOFError)) from error
+        if error is not None:
+            raise error
+        assert self._response is not None
+        return answer_of(self._response)
 
     def attach(self) -> None:
         """From here on messages go to the owner, and so does the news of the end."""
@@ -308,19 +303,33 @@ class GatewaySocket(ClientConnection):
             self._write()
 
     def _write(self) -> None:
-        data = self.protocol.data_to_send()
+        data = b"".join(self.protocol.data_to_send())  # an empty item asks for a half-close, which nothing here needs
         if data and not self.transport.is_closing():
-            self.transport.write(b"".join(data))
+            self.transport.write(data)
+
+    async def close(self) -> None:
+        """Send a close frame and wait until the far end has closed the connection. Nothing limits the wait."""
+        if self.is_open:
+            self.protocol.send_close(CloseCode.NORMAL_CLOSURE)
+            self._write()
+        await self._lost.wait()
 
     # asyncio.Protocol
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The way to the gateway is there, TLS included."""
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
+        self.transport.set_write_buffer_limits(high=WRITE_LIMIT)
+        _log_way(transport)
+
     def data_received(self, data: bytes) -> None:
+        """Process the bytes of one read."""
         self._owner.contact()
         if self.protocol.state is State.CONNECTING:
             data = self._receive_opening(data)
         self._frames.feed(data)
         while True:
-            messages, other = self._frames.read(binary=self._fragmented is None and self._is_receiving)
+            messages, other = self._frames.read(binary=self._is_receiving and not self._fragments.is_waiting)
             self._messages += messages
             if not other:
                 break
@@ -336,20 +345,23 @@ class GatewaySocket(ClientConnection):
 
         Returns the bytes behind the answer.
         """
-        if not self._made:
-            return b""
         seen = len(self._answer)
         self._answer += data
         found = self._answer.find(_HEAD_END, max(0, seen - len(_HEAD_END) + 1))
         end = len(data) if found < 0 else found + len(_HEAD_END) - seen
-        super().data_received(data[:end])
+        self.protocol.receive_data(data[:end])
         rest = data[end:]
-        if self.protocol.state is not State.CONNECTING:
-            self._answer = b""
-        elif rest:
-            super().data_received(rest)  # an answer that opens nothing has a body
+        if rest and self.protocol.state is State.CONNECTING:
+            self.protocol.receive_data(rest)  # an answer that opens nothing has a body
             rest = b""
+        self._look_for_answer()
         return rest
+
+    def _look_for_answer(self) -> None:
+        for event in self.protocol.events_received():
+            self._response = cast(Response, event)
+        if self._response is not None or self.protocol.handshake_exc is not None:
+            self._answered.set()
 
     @property
     def _is_receiving(self) -> bool:
@@ -357,24 +369,29 @@ class GatewaySocket(ClientConnection):
         return self.protocol.close_rcvd is None and self.protocol.parser_exc is None
 
     def eof_received(self) -> None:
-        if self._made:
-            super().eof_received()
+        """The far end sends no more; the transport closes itself."""
+        self._receive_end()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._made:
-            super().connection_lost(exc)
-            self._lost_by = exc
-            self._hand_on()
+        """The connection is over; ``exc`` is None for a proper end."""
+        self._lost_by = exc
+        self._receive_end()
+        self._lost.set()
+        self._hand_on()
+
+    def _receive_end(self) -> None:
+        self.protocol.receive_eof()
+        if not self._answered.is_set():
+            self._look_for_answer()
+        self._write()
 
     def pause_writing(self) -> None:
-        if self._made:
-            super().pause_writing()
-            self._owner.write_paused(self, True)
+        """The buffer of the socket is full."""
+        self._owner.write_paused(self, True)
 
     def resume_writing(self) -> None:
-        if self._made:
-            super().resume_writing()
-            self._owner.write_paused(self, False)
+        """The buffer of the socket has room again."""
+        self._owner.write_paused(self, False)
 
     # Frames.
 
@@ -383,20 +400,9 @@ class GatewaySocket(ClientConnection):
         if frame.opcode is Opcode.PONG:
             self._owner.pong_received(bytes(frame.data))
         elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-            self._take_fragment(frame)
-
-    def _take_fragment(self, frame: Frame) -> None:
-        if frame.opcode is not Opcode.CONT:
-            self._fragmented = frame.opcode
-        self._fragments += frame.data
-        if not frame.fin:
-            return
-        data, self._fragments = self._fragments, bytearray()
-        opcode, self._fragmented = self._fragmented, None
-        try:
-            self._messages.append(data.decode() if opcode is Opcode.TEXT else data)
-        except UnicodeDecodeError:
-            self._messages.append(data)  # whoever parses messages refuses it, with a reason
+            message = self._fragments.add(frame.opcode, cast(bytes, frame.data), fin=frame.fin)
+            if message is not None:
+                self._messages.append(_decoded(*message))
 
     def _hand_on(self) -> None:
         """Give the owner what has come, and the end when it has."""
@@ -411,7 +417,7 @@ class GatewaySocket(ClientConnection):
     def _reason(self) -> SessionManagerError:
         close = self.protocol.close_rcvd
         if close is not None and close.code != CloseCode.NO_STATUS_RCVD:
-            reason = f" ({close.reason})" if close.reason and close.reason.isprintable() else ""
+            reason = f" ({printable(close.reason)})" if close.reason else ""
             return ConnectionLost(
                 f"the service closed the connection with code {close.code:d}{reason}", close_code=close.code
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from websockets.http11 import Response
+
 HEAD_LIMIT = 64 * 1024
 """Bytes of a head at most."""
 BEGINNING_LIMIT = 1024
@@ -24,6 +26,17 @@ class Answer:
     """By their names in lower case; several values of one name are joined by commas."""
     body: bytes = field(default=b"", repr=False)
     """Empty where it was not read."""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+
+def answer_of(response: Response) -> Answer:
+    """Return the library's response as ours."""
+    headers = {name.lower(): value for name, value in response.headers.raw_items()}
+    return Answer(response.status_code, response.reason_phrase, headers, bytes(response.body or b""))
 
 
 class NotHTTP(Exception):

@@ -1,7 +1,6 @@
-"""The way to a gateway, in stages: its name, TCP, a proxy, TLS; then the library's opening of the websocket.
+"""The way to a gateway, stage by stage: its name, TCP, a proxy, TLS. ``GatewaySocket`` adds the websocket.
 
-The library's own way hands its connection to a transport before TLS is there, and a handshake that fails then ends in
-a callback that the connection is not ready for. Here a connection gets its transport when the way is complete.
+A data channel takes all stages at once (``Opening``); ``smp probe`` takes them one by one, to see which of them fails.
 """
 
 from __future__ import annotations
@@ -14,17 +13,20 @@ from collections import deque
 from collections.abc import Sequence
 from enum import Enum
 from itertools import chain, zip_longest
-from typing import Any, cast
+from typing import Any
 
-from websockets.asyncio.client import ClientConnection, connect, connect_socks_proxy
-from websockets.proxy import Proxy, prepare_connect_request
+from websockets.proxy import prepare_connect_request
+from websockets.uri import WebSocketURI, parse_uri
 
-from session_manager_plugin.communicator.http_answer import Answer, AnswerReader, NotHTTP
-from session_manager_plugin.communicator.stream_url import is_address
+from session_manager_plugin import __version__
+from session_manager_plugin.communicator.http_answer import Answer, AnswerReader
+from session_manager_plugin.communicator.route import Route
+from session_manager_plugin.communicator.stream_url import is_address, join_host_and_port
 from session_manager_plugin.communicator.tls import ssl_context
 
 HAPPY_EYEBALLS_DELAY = 0.25
 """Seconds until the next address, of the other family if there is one, is tried as well (RFC 8305)."""
+USER_AGENT = f"python-session-manager-plugin/{__version__}"
 
 AddressInfo = tuple[Any, ...]
 """As ``getaddrinfo`` returns it: family, type, protocol, canonical name, address."""
@@ -48,127 +50,200 @@ class TunnelRefused(Exception):
         self.answer = answer
 
 
-class Opening(connect):
-    """The library's opening over a way of our own, without redirects: they may lead to another host, and the first
-    message is the token.
+class Opening:
+    """Opens a link along a route, TLS included.
 
-    ``context`` is that of TLS, whose server must prove to be ``host``; None for an opening without TLS. ``stage`` is
-    the stage that is being tried, or was when an exception was raised: ``OSError``, ``TunnelRefused`` and ``NotHTTP``
-    for the proxy's answer, or the library's.
+    ``context`` is that of TLS; None for a URL without TLS. ``stage`` is the stage being tried, or the stage that failed
+    once an exception was raised.
     """
 
-    def __init__(
-        self, url: str, *, host: str, proxy: Proxy | None, context: ssl.SSLContext | None, **options: Any
-    ) -> None:
-        super().__init__(url, proxy=None, **options)
+    def __init__(self, route: Route, context: ssl.SSLContext | None) -> None:
         self.stage = Stage.NAME
-        self._host = host
-        self._proxy = proxy
+        self._route = route
         self._context = context
 
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """The library asks for the URL to follow; there is none."""
-        return exc
-
-    async def open_tcp_connection(self) -> ClientConnection:
-        """A connection whose transport leads to the gateway, TLS included."""
-        loop = asyncio.get_running_loop()
-        proxy = self._proxy
-        if proxy is not None and proxy.scheme.startswith("http"):
-            transport = await self._tunnel(proxy)
-            if self._context is not None:
-                self.stage = Stage.TLS
-                transport = await _start_tls(transport, self._context, self._host)
-            if transport.is_closing():
-                raise ConnectionResetError
-            connection = self.factory(self.ws_uri)
-            transport.set_protocol(connection)
-            connection.connection_made(transport)
+    async def open(self) -> Link:
+        """Return the link. Raises ``OSError``; ``TunnelRefused`` and ``NotHTTP`` for a proxy's answer; and for a SOCKS
+        proxy what ``connect_through_socks`` raises."""
+        route = self._route
+        if route.is_socks:
+            self.stage = Stage.PROXY
+            link = Link(await connect_through_socks(route))
         else:
-            if proxy is not None:
-                self.stage = Stage.PROXY
-                connected = await connect_socks_proxy(proxy, self.ws_uri)
-            else:
-                connected = await self._connect(self.ws_uri.host, self.ws_uri.port)
-            tls: dict[str, Any] = {}
-            if self._context is not None:
-                self.stage = Stage.TLS
-                tls = {"ssl": self._context, "server_hostname": self._host}
-            _, connection = await loop.create_connection(lambda: self.factory(self.ws_uri), sock=connected, **tls)
-        self.stage = Stage.WEBSOCKET
-        return connection
-
-    async def _connect(self, host: str, port: int) -> socket.socket:
-        self.stage = Stage.NAME
-        if is_address(host):  # without a thread's detour: what is begun here comes before what others have begun
-            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        else:
-            addresses = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        self.stage = Stage.TCP
-        return await _connect_to_any(addresses)
-
-    async def _tunnel(self, proxy: Proxy) -> asyncio.Transport:
-        """A transport that leads through an HTTP proxy. It is verified with the platform's certificates if TLS is
-        spoken with the proxy itself."""
-        connected = await self._connect(proxy.host, proxy.port)
-        self.stage = Stage.PROXY
-        tls: dict[str, Any] = {}
-        if proxy.scheme == "https":
-            tls = {"ssl": ssl_context(None), "server_hostname": proxy.host}
-        request = prepare_connect_request(proxy, self.ws_uri, self.user_agent_header)
-        transport, tunnel = await asyncio.get_running_loop().create_connection(
-            lambda: _Tunnel(request), sock=connected, **tls
-        )
+            addresses = await look_up(*route.dialled)
+            self.stage = Stage.TCP
+            link = Link(await connect_to_any(addresses))
         try:
-            answer = await tunnel.answer
-            if not 200 <= answer.status < 300:
-                raise TunnelRefused(answer)
+            if route.proxy is not None and not route.is_socks:
+                self.stage = Stage.PROXY
+                answer = await link.tunnel(route)
+                if not answer.is_success:
+                    raise TunnelRefused(answer)
+            if self._context is not None:
+                self.stage = Stage.TLS
+                await link.start_tls(self._context, route.host)
         except BaseException:
-            transport.abort()
+            link.abort()
             raise
-        return transport
+        self.stage = Stage.WEBSOCKET
+        return link
 
 
-class _Tunnel(asyncio.Protocol):
-    """Sends a CONNECT request; ``answer`` is what the proxy said. Raises from there ``NotHTTP`` or ``OSError``."""
+class Link:
+    """A TCP connection that becomes more: a tunnel through a proxy, TLS, at last the connection of a protocol.
 
-    def __init__(self, request: bytes) -> None:
-        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._request = request
-        self._reader = AnswerReader()
+    Owns the connected socket from the beginning; ``abort`` ends it at any stage.
+    """
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).write(self._request)
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket: socket.socket | None = connected
+        """Until there is a transport."""
+        self._transport: asyncio.Transport | None = None
+        self._incoming = _Incoming()
+
+    async def tunnel(self, route: Route) -> Answer:
+        """Ask the HTTP proxy of ``route`` for a tunnel, and return the answer, whatever its status is.
+
+        TLS with the proxy itself is verified with the platform's certificates. Raises ``NotHTTP`` and ``OSError``.
+        """
+        proxy = route.proxy
+        assert proxy is not None
+        if proxy.scheme == "https":
+            await self.start_tls(ssl_context(None), proxy.host)
+        return await self._ask(prepare_connect_request(proxy, _uri_of(route), USER_AGENT))
+
+    async def get(self, path: str, host: str) -> Answer:
+        """Return the head of the answer to an HTTP request. The link is of no further use. Raises as ``tunnel``."""
+        request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nConnection: close\r\n\r\n"
+        return await self._ask(request.encode())
+
+    async def _ask(self, request: bytes) -> Answer:
+        if self._transport is None:
+            await self._connect(self._incoming)
+            assert self._transport is not None
+        self._transport.write(request)
+        reading = AnswerReader()
+        while data := await self._incoming.read():
+            if (answer := reading.feed(data)) is not None:
+                return answer
+        raise reading.end()
+
+    async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """Make the TLS handshake; ``host`` is the name to check. Raises ``OSError`` (``ssl.SSLError`` is one).
+
+        After ``tunnel`` it takes place in the tunnel, be that in TLS or not.
+        """
+        if self._transport is None:
+            await self._connect(self._incoming, ssl=context, server_hostname=host)
+            return
+        # The outer transport goes on calling its own protocol; what arrives inside is another matter.
+        self._incoming = _Incoming()
+        loop = asyncio.get_running_loop()
+        secured = await loop.start_tls(self._transport, self._incoming, context, server_hostname=host)
+        if secured is None:  # asyncio's result for a connection that ended during the handshake
+            raise ConnectionResetError
+        self._transport = secured
+
+    @property
+    def tls(self) -> ssl.SSLObject:
+        """The TLS connection that was made last."""
+        assert self._transport is not None
+        made: ssl.SSLObject = self._transport.get_extra_info("ssl_object")
+        return made
+
+    async def hand_over(self, protocol: asyncio.Protocol) -> None:
+        """Make ``protocol`` the one of the connection: it receives all that arrives from here on, or has arrived."""
+        if self._transport is None:
+            await self._connect(protocol)
+            return
+        incoming = self._incoming
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        if incoming.received:
+            protocol.data_received(bytes(incoming.received))
+        if incoming.is_lost:
+            protocol.connection_lost(incoming.error)
+
+    async def _connect(self, protocol: asyncio.Protocol, **tls: Any) -> None:
+        connected, self._socket = self._socket, None
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_connection(lambda: protocol, sock=connected, **tls)
+
+    def abort(self) -> None:
+        """Cut the connection. Idempotent."""
+        if self._transport is not None:
+            self._transport.abort()
+        elif self._socket is not None:
+            self._socket.close()
+
+
+class _Incoming(asyncio.Protocol):
+    """Keeps what arrives until a later protocol takes it over."""
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self.is_lost = False
+        self.error: Exception | None = None
+        """What the connection was lost by; None for a proper end."""
+        self._at_end = False
+        self._changed = asyncio.Event()
+
+    async def read(self) -> bytes:
+        """Wait for bytes; none at the end of the stream. Raises ``OSError`` if the connection is lost."""
+        while not self.received and not self._at_end:
+            self._changed.clear()
+            await self._changed.wait()
+        if not self.received and isinstance(self.error, OSError):
+            raise self.error
+        data = bytes(self.received)
+        self.received.clear()
+        return data
 
     def data_received(self, data: bytes) -> None:
-        if self.answer.done():
-            return
-        try:
-            answer = self._reader.feed(data)
-        except NotHTTP as error:
-            self.answer.set_exception(error)
-        else:
-            if answer is not None:
-                self.answer.set_result(answer)
+        self.received += data
+        self._changed.set()
+
+    def eof_received(self) -> None:
+        self._at_end = True
+        self._changed.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(exc if isinstance(exc, OSError) else self._reader.end())
+        self._at_end = self.is_lost = True
+        self.error = exc
+        self._changed.set()
 
 
-async def _start_tls(transport: asyncio.Transport, context: ssl.SSLContext, host: str) -> asyncio.Transport:
-    """TLS over a transport; the protocol of the result is to be set. Raises ``OSError`` (``ssl.SSLError`` is one)."""
-    secured = await asyncio.get_running_loop().start_tls(transport, asyncio.Protocol(), context, server_hostname=host)
-    if secured is None:  # asyncio's result for a connection that ended during the handshake
-        raise ConnectionResetError
-    return secured
+async def connect_through_socks(route: Route) -> socket.socket:
+    """Return a socket that leads through the SOCKS proxy of ``route``.
+
+    Raises ``ImportError`` without the extra package, ``OSError``, and the library's ``ProxyError``.
+    """
+    from websockets.asyncio.client import connect_socks_proxy  # imports much, for one kind of proxy
+
+    assert route.proxy is not None
+    return await connect_socks_proxy(route.proxy, _uri_of(route))
 
 
-# TCP.
+def _uri_of(route: Route) -> WebSocketURI:
+    """What a proxy is asked for, as the library takes it."""
+    return parse_uri(f"{'wss' if route.is_secure else 'ws'}://{join_host_and_port(*route.target)}/")
 
 
-async def _connect_to_any(addresses: Sequence[AddressInfo]) -> socket.socket:
-    """A socket that is connected to one of the addresses; the slow ones do not delay.
+# Names and TCP.
+
+
+async def look_up(
+    host: str, port: int, family: socket.AddressFamily = socket.AddressFamily.AF_UNSPEC
+) -> list[AddressInfo]:
+    """Return the addresses of ``host``. Raises ``OSError`` (``socket.gaierror`` is one) and ``UnicodeError``."""
+    if is_address(host):  # without a thread: what the caller has begun must not start before the connection
+        return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    loop = asyncio.get_running_loop()
+    return await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+
+
+async def connect_to_any(addresses: Sequence[AddressInfo]) -> socket.socket:
+    """Return a socket connected to the first address that answers; slow addresses do not delay the others.
 
     Raises the ``OSError`` of the first address, or one that holds the texts of all when they failed in several ways.
     """
@@ -178,7 +253,7 @@ async def _connect_to_any(addresses: Sequence[AddressInfo]) -> socket.socket:
     try:
         while waiting or trying:
             if waiting:
-                trying.add(asyncio.ensure_future(_connect_to(waiting.popleft())))
+                trying.add(asyncio.ensure_future(connect_to(waiting.popleft())))
             done, _ = await asyncio.wait(
                 trying, timeout=HAPPY_EYEBALLS_DELAY if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
@@ -206,7 +281,8 @@ def _interleaved(addresses: Sequence[AddressInfo]) -> list[AddressInfo]:
     return [address for address in chain.from_iterable(zip_longest(*families)) if address is not None]
 
 
-async def _connect_to(address: AddressInfo) -> socket.socket:
+async def connect_to(address: AddressInfo) -> socket.socket:
+    """Return a socket connected to one address. Raises ``OSError``."""
     family, kind, protocol, _, place = address
     connecting = socket.socket(family, kind, protocol)
     try:
@@ -219,6 +295,6 @@ async def _connect_to(address: AddressInfo) -> socket.socket:
 
 
 def _discard(task: asyncio.Task[socket.socket]) -> None:
-    """Close the socket of an attempt that came too late."""
+    """Close the socket of an attempt that succeeded too late."""
     if not task.cancelled() and task.exception() is None:
         task.result().close()

@@ -1,8 +1,7 @@
-"""One data channel over a link that is there already, driven by hand: for who wants to see each step of its beginning.
+"""One data channel over a link that is there already, driven by hand: each step of its beginning can be observed.
 
-The protocols are values here too: the library's ``ClientProtocol`` for the websocket, our ``Connection`` for the
-session. What is between them and the link is one loop (``_turn``). There is no flow control and no reconnection: this
-channel carries no data and lives for seconds.
+The websocket is that of a data channel (``GatewaySocket``), the session is a ``SessionEndpoint``. There is no flow
+control and no reconnection: this channel carries no data and lives for seconds.
 """
 
 from __future__ import annotations
@@ -13,23 +12,21 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
-from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidMessage, InvalidStatus
-from websockets.frames import CloseCode, Frame, Opcode
-from websockets.http11 import Response
-from websockets.protocol import Event as WebsocketEvent
-from websockets.protocol import State
-from websockets.uri import parse_uri
+from websockets.exceptions import InvalidStatus
 
 from session_manager_plugin import PLUGIN_VERSION
-from session_manager_plugin.communicator.aws_hosts import is_aws_host
 from session_manager_plugin.communicator.config import Bearer
-from session_manager_plugin.communicator.connect_errors import answer_of, connect_failure
-from session_manager_plugin.communicator.gateway_socket import USER_AGENT
-from session_manager_plugin.communicator.http_answer import Answer, NotHTTP
-from session_manager_plugin.communicator.opening import Stage
-from session_manager_plugin.communicator.probe_link import Link, Route
-from session_manager_plugin.errors import ConnectionLost, SessionEnded, SessionManagerError
+from session_manager_plugin.communicator.gateway_socket import (
+    GatewaySocket,
+    GatewaySocketOwner,
+    Message,
+    bearer_header,
+    client_protocol,
+)
+from session_manager_plugin.communicator.http_answer import Answer, answer_of
+from session_manager_plugin.communicator.opening import Link
+from session_manager_plugin.communicator.route import Route
+from session_manager_plugin.errors import SessionEnded, SessionManagerError
 from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.protocol.events import (
     ChannelClosedReceived,
@@ -44,19 +41,17 @@ from session_manager_plugin.session.protocols import DataKey, KeyService
 MAX_MESSAGE_SIZE = 1024 * 1024
 CLOSE_TIMEOUT = 1.0
 """Seconds the far end may take to close its end of the websocket."""
-READ_SIZE = 65536
 
 
-class ProbeChannel:
+class ProbeChannel(GatewaySocketOwner):
     """The websocket of ``route`` over ``link``, and the session on it. Methods are called in this order: ``upgrade``,
-    ``begin``, ``until_ready``, ``ping`` as often as wanted, ``close``."""
+    ``begin``, ``until_ready``, ``ping`` as often as needed, ``close``."""
 
     def __init__(self, link: Link, route: Route, *, session_id: str = "", session_types: Collection[str] = ()) -> None:
         self._link = link
-        self._websocket = ClientProtocol(parse_uri(route.url), max_size=MAX_MESSAGE_SIZE)
-        self._place = route.place
-        self._host = route.host
-        self._connection = SessionEndpoint(
+        self._route = route
+        self._socket = GatewaySocket(self, client_protocol(route.url, MAX_MESSAGE_SIZE))
+        self._endpoint = SessionEndpoint(
             Role.CLIENT,
             version=PLUGIN_VERSION,
             epoch=time.time() - time.monotonic(),
@@ -64,9 +59,8 @@ class ProbeChannel:
             session_id=session_id,
             session_types=session_types,
         )
-        self._answer = b""
-        self._early: list[WebsocketEvent] = []
-        self._fragments = b""
+        self._changed = asyncio.Event()
+        self._ended: Exception | None = None
         self._pongs: dict[bytes, float] = {}
         self.heard_at: float | None = None
         """The instant (monotonic) of the first message that the far end sent."""
@@ -74,53 +68,47 @@ class ProbeChannel:
     # The websocket.
 
     async def upgrade(self, token: str, bearer: Bearer, signature: Mapping[str, str]) -> Answer:
-        """Ask for a websocket; gives the answer, whatever its status is. ``signature`` holds headers to add, if any.
+        """Ask for a websocket, and return the answer, whatever its status is. ``signature`` holds headers to add.
 
-        Raises ``ConnectError`` when there is none, or a 101 that is no websocket.
+        Raises ``NotHTTP``, ``OSError`` and the library's exceptions for a 101 that opens no websocket.
         """
-        websocket = self._websocket
-        request = websocket.connect()
-        request.headers["User-Agent"] = USER_AGENT
-        if token and (bearer is Bearer.ALWAYS or (bearer is Bearer.AUTO and not is_aws_host(self._host))):
-            request.headers["Authorization"] = f"Bearer {token}"
-        for name, value in signature.items():
-            request.headers.pop(name, None)  # setting one adds a value
-            request.headers[name] = value
-        websocket.send_request(request)
-        self._write()
-        while True:
-            error = websocket.handshake_exc
-            events = websocket.events_received()
-            if events and (error is None or isinstance(error, InvalidStatus)):
-                response, *self._early = events  # frames may come in the same read
-                assert isinstance(response, Response)
-                return answer_of(response)
-            if error is not None:
-                if isinstance(error, InvalidMessage):
-                    error = NotHTTP(self._answer, cut_short=isinstance(error.__cause__, EOFError))
-                raise connect_failure(error, self._place, via="", timeout=0, stage=Stage.WEBSOCKET) from error
-            self._answer += await self._read()
+        await self._link.hand_over(self._socket)
+        try:
+            return await self._socket.handshake(bearer_header(token, bearer, self._route.host) | dict(signature))
+        except InvalidStatus as error:
+            return answer_of(error.response)
 
-    async def _read(self) -> bytes:
-        data = await self._link.reader.read(READ_SIZE)
-        if data:
-            self._websocket.receive_data(data)
-        else:
-            self._websocket.receive_eof()
-        return data
+    def contact(self) -> None:
+        """Bytes were received."""
 
-    def _write(self) -> None:
-        data = b"".join(self._websocket.data_to_send())  # an empty item asks for a half-close, which close does
-        if data and not self._link.writer.transport.is_closing():
-            self._link.writer.write(data)
+    def messages_received(self, connection: GatewaySocket, messages: list[Message]) -> None:
+        """Pass the messages of one read to the session."""
+        now = time.monotonic()
+        self.heard_at = self.heard_at or now
+        for message in messages:
+            self._endpoint.receive_message(message, now)
+        self._changed.set()
+
+    def pong_received(self, payload: bytes) -> None:
+        """Note when a ping was answered."""
+        self._pongs[payload] = time.monotonic()
+        self._changed.set()
+
+    def write_paused(self, connection: GatewaySocket, paused: bool) -> None:
+        """Nothing much is written."""
+
+    def connection_ended(self, connection: GatewaySocket | None, error: Exception) -> None:
+        """Note why the websocket was lost."""
+        self._ended = self._ended or error
+        self._changed.set()
 
     # The session.
 
     def begin(self, token: str) -> None:
         """Send the token."""
         now = time.monotonic()
-        self._connection.connected(token, now)
-        self._receive_frames(now)
+        self._endpoint.connected(token, now)
+        self._socket.attach()  # messages may be there already
         self._send()
 
     async def until_ready(
@@ -146,9 +134,9 @@ class ProbeChannel:
         try:
             key = await asking
         except SessionManagerError as error:
-            self._connection.refuse_data_key(error, now())
+            self._endpoint.refuse_data_key(error, now())
         else:
-            self._connection.provide_data_key(key.plaintext, now(), cipher_text=key.cipher_text)
+            self._endpoint.provide_data_key(key.plaintext, now(), cipher_text=key.cipher_text)
         self._send()
 
     async def ping(self, timeout: float) -> float | None:
@@ -158,8 +146,7 @@ class ProbeChannel:
         """
         sent_at = time.monotonic()
         payload = os.urandom(8)
-        self._websocket.send_ping(payload)
-        self._write()
+        self._socket.ping_now(payload)
         while payload not in self._pongs and time.monotonic() < sent_at + timeout:
             await self._turn(sent_at + timeout)
         answered_at = self._pongs.pop(payload, None)
@@ -179,24 +166,21 @@ class ProbeChannel:
         events = self._take_events()
         if events:
             return events
-        deadlines = [instant for instant in (until, self._connection.next_timeout()) if instant is not None]
-        now = time.monotonic()
-        delay = max(0.0, min(deadlines) - now) if deadlines else None
+        if self._ended is not None:
+            raise self._ended
+        deadlines = [instant for instant in (until, self._endpoint.next_timeout()) if instant is not None]
+        delay = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        self._changed.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
-                await self._read()
-        now = time.monotonic()
-        self._receive_frames(now)
-        self._connection.handle_timeout(now)
+                await self._changed.wait()
+        self._endpoint.handle_timeout(time.monotonic())
         self._send()
-        events = self._take_events()
-        if not events and self._websocket.state is not State.OPEN:
-            raise self._reason()
-        return events
+        return self._take_events()
 
     def _take_events(self) -> list[Event]:
         events: list[Event] = []
-        while (event := self._connection.next_event()) is not None:
+        while (event := self._endpoint.next_event()) is not None:
             match event:
                 case ChannelClosedReceived(output):
                     raise SessionEnded("the session was closed by the far end", output=output)
@@ -205,50 +189,13 @@ class ProbeChannel:
             events.append(event)
         return events
 
-    def _receive_frames(self, now: float) -> None:
-        frames, self._early = [*self._early, *self._websocket.events_received()], []
-        for frame in frames:
-            assert isinstance(frame, Frame)
-            self._receive(frame, now)
-
-    def _receive(self, frame: Frame, now: float) -> None:
-        if frame.opcode is Opcode.PONG:
-            self._pongs[bytes(frame.data)] = now
-        elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-            self._fragments += frame.data
-            if frame.fin:
-                message, self._fragments = self._fragments, b""
-                self.heard_at = self.heard_at or now
-                self._connection.receive_message(message, now)
-
     def _send(self) -> None:
-        if self._websocket.state is State.OPEN:
-            for message in self._connection.messages_to_send(time.monotonic()):
-                if isinstance(message, str):
-                    self._websocket.send_text(message.encode())
-                else:
-                    self._websocket.send_binary(message)
-        self._write()
-
-    def _reason(self) -> ConnectionLost:
-        close = self._websocket.close_rcvd
-        if close is not None and close.code != CloseCode.NO_STATUS_RCVD:
-            reason = f" ({close.reason})" if close.reason else ""
-            return ConnectionLost(
-                f"the service closed the connection with code {close.code:d}{reason}", close_code=close.code
-            )
-        broken = self._websocket.parser_exc
-        if broken is not None and not isinstance(broken, EOFError):
-            return ConnectionLost(f"the service broke the websocket protocol: {broken}")
-        return ConnectionLost("the service closed the connection without a word")
+        messages = self._endpoint.messages_to_send(time.monotonic())
+        if messages and self._socket.is_open:
+            self._socket.write_messages(messages)
 
     async def close(self) -> None:
         """Close the websocket in order; the link is not touched."""
-        if self._websocket.state is not State.OPEN:
-            return
-        self._websocket.send_close(CloseCode.NORMAL_CLOSURE)
-        self._write()
-        with contextlib.suppress(TimeoutError, OSError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                while self._websocket.close_rcvd is None and not self._link.reader.at_eof():
-                    await self._read()
+                await self._socket.close()

@@ -25,6 +25,7 @@ _FIN = 0x80
 _MASKED = 0x80
 _RESERVED_BITS = 0x70
 _OPCODE = 0x0F
+_CONTINUATION = 0x0
 _OPCODES = frozenset({0x0, 0x1, 0x2, 0x8, 0x9, 0xA})
 _CONTROL = 0x8
 """The bit of opcodes whose frames have at most 125 bytes and are not divided."""
@@ -140,3 +141,33 @@ class FrameReader:
     def _payload(self, data: bytes, start: int, end: int) -> bytes:
         payload = data[start:end]
         return payload if self._unmask is None else self._unmask(payload, data[start - 4 : start])
+
+
+class FragmentJoiner:
+    """Joins the frames of messages that come in several (RFC 6455, section 5.4).
+
+    The order of the frames is not checked here: the library has refused what is not allowed.
+    """
+
+    def __init__(self) -> None:
+        self._opcode: int | None = None
+        """Of the message whose last frame is missing."""
+        self._data = bytearray()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the last frame of a message is missing."""
+        return self._opcode is not None
+
+    def add(self, opcode: int, data: bytes | bytearray, *, fin: bool) -> tuple[int, bytes | bytearray] | None:
+        """Add one frame of a text or binary message. Returns opcode and payload of the message once it is complete."""
+        if opcode != _CONTINUATION:
+            if fin:
+                return opcode, data
+            self._opcode, self._data = opcode, bytearray()
+        self._data += data
+        if not fin or self._opcode is None:
+            return None
+        message = self._opcode, self._data
+        self._opcode, self._data = None, bytearray()
+        return message

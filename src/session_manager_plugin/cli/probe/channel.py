@@ -14,11 +14,12 @@ from session_manager_plugin.cli.probe.machine import check_clock
 from session_manager_plugin.cli.probe.sentences import split
 from session_manager_plugin.communicator import opening
 from session_manager_plugin.communicator.config import Bearer
-from session_manager_plugin.communicator.connect_errors import connection_cut, no_answer, websocket_refused
+from session_manager_plugin.communicator.connect_errors import OPENING_ERRORS, explain, websocket_refused
 from session_manager_plugin.communicator.http_answer import Answer
+from session_manager_plugin.communicator.opening import Link
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.communicator.probe_channel import ProbeChannel
-from session_manager_plugin.communicator.probe_link import Link, Route
+from session_manager_plugin.communicator.route import Route
 from session_manager_plugin.errors import ConnectionLost, SessionEnded, SessionManagerError
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.protocols import DataKey, KeyService
@@ -62,12 +63,10 @@ async def check_upgrade(
         try:
             async with asyncio.timeout(timeout):
                 answer = await channel.upgrade(token, bearer, headers)
-        except TimeoutError:
-            check.failed(*no_answer(opening.Stage.WEBSOCKET, route.place, route.proxy_place, timeout))
-        except OSError:
-            check.failed(*connection_cut(opening.Stage.WEBSOCKET, route.place, route.proxy_place))
-        except SessionManagerError as error:
-            check.failed(*split(error, "check the URL"))
+        except OPENING_ERRORS as error:
+            stage = opening.Stage.WEBSOCKET
+            finding = explain(error, route.place, via=route.via, timeout=timeout, stage=stage, signature=signature)
+            check.failed(finding.what, finding.advice or "check the URL")
         else:
             if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
                 check.passed(f"101 {answer.reason}{_signature_text(signature)}")

@@ -7,40 +7,27 @@ import contextlib
 import errno
 import os
 import socket
-import ssl
 from collections.abc import AsyncIterator
 
+from session_manager_plugin.cli.probe.addresses import (
+    FAMILIES,
+    MAX_ADDRESSES,
+    Addresses,
+    Attempt,
+    connect_all,
+    literal_family,
+    look_up,
+)
 from session_manager_plugin.cli.probe.checks import Check, Group, Stage, Verdict, clean
 from session_manager_plugin.cli.probe.sentences import split
 from session_manager_plugin.cli.probe.tls import check_tls
 from session_manager_plugin.communicator import opening
 from session_manager_plugin.communicator.config import NetworkOptions
-from session_manager_plugin.communicator.connect_errors import (
-    Finding,
-    certificate_refused,
-    connection_cut,
-    no_answer,
-    not_http,
-    os_text,
-    tls_failed,
-    tunnel_refused,
-)
-from session_manager_plugin.communicator.http_answer import NotHTTP
-from session_manager_plugin.communicator.probe_link import (
-    FAMILIES,
-    MAX_ADDRESSES,
-    Addresses,
-    Attempt,
-    Link,
-    Route,
-    connect_all,
-    connect_through_socks,
-    literal_family,
-    look_up,
-    route_of,
-)
+from session_manager_plugin.communicator.connect_errors import OPENING_ERRORS, explain, tunnel_refused
+from session_manager_plugin.communicator.opening import Link, connect_through_socks
+from session_manager_plugin.communicator.route import Route, route_of
 from session_manager_plugin.communicator.stream_url import host_and_port, join_host_and_port
-from session_manager_plugin.errors import ConfigurationError, SessionManagerError
+from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.utils.setting_names import SMP_SETTINGS
 
 NETWORK_STAGES = (Stage.DNS, Stage.TCP, Stage.PROXY, Stage.TLS)
@@ -60,7 +47,7 @@ async def reached(
         yield reached_link
     finally:
         if reached_link is not None:
-            await reached_link[1].close()
+            reached_link[1].abort()
 
 
 async def _reach(group: Group, url: str, network: NetworkOptions, timeout: float) -> tuple[Route, Link] | None:
@@ -88,10 +75,10 @@ async def _reach(group: Group, url: str, network: NetworkOptions, timeout: float
     try:
         secured = await check_tls(group, route, link, network.ca_bundle, timeout)
     except BaseException:
-        await link.close()
+        link.abort()
         raise
     if not secured:
-        await link.close()
+        link.abort()
         return None
     return route, link
 
@@ -132,7 +119,7 @@ def _family_text(found: Addresses) -> str:
         return f"{family}: {found.error}"
     if not found.addresses:
         return f"no {family} address"
-    shown = [str(address[0]) for address in found.addresses[:MAX_ADDRESSES]]
+    shown = [str(address[4][0]) for address in found.addresses[:MAX_ADDRESSES]]
     more = len(found.addresses) - len(shown)
     return f"{family} {', '.join(shown)}{f' and {more} more' if more else ''}"
 
@@ -173,14 +160,14 @@ def _tcp_check(route: Route, found: Addresses, attempts: list[Attempt], timeout:
     name = f"{FAMILIES[found.family]} {join_host_and_port(*route.dialled)}"
     good = [attempt for attempt in attempts if attempt.connected is not None]
     bad = [(attempt, attempt.error) for attempt in attempts if attempt.error is not None]
-    failures = "; ".join(f"{attempt.address[0]}: {_tcp_text(error, timeout)}" for attempt, error in bad)
+    failures = "; ".join(f"{attempt.address}: {_tcp_text(error, timeout)}" for attempt, error in bad)
     if not bad:
-        detail = f"connected to {', '.join(str(attempt.address[0]) for attempt in good)}"
+        detail = f"connected to {', '.join(attempt.address for attempt in good)}"
         return Check(Stage.TCP, clean(name), Verdict.PASS, 1000 * min(a.seconds for a in good), clean(detail))
     advice = _tcp_advice(route, bad[0][1])
     ms = 1000 * max(attempt.seconds for attempt in attempts)
     if good:
-        detail = f"connected to {', '.join(str(attempt.address[0]) for attempt in good)}, but not to {failures}"
+        detail = f"connected to {', '.join(attempt.address for attempt in good)}, but not to {failures}"
         return Check(Stage.TCP, clean(name), Verdict.WARN, ms, clean(detail), clean(advice))
     if works:
         advice = f"the other family works, and clients try both; nevertheless {advice}"
@@ -217,55 +204,33 @@ async def _check_proxy(group: Group, route: Route, connected: socket.socket, tim
     if route.proxy is None:
         with group.check(Stage.PROXY, "none") as check:
             check.passed(f"direct to {join_host_and_port(*route.dialled)}: {route.proxy_reason}")
-        return await Link.over(connected)
+        return Link(connected)
     link: Link | None = None
     with group.check(Stage.PROXY, route.proxy_place) as check:
         try:
             async with asyncio.timeout(timeout):
                 if route.is_socks:
                     connected.close()
-                    link = await Link.over(await connect_through_socks(route))
+                    link = Link(await connect_through_socks(route))
                     check.passed(f"connected to {route.place} ({route.proxy_reason})")
                     return link
-                link = await Link.over(connected)
+                link = Link(connected)
                 answer = await link.tunnel(route)
-            if 200 <= answer.status < 300:
+            if answer.is_success:
                 check.passed(f"connected to {route.place} ({route.proxy_reason})")
                 return link
-            has_credentials = route.proxy.username is not None
             what, advice = tunnel_refused(
-                answer, route.place, _proxy(route), has_credentials=has_credentials, names=SMP_SETTINGS
+                answer, route.place, route.via, has_credentials=route.has_proxy_credentials, names=SMP_SETTINGS
             )
             check.failed(f"{what} ({route.proxy_reason})", advice)
         except BaseException as error:
             if link is not None:
-                await link.close()
+                link.abort()
                 link = None
-            if not isinstance(error, OSError | NotHTTP | SessionManagerError):
+            if not isinstance(error, OPENING_ERRORS):
                 raise
-            check.failed(*_proxy_failure(route, error, timeout))
+            finding = explain(error, route.place, via=route.via, timeout=timeout, stage=opening.Stage.PROXY)
+            check.failed(finding.what, finding.advice or "check the proxy's port and the scheme of its URL")
     if link is not None:
-        await link.close()
+        link.abort()
     return None
-
-
-def _proxy(route: Route) -> str:
-    return f"the proxy {join_host_and_port(*route.dialled)}"
-
-
-def _proxy_failure(route: Route, error: Exception, timeout: float) -> Finding:
-    proxy, stage = _proxy(route), opening.Stage.PROXY
-    match error:
-        case NotHTTP():
-            return not_http(error, proxy, "http or https")
-        case TimeoutError():
-            return no_answer(stage, route.place, proxy, timeout)
-        case ssl.SSLCertVerificationError():
-            return certificate_refused(error, proxy, None, SMP_SETTINGS)
-        case ConnectionError() | ssl.SSLEOFError():
-            return connection_cut(stage, route.place, proxy)
-        case ssl.SSLError():
-            return tls_failed(error, proxy)
-        case OSError():
-            return Finding(f"{proxy}: {os_text(error)}", "ask whoever runs the proxy why it hangs up")
-    return Finding(*split(error, "check the proxy's port and the scheme of its URL"))

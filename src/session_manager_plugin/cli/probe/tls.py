@@ -9,16 +9,11 @@ from datetime import datetime, timedelta
 from session_manager_plugin.cli.probe.checks import Group, Running, Stage
 from session_manager_plugin.communicator import opening
 from session_manager_plugin.communicator.certificate import Certificate, look_at_certificate, now_utc
-from session_manager_plugin.communicator.connect_errors import (
-    Finding,
-    certificate_refused,
-    connection_cut,
-    no_answer,
-    tls_failed,
-)
-from session_manager_plugin.communicator.probe_link import Link, Route, trusted
+from session_manager_plugin.communicator.connect_errors import explain
+from session_manager_plugin.communicator.opening import Link
+from session_manager_plugin.communicator.route import Route
+from session_manager_plugin.communicator.tls import ssl_context
 from session_manager_plugin.errors import SessionManagerError
-from session_manager_plugin.utils.setting_names import SMP_SETTINGS
 
 EXPIRY_WARNING = timedelta(days=14)
 
@@ -36,19 +31,25 @@ async def check_tls(
         return True
     with group.check(Stage.TLS, route.host) as check:
         try:
-            context = await asyncio.to_thread(trusted, ca_bundle)
+            context = await asyncio.to_thread(ssl_context, ca_bundle)
         except SessionManagerError as error:
             check.failed(str(error), "check --ca-bundle and AWS_CA_BUNDLE")
             return False
         try:
             async with asyncio.timeout(timeout):
                 await link.start_tls(context, route.host)
-        except ssl.SSLCertVerificationError as error:
-            seen = await look_at_certificate(route.inner_url, route.host, route.proxy, timeout=timeout)
-            check.failed(*certificate_refused(error, route.place, seen, SMP_SETTINGS))
-            return False
         except OSError as error:
-            check.failed(*_tls_failure(route, error, timeout))
+            refused = isinstance(error, ssl.SSLCertVerificationError)
+            check.failed(
+                *explain(
+                    error,
+                    route.place,
+                    via=route.via,
+                    timeout=timeout,
+                    stage=opening.Stage.TLS,
+                    certificate=await look_at_certificate(route, timeout=timeout) if refused else None,
+                )
+            )
             return False
         _say_tls(check, route, link, now_utc())
         return True
@@ -67,11 +68,3 @@ def _say_tls(check: Running, route: Route, link: Link, now: datetime) -> None:
         check.warned(detail, "tell whoever runs the host to renew its certificate")
     else:
         check.passed(detail)
-
-
-def _tls_failure(route: Route, error: OSError, timeout: float) -> Finding:
-    if isinstance(error, TimeoutError):
-        return no_answer(opening.Stage.TLS, route.place, route.proxy_place, timeout)
-    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
-        return tls_failed(error, route.place)
-    return connection_cut(opening.Stage.TLS, route.place, route.proxy_place)
