@@ -4,6 +4,7 @@
 
     SessionManagerError
     ├── UsageError                  the caller asked for something that makes no sense
+    │   ├── AmbiguousTarget           several targets match a name
     │   ├── InvalidURL                the stream URL cannot be used
     │   └── ApiError                  the sandbox refuses a call of its API
     ├── ConfigurationError          the machine or the environment is not set up for it
@@ -29,6 +30,8 @@ try next. It never holds a token. Facts that a program may want are attributes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class SessionManagerError(Exception):
     """Base of every exception raised on purpose by this package.
@@ -42,6 +45,15 @@ class SessionManagerError(Exception):
 
 class UsageError(SessionManagerError):
     """The request itself makes no sense, whatever the network does."""
+
+
+class AmbiguousTarget(UsageError):
+    """Several targets match; ``matches`` has a line for each, which begins with what selects it alone."""
+
+    def __init__(self, message: str, matches: Sequence[str]) -> None:
+        super().__init__(f"{message}: {', '.join(matches)}")
+        self.message = message
+        self.matches = tuple(matches)
 
 
 class InvalidURL(UsageError, ValueError):

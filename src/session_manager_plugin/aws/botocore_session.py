@@ -20,8 +20,10 @@ from session_manager_plugin.utils.proxy_url import register_environments_passwor
 
 _CLI_CACHE = os.path.join("~", ".aws", "cli", "cache")
 """Where the AWS CLI keeps the credentials of assumed roles (awscli/customizations/assumerole.py)."""
-_CALLED = frozenset({"kms", "ssm", "sts", "oidc", "portal.sso"})
+_CALLED = frozenset({"ec2", "ecs", "kms", "ssm", "sts", "oidc", "portal.sso"})
 """The services that this package or a credential provider calls, as botocore's ``endpoints.json`` names them."""
+_OF_TARGETS = frozenset({"ec2", "ecs"})
+"""The services that describe targets."""
 _BOTOCORE_PROXIES = frozenset({"http", "https"})
 """Schemes of the proxies that botocore can use."""
 
@@ -34,13 +36,15 @@ class CallLimits(NamedTuple):
     read_timeout: float
     """Seconds, for each attempt."""
     attempts: int
+    mode: str = "standard"
+    """botocore's retry mode; ``adaptive`` also slows down when AWS throttles."""
 
     def as_config(self) -> dict[str, Any]:
         """Return the arguments of botocore's ``Config``."""
         return {
             "connect_timeout": self.connect_timeout,
             "read_timeout": self.read_timeout,
-            "retries": {"total_max_attempts": self.attempts, "mode": "standard"},
+            "retries": {"total_max_attempts": self.attempts, "mode": self.mode},
         }
 
 
@@ -81,7 +85,7 @@ def _call_once(
 
     client = create_session(settings).create_client(
         service,
-        endpoint_url=settings.endpoint_url if service == "ssm" else None,
+        endpoint_url=_endpoint(settings, service),
         config=Config(**limits.as_config()),
         aws_access_key_id=frozen.access_key,
         aws_secret_access_key=frozen.secret_key,
@@ -91,6 +95,21 @@ def _call_once(
         return operation(client)
     finally:
         client.close()
+
+
+def _endpoint(settings: AwsSettings, service: str) -> str | None:
+    """Return the endpoint of ``settings`` for the Systems Manager API, else None.
+
+    On loopback it is a sandbox's, which also answers for the services that describe targets.
+    """
+    from urllib.parse import urlsplit
+
+    from session_manager_plugin.communicator.stream_url import is_loopback
+
+    endpoint = settings.endpoint_url
+    if service == "ssm" or endpoint is None:
+        return endpoint
+    return endpoint if service in _OF_TARGETS and is_loopback(urlsplit(endpoint).hostname or "") else None
 
 
 def find_frozen_credentials(settings: AwsSettings, *, max_age: float = math.inf) -> Any:

@@ -1,4 +1,4 @@
-"""The CA bundle of an AWS profile, read without botocore: importing it takes longer than opening a connection."""
+"""Settings of AWS profiles, read without botocore: importing it takes longer than opening a connection."""
 
 from __future__ import annotations
 
@@ -20,6 +20,30 @@ def ca_bundle(given: str | None, profile: str | None, variables: Mapping[str, st
     None if none is set. ``profile`` None is the profile that botocore uses by default.
     """
     return given or variables.get("AWS_CA_BUNDLE") or _setting("ca_bundle", profile, variables)
+
+
+def region_of(profile: str | None, variables: Mapping[str, str]) -> str | None:
+    """Return the region of AWS_REGION, AWS_DEFAULT_REGION or the profile, or None."""
+    return variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION") or _setting("region", profile, variables)
+
+
+def profile_names(variables: Mapping[str, str]) -> list[str]:
+    """Return the names of the profiles in the AWS CLI's two files."""
+    import configparser
+    import shlex
+
+    names: dict[str, None] = {}
+    for variable, default, is_config in _FILES:
+        parser = configparser.RawConfigParser(default_section="")
+        try:
+            parser.read_string(_read(os.path.expanduser(variables.get(variable) or default)))
+            sections = [shlex.split(section) if is_config else [section] for section in parser.sections()]
+        except (configparser.Error, ValueError):
+            continue
+        for words in sections:
+            if not is_config or (len(words) == 2 and words[0] == "profile") or words == ["default"]:
+                names[words[-1]] = None
+    return sorted(names)
 
 
 def _setting(key: str, profile: str | None, variables: Mapping[str, str]) -> str | None:

@@ -13,6 +13,7 @@ from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import Signalled
 from session_manager_plugin.errors import (
     AccessDenied,
+    AmbiguousTarget,
     ConnectError,
     ConnectionLost,
     LeftByEscape,
@@ -51,7 +52,11 @@ def tell(environment: Environment, sentence: str, *, error: bool = True) -> None
 def tell_error(environment: Environment, error: BaseException) -> None:
     """Say what went wrong, with the traceback for somebody who asked for everything (`-vv`)."""
     tell_traceback(environment, error)
-    if (sentence := error_sentence(error)) is not None:
+    if isinstance(error, AmbiguousTarget):
+        tell(environment, f"{error.message}:")
+        for match in error.matches:
+            environment.write_error(f"  {printable(match)}\n")
+    elif (sentence := error_sentence(error)) is not None:
         tell(environment, sentence)
 
 

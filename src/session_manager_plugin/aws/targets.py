@@ -1,0 +1,158 @@
+"""From what a person calls a target to the id that StartSession takes.
+
+A target is an id (``i-…``, ``mi-…``, ``ecs:CLUSTER_TASK_RUNTIMEID``), which is used as it is; a ``Name`` tag, a private
+DNS name or a private IP address; ``tag:KEY=VALUE``; or ``ecs:CLUSTER/SERVICE-or-TASK[/CONTAINER]``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from ipaddress import ip_address
+
+from session_manager_plugin.aws.ecs import resolve_ecs
+from session_manager_plugin.aws.managed_instances import (
+    ManagedInstance,
+    find_by_ids,
+    find_in_ec2,
+    find_instances,
+    names_in_ec2,
+    with_names,
+)
+from session_manager_plugin.aws.name_cache import NameCache
+from session_manager_plugin.aws.settings import AwsSettings
+from session_manager_plugin.aws.threads import in_thread
+from session_manager_plugin.errors import AmbiguousTarget, ConnectError, SessionManagerError, UsageError
+from session_manager_plugin.utils.logging import get_logger
+
+_ID = re.compile(r"m?i-[0-9a-f]{8,17}|ecs:[^/]+_[^/]+_[^/]+")
+_TAG = "tag:"
+_ECS = "ecs:"
+
+
+async def resolve_target(settings: AwsSettings, text: str) -> str:
+    """Return the id of the target that ``text`` names. An id is returned as it is, without a call.
+
+    Raises ``AmbiguousTarget`` if several online targets match, ``UsageError`` for a text that names none in any form,
+    ``ConnectError`` if none matches or it is offline, and the exceptions of ``aws_failure``.
+    """
+    if is_target_id(text):
+        return text
+    return await asyncio.wrap_future(in_thread(lambda: resolve(settings, text)))
+
+
+async def list_targets(settings: AwsSettings) -> list[ManagedInstance]:
+    """Return all managed instances with their names, and keep these for completion."""
+    return await asyncio.wrap_future(in_thread(lambda: find_all(settings)))
+
+
+def is_target_id(text: str) -> bool:
+    """Whether ``text`` is an id that StartSession takes as it is."""
+    return _ID.fullmatch(text) is not None
+
+
+def resolve(settings: AwsSettings, text: str) -> str:
+    """``resolve_target``, blocking."""
+    if is_target_id(text):
+        return text
+    if text.startswith(_ECS):
+        return resolve_ecs(settings, text)
+    if not text:
+        raise UsageError("the target is empty")
+    return choose(text, _find(settings, text)).id
+
+
+def find_all(settings: AwsSettings) -> list[ManagedInstance]:
+    """``list_targets``, blocking."""
+    names = in_thread(lambda: names_in_ec2(settings))  # meanwhile
+    instances = with_names(find_instances(settings, {}), names.result())
+    NameCache(settings).write(instances)
+    return instances
+
+
+def parse_tag(text: str) -> tuple[str, str]:
+    """Return key and value of ``KEY=VALUE``. Raises ``UsageError``."""
+    key, separator, value = text.partition("=")
+    if not key or not separator:
+        raise UsageError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def choose(text: str, found: Sequence[ManagedInstance]) -> ManagedInstance:
+    """Return the one online instance of those found for ``text``. Raises as ``resolve_target``."""
+    online = [each for each in found if each.online]
+    if len(online) == 1:
+        return online[0]
+    if online:
+        matches = [describe(each) for each in sorted(online, key=lambda each: (each.name, each.id))]
+        raise AmbiguousTarget(f"{len(online)} online targets match {text}; give an id", matches)
+    if found:
+        raise ConnectError("; ".join(_offline(each) for each in found[:3]) + "; check that it runs and has a network")
+    raise ConnectError(f"no target matches {text}; smp ls --all lists them, and check --region and --profile")
+
+
+def describe(instance: ManagedInstance) -> str:
+    """Return the id and, behind it, what a person knows an instance by."""
+    return " ".join(part for part in (instance.id, instance.name, instance.ip, instance.platform) if part)
+
+
+def _offline(instance: ManagedInstance) -> str:
+    name = f"{instance.name} ({instance.id})" if instance.name else instance.id
+    if instance.last_ping is None:
+        return f"{name} is offline"
+    return f"{name} is offline since {instance.last_ping.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _find(settings: AwsSettings, text: str) -> list[ManagedInstance]:
+    """Return the managed instances that ``text`` matches, offline ones included."""
+    if text.startswith(_TAG):
+        key, value = parse_tag(text.removeprefix(_TAG))
+        return _named(find_instances(settings, {f"tag:{key}": [value]}), {"Name": value} if key == "Name" else {})
+    filters = _address_filter(text)
+    if filters is None and (found := find_instances(settings, {"tag:Name": [text]})):
+        return _named(found, {"Name": text})
+    if (filters or "." in text) and (found := _find_by_address(settings, filters or {"private-dns-name": [text]})):
+        return found
+    # The name of an activation, a computer's name, or an address outside EC2: there is no filter for these.
+    everything = find_all(settings)
+    found = [each for each in everything if text in (each.name, each.ip) or _is_host(text, each.host)]
+    if not found and (near := difflib.get_close_matches(text, [each.name for each in everything if each.name], n=1)):
+        raise ConnectError(f"no target matches {text}; did you mean {near[0]}?")
+    return found
+
+
+def _named(instances: Sequence[ManagedInstance], tags: Mapping[str, str]) -> list[ManagedInstance]:
+    described = {each.id: {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]} for each in instances}
+    return with_names(instances, described)
+
+
+def _address_filter(text: str) -> dict[str, list[str]] | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return {"private-ip-address" if address.version == 4 else "ipv6-address": [text]}
+
+
+def _find_by_address(settings: AwsSettings, filters: Mapping[str, Sequence[str]]) -> list[ManagedInstance]:
+    try:
+        described = find_in_ec2(settings, filters)
+    except SessionManagerError as error:
+        get_logger(__name__).warning("EC2 could not be asked for an address: %s", error)
+        return []
+    found = with_names(find_by_ids(settings, list(described)), described) if described else []
+    if described and not found:
+        raise ConnectError(
+            f"{next(iter(described))} is not managed by Systems Manager; its SSM agent must run, with a role "
+            "(AmazonSSMManagedInstanceCore) and a way to the endpoints of ssm and ssmmessages"
+        )
+    return found
+
+
+def _is_host(text: str, host: str) -> bool:
+    """Whether ``text`` is ``host`` or its first label."""
+    text, host = text.lower().rstrip("."), host.lower().rstrip(".")
+    return bool(host) and (text == host or text == host.partition(".")[0])
