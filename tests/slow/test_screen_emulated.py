@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from session_manager_plugin.session.protocols import TerminalSize
 from session_manager_plugin.terminal.screen import Screen
-from session_manager_plugin.terminal.size import TerminalSize
 from session_manager_plugin.terminal.terminal_reports import TerminalReports
 from tests.support.emulator import Emulator, Life, Look, live, live_one, need_emulator
 from tests.support.screen_streams import StreamMaker

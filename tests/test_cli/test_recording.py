@@ -9,7 +9,7 @@ import pytest
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.recording_options import recorder
 from session_manager_plugin.errors import ConfigurationError, UsageError
-from session_manager_plugin.terminal.size import TerminalSize
+from session_manager_plugin.session.protocols import TerminalSize
 
 SIZE = TerminalSize(80, 24)
 

@@ -28,7 +28,9 @@ class Shell:
         self.pipes = pipes
         self.agent = MemoryAgent(None)
         self.channel = MemoryChannel(self.agent)
-        self._handler = ShellHandler(pipes.console, stdin_eof=StdinEof.IGNORE, open_recording=open_recording)
+        self._handler = ShellHandler(
+            pipes.console, pipes.console, stdin_eof=StdinEof.IGNORE, open_recording=open_recording
+        )
         self.running: asyncio.Task[int]
 
     async def start(self) -> None:

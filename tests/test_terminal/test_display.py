@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from session_manager_plugin.session.link_health import LinkHealth, LinkState
+from session_manager_plugin.session.link_health import LinkHealth, LinkState, LinkStatus
+from session_manager_plugin.session.protocols import TerminalSize
 from session_manager_plugin.terminal.display import StatusDisplay
-from session_manager_plugin.terminal.link_status import LinkStatus, StatusMode
+from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
-from session_manager_plugin.terminal.size import TerminalSize
 from session_manager_plugin.terminal.status_line import MIN_INTERVAL, StatusLine
 from session_manager_plugin.terminal.terminal_reports import TerminalReports
 from session_manager_plugin.terminal.title import WindowTitle

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager_plugin.errors import ConfigurationError
+from session_manager_plugin.session.protocols import TerminalSize
 from session_manager_plugin.terminal.recording import LONGEST_NAME, Recording, recording_path
-from session_manager_plugin.terminal.size import TerminalSize
 from tests.support.asciicast import check_asciicast
 
 SIZE = TerminalSize(100, 30)
@@ -195,7 +195,7 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from session_manager_plugin.terminal.recording import Recording
-from session_manager_plugin.terminal.size import TerminalSize
+from session_manager_plugin.session.protocols import TerminalSize
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 recording = Recording(Path(sys.argv[1]))

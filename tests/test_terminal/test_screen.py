@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from session_manager_plugin.session.protocols import TerminalSize
 from session_manager_plugin.terminal.questions import Question
 from session_manager_plugin.terminal.screen import Screen
-from session_manager_plugin.terminal.size import TerminalSize
 from tests.support.screen_streams import StreamMaker
 
 COLUMNS, ROWS = 40, 12

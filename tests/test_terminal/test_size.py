@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import session_manager_plugin
-from session_manager_plugin.terminal.size import DEFAULT_SIZE, SizeWatcher, TerminalSize, terminal_size
+from session_manager_plugin.session.protocols import DEFAULT_SIZE, TerminalSize
+from session_manager_plugin.terminal.size import SizeWatcher, terminal_size
 from tests.test_terminal.conftest import Pty
 
 

@@ -13,8 +13,7 @@ import pytest
 from rich.cells import cell_len
 
 import session_manager_plugin
-from session_manager_plugin.session.link_health import LinkHealth, LinkState
-from session_manager_plugin.terminal.link_status import LinkStatus
+from session_manager_plugin.session.link_health import LinkHealth, LinkState, LinkStatus
 from session_manager_plugin.terminal.status_line import MIN_INTERVAL, StatusLine
 
 HINT = "exit leaves"

@@ -106,8 +106,15 @@ async def join(
             began(ready)
         elif ready.customer_message and environment.is_interactive and not environment.quiet:
             tell(environment, ready.customer_message, error=False)
+        if ready.session_type == "NonInteractiveCommands" or ready.is_stdio:
+            await console.stop_listening()  # the input is left to the next reader, or belongs to ssh
         own_status = await session.run(
-            console, stdin_eof=stdin_eof, notices=notices, listener=listener, open_recording=open_recording
+            console,
+            terminal=console,
+            stdin_eof=stdin_eof,
+            notices=notices,
+            listener=listener,
+            open_recording=open_recording,
         )
         by_far_end = await _is_over(session)
     except asyncio.CancelledError:

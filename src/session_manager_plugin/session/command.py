@@ -9,8 +9,7 @@ import signal
 from session_manager_plugin.errors import NotConnected, OutputIncomplete
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.ending import check_end, describe_missing
-from session_manager_plugin.session.protocols import IDataChannel, Interruptible, Notices
-from session_manager_plugin.terminal.console import Console
+from session_manager_plugin.session.protocols import IDataChannel, Interruptible, Notices, Streams
 
 KEYS = {
     getattr(signal, name): key for name, key in (("SIGINT", b"\x03"), ("SIGQUIT", b"\x1c")) if hasattr(signal, name)
@@ -34,8 +33,8 @@ class CommandHandler(Interruptible):
     standard input, so ours is left to whoever reads it next.
     """
 
-    def __init__(self, console: Console, notices: Notices) -> None:
-        self._console = console
+    def __init__(self, streams: Streams, notices: Notices) -> None:
+        self._streams = streams
         self._notices = notices
         self._keys: asyncio.Queue[bytes] | None = None
         self._sent: set[int] = set()
@@ -61,23 +60,22 @@ class CommandHandler(Interruptible):
         Raises what ended the session before the command had ended, `OutputIncomplete` when part of the outputs is
         missing, and `BrokenPipeError` when nobody reads standard output any more.
         """
-        console = self._console
-        await console.stop_listening()
+        streams = self._streams
         output_failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        console.set_output_failed_handler(output_failed.set_exception)
-        console.set_flow_handlers(channel.pause_reading, channel.resume_reading)
+        streams.set_output_failed_handler(output_failed.set_exception)
+        streams.set_flow_handlers(channel.pause_reading, channel.resume_reading)
         self._keys = asyncio.Queue()
         ended = asyncio.ensure_future(channel.ended())
         keys = asyncio.ensure_future(self._send_keys(channel, self._keys))
-        channel.set_payload_handler(PayloadType.STDERR, console.write_error)
+        channel.set_payload_handler(PayloadType.STDERR, streams.write_error)
         channel.set_payload_handler(PayloadType.EXIT_CODE, self._exited)
         channel.set_output_stopped_handler(lambda: self._notices.trouble(OUTPUT_STOPPED))
-        channel.set_input_handler(console.write)
+        channel.set_input_handler(streams.write)
         ways_to_end: set[asyncio.Future[str] | asyncio.Future[None]] = {ended, output_failed}
         try:
             await asyncio.wait(ways_to_end, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                await console.drain()
+                await streams.drain()
         finally:
             self._keys = None
             for task in (ended, keys):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from session_manager_plugin.session.protocols import Notices
+from session_manager_plugin.session.protocols import Notices, TerminalHold
 
 if TYPE_CHECKING:
     from session_manager_plugin.session.listener import Listener
@@ -30,6 +30,8 @@ class StdinEof(Enum):
 class SessionOptions(NamedTuple):
     """What the command line has to say to a handler."""
 
+    terminal: TerminalHold
+    """What a shell holds for its length."""
     stdin_eof: StdinEof
     """What the end of standard input means; shells only."""
     notices: Notices

@@ -98,3 +98,13 @@ class LinkHealth(NamedTuple):
 
 def _duration(seconds: float) -> str:
     return f"{max(1, round(seconds))} s"
+
+
+class LinkStatus(NamedTuple):
+    """What a status line shows of the link at one moment."""
+
+    health: LinkHealth
+    label: str
+    """The session id or the target."""
+    latencies: tuple[float, ...] = ()
+    """Seconds, oldest first; the last eight are shown."""

@@ -22,12 +22,18 @@ from session_manager_plugin.protocol.versions import (
     agent_wants_keepalive,
 )
 from session_manager_plugin.session.ending import TERMINATE_TIMEOUT, check_end, post_termination, terminate
-from session_manager_plugin.session.protocols import Forwarding, IDataChannel, Interruptible, Notices, SessionHandler
+from session_manager_plugin.session.protocols import (
+    Forwarding,
+    IDataChannel,
+    Interruptible,
+    Notices,
+    SessionHandler,
+    Streams,
+)
 
 if TYPE_CHECKING:
     from session_manager_plugin.session.forwarder import Forwarder, PortSettings
     from session_manager_plugin.session.listener import Listener
-    from session_manager_plugin.terminal.console import Console
 
 FORWARDING = "LocalPortForwarding"
 _INTERRUPTS = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGTSTP") if hasattr(signal, name))
@@ -217,7 +223,7 @@ def forwards_port(ready: SessionReady) -> bool:
 
 
 def port_handler(
-    console: Console, ready: SessionReady, notices: Notices, listener: Listener | None = None
+    streams: Streams, ready: SessionReady, notices: Notices, listener: Listener | None = None
 ) -> SessionHandler:
     """The handler for a port session that has begun. `listener` is its local end if that was bound before.
 
@@ -227,4 +233,4 @@ def port_handler(
         return PortHandler(ready, notices, listener)
     from session_manager_plugin.session.stdio import StdioHandler
 
-    return StdioHandler(console, notices)
+    return StdioHandler(streams, notices)

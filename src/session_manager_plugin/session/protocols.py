@@ -7,11 +7,12 @@ use it, and neither imports the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from session_manager_plugin.protocol.events import MissingOutput, SessionReady
 from session_manager_plugin.protocol.messages import Flag, PayloadType
-from session_manager_plugin.session.link_health import LinkHealth
+from session_manager_plugin.session.link_health import LinkHealth, LinkStatus
 
 InputHandler = Callable[[bytes], None]
 """Receives bytes from the remote."""
@@ -149,6 +150,66 @@ class Clock(Protocol):
 
     def call_later(self, delay: float, callback: Callable[[], object], /) -> Cancellable:
         """Call `callback` in `delay` seconds."""
+
+
+class Streams(Protocol):
+    """Standard input, output and error of one session: a terminal, pipes, files or memory."""
+
+    async def read(self) -> bytes:
+        """Return the next bytes of the input, as soon as there are some; ``b""`` at its end. Raises ``OSError``."""
+
+    def write(self, data: bytes) -> None:
+        """Write to standard output. Never blocks: what cannot be written at once is kept."""
+
+    def write_error(self, data: bytes) -> None:
+        """Write to standard error, in the same way. Output is dropped when standard error is closed."""
+
+    async def drain(self) -> None:
+        """Wait until everything is written, or cannot be written any more."""
+
+    def set_flow_handlers(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        """``pause`` is called when too many bytes are kept, ``resume`` when there is room again."""
+
+    def set_output_failed_handler(self, handler: Callable[[OSError], None]) -> None:
+        """``handler`` is called once standard output cannot be written to any more; at once if that is so already."""
+
+    @property
+    def output_abandoned(self) -> bool:
+        """Whether standard output has lost its reader; known of a pipe before anything is written to it."""
+
+
+class TerminalSize(NamedTuple):
+    """Columns × rows, both in character cells."""
+
+    columns: int
+    rows: int
+
+
+DEFAULT_SIZE = TerminalSize(80, 24)
+"""The size that a session is told when there is no terminal."""
+
+
+class TerminalHold(Protocol):
+    """The terminal of a shell, or what stands in for one."""
+
+    @property
+    def size(self) -> TerminalSize:
+        """The size that the remote is told."""
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the input ended because the terminal was closed."""
+
+    def held(
+        self, status: Callable[[], LinkStatus], size_changed: Callable[[TerminalSize], None]
+    ) -> AbstractContextManager[None]:
+        """Hold the terminal in raw mode for the length of the block, and restore it on every way out.
+
+        ``size_changed`` is called at every resize; ``status`` returns what a status line shows.
+        """
+
+    def say(self, lines: Sequence[str]) -> None:
+        """Show lines of our own at the cursor; they never go into an output that is not a terminal."""
 
 
 class Notices(Protocol):

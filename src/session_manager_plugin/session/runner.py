@@ -20,33 +20,35 @@ from session_manager_plugin.session.protocols import (
     Interruptible,
     Notices,
     SessionHandler,
+    Streams,
+    TerminalHold,
 )
+from session_manager_plugin.session.streams import NoTerminal
 
 if TYPE_CHECKING:
     from session_manager_plugin.session.listener import Listener
-    from session_manager_plugin.terminal.console import Console
 
 
-def _shell(console: Console, ready: SessionReady, options: SessionOptions) -> SessionHandler:
+def _shell(streams: Streams, ready: SessionReady, options: SessionOptions) -> SessionHandler:
     from session_manager_plugin.session.shell import ShellHandler
 
-    return ShellHandler(console, stdin_eof=options.stdin_eof, open_recording=options.open_recording)
+    return ShellHandler(streams, options.terminal, stdin_eof=options.stdin_eof, open_recording=options.open_recording)
 
 
-def _command(console: Console, ready: SessionReady, options: SessionOptions) -> SessionHandler:
+def _command(streams: Streams, ready: SessionReady, options: SessionOptions) -> SessionHandler:
     from session_manager_plugin.session.command import CommandHandler
 
-    return CommandHandler(console, options.notices)
+    return CommandHandler(streams, options.notices)
 
 
-def _port(console: Console, ready: SessionReady, options: SessionOptions) -> SessionHandler:
+def _port(streams: Streams, ready: SessionReady, options: SessionOptions) -> SessionHandler:
     from session_manager_plugin.session.port import port_handler
 
-    return port_handler(console, ready, options.notices, options.listener)
+    return port_handler(streams, ready, options.notices, options.listener)
 
 
 COMMAND = "NonInteractiveCommands"
-HANDLERS: dict[str, Callable[[Console, SessionReady, SessionOptions], SessionHandler]] = {
+HANDLERS: dict[str, Callable[[Streams, SessionReady, SessionOptions], SessionHandler]] = {
     "Standard_Stream": _shell,
     "InteractiveCommands": _shell,
     COMMAND: _command,
@@ -210,24 +212,28 @@ class Session:
 
     async def run(
         self,
-        console: Console,
+        streams: Streams,
         *,
+        terminal: TerminalHold | None = None,
         stdin_eof: StdinEof = StdinEof.EOT,
         notices: Notices | None = None,
         listener: Listener | None = None,
         open_recording: OpenRecording = lambda _session_id: None,
     ) -> int:
-        """Join the session to `console` until it ends; gives the exit status. Call it after `open`.
+        """Join the session to `streams` until it ends; returns the exit status. Call it after `open`.
 
+        `terminal` is held by a shell; without one a shell has no terminal here.
         `notices` hears what there is to say besides; `listener`, the local end of a forwarded port if it was bound
         before, is closed in the end. `open_recording` opens the recording of a shell.
         Raises what ended the session when that was not a normal end.
         """
         if self._ready is None:
             raise NotConnected("the session is not open")
-        options = SessionOptions(stdin_eof, notices or SilentNotices(), listener, open_recording)
+        options = SessionOptions(
+            terminal or NoTerminal(), stdin_eof, notices or SilentNotices(), listener, open_recording
+        )
         try:
-            self._handler = HANDLERS[self._ready.session_type or DEFAULT_SESSION_TYPE](console, self._ready, options)
+            self._handler = HANDLERS[self._ready.session_type or DEFAULT_SESSION_TYPE](streams, self._ready, options)
             return await self._handler.run(self._channel)
         finally:
             self._handler = None

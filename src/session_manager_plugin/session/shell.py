@@ -11,10 +11,8 @@ from session_manager_plugin.errors import ConfigurationError, NotConnected, Term
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.ending import check_end
 from session_manager_plugin.session.handler_options import OpenRecording, StdinEof
-from session_manager_plugin.session.protocols import IDataChannel
-from session_manager_plugin.terminal.console import Console
-from session_manager_plugin.terminal.link_status import LinkStatus
-from session_manager_plugin.terminal.size import TerminalSize
+from session_manager_plugin.session.link_health import LinkStatus
+from session_manager_plugin.session.protocols import IDataChannel, Streams, TerminalHold, TerminalSize
 
 if TYPE_CHECKING:
     from session_manager_plugin.terminal.recording import Recording
@@ -33,12 +31,14 @@ class ShellHandler:
 
     def __init__(
         self,
-        console: Console,
+        streams: Streams,
+        terminal: TerminalHold,
         *,
         stdin_eof: StdinEof = StdinEof.EOT,
         open_recording: OpenRecording = lambda _session_id: None,
     ) -> None:
-        self._console = console
+        self._streams = streams
+        self._terminal = terminal
         self._stdin_eof = stdin_eof
         self._open_recording = open_recording
         self._recording: Recording | None = None
@@ -53,11 +53,11 @@ class ShellHandler:
         Raises what ended it otherwise: `SessionEnded` when the far end gave a reason, `TerminalGone`, `BrokenPipeError`
         when nobody reads standard output any more, and what the channel raises.
         """
-        console = self._console
+        streams = self._streams
         output_failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        console.set_output_failed_handler(output_failed.set_exception)
-        console.set_flow_handlers(channel.pause_reading, channel.resume_reading)
-        with console.held(lambda: self._link_status(channel), lambda _size: self._size_changed.set()):
+        streams.set_output_failed_handler(output_failed.set_exception)
+        streams.set_flow_handlers(channel.pause_reading, channel.resume_reading)
+        with self._terminal.held(lambda: self._link_status(channel), lambda _size: self._size_changed.set()):
             self._start_recording(channel.session_id)
             ended = asyncio.ensure_future(channel.ended())
             sizes = asyncio.ensure_future(self._tell_size(channel))
@@ -69,7 +69,7 @@ class ShellHandler:
             try:
                 await asyncio.wait(ways_to_end, return_when=asyncio.FIRST_COMPLETED)
                 if ended.done():
-                    await console.drain()
+                    await streams.drain()
             finally:
                 for task in (ended, sizes, typing):
                     task.cancel()
@@ -89,35 +89,35 @@ class ShellHandler:
     def _show(self, data: bytes) -> None:
         if self._recording is not None:
             self._recording.output(data)
-        self._console.write(data)
+        self._streams.write(data)
         self._repeat_size.set()
 
     def _show_error(self, data: bytes) -> None:
         if self._recording is not None:
             self._recording.output(data)
-        self._console.write_error(data)
+        self._streams.write_error(data)
 
     def _start_recording(self, session_id: str) -> None:
         """Record the session if it is to be; a recording that cannot be made keeps nobody from working."""
         try:
             self._recording = self._open_recording(session_id)
         except ConfigurationError as error:
-            self._console.say([f"{error}; the session is not recorded"])
+            self._terminal.say([f"{error}; the session is not recorded"])
         if self._recording is not None:
-            self._recording.failed = lambda sentence: self._console.say(["", sentence])
-            self._recording.begin(self._console.size, session_id, os.environ)
+            self._recording.failed = lambda sentence: self._terminal.say(["", sentence])
+            self._recording.begin(self._terminal.size, session_id, os.environ)
 
     async def _type(self, channel: IDataChannel) -> None:
         """Send what is typed, to the end of the input and, unless that closes the session, for ever after."""
-        console = self._console
+        streams = self._streams
         last = b""
         try:
-            while data := await console.read():
+            while data := await streams.read():
                 last = data
                 if self._recording is not None:
                     self._recording.input(data)
                 await channel.send_input_data(data, more_follows=len(data) >= BULK_READ_SIZE)
-            if console.hung_up:
+            if self._terminal.hung_up:
                 raise TerminalGone("the terminal was closed")
             await channel.drain()
             if self._stdin_eof is StdinEof.CLOSE:
@@ -131,14 +131,14 @@ class ShellHandler:
 
     async def _tell_size(self, channel: IDataChannel) -> None:
         """Tell the size now, once more soon after, and at every change."""
-        await self._tell(channel, self._console.size)
+        await self._tell(channel, self._terminal.size)
         repeat = asyncio.ensure_future(self._tell_again(channel))
         try:
             while True:
                 await self._size_changed.wait()
                 self._size_changed.clear()
-                if self._console.size != self._told_size:
-                    await self._tell(channel, self._console.size)
+                if self._terminal.size != self._told_size:
+                    await self._tell(channel, self._terminal.size)
         finally:
             repeat.cancel()
 
@@ -149,7 +149,7 @@ class ShellHandler:
                 await self._repeat_size.wait()
         except TimeoutError:
             pass
-        await self._tell(channel, self._console.size)
+        await self._tell(channel, self._terminal.size)
 
     async def _tell(self, channel: IDataChannel, size: TerminalSize) -> None:
         self._told_size = size

@@ -9,8 +9,7 @@ from typing import Any
 from session_manager_plugin.errors import NotConnected
 from session_manager_plugin.protocol.messages import Flag, PayloadType
 from session_manager_plugin.session.ending import check_end, post_termination, terminate
-from session_manager_plugin.session.protocols import IDataChannel, Notices
-from session_manager_plugin.terminal.console import Console
+from session_manager_plugin.session.protocols import IDataChannel, Notices, Streams
 
 SILENCE_AFTER_EOF = 60.0
 """Seconds without a byte, once standard input has ended and everything has arrived, after which the session is ended:
@@ -26,8 +25,8 @@ class StdioHandler:
     """Passes bytes both ways as they are. Only payload reaches standard output; the terminal, if there is one, stays
     as it is."""
 
-    def __init__(self, console: Console, notices: Notices) -> None:
-        self._console = console
+    def __init__(self, streams: Streams, notices: Notices) -> None:
+        self._streams = streams
         self._notices = notices
         self._paused = False
         self._last_byte_at = 0.0
@@ -38,11 +37,10 @@ class StdioHandler:
 
         Raises what ended the session when that was no normal end.
         """
-        console = self._console
-        await console.stop_listening()
+        streams = self._streams
         output_failed = asyncio.Event()
-        console.set_output_failed_handler(lambda _error: output_failed.set())
-        console.set_flow_handlers(lambda: self._pause(channel), lambda: self._resume(channel))
+        streams.set_output_failed_handler(lambda _error: output_failed.set())
+        streams.set_flow_handlers(lambda: self._pause(channel), lambda: self._resume(channel))
         ended = asyncio.ensure_future(channel.ended())
         unread = asyncio.ensure_future(self._until_unread(output_failed))
         sending = asyncio.ensure_future(self._send(channel))
@@ -53,12 +51,12 @@ class StdioHandler:
         try:
             await asyncio.wait(ways_to_end, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                await console.drain()
+                await streams.drain()
                 await check_end(channel)
                 return 0
             asked_to_end = True
             await terminate(channel)
-            await console.drain()
+            await streams.drain()
             if sending.done():
                 sending.result()
             return 0
@@ -76,7 +74,7 @@ class StdioHandler:
         ended = asyncio.ensure_future(self._input_ended.wait())
         try:
             await asyncio.wait((failed, ended), return_when=asyncio.FIRST_COMPLETED)
-            while not failed.done() and not self._console.output_abandoned:
+            while not failed.done() and not self._streams.output_abandoned:
                 await asyncio.wait((failed,), timeout=ABANDONED_CHECK_INTERVAL)
         finally:
             failed.cancel()
@@ -85,7 +83,7 @@ class StdioHandler:
     async def _send(self, channel: IDataChannel) -> None:
         """Send standard input to its end; returns when nothing more is expected after that."""
         try:
-            while data := await self._console.read():
+            while data := await self._streams.read():
                 await channel.send_input_data(data)
                 self._last_byte_at = time.monotonic()
             self._input_ended.set()
@@ -103,7 +101,7 @@ class StdioHandler:
 
     def _received(self, data: bytes) -> None:
         self._last_byte_at = time.monotonic()
-        self._console.write(data)
+        self._streams.write(data)
 
     def _pause(self, channel: IDataChannel) -> None:
         self._paused = True

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from session_manager_plugin.session.link_health import LinkStatus
+from session_manager_plugin.session.protocols import DEFAULT_SIZE, Streams, TerminalHold, TerminalSize
 from session_manager_plugin.terminal.answers import discard_answers
+from session_manager_plugin.terminal.descriptor_streams import connect_flow
 from session_manager_plugin.terminal.escapes import Escape, EscapeScanner
 from session_manager_plugin.terminal.foreground import ForegroundWait, in_background
-from session_manager_plugin.terminal.input import InputReader, TypedInput
+from session_manager_plugin.terminal.input import InputReader, TypedInput, open_reader
 from session_manager_plugin.terminal.keyboard import Keyboard
-from session_manager_plugin.terminal.link_status import LinkStatus, StatusMode
+from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
 from session_manager_plugin.terminal.questions import ASK_ATTRIBUTES
 from session_manager_plugin.terminal.raw import RawMode
-from session_manager_plugin.terminal.size import DEFAULT_SIZE, SizeWatcher, TerminalSize, terminal_size
+from session_manager_plugin.terminal.size import SizeWatcher, terminal_size
 from session_manager_plugin.terminal.terminal_reports import Position, TerminalReports
 from session_manager_plugin.utils.logging import hold_lines, release_lines
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from session_manager_plugin.terminal.status_line import StatusLine
 
 
-class Console:
+class Console(Streams, TerminalHold):
     """Three descriptors and what is known of them. Belongs to the running event loop.
 
     While it is held, and if both input and output are terminals, `status_line` says how the link is doing, in the way
@@ -52,7 +54,7 @@ class Console:
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
         self._status_line = status_line
         self._mode = mode
-        self._input = _open_reader(stdin)
+        self._input = open_reader(stdin)
         self._reports = TerminalReports() if _are_one_terminal(stdin, stdout) else None
         self._typed = self._without_reports(self._input)
         self._own_writers: list[OutputWriter] = []
@@ -316,16 +318,7 @@ class Console:
         self._pause, self._resume = pause, resume
 
     def _set_flow_handlers(self, output: OutputWriter) -> None:
-        def pause() -> None:
-            self._full.add(output)
-            self._pause()
-
-        def resume() -> None:
-            self._full.discard(output)
-            if not self._full:
-                self._resume()
-
-        output.set_flow_handlers(pause, resume)
+        connect_flow(output, self._full, lambda: self._pause(), lambda: self._resume())
 
     def set_output_failed_handler(self, handler: Callable[[OSError], None]) -> None:
         """`handler` is called when standard output can no longer be written to: at once if that is so already.
@@ -430,13 +423,3 @@ def _are_one_terminal(first: int, second: int) -> bool:
         return os.isatty(first) and os.isatty(second) and os.fstat(first).st_rdev == os.fstat(second).st_rdev
     except OSError:
         return False
-
-
-def _open_reader(fd: int) -> InputReader | None:
-    """A reader of `fd`; None if it is closed or, as nohup(1) leaves it, open for writing only: the input has ended."""
-    try:
-        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
-            return None
-        return InputReader(fd)
-    except OSError:
-        return None

@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from session_manager_plugin.session.link_health import LinkState
-from session_manager_plugin.terminal.link_status import LinkStatus, StatusMode
+from session_manager_plugin.session.link_health import LinkState, LinkStatus
+from session_manager_plugin.session.protocols import TerminalSize
+from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
 from session_manager_plugin.terminal.questions import Question
 from session_manager_plugin.terminal.screen import Screen
-from session_manager_plugin.terminal.size import TerminalSize
 from session_manager_plugin.terminal.status_line import MIN_INTERVAL, StatusLine
 from session_manager_plugin.terminal.terminal_reports import Position, TerminalReports
 from session_manager_plugin.terminal.title import WindowTitle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import select
 import stat
@@ -139,3 +140,16 @@ class TypedInput:
                 self._located(position)
             if data:
                 return data
+
+
+def open_reader(fd: int) -> InputReader | None:
+    """Return a reader of `fd`; None if it is closed or, as nohup(1) leaves it, open for writing only.
+
+    Then the input has ended.
+    """
+    try:
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+            return None
+        return InputReader(fd)
+    except OSError:
+        return None

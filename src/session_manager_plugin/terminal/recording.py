@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from session_manager_plugin.errors import ConfigurationError
-from session_manager_plugin.terminal.size import TerminalSize
+from session_manager_plugin.session.protocols import TerminalSize
 
 LONGEST_NAME = 100
 """Characters of a session id in a file's name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from session_manager_plugin.session.protocols import TerminalSize
 from session_manager_plugin.terminal import sequences
 from session_manager_plugin.terminal.character_width import width_range
 from session_manager_plugin.terminal.pen import PLAIN
@@ -17,7 +18,6 @@ from session_manager_plugin.terminal.questions import (
 from session_manager_plugin.terminal.screen_state import ABSOLUTE, ERASE_BELOW, NO_MARGINS, RESTORE, SAVE
 from session_manager_plugin.terminal.screen_tracker import ScreenTracker
 from session_manager_plugin.terminal.sequences import NOT_PLAIN, NOT_PLAIN_OR_C1
-from session_manager_plugin.terminal.size import TerminalSize
 from session_manager_plugin.terminal.terminal_reports import Report
 
 # With a bar the remote is told one row fewer than there are, and the scroll region ends above the bar, so that what it

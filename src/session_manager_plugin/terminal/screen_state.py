@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from session_manager_plugin.session.protocols import TerminalSize
 from session_manager_plugin.terminal.character_width import character_width
 from session_manager_plugin.terminal.cursor import Cursor
 from session_manager_plugin.terminal.keyboard_flags import KeyboardFlags
@@ -9,7 +10,6 @@ from session_manager_plugin.terminal.modes import Modes
 from session_manager_plugin.terminal.operating_commands import OperatingCommands
 from session_manager_plugin.terminal.pen import PLAIN, Pen
 from session_manager_plugin.terminal.saved_cursor import SavedCursor
-from session_manager_plugin.terminal.size import TerminalSize
 from session_manager_plugin.terminal.terminal_reports import Report
 
 # No copy of the screen is kept, only where the cursor is, what it draws with, the scroll region, and the modes. While

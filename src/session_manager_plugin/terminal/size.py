@@ -6,21 +6,11 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
-from typing import NamedTuple
+
+from session_manager_plugin.session.protocols import TerminalSize
 
 _SETTLE_TIME = 0.02
 """Seconds from a SIGWINCH to the look at the size: dragging a window's edge sends one per step."""
-
-
-class TerminalSize(NamedTuple):
-    """Columns × rows, both in character cells."""
-
-    columns: int
-    rows: int
-
-
-DEFAULT_SIZE = TerminalSize(80, 24)
-"""The size to claim when there is no terminal."""
 
 
 def terminal_size(*fds: int) -> TerminalSize | None:

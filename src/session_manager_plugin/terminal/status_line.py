@@ -7,9 +7,8 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from session_manager_plugin.session.link_health import LinkState
+from session_manager_plugin.session.link_health import LinkState, LinkStatus
 from session_manager_plugin.terminal.capabilities import is_utf8
-from session_manager_plugin.terminal.link_status import LinkStatus
 
 if TYPE_CHECKING:
     from rich.segment import Segment

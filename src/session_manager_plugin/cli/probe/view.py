@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.probe.checks import Check, Report, Running, Verdict
+from session_manager_plugin.session.protocols import DEFAULT_SIZE
 from session_manager_plugin.terminal.capabilities import is_utf8
-from session_manager_plugin.terminal.size import DEFAULT_SIZE, terminal_size
+from session_manager_plugin.terminal.size import terminal_size
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -1,0 +1,130 @@
+"""What stands in for a terminal and its streams: bytes in memory, and a terminal that is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+from session_manager_plugin.session.link_health import LinkStatus
+from session_manager_plugin.session.protocols import DEFAULT_SIZE, Streams, TerminalHold, TerminalSize
+
+HIGH_WATER = 8 * 1024 * 1024
+"""Bytes of output that are kept until they are taken; then the session is asked to pause."""
+
+
+class MemoryStreams(Streams):
+    """Input that a program feeds, and outputs that it takes.
+
+    More than ``high_water`` bytes of output, both kinds together, pause the session until half of them are taken.
+    """
+
+    def __init__(self, data: bytes = b"", *, input_ended: bool = True, high_water: int = HIGH_WATER) -> None:
+        """``data`` is the beginning of the input, and all of it if ``input_ended``."""
+        self._input = bytearray(data)
+        self._input_ended = input_ended
+        self._input_changed = asyncio.Event()
+        self._output = bytearray()
+        self._error_output = bytearray()
+        self._high_water = high_water
+        self._paused = False
+        self._pause: Callable[[], None] = lambda: None
+        self._resume: Callable[[], None] = lambda: None
+
+    # For the program.
+
+    def feed(self, data: bytes) -> None:
+        """Append ``data`` to the input."""
+        self._input += data
+        self._input_changed.set()
+
+    def end_input(self) -> None:
+        """The input ends behind what was fed."""
+        self._input_ended = True
+        self._input_changed.set()
+
+    def take_output(self) -> bytes:
+        """Return what was written to standard output since the last call."""
+        return self._take(self._output)
+
+    def take_error_output(self) -> bytes:
+        """Return what was written to standard error since the last call."""
+        return self._take(self._error_output)
+
+    def _take(self, output: bytearray) -> bytes:
+        data = bytes(output)
+        output.clear()
+        if self._paused and self._kept <= self._high_water // 2:
+            self._paused = False
+            self._resume()
+        return data
+
+    @property
+    def _kept(self) -> int:
+        return len(self._output) + len(self._error_output)
+
+    # For the handler.
+
+    async def read(self) -> bytes:
+        """See ``Streams``."""
+        while not self._input and not self._input_ended:
+            self._input_changed.clear()
+            await self._input_changed.wait()
+        data = bytes(self._input)
+        self._input.clear()
+        return data
+
+    def write(self, data: bytes) -> None:
+        """See ``Streams``."""
+        self._output += data
+        self._check_room()
+
+    def write_error(self, data: bytes) -> None:
+        """See ``Streams``."""
+        self._error_output += data
+        self._check_room()
+
+    def _check_room(self) -> None:
+        if not self._paused and self._kept > self._high_water:
+            self._paused = True
+            self._pause()
+
+    async def drain(self) -> None:
+        """Return at once: memory takes everything that was received."""
+
+    def set_flow_handlers(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        """See ``Streams``."""
+        self._pause, self._resume = pause, resume
+
+    def set_output_failed_handler(self, handler: Callable[[OSError], None]) -> None:
+        """Memory never fails: ``handler`` is not called."""
+
+    @property
+    def output_abandoned(self) -> bool:
+        """Always false."""
+        return False
+
+
+class NoTerminal(TerminalHold):
+    """A shell session without a terminal: a fixed size, no modes, and nobody to say a line to."""
+
+    def __init__(self, size: TerminalSize = DEFAULT_SIZE) -> None:
+        self._size = size
+
+    @property
+    def size(self) -> TerminalSize:
+        """The size given at the beginning."""
+        return self._size
+
+    @property
+    def hung_up(self) -> bool:
+        """Always false."""
+        return False
+
+    @contextlib.contextmanager
+    def held(self, status: Callable[[], LinkStatus], size_changed: Callable[[TerminalSize], None]) -> Iterator[None]:
+        """Hold nothing."""
+        yield
+
+    def say(self, lines: Sequence[str]) -> None:
+        """Show nothing."""
