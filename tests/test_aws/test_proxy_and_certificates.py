@@ -91,6 +91,14 @@ async def test_starting_resuming_and_terminating(aws: Aws) -> None:
     assert started.token not in repr(started)
 
 
+async def test_starting_with_a_document(aws: Aws) -> None:
+    parameters = {"portNumber": ["80"], "localPortNumber": ["0"]}
+    started = await SystemsManager(aws.settings).start_session(
+        "local", "AWS-StartPortForwardingSession", parameters, "because of a test"
+    )
+    assert aws.sandbox.session(started.session_id).document == "AWS-StartPortForwardingSession"
+
+
 async def test_a_data_key(aws: Aws) -> None:
     assert aws.sandbox.key_service is not None
     key_id = aws.sandbox.key_service.key_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,9 +44,21 @@ class SystemsManager:
     def __init__(self, settings: AwsSettings) -> None:
         self._settings = settings
 
-    async def start_session(self, target: str) -> StartedSession:
-        """Start a session with the default document, a shell, on ``target``."""
-        answer = await self._call("StartSession", START_LIMITS, lambda client: client.start_session(Target=target))
+    async def start_session(
+        self, target: str, document: str = "", parameters: Mapping[str, Sequence[str]] | None = None, reason: str = ""
+    ) -> StartedSession:
+        """Start a session on ``target``, an instance's id or ``ecs:CLUSTER_TASK_RUNTIME``.
+
+        Without a ``document`` it is a shell: naming the default document takes a permission of its own.
+        """
+        request: dict[str, Any] = {"Target": target}
+        if document:
+            request["DocumentName"] = document
+        if parameters:
+            request["Parameters"] = {name: list(values) for name, values in parameters.items()}
+        if reason:
+            request["Reason"] = reason
+        answer = await self._call("StartSession", START_LIMITS, lambda client: client.start_session(**request))
         return _started(answer, answer["SessionId"])
 
     async def resume_session(self, session_id: str) -> StartedSession:
