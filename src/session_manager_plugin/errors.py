@@ -15,6 +15,7 @@
     ├── TimedOut                    a deadline passed
     ├── SessionEnded                the far end closed the session with an error text
     ├── OutputIncomplete            the far end closed the session normally, but part of its output is missing
+    ├── CopyFailed                  a file could not be copied
     ├── SessionExpired              the service does not know the session any more
     ├── TerminalGone                the terminal we work for was closed
     ├── LeftByEscape                the user typed the escape that leaves
@@ -123,6 +124,10 @@ class SessionEnded(SessionManagerError):
 
 class OutputIncomplete(SessionManagerError):
     """The far end closed the session without an error text, but part of its output is known to be missing."""
+
+
+class CopyFailed(SessionManagerError):
+    """A file could not be read, sent, checked or written."""
 
 
 class SessionExpired(SessionManagerError):

@@ -1,0 +1,196 @@
+"""The lines of ``sh`` that run on the target: for dash, bash and busybox ash, with nothing installed there.
+
+They are ASCII, because a session's parameters are text, and what they print is lines of ASCII, because the agent
+alters what is not (see ``docs/copy.md``). A line that begins with a colon is for the client's control, every other
+line is data.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from session_manager_plugin.transfer.names import escape_name
+
+BLOCK_SIZE = 65536
+"""Bytes: a download goes on at a multiple of it."""
+
+_COMMON = r"""LC_ALL=C; export LC_ALL; mask=$(umask); umask 077
+has() { command -v "$1" >/dev/null 2>&1; }
+name() { n_=$(printf '%b.' "${1#=}"); n_=${n_%.}; }
+plain() { printf '%s' "$1" | tr '\n' ' '; }
+if has sha256sum; then algorithm=sha256; sum() { sha256sum; }
+elif has shasum; then algorithm=sha256; sum() { shasum -a 256; }
+elif has openssl; then algorithm=sha256; sum() { openssl dgst -sha256 -r; }
+elif has sha512sum; then algorithm=sha512; sum() { sha512sum; }
+elif has sha1sum; then algorithm=sha1; sum() { sha1sum; }
+elif has md5sum; then algorithm=md5; sum() { md5sum; }
+else algorithm=none; sum() { cat >/dev/null; echo -; }; fi
+digest() { set -- $(sum); echo "$1"; }
+if [ -w /dev/fd/1 ]; then piped=$algorithm; copy() { tee /dev/fd/5; }
+else piped=none; copy() { cat; }; fi
+zip=; if has gzip; then zip=1; fi
+if stat -L -c '%a %Y %s' / >/dev/null 2>&1; then facts() { stat -L -c '%a %Y %s' "$1"; }
+else facts() { echo "- - $(wc -c <"$1" 2>/dev/null || echo 0)"; }; fi
+cd ~ 2>/dev/null || cd /
+local_path() { case $1 in '') p_=.;; '~') p_=.;; '~/'*) p_=./${1#'~/'};; /*) p_=$1;; *) p_=./$1;; esac
+while [ "$p_" != / ] && [ "${p_%/}" != "$p_" ]; do p_=${p_%/}; done; }
+"""
+
+_DOWNLOAD = r"""exec 3>&1
+if has base64; then encoding=base64; encode() { base64; }
+elif has od; then encoding=hex; encode() { od -An -v -tx1; }
+else echo ':x = the target has neither base64 nor od, which copies need'; exit 1; fi
+shown() { printf '=%s' "$(printf '%s' "$1" | encode | tr -d ' \n')"; }
+problem() { printf ':x %s %s\n' "$(shown "${1#./}")" "$2"; }
+tar=; case $flags in *t*) if has tar; then tar=1; fi;; esac
+echo ":h $encoding $algorithm ${zip:-0} ${tar:-0}"
+n=0
+entry() { if [ $n -lt $skip ]; then n=$((n + 1)); return 1; fi
+start=0; if [ $n -eq $skip ]; then start=$offset; fi; n=$((n + 1)); }
+file() { if ! [ -f "$1" ]; then problem "$2" 'is not a regular file'; return; fi
+if ! [ -r "$1" ]; then problem "$2" 'Permission denied'; return; fi
+entry || return 0
+f_=$(facts "$1"); z_=0
+if [ "$zip" ] && [ "${f_##* }" -gt 512 ]; then
+s_=$(dd bs=65536 skip=$((start / 65536)) count=1 <"$1" 2>/dev/null | gzip -1 | wc -c)
+if [ $s_ -lt 57000 ]; then z_=1; fi; fi
+echo ":f $((n - 1)) $start $z_ $f_ $(shown "$2")"
+if [ $z_ = 1 ]; then dd bs=65536 skip=$((start / 65536)) <"$1" 2>/dev/null | gzip -1 | encode
+else dd bs=65536 skip=$((start / 65536)) <"$1" 2>/dev/null | encode; fi
+echo ":e $algorithm $(digest <"$1")"; }
+tree() { entry || return 0
+echo ":t $((n - 1)) $start ${zip:-0} $(facts "$1/$2") $(shown "$3")"
+if [ "$zip" ]; then squeeze() { gzip -1; }; else squeeze() { cat; }; fi
+o_=$( exec 8>&1; { tar -chf - -C "$1" "./$2" 2>&8 | copy | tail -c +$((start + 1)) | squeeze |
+encode >&3; } 5>&1 >/dev/null | tally )
+echo ":e $piped ${o_##*
+}"
+case $o_ in *'
+'*) printf ':w %s\n' "$(plain "${o_%
+*}")";; esac; }
+if [ $piped = none ]; then tally() { cat >/dev/null; echo -; }; else tally() { digest; }; fi
+walk() { if entry; then echo ":d $((n - 1)) 0 0 $(facts "$1") $(shown "$2")"; fi
+for c_ in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+if [ -d "$c_" ]; then walk "$c_" "$2/${c_##*/}"
+elif [ -e "$c_" ]; then file "$c_" "$2/${c_##*/}"
+elif [ -L "$c_" ]; then problem "$c_" 'is a link to nothing'; fi; done; }
+one() { if [ -d "$1" ]; then
+case $flags in *r*) ;; *) problem "$1" 'is a directory (-r copies directories)'; return;; esac
+if ! [ -r "$1" ] || ! [ -x "$1" ]; then problem "$1" 'Permission denied'; return; fi
+case $1 in .|..|/|*/.|*/..) set -- "$1" "$1" .;;
+*/*) set -- "$1" "${1%/*}" "${1##*/}";; esac
+s_=$3; if [ "$s_" = . ]; then s_=; fi
+if [ "$tar" ]; then tree "${2:-/}" "$3" "$s_"; else walk "$1" "$s_"; fi
+elif [ -e "$1" ]; then file "$1" "${1##*/}"
+elif [ -L "$1" ]; then problem "$1" 'is a link to nothing'
+else problem "$1" 'No such file or directory'; fi; }
+for a_ in $paths; do name "$a_"; local_path "$n_"
+if [ -e "$p_" ] || [ -L "$p_" ]; then one "$p_"; continue; fi
+i_=$IFS; IFS=; case $p_ in *[*?[]*) set -- $p_;; *) set -- "$p_";; esac; IFS=$i_
+for g_ do one "$g_"; done; done
+echo ":q $n"
+"""
+
+_UPLOAD = r"""exec 3>&1
+made=; trap 'if [ "$made" ]; then rm -rf "$made"; fi' EXIT; trap 'exit 1' HUP INT TERM
+fail() { printf ':x %s\n' "$(plain "$1")" >&3; exit 1; }
+if [ "$(printf abcd | dd bs=2 count=1 iflag=fullblock 2>/dev/null)" = ab ]; then exact=1
+take() { dd bs="$1" count=1 iflag=fullblock; }
+else exact=0; take() { head -c "$1"; }; fi
+name "$destination"; d_=$n_; local_path "$d_"; destination=$p_
+kind=none
+if [ -d "$p_" ]; then kind=directory; elif [ -e "$p_" ]; then kind=file
+else case $d_ in */) kind=missing;; *) if ! [ -d "${p_%/*}/" ]; then kind=missing; fi;; esac; fi
+if has tar; then tar=1; else tar=0; fi
+echo ":h $algorithm $piped $mask ${zip:-0} $tar $exact $kind"
+frames() { while IFS=' ' read -r k_ a_; do case $k_ in
+r) m_=$(take "$a_" 2>&1 >&6) || { printf '%s\n' "$m_" >&7; return 1; };;
+z) m_=$(take "$a_" 2>/dev/null | gzip -dc 2>&1 >&6) || { printf '%s\n' "$m_" >&7; return 1; };;
+e) return 0;;
+*) return 1;; esac; echo :k >&3; done; return 1; }
+place() { case $1 in =) f_=$destination;; *) name "$1"; f_=$destination/$n_;; esac
+if [ -L "$f_" ] && has readlink; then l_=$(readlink -f "$f_") && f_=$l_; fi
+case $f_ in /*|./*) ;; *) f_=./$f_;; esac
+made=${f_%/*}/$2; }
+settle() { m_=$(chmod "$1" "$3" 2>&1) || fail "$m_"
+case $2 in -) ;; *) m_=$(touch -d "@$2" "$3" 2>&1) || fail "$m_";; esac; }
+check() { if [ "$algorithm" != none ] && [ "$1" != - ] && [ "$1" != "$2" ]; then
+fail "$n_: the $algorithm of what was received differs: damaged on the way"; fi; }
+while IFS=' ' read -r k_ file mode time partial hidden; do case $k_ in
+f) place "$file" "$partial"; if [ -d "$f_" ]; then made=; fail "${f_#./}: Is a directory"; fi
+if [ -e "$f_" ] && ! [ -f "$f_" ]; then made=; w_=$f_; else w_=$made; fi
+m_=$( { : >"$w_"; } 2>&1 ) || { made=; fail "${f_#./}: ${m_##*: }"; }
+m_=$( frames 7>&1 6>"$w_" ) || fail "${f_#./}: ${m_##*: }"
+IFS=' ' read -r k_ want || exit 1
+if [ "$made" ]; then check "$want" "$(digest <"$w_")"
+if [ "$time" = - ] && [ -e "$f_" ]; then o_=$(facts "$f_"); o_=${o_%% *}; if [ "$o_" != - ]; then mode=$o_; fi; fi
+settle "$mode" "$time" "$w_"
+m_=$(mv -f "$w_" "$f_" 2>&1) || fail "$m_"; made=; fi
+echo :o >&3;;
+d) name "$file"; f_=$destination; case $file in =) ;; *) f_=$destination/$n_;; esac
+if ! [ -d "$f_" ]; then m_=$(mkdir "$f_" 2>&1) || fail "$m_"; chmod 700 "$f_"; fi
+echo :o >&3;;
+m) name "$file"; f_=$destination; case $file in =) ;; *) f_=$destination/$n_;; esac
+settle "$mode" "$time" "$f_"; echo :o >&3;;
+t) place "$file" "$partial"; if [ -e "$f_" ] && ! [ -d "$f_" ]; then made=; fail "${f_#./}: Not a directory"; fi
+m_=$(mkdir "$made" 2>&1) || { made=; fail "$m_"; }
+o_=$( exec 8>&1; { { frames 6>&1 7>&8 || echo failed >&8; } | copy |
+{ tar -xpof - -C "$made" 2>&8 || echo failed >&8; cat >/dev/null; }; } 5>&1 >/dev/null | tally )
+IFS=' ' read -r k_ want || exit 1
+case "
+$o_" in *'
+failed
+'*) fail "${f_#./}: ${o_%%
+*}";; esac
+if [ $piped != none ]; then check "$want" "${o_##*
+}"; fi
+if ! [ -e "$f_" ]; then settle "$mode" "$time" "$made"; m_=$(mv "$made" "$f_" 2>&1) || fail "$m_"
+else m_=$(merge "$made" "$f_" 2>&1) || fail "$m_"
+rm -rf "$made"; fi; made=
+echo :o >&3;;
+q) echo :q; exit 0;;
+*) exit 1;; esac; done
+exit 1
+"""
+_UPLOAD_FUNCTIONS = r"""if [ $piped = none ]; then tally() { cat >/dev/null; echo -; }; else tally() { digest; }; fi
+merge() { for c_ in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+if [ -d "$c_" ] && ! [ -L "$c_" ] && [ -d "$2/${c_##*/}" ]; then merge "$c_" "$2/${c_##*/}" || return 1
+elif [ -e "$c_" ] || [ -L "$c_" ]; then mv -f "$c_" "$2/" || return 1; fi; done; }
+"""
+
+
+def download_script(paths: Sequence[bytes], *, recursive: bool, tar: bool, skip: int = 0, offset: int = 0) -> str:
+    """Return the lines that send ``paths``, without the first ``skip`` entries and ``offset`` bytes of the next one.
+
+    ``offset`` is a multiple of ``BLOCK_SIZE``. ``tar``: a directory is sent as one archive where the target has tar.
+    """
+    flags = ("r" if recursive else "") + ("t" if tar else "")
+    names = " ".join(escape_name(path) for path in paths)
+    return f"{_COMMON}flags={flags} skip={skip} offset={offset} paths={shlex.quote(names)}\n{_DOWNLOAD}"
+
+
+def upload_script(destination: bytes) -> str:
+    """Return the lines that receive files below ``destination``; see ``upload_plan`` for what they read."""
+    return f"{_COMMON}destination={shlex.quote(escape_name(destination))}\n{_UPLOAD_FUNCTIONS}{_UPLOAD}"
+
+
+def typed_line(size: int, marker: str) -> bytes:
+    """Return the line that is typed in a shell, to run the script of ``size`` bytes that follows.
+
+    The script follows once ``marker`` was printed, in a line of its own: from there on the terminal is raw. The line
+    is short, because a terminal takes 4,095 bytes of one; it holds the marker in two pieces, so that its echo is none.
+    The script's shell is a child of the session's first process: when that is killed, the child gets SIGHUP, and
+    removes what is incomplete.
+    """
+    half = len(marker) // 2
+    line = (
+        f' exec /bin/sh -c \'stty raw -echo || exit; printf "\\n%s%s\\n" {marker[:half]} {marker[half:]}; '
+        f'c=$(dd bs=1 count={size} 2>/dev/null; echo .); /bin/sh -c "${{c%.}}"; exit\'\r'
+    )
+    return line.encode()
+
+
+def command_words(script: str) -> str:
+    """Return the command of a session without a terminal: the agent splits it into words, as a shell would."""
+    return shlex.join(["sh", "-c", script])

@@ -1,0 +1,166 @@
+"""What is sent to a target during an upload, and what it answers: bytes in, bytes out. No file, no session, no clock.
+
+Lines to the target, and bytes after ``r`` and ``z``; a name is escaped as in ``names.escape_name``::
+
+    f NAME MODE TIME PARTIAL    a file, written as PARTIAL beside it; TIME - keeps none
+    t NAME MODE TIME PARTIAL    a tar archive, unpacked in a directory PARTIAL beside NAME
+    r SIZE, z SIZE              SIZE bytes of it, or SIZE bytes that gzip expands to bytes of it
+    e                           the end of it
+    c DIGEST                    behind ``e``: the digest of all its bytes; only now it takes its name
+    d NAME                      a directory is made, for the files that follow
+    m NAME MODE TIME            its mode and time, behind its files
+    q                           the end
+
+Lines of the target::
+
+    :h ALGORITHM PIPED MASK GZIP TAR EXACT KIND   first; PIPED is the digest's algorithm for archives, MASK the umask,
+                                    EXACT 1 if it reads a frame and no byte more, KIND what the destination is
+    :k                              one frame was written
+    :o                              one ``c``, ``d`` or ``m`` was carried out
+    :x TEXT                         it failed; nothing more is read
+    :q                              the end
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+from session_manager_plugin.errors import CopyFailed, RemoteProtocolError
+from session_manager_plugin.transfer.names import escape_name
+
+FRAME_SIZE = 1024 * 1024
+"""Bytes of a file in a frame, before it is compressed."""
+WINDOW = 4
+"""Frames that are sent before the first is acknowledged: at most 4 MiB are on the way."""
+_GAIN = 0.9
+"""A frame is sent compressed if that makes it shorter than this part of it."""
+_RETRY_AFTER = 8
+"""Frames that are sent as they are after one that compression did not shorten."""
+_KINDS = ("none", "file", "directory", "missing")
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """The tools that the target has, and what the destination is there: ``none`` (it can be made), ``file``,
+    ``directory`` or ``missing`` (the directory it would be in does not exist)."""
+
+    algorithm: str
+    archive_algorithm: str
+    umask: int
+    gzip: bool
+    tar: bool
+    exact: bool
+    kind: str
+
+    @property
+    def window(self) -> int:
+        """Frames that may be on the way: where the target may read more than one at a time, only one."""
+        return WINDOW if self.exact else 1
+
+
+class UploadPlan:
+    """Serializes the lines and frames, and counts what the target has acknowledged.
+
+    ``receive_data`` raises ``CopyFailed`` with the target's reason, and ``RemoteProtocolError`` for what it cannot
+    have printed.
+    """
+
+    def __init__(self) -> None:
+        self.receiver: Receiver | None = None
+        self.finished = False
+        self._line = b""
+        self._sizes: list[int] = []
+        """Bytes before compression of each frame on the way."""
+        self._orders = 0
+        self._uncompressed_frames = 0
+
+    # Sending.
+
+    @property
+    def may_send(self) -> bool:
+        """Whether another frame, or a line, may be sent now."""
+        if self.receiver is None:
+            return False
+        if not self.receiver.exact:
+            return not self._sizes and not self._orders
+        return len(self._sizes) < self.receiver.window
+
+    @property
+    def settled(self) -> bool:
+        """Whether the target has acknowledged all that was sent."""
+        return not self._sizes and not self._orders
+
+    def start_file(self, name: bytes, mode: int, time: int | None, partial: str, *, archive: bool = False) -> bytes:
+        """Return the line that begins a file, or a tar archive to be unpacked. ``partial`` is a plain name."""
+        kind = "t" if archive else "f"
+        time_text = "-" if time is None else str(time)
+        return f"{kind} {escape_name(name)} {mode:o} {time_text} {partial}\n".encode()
+
+    def frame(self, data: bytes) -> bytes:
+        """Return the frame of at most ``FRAME_SIZE`` bytes of a file, compressed if that helps."""
+        receiver = self.receiver
+        self._sizes.append(len(data))
+        if receiver is not None and receiver.gzip and self._uncompressed_frames == 0:
+            compressor = zlib.compressobj(1, zlib.DEFLATED, 31)
+            compressed = compressor.compress(data) + compressor.flush()
+            if len(compressed) < len(data) * _GAIN:
+                return b"z %d\n%b" % (len(compressed), compressed)
+            self._uncompressed_frames = _RETRY_AFTER
+        elif self._uncompressed_frames:
+            self._uncompressed_frames -= 1
+        return b"r %d\n%b" % (len(data), data)
+
+    def end_file(self, digest: str) -> bytes:
+        """Return the lines that end a file; ``digest`` is empty if the target has no tool for it."""
+        self._orders += 1
+        return f"e\nc {digest or '-'}\n".encode()
+
+    def make_directory(self, name: bytes) -> bytes:
+        """Return the line that makes a directory."""
+        self._orders += 1
+        return f"d {escape_name(name)}\n".encode()
+
+    def settle_directory(self, name: bytes, mode: int, time: int | None) -> bytes:
+        """Return the line that sets a directory's mode, and its time if there is one."""
+        self._orders += 1
+        return f"m {escape_name(name)} {mode:o} {'-' if time is None else time}\n".encode()
+
+    def finish(self) -> bytes:
+        """Return the last line."""
+        return b"q\n"
+
+    # Receiving.
+
+    def receive_data(self, data: bytes) -> int:
+        """Return how many bytes of files ``data`` acknowledges."""
+        *lines, self._line = (self._line + data).split(b"\n")
+        if len(self._line) > FRAME_SIZE:
+            raise RemoteProtocolError("the target printed a line that is too long")
+        return sum(self._answer(line) for line in lines)
+
+    def _answer(self, line: bytes) -> int:
+        kind, _, rest = line.decode("utf-8", "replace").strip("\r").partition(" ")
+        if kind == ":x":
+            raise CopyFailed(rest.strip() or "the target could not write it")
+        if kind == ":h" and self.receiver is None:
+            self.receiver = _parse_receiver(rest)
+        elif kind == ":k" and self._sizes:
+            return self._sizes.pop(0)
+        elif kind == ":o" and self._orders:
+            self._orders -= 1
+        elif kind == ":q" and self.settled:
+            self.finished = True
+        else:
+            raise RemoteProtocolError(f"the target printed an unexpected line: {line[:60]!r}")
+        return 0
+
+
+def _parse_receiver(text: str) -> Receiver:
+    try:
+        algorithm, piped, mask, gzip, tar, exact, kind = text.split(" ")
+        if kind not in _KINDS:
+            raise ValueError
+        return Receiver(algorithm, piped, int(mask, 8), gzip == "1", tar == "1", exact == "1", kind)
+    except ValueError:
+        raise RemoteProtocolError(f"the target printed an unexpected line: {text[:60]!r}") from None
