@@ -32,3 +32,9 @@ async def wait_until(reached: Callable[[], object]) -> None:
     async with asyncio.timeout(DEADLINE):
         while not reached():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+
+
+async def rounds(count: int = 20) -> None:
+    """Let the event loop do all that it can do without waiting for anything."""
+    for _ in range(count):
+        await asyncio.sleep(0)

@@ -30,7 +30,7 @@ from tests.support.forwarding import (
 )
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
 from tests.support.port_agent import Answer, BasicAgent, Destination, Echo
-from tests.support.waiting import DEADLINE, wait_until
+from tests.support.waiting import DEADLINE, rounds, wait_until
 
 BASIC = import_module("session_manager_plugin.session.port_basic")
 DISCONNECT = Flag.DISCONNECT_TO_PORT.serialize()
@@ -66,12 +66,6 @@ async def settled(forwarding: Forwarding, clock: ManualClock, number: int) -> No
         return any(line.startswith(f"connection {number} ") for line in forwarding.handler.connections())
 
     await wait_until(reached)
-
-
-async def rounds() -> None:
-    """Let the event loop do what it can do without waiting."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 async def test_bytes_go_both_ways_as_they_are() -> None:
@@ -414,8 +408,7 @@ async def test_d14_agents_that_know_the_flag_get_it_and_acknowledge_it() -> None
         agent.agent.acknowledging = False
         assert forwarding.handler.interrupt(signal.SIGINT)
         await agent.until(lambda: agent.flags == [TERMINATE])
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await rounds()
         assert not forwarding.running.done()
         agent.agent.acknowledging = True
         assert await forwarding.result() == 0

@@ -52,7 +52,7 @@ from tests.support.forwarding import (
 )
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
 from tests.support.port_agent import Answer, Destination, Echo, MuxAgent, Sink, Source
-from tests.support.waiting import DEADLINE, wait_until
+from tests.support.waiting import DEADLINE, rounds, wait_until
 
 LISTENER = import_module("session_manager_plugin.session.listener")
 FORWARDER = import_module("session_manager_plugin.session.forwarder")
@@ -565,7 +565,7 @@ async def test_a_keystroke_is_not_behind_another_programs_queue() -> None:
         bulk.write(bytes(60_000))
         await bulk.drain()
         writer.write(b"k")
-        await asyncio.sleep(0.05)
+        await rounds(100)  # the forwarder reads both
         agent.agent.recording = True
         forwarding.channel.blocked = False
         forwarding.channel.pump()
@@ -716,8 +716,7 @@ async def test_d14_the_flag_is_acknowledged_before_the_end() -> None:
         agent.agent.acknowledging = False
         assert forwarding.handler.interrupt(signal.SIGINT)
         await agent.until(lambda: agent.flags == [TERMINATE])
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await rounds()
         assert not forwarding.running.done()
         agent.agent.acknowledging = True
         assert await forwarding.result() == 0

@@ -20,7 +20,7 @@ from session_manager_plugin.terminal.console import Console
 from tests.support.console_pipes import ConsolePipes
 from tests.support.forwarding import RecordedNotices
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
-from tests.support.waiting import DEADLINE, wait_until
+from tests.support.waiting import DEADLINE, Happenings, rounds, wait_until
 
 STDIO = import_module("session_manager_plugin.session.stdio")
 OUTPUT = import_module("session_manager_plugin.terminal.output")
@@ -30,6 +30,38 @@ TERMINATE = Flag.TERMINATE_SESSION.serialize()
 def noise(size: int, seed: int = 1) -> bytes:
     """Bytes that no other place has."""
     return random.Random(seed).randbytes(size)
+
+
+class Looks(Happenings):
+    """The handler's time: it stands still but for ``advance``, and counts how often the handler looks at it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        monkeypatch.setattr(STDIO, "time", self)
+        monkeypatch.setattr(STDIO, "LOOK_INTERVAL", 0.001)
+        self._now = 1000.0
+        self._count = 0
+
+    def monotonic(self) -> float:
+        """Stands for ``time.monotonic``."""
+        self._count += 1
+        self.happened()
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += seconds
+
+    async def looked(self) -> None:
+        """Wait until the handler has considered the time anew, and has done what follows from it."""
+        seen = self._count
+        await self.until(lambda: self._count >= seen + 6)
+        await rounds()
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    return Looks(monkeypatch)
 
 
 class Stdio:
@@ -124,44 +156,51 @@ async def test_d7_after_the_end_of_the_input_all_arrives_and_the_answer_comes() 
         assert session.flags == b""
 
 
-async def test_what_was_read_is_acknowledged_before_silence_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(STDIO, "SILENCE_AFTER_EOF", 0.05)
+async def test_what_was_read_is_acknowledged_before_silence_counts(looks: Looks) -> None:
     async with stdio() as session:
         session.agent.acknowledging = False
         await session.pipes.type(b"request")
         session.pipes.end_input()
         await session.agent.until(session.agent.data)
-        await asyncio.sleep(0.3)
-        assert session.flags == b""
+        looks.advance(1000)
+        await rounds()
+        assert not session.running.done()
         session.agent.acknowledging = True
+        await looks.looked()
+        assert session.flags == b""
+        looks.advance(60)
         await session.agent.until(lambda: session.flags == TERMINATE)
         assert await session.result() == 0
 
 
-async def test_silence_after_the_end_of_the_input_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = STDIO.SILENCE_AFTER_EOF
-    monkeypatch.setattr(STDIO, "SILENCE_AFTER_EOF", 1.2)
+async def test_silence_after_the_end_of_the_input_ends_the_session(looks: Looks) -> None:
     async with stdio() as session:
         session.pipes.end_input()
-        await asyncio.sleep(0.4)
+        await looks.looked()
+        looks.advance(59)
         session.agent.send(b"still here")
-        last_byte_at = asyncio.get_running_loop().time()
+        await session.agent.until(lambda: not session.agent.connection.in_flight)
+        looks.advance(59)
+        await looks.looked()
+        assert not session.running.done()
+        looks.advance(1)
         assert await session.result() == 0
-        assert asyncio.get_running_loop().time() - last_byte_at > 1.2 - 0.01
         assert session.flags == TERMINATE
         assert session.pipes.rest() == (b"still here", b"")
-    assert limit == 60.0
 
 
-async def test_the_silence_of_a_link_that_is_away_is_not_the_far_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(STDIO, "SILENCE_AFTER_EOF", 0.2)
-    monkeypatch.setattr(STDIO, "LOOK_INTERVAL", 0.02)
+async def test_the_silence_of_a_link_that_is_away_is_not_the_far_ends(looks: Looks) -> None:
     async with stdio() as session:
         session.channel.link_up = False
         session.pipes.end_input()
-        await asyncio.sleep(0.6)
+        await looks.looked()
+        looks.advance(1000)
+        await looks.looked()
         assert not session.running.done()
         session.channel.link_up = True
+        await looks.looked()
+        assert not session.running.done()
+        looks.advance(60)
         assert await session.result() == 0
 
 
@@ -178,10 +217,13 @@ async def test_when_both_ends_of_ssh_are_gone_the_session_ends_although_nothing_
         assert await session.result() == 0
 
 
-async def test_silence_before_the_end_of_the_input_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(STDIO, "SILENCE_AFTER_EOF", 0.02)
+async def test_silence_before_the_end_of_the_input_is_nothing(looks: Looks) -> None:
     async with stdio() as session:
-        await asyncio.sleep(0.2)
+        looks.advance(1000)
+        await rounds()
+        assert not session.running.done()
+        session.pipes.end_input()
+        await looks.looked()
         assert not session.running.done()
 
 
@@ -268,16 +310,16 @@ async def test_h15_an_output_that_is_not_read_pauses_reading_only_beyond_a_limit
     assert limit == 8 * 1024 * 1024
 
 
-async def test_silence_says_nothing_while_the_output_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(STDIO, "SILENCE_AFTER_EOF", 0.05)
+async def test_silence_says_nothing_while_the_output_is_not_read(looks: Looks) -> None:
     data = noise(1 << 20)
     async with stdio() as session:
         sending = asyncio.ensure_future(session.agent.write(data * 12))
         await session.channel.until(lambda: session.channel.reading_paused)
         session.pipes.end_input()
-        await asyncio.sleep(0.3)
+        await looks.looked()
+        looks.advance(1000)
+        await looks.looked()
         assert not session.running.done()
-        monkeypatch.setattr(STDIO, "SILENCE_AFTER_EOF", 60.0)
         assert await session.pipes.output(12 << 20) == data * 12
         await sending
         session.agent.close_channel()
