@@ -38,12 +38,17 @@ class AgentGateway(Happenings):
     """The far end of one session; use as an async context manager.
 
     ``handshake`` is the session type it announces in a handshake; None does without one, as current agents do for a
-    plain shell, and then ``greeting`` is what it sends at once. ``received`` holds the bytes that came, by payload
-    type, ``openings`` the first message of each websocket.
+    plain shell, and then ``greeting`` is what it sends at once. With ``kms_key_id`` it asks for encryption.
+    ``received`` holds the bytes that came, by payload type, ``openings`` the first message of each websocket.
     """
 
     def __init__(
-        self, *, handshake: str | None = None, greeting: bytes = b"$ ", tls: ssl.SSLContext | None = None
+        self,
+        *,
+        handshake: str | None = None,
+        kms_key_id: str = "",
+        greeting: bytes = b"$ ",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__()
         source = random.Random("the far end").randbytes
@@ -66,6 +71,7 @@ class AgentGateway(Happenings):
         self.close_code: int | None = None
         """How the last websocket was closed, once it is."""
         self._handshake = handshake
+        self._kms_key_id = kms_key_id
         self._greeting = greeting
         self._tls = tls
         self._acknowledging = True
@@ -157,7 +163,7 @@ class AgentGateway(Happenings):
                     if self._greeting:
                         self.connection.send_data(PayloadType.OUTPUT, self._greeting, now())
                 else:
-                    self.connection.request_handshake(self._handshake, None, now())
+                    self.connection.request_handshake(self._handshake, None, now(), kms_key_id=self._kms_key_id)
             await self.pump()
             async for message in websocket:
                 self.connection.receive_message(message, now())

@@ -249,7 +249,7 @@ class MemoryChannel(_End, IDataChannel):
     def reconnects(self) -> int:
         return 0
 
-    def reconnect(self) -> None:
+    async def reconnect(self) -> None:
         raise NotImplementedError
 
     def get_channel_info(self) -> dict[str, Any]:

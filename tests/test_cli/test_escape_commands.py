@@ -8,11 +8,14 @@ from typing import Any, cast
 import pytest
 
 from session_manager_plugin.cli.escape_commands import EscapeCommands
-from session_manager_plugin.errors import LeftByEscape
+from session_manager_plugin.errors import ConfigurationError, LeftByEscape
+from session_manager_plugin.library import connect
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.runner import Session
 from session_manager_plugin.terminal.console import Console
 from session_manager_plugin.terminal.escapes import Escape, EscapeScanner
+from tests.support.agent_gateway import TOKEN, AgentGateway
+from tests.support.waiting import wait_until
 
 
 class FakeConsole:
@@ -51,6 +54,7 @@ class FakeSession:
         self.began: SessionReady | None = SessionReady(None)
         self.lines: list[str] | None = None
         self.reconnected = 0
+        self.refusal: ConfigurationError | None = None
 
     def get_info(self) -> dict[str, Any]:
         return self.info
@@ -58,8 +62,10 @@ class FakeSession:
     def connections(self) -> Sequence[str] | None:
         return self.lines
 
-    def reconnect(self) -> None:
+    async def reconnect(self) -> None:
         self.reconnected += 1
+        if self.refusal is not None:
+            raise self.refusal
 
 
 class Commands:
@@ -146,6 +152,27 @@ def test_details(typed: Commands) -> None:
     ]
 
 
+async def test_the_facts_that_are_told_are_supplied_by_a_session() -> None:
+    """Encryption and retransmissions stood in the list, and no session named them."""
+    async with AgentGateway() as gateway, connect(gateway.url, TOKEN) as session:
+        console = FakeConsole()
+        EscapeCommands(cast(Console, console), session, b"~", print).obey(Escape.DETAILS)
+    labels = [line.split(":")[0].strip() for line in console.said[1:]]
+    assert labels == [
+        "session",
+        "url",
+        "state",
+        *(["latency"] if "latency" in labels else []),
+        "agent",
+        "session type",
+        "encryption",
+        "retransmissions",
+        "reconnects",
+    ]
+    assert " encryption:      no" in console.said
+    assert " retransmissions: 0" in console.said
+
+
 def test_connections(typed: Commands) -> None:
     assert typed.said(Escape.CONNECTIONS) == ["~#", "no port is forwarded in this session"]
     typed.session.lines = []
@@ -154,9 +181,16 @@ def test_connections(typed: Commands) -> None:
     assert typed.said(Escape.CONNECTIONS) == ["~#", " connection 1 from 127.0.0.1:5", " connection 2"]
 
 
-def test_reconnecting(typed: Commands) -> None:
+async def test_reconnecting(typed: Commands) -> None:
     assert typed.said(Escape.RECONNECT) == ["~r", "reconnecting"]
-    assert typed.session.reconnected == 1
+    await wait_until(lambda: typed.session.reconnected == 1)
+
+
+async def test_reconnecting_is_refused(typed: Commands) -> None:
+    typed.session.refusal = ConfigurationError("no token\x07")
+    said = typed.said(Escape.RECONNECT)
+    await wait_until(lambda: len(said) > 2)
+    assert said == ["~r", "reconnecting", "not reconnecting: no token?"]
 
 
 def test_the_bar(typed: Commands) -> None:

@@ -16,10 +16,11 @@ import pytest
 
 from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.communicator import ConnectionState, SessionDataChannel, create_websocket_config
-from session_manager_plugin.communicator.data_channel import UNCLAIMED_SIZE
 from session_manager_plugin.communicator.gateway_socket import WRITE_LIMIT
+from session_manager_plugin.communicator.inbox import UNCLAIMED_SIZE
 from session_manager_plugin.errors import (
     ConnectionLost,
+    EncryptionError,
     NotConnected,
     Refused,
     RemoteProtocolError,
@@ -38,7 +39,7 @@ from session_manager_plugin.protocol.payloads import ChannelClosed
 from session_manager_plugin.protocol.rejections import MAX_REJECTED
 from session_manager_plugin.protocol.reliable import INITIAL_WINDOW, MAX_WINDOW
 from session_manager_plugin.protocol.role import Role
-from session_manager_plugin.session.protocols import IDataChannel
+from session_manager_plugin.session.protocols import DataKey, IDataChannel
 from tests.support.agent_gateway import SESSION_ID, TOKEN, AgentGateway
 from tests.support.pair import Peer as StreamPeer
 from tests.support.raw_server import BINARY, TEXT, Peer, RawServer, close_frame, frame, http_answer, read_request
@@ -413,7 +414,7 @@ async def test_without_a_handler_reading_pauses_and_nothing_is_lost() -> None:
         await gateway.until(lambda: gateway.openings)
         writing = asyncio.ensure_future(gateway.write(data))
         await wait_until(lambda: channel._channel.reading_paused)
-        assert UNCLAIMED_SIZE < channel._unclaimed_size < 2 * UNCLAIMED_SIZE
+        assert not writing.done()
 
         consumer = Consumer(channel)
         await asyncio.wait_for(writing, DEADLINE)
@@ -904,4 +905,20 @@ async def test_a_dead_link_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(ConnectionLost, match="no answer to a ping"):
             await asyncio.wait_for(channel.ended(), DEADLINE)
         gateway.websocket.transport.abort()
+        await channel.close()
+
+
+async def test_the_reason_of_a_foreign_exception_of_a_key_service_is_told() -> None:
+    class Broken:
+        """A ``KeyService`` with a fault."""
+
+        async def generate_data_key(self, key_id: str, challenge: str) -> DataKey:
+            """See ``KeyService``."""
+            raise ValueError(f"no such key: {key_id}")
+
+    async with AgentGateway(handshake="Standard_Stream", kms_key_id="key-1") as gateway:
+        channel = channel_to(gateway.url, key_service=Broken())
+        assert await channel.open()
+        with pytest.raises(EncryptionError, match="the key service failed: ValueError: no such key: key-1"):
+            await asyncio.wait_for(channel.ended(), DEADLINE)
         await channel.close()

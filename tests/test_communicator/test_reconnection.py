@@ -19,7 +19,14 @@ from session_manager_plugin.communicator import (
     WebSocketConfig,
     create_websocket_config,
 )
-from session_manager_plugin.communicator.reconnection import FIRST_DELAY, MAX_DELAY, Reconnection
+from session_manager_plugin.communicator.reconnection import (
+    FIRST_DELAY,
+    MAX_DELAY,
+    PROOFS,
+    Proof,
+    ProofInput,
+    Reconnection,
+)
 from session_manager_plugin.errors import (
     AccessDenied,
     ConnectError,
@@ -27,6 +34,7 @@ from session_manager_plugin.errors import (
     Refused,
     RemoteProtocolError,
     SessionExpired,
+    SessionManagerError,
 )
 from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.session.protocols import OpeningRequest, RequestSigner, ResumedSession, ResumeService
@@ -393,14 +401,90 @@ async def test_the_answers_new_url_is_used_and_the_tokens_in_urls_are_replaced()
 async def test_reconnect_now_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RECONNECTION, "FIRST_DELAY", 3600.0)
     monkeypatch.setattr(RECONNECTION, "MAX_DELAY", 3600.0)
-    async with AgentGateway() as gateway, opened(gateway.url, timeout=9999) as (channel, received):
+    service = Tokens(ResumedSession("new"))
+    async with AgentGateway() as gateway, opened(gateway.url, service=service, timeout=9999) as (channel, received):
         await asyncio.wait_for(channel.ready(), DEADLINE)
-        channel.reconnect()
+        await channel.reconnect()
         assert channel.health.state.value == "reconnecting"
-        channel.reconnect()
+        await channel.reconnect()
         await gateway.until(lambda: len(gateway.openings) == 2)
+        assert gateway.openings[1]["TokenValue"] == "new"
         await gateway.write(b"again")
         await wait_until(lambda: received == b"$ again")
+
+
+@pytest.mark.parametrize(
+    ("service", "timeout", "reason"),
+    [
+        (None, 0.0, "with a reconnect timeout of 0 the session would end"),
+        (Tokens(ResumedSession("new")), 0.0, "with a reconnect timeout of 0 the session would end"),
+        (None, 900.0, "the gateway may take the token only once, and there are no credentials"),
+        (Tokens(AccessDenied("not yours")), 900.0, "not yours"),
+        (Tokens(ValueError("no such key")), 900.0, "the resume service failed: ValueError: no such key"),
+    ],
+    ids=["never", "never, with credentials", "no credentials", "refused", "foreign error"],
+)
+async def test_a_healthy_session_is_not_dropped_when_it_could_not_be_restored(
+    service: Tokens | None, timeout: float, reason: str
+) -> None:
+    async with AgentGateway() as gateway, opened(gateway.url, service=service, timeout=timeout) as (channel, received):
+        await wait_until(lambda: received == b"$ ")
+        with pytest.raises(SessionManagerError, match=reason):
+            await channel.reconnect()
+        await gateway.write(b"still here")
+        await wait_until(lambda: received == b"$ still here")
+        assert len(gateway.openings) == 1
+        assert channel.health.state.value == "connected"
+
+
+async def test_a_token_that_was_accepted_twice_needs_no_new_one_to_reconnect() -> None:
+    async with AgentGateway() as gateway, opened(gateway.url) as (channel, received):
+        await wait_until(lambda: received == b"$ ")
+        gateway.websocket.transport.abort()
+        await gateway.until(lambda: len(gateway.openings) == 2)
+        await gateway.write(b"back")
+        await wait_until(lambda: channel.reconnects == 1)
+        await channel.reconnect()
+        await gateway.until(lambda: len(gateway.openings) == 3)
+        await gateway.write(b" again")
+        await wait_until(lambda: received == b"$ back again")
+
+
+async def test_a_link_lost_while_a_new_token_is_asked_for_is_not_dropped_again() -> None:
+    class Slow(Tokens):
+        """Returns when ``go`` is set."""
+
+        go = asyncio.Event()
+
+        async def resume_session(self) -> ResumedSession:
+            """See ``ResumeService``."""
+            await self.go.wait()
+            return await super().resume_session()
+
+    service = Slow(ResumedSession("new"))
+    async with AgentGateway() as gateway, opened(gateway.url, service=service) as (channel, received):
+        await wait_until(lambda: received == b"$ ")
+        asked = asyncio.ensure_future(channel.reconnect())
+        await asyncio.sleep(0)
+        gateway.websocket.transport.abort()
+        await gateway.until(lambda: len(gateway.openings) == 2)
+        await gateway.write(b"back")
+        await wait_until(lambda: channel.reconnects == 1)
+        service.go.set()
+        await asyncio.wait_for(asked, DEADLINE)
+        assert channel.health.state.value == "connected"
+        assert len(gateway.openings) == 2
+
+
+async def test_a_foreign_exception_of_a_resume_service_is_told_and_ends_in_time() -> None:
+    """It once ended the task that reconnects, and the session was reconnecting for ever."""
+    service = Tokens(*[ValueError("no such key")] * 100)
+    async with (
+        Turnstile(cut_after(prompt()), refuse(403)) as gateway,
+        opened(gateway.url(), service=service, timeout=1.0) as (channel, _received),
+    ):
+        with pytest.raises(ConnectionLost, match="the resume service failed: ValueError: no such key"):
+            await asyncio.wait_for(channel.ended(), DEADLINE)
 
 
 async def test_closing_while_reconnecting_takes_no_time() -> None:
@@ -471,6 +555,14 @@ async def test_a_jump_of_the_clock_makes_a_ping_at_once(monkeypatch: pytest.Monk
         await wait_until(lambda: channel.get_channel_info()["last_pong_time"] != first_pong)
 
 
+def lose(reconnection: Reconnection, reason: Exception, *, unheard: bool = False) -> None:
+    """A websocket opens, receives a message unless ``unheard``, and is lost."""
+    reconnection.opened()
+    if not unheard:
+        reconnection.message_received()
+    reconnection.lost(reason, time.monotonic(), patient=True)
+
+
 class Unreachable:
     """A websocket that never opens."""
 
@@ -491,7 +583,7 @@ async def test_the_delays_double_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) 
     times: list[float] = []
     reconnection = Reconnection(Unreachable(times), WebSocketConfig("ws://127.0.0.1/", TOKEN), None, 0.6)
     started = asyncio.get_running_loop().time()
-    reconnection.begin(ConnectionLost("cut"), time.monotonic(), unheard=False, patient=True)
+    lose(reconnection, ConnectionLost("cut"))
     with pytest.raises(ConnectionLost, match=r"cut; it could not be brought back within 0\.6 seconds; .*no route"):
         await asyncio.wait_for(reconnection.run(), DEADLINE)
     gaps = [after - before for before, after in zip([started, *times], times, strict=False)]
@@ -543,7 +635,7 @@ async def test_a_refusal_after_a_long_outage_is_followed_by_resuming_at_once(
     websocket = Scripted(*down, *([refusal] if isinstance(refusal, Refused) else []))
     service = Clerk(ResumedSession("new"))
     reconnection = Reconnection(websocket, WebSocketConfig("ws://127.0.0.1/", TOKEN), service, 900.0)
-    reconnection.begin(ConnectionLost("cut"), time.monotonic(), unheard=False, patient=True)
+    lose(reconnection, ConnectionLost("cut"))
     running = asyncio.ensure_future(reconnection.run())
     try:
         for attempt in range(12):
@@ -552,7 +644,7 @@ async def test_a_refusal_after_a_long_outage_is_followed_by_resuming_at_once(
         reconnection.hurry()  # the network is back
         if isinstance(refusal, ConnectionLost):  # which comes on a websocket that is open
             await asyncio.wait_for(running, DEADLINE)
-            reconnection.begin(refusal, time.monotonic(), unheard=True, patient=True)
+            lose(reconnection, refusal, unheard=True)
             refused_at = time.monotonic()
             running = asyncio.ensure_future(reconnection.run())
         else:
@@ -575,7 +667,7 @@ async def test_a_used_token_is_not_told_as_the_cause_of_an_outage() -> None:
         900.0,
     )
     reasons: list[str] = []
-    reconnection.begin(ConnectionLost("closed with code 1001"), time.monotonic(), unheard=False, patient=True)
+    lose(reconnection, ConnectionLost("closed with code 1001"))
     running = asyncio.ensure_future(reconnection.run())
     while not running.done():
         if not reasons or reasons[-1] != reconnection.reason:
@@ -591,7 +683,7 @@ async def test_refusals_in_a_row_are_not_answered_at_once_for_ever(monkeypatch: 
     refused = Refused("x", status=403)
     websocket, service = Scripted(*[refused] * 5), Clerk(*[ResumedSession("new")] * 6)
     reconnection = Reconnection(websocket, WebSocketConfig("ws://127.0.0.1/", TOKEN), service, 900.0)
-    reconnection.begin(refused, time.monotonic(), unheard=False, patient=True)
+    lose(reconnection, refused)
     await asyncio.wait_for(reconnection.run(), DEADLINE)
     gaps = [after - before for before, after in itertools.pairwise(service.times)]
     assert all(gap >= 0.01 * 2**number * 0.5 for number, gap in enumerate(gaps, 1))
@@ -611,3 +703,45 @@ async def test_refusals_in_a_row_are_not_answered_at_once_for_ever(monkeypatch: 
 )
 def test_what_means_that_the_token_is_refused(error: Exception, refuses: bool) -> None:
     assert RECONNECTION._refuses_token(error) is refuses
+
+
+OPENED, MESSAGE, STAYED, LOST = ProofInput
+WAYS: list[tuple[tuple[ProofInput, ...], Proof]] = [
+    ((OPENED,), Proof.UNPROVEN),
+    ((OPENED, MESSAGE), Proof.PROVEN),
+    ((OPENED, LOST), Proof.ABSENT),
+    ((OPENED, MESSAGE, LOST), Proof.ABSENT),
+    ((OPENED, MESSAGE, LOST, OPENED, STAYED), Proof.PROVEN),
+    ((OPENED, MESSAGE, LOST, OPENED, STAYED, LOST, OPENED, MESSAGE, MESSAGE), Proof.PROVEN),
+]
+
+
+@pytest.mark.parametrize(("way", "proof"), WAYS)
+async def test_what_proves_that_a_token_was_accepted(
+    monkeypatch: pytest.MonkeyPatch, way: tuple[ProofInput, ...], proof: Proof
+) -> None:
+    monkeypatch.setattr(RECONNECTION, "PROOF_DELAY", 0.0)
+    reconnection = Reconnection(Scripted(), WebSocketConfig("ws://127.0.0.1/", TOKEN), None, 900.0)
+    for step in way:
+        match step:
+            case ProofInput.OPENED:
+                reconnection.opened()
+            case ProofInput.MESSAGE_RECEIVED:
+                reconnection.message_received()
+            case ProofInput.STAYED_OPEN:
+                await wait_until(lambda: not reconnection.active)
+            case ProofInput.LOST:
+                reconnection.lost(ConnectionLost("cut"), time.monotonic(), patient=True)
+    assert reconnection.proof is proof
+    reconnection.stop()
+
+
+def test_every_transition_of_the_proof_is_reached() -> None:
+    reached = set()
+    for way, _proof in WAYS:
+        proof = Proof.ABSENT
+        for step in way:
+            if (proof, step) in PROOFS:
+                reached.add((proof, step))
+                proof = PROOFS[proof, step]
+    assert reached == PROOFS.keys()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
-from session_manager_plugin.errors import LeftByEscape
+from session_manager_plugin.errors import LeftByEscape, SessionManagerError
 from session_manager_plugin.session.runner import Session
 from session_manager_plugin.terminal.console import Console
 from session_manager_plugin.terminal.escapes import Escape, EscapeScanner, show_escape_character
@@ -52,6 +53,7 @@ class EscapeCommands:
         self._character = character
         self._name = show_escape_character(character)
         self._leave = leave
+        self._reconnecting: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Listen to the terminal from now on, if there is one."""
@@ -72,12 +74,18 @@ class EscapeCommands:
                 self._say(escape, self._connections())
             case Escape.RECONNECT:
                 self._say(escape, ["reconnecting"])
-                self._session.reconnect()
+                self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
             case Escape.TOGGLE_BAR:
                 if self._console.can_show_bar:
                     self._console.toggle_bar()
                 else:
                     self._say(escape, ["there is no screen here to show a bar on"])
+
+    async def _reconnect(self) -> None:
+        try:
+            await self._session.reconnect()
+        except SessionManagerError as error:
+            self._console.say([_printable(f"not reconnecting: {error}")])
 
     def suspend(self, typed: str = "^Z") -> None:
         """Stop until the shell brings us back; `typed` is what asked for it."""

@@ -15,6 +15,7 @@ from typing import Any
 from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.communicator.config import ConnectionState, WebSocketConfig
 from session_manager_plugin.communicator.gateway_socket import Message
+from session_manager_plugin.communicator.inbox import Inbox
 from session_manager_plugin.communicator.link_health import LinkMonitor
 from session_manager_plugin.communicator.reconnection import Reconnection
 from session_manager_plugin.communicator.websocket_channel import WebSocketChannel
@@ -23,6 +24,7 @@ from session_manager_plugin.errors import (
     ConfigurationError,
     ConnectError,
     ConnectionLost,
+    EncryptionError,
     LocalProtocolError,
     NotConnected,
     SessionEnded,
@@ -59,13 +61,6 @@ from session_manager_plugin.utils.logging import get_logger
 SHELL_SESSION_TYPES = ("Standard_Stream", "InteractiveCommands")
 CLOSE_DRAIN_TIMEOUT = 2.0
 """Seconds that ``close`` gives what was sent to be acknowledged."""
-PROOF_DELAY = 1.0
-"""Seconds that a new websocket has to stay open, when no message comes on it, to count as one that works: a gateway
-that refuses the token closes it at once."""
-UNCLAIMED_SIZE = 1024 * 1024
-"""Bytes kept while there is no handler for the remote's output, before reading from the network pauses."""
-UNCLAIMED_OVERHEAD = 100
-"""Bytes that each piece of it counts besides, however short it is."""
 
 
 class SessionDataChannel(IDataChannel):
@@ -100,8 +95,9 @@ class SessionDataChannel(IDataChannel):
         self._channel.set_error_handler(self._channel_failed)
         self._channel.set_connection_handler(self._state_changed)
         self._channel.set_write_resumed_handler(self._pump)
-        self._reconnection = Reconnection(self._channel, config, resume_service, reconnect_timeout)
-        self._can_resume = resume_service is not None
+        self._reconnection = Reconnection(
+            self._channel, config, resume_service, reconnect_timeout, restored=self._restored
+        )
         self._reconnecting: asyncio.Task[None] | None = None
         self._connection = SessionEndpoint(
             Role.CLIENT,
@@ -114,21 +110,11 @@ class SessionDataChannel(IDataChannel):
         )
         self._link = LinkMonitor(self._channel, self._connection, self._reconnection, config, self._link_changed)
         self._channel.set_silence_handler(self._link.look)
-        self._input_handler: InputHandler | None = None
+        self._inbox = Inbox(self._flow_changed)
         self._output_handler: OutputHandler | None = None
-        self._payload_handlers: dict[int, InputHandler] = {}
         self._link_handler: Callable[[], None] | None = None
         self._output_stopped_handler: Callable[[], None] | None = None
-        self._heard = False
-        """Whether a message has come, ever."""
-        self._unproven = False
-        """Whether the websocket is a new one that no message has come on."""
-        self._proof_timer: asyncio.TimerHandle | None = None
         self._writable_handler: Callable[[], None] | None = None
-        self._unclaimed: list[tuple[int, bytes]] = []
-        self._unclaimed_size = 0
-        self._paused = False
-        self._reading_paused = False
         self._ready: asyncio.Future[SessionReady] | None = None
         self._ended: asyncio.Future[str] | None = None
         self._send_lock = asyncio.Lock()
@@ -136,7 +122,6 @@ class SessionDataChannel(IDataChannel):
         self._coalescer = WriteCoalescer(self._pump)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
-        self._opened = False
         self._missing_output: MissingOutput | None = None
 
     # Facts.
@@ -147,7 +132,7 @@ class SessionDataChannel(IDataChannel):
 
     @property
     def is_open(self) -> bool:
-        return self._opened and not self._over
+        return not self._over
 
     @property
     def last_error(self) -> Exception | None:
@@ -172,7 +157,7 @@ class SessionDataChannel(IDataChannel):
 
     @property
     def heard(self) -> bool:
-        return self._heard
+        return self._link.heard_at is not None
 
     @property
     def health(self) -> LinkHealth:
@@ -193,7 +178,7 @@ class SessionDataChannel(IDataChannel):
 
     def get_channel_info(self) -> dict[str, Any]:
         """Facts for monitoring: those of ``WebSocketChannel.get_connection_info`` and of the session."""
-        if not self._opened:
+        if self._ended is None:
             return {"state": "not_initialized", "is_open": False}
         health = self.health
         return {
@@ -206,18 +191,18 @@ class SessionDataChannel(IDataChannel):
             "round_trip_time": self._connection.round_trip_time,
             "in_flight": self._connection.in_flight,
             "retransmitting": self.retransmitting,
+            "retransmissions": self._connection.retransmissions,
+            "encrypted": self._connection.encrypted,
         }
 
     def set_input_handler(self, handler: InputHandler) -> None:
-        self._input_handler = handler
-        self._claim()
+        self._inbox.set_handler(PayloadType.OUTPUT, handler)
 
     def set_output_handler(self, handler: OutputHandler) -> None:
         self._output_handler = handler
 
     def set_payload_handler(self, payload_type: int, handler: InputHandler) -> None:
-        self._payload_handlers[payload_type] = handler
-        self._claim()
+        self._inbox.set_handler(payload_type, handler)
 
     def set_link_handler(self, handler: Callable[[], None]) -> None:
         self._link_handler = handler
@@ -228,9 +213,8 @@ class SessionDataChannel(IDataChannel):
     # Life.
 
     async def open(self) -> bool:
-        if self._opened:
+        if self._ended is not None:
             return self.is_open
-        self._opened = True
         loop = asyncio.get_running_loop()
         self._ready, self._ended = loop.create_future(), loop.create_future()
         if not await self._channel.connect():
@@ -275,7 +259,7 @@ class SessionDataChannel(IDataChannel):
         """The session is over, by the far end's closing text or by an error: said once, to everyone who waits."""
         self._cancel_timer()
         self._coalescer.stop()
-        self._cancel_proof()
+        self._reconnection.stop()
         self._link.over()
         if self._ended is not None and not self._ended.done():
             if isinstance(outcome, NotConnected):  # we are closing it, with output still to come
@@ -371,57 +355,51 @@ class SessionDataChannel(IDataChannel):
             self._progress = None
 
     def pause_reading(self) -> None:
-        self._paused = True
-        self._apply_flow_control()
+        self._inbox.pause()
 
     def resume_reading(self) -> None:
-        self._paused = False
-        self._apply_flow_control()
+        self._inbox.resume()
 
-    def _apply_flow_control(self) -> None:
-        paused = self._paused or self._unclaimed_size > UNCLAIMED_SIZE
-        if paused is self._reading_paused:
-            return
-        self._reading_paused = paused
-        if paused:
-            self._channel.pause_reading()
-            self._connection.reading_paused()
-        else:
+    def _flow_changed(self, reading: bool) -> None:
+        if reading:
             self._channel.resume_reading()
             self._connection.reading_resumed(time.monotonic())
             self._arm_timer()
+        else:
+            self._channel.pause_reading()
+            self._connection.reading_paused()
 
     # The link.
 
-    def reconnect(self) -> None:
+    async def reconnect(self) -> None:
         if self._reconnecting is not None:
             self._reconnection.hurry()
         elif self._channel.is_connected and not self._over:
-            self._channel.drop(ConnectionLost("dropped by request"))
+            reconnects = self.reconnects
+            await self._reconnection.prepare()
+            if not self._reconnection.active and self.reconnects == reconnects:  # else it was lost in the meantime
+                self._channel.drop(ConnectionLost("dropped by request"))
 
     def _state_changed(self, state: ConnectionState) -> None:
         if state is ConnectionState.CONNECTED:
-            self._unproven = True
+            self._reconnection.opened()
             self._connection.connected(self._channel.config.token, time.monotonic())
             self._pump()
             self.logger.info("the token is sent; waiting for the session to begin")
-            if self._reconnection.active:
-                self._proof_timer = asyncio.get_running_loop().call_later(PROOF_DELAY, self._prove)
         self._link.look(changed=True)
 
     def _channel_failed(self, error: Exception) -> None:
         if self._channel.connection_state is not ConnectionState.CONNECTED:
             return  # an attempt to connect; whoever made it knows
         now = time.monotonic()
-        self._cancel_proof()
         self._connection.disconnected(now)
         self._pump()  # a session that the service had closed already ends with its websocket
         # Anything else than a lost link, such as what breaks the rules of websockets, would come again.
         lost = isinstance(error, ConnectionLost) and self._reconnection.timeout > 0
-        if self._over or not lost or not (self._heard or self._can_resume):
+        if self._over or not lost or not (self.heard or self._reconnection.can_resume):
             self._end(error)
         else:
-            self._reconnection.begin(error, now, unheard=self._unproven, patient=self._heard)
+            self._reconnection.lost(error, now, patient=self.heard)
             self.logger.info("%s; reconnecting", error)
             if self._reconnecting is None:
                 self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
@@ -431,24 +409,14 @@ class SessionDataChannel(IDataChannel):
         try:
             while not self._channel.is_connected:  # it may be lost again before we get here
                 await self._reconnection.run()
-        except SessionManagerError as error:
+        except Exception as error:  # whatever it is, nobody else would learn that reconnecting has stopped
             self._end(error)
             self._link.look(changed=True)
         finally:
             self._reconnecting = None
 
-    def _prove(self) -> None:
-        """The websocket works: a message has come on it, or it has stayed open for a moment."""
-        self._unproven = False
-        self._cancel_proof()
-        if self._reconnection.active:
-            self._reconnection.succeeded()
-            self._link.look(changed=True)
-
-    def _cancel_proof(self) -> None:
-        if self._proof_timer is not None:
-            self._proof_timer.cancel()
-            self._proof_timer = None
+    def _restored(self) -> None:
+        self._link.look(changed=True)
 
     def _link_changed(self) -> None:
         if self._link_handler is not None:
@@ -458,9 +426,7 @@ class SessionDataChannel(IDataChannel):
 
     def _messages_received(self, messages: list[Message]) -> None:
         now = time.monotonic()
-        if self._unproven:
-            self._heard = True
-            self._prove()
+        self._reconnection.message_received()
         receive = self._connection.receive_message
         for message in messages:
             receive(message, now)
@@ -474,7 +440,10 @@ class SessionDataChannel(IDataChannel):
             self._writable_handler()  # first, so that what it sends and the acknowledgements due leave in one write
         self._write()
         while (event := connection.next_event()) is not None:
-            self._dispatch(event)
+            if isinstance(event, DataReceived):
+                self._inbox.receive(event.payload_type, event.data)
+            else:
+                self._dispatch(event)
         if self._progress is not None and (connection.send_capacity or not connection.in_flight):
             self._wake()
         self._arm_timer()
@@ -487,8 +456,6 @@ class SessionDataChannel(IDataChannel):
 
     def _dispatch(self, event: Event) -> None:
         match event:
-            case DataReceived():
-                self._data_received(event.payload_type, event.data)
             case SessionReady():
                 self.logger.info(
                     "the session has begun: type %s, agent %s",
@@ -529,33 +496,14 @@ class SessionDataChannel(IDataChannel):
             key = await self._key_service.generate_data_key(key_id, challenge)
         except SessionManagerError as error:
             self._connection.refuse_data_key(error, time.monotonic())
+        except Exception as error:  # of a key service that is not ours
+            self.logger.exception("the key service failed")
+            reason = f"the key service failed: {type(error).__name__}: {error}"
+            self._connection.refuse_data_key(EncryptionError(reason), time.monotonic())
         else:
             self.logger.info("KMS gave a data key")
             self._connection.provide_data_key(key.plaintext, time.monotonic(), cipher_text=key.cipher_text)
         self._pump()
-
-    def _data_received(self, payload_type: int, data: bytes) -> None:
-        handler = (
-            self._input_handler if payload_type == PayloadType.OUTPUT else self._payload_handlers.get(payload_type)
-        )
-        if handler is not None:
-            handler(data)
-        elif self._input_handler is None:
-            self._unclaimed.append((payload_type, data))
-            self._unclaimed_size += len(data) + UNCLAIMED_OVERHEAD
-            self._apply_flow_control()
-        else:
-            self.logger.info("%d bytes of payload type %d have no use here", len(data), payload_type)
-
-    def _claim(self) -> None:
-        """Give handlers that have just been set what came before them."""
-        if self._input_handler is None:
-            return
-        unclaimed, self._unclaimed = self._unclaimed, []
-        for payload_type, data in unclaimed:
-            self._data_received(payload_type, data)
-        self._unclaimed_size = 0
-        self._apply_flow_control()
 
     # The timer.
 

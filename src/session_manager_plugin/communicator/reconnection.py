@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from enum import Enum
 from typing import Protocol
 
 from session_manager_plugin.communicator.config import WebSocketConfig
 from session_manager_plugin.communicator.stream_url import replace_token, validate_websocket_url
-from session_manager_plugin.errors import ConnectError, ConnectionLost, Refused, SessionExpired, SessionManagerError
+from session_manager_plugin.errors import (
+    ConfigurationError,
+    ConnectError,
+    ConnectionLost,
+    Refused,
+    SessionExpired,
+    SessionManagerError,
+)
 from session_manager_plugin.session.protocols import ResumeService
 from session_manager_plugin.utils.logging import get_logger, register_secret
 
@@ -20,6 +29,9 @@ MAX_DELAY = 5.0
 """Seconds between two attempts at most: an hour in a tunnel, and five seconds after it the session is back."""
 ATTEMPT_TIMEOUT = 15.0
 """Seconds for one attempt at most: what was begun on a network that is gone never ends."""
+PROOF_DELAY = 1.0
+"""Seconds that a new websocket has to stay open, when no message is received on it, to count as accepted: a gateway
+that refuses the token closes the websocket at once."""
 TELLING_DELAY = 1.0
 """Seconds of an outage before there is a word about it."""
 TOKEN_REFUSED = 1008
@@ -36,13 +48,44 @@ class Reconnectable(Protocol):
         """Try once, with ``config``. Returns False when that failed; the reason is in ``last_error``."""
 
 
+class Proof(Enum):
+    """How far the websocket has shown that the gateway accepts its token. Opening does not prove that."""
+
+    ABSENT = "absent"
+    """There is no websocket."""
+    UNPROVEN = "unproven"
+    """It is open; no message was received on it."""
+    PROVEN = "proven"
+    """A message was received on it, or it has stayed open for ``PROOF_DELAY`` seconds after an outage."""
+
+
+class ProofInput(Enum):
+    """What happens to the websocket."""
+
+    OPENED = "opened"
+    MESSAGE_RECEIVED = "message received"
+    STAYED_OPEN = "stayed open"
+    LOST = "lost"
+
+
+PROOFS = {
+    (Proof.ABSENT, ProofInput.OPENED): Proof.UNPROVEN,
+    (Proof.UNPROVEN, ProofInput.MESSAGE_RECEIVED): Proof.PROVEN,
+    (Proof.UNPROVEN, ProofInput.STAYED_OPEN): Proof.PROVEN,
+    (Proof.UNPROVEN, ProofInput.LOST): Proof.ABSENT,
+    (Proof.PROVEN, ProofInput.LOST): Proof.ABSENT,
+}
+"""Every transition. Messages after the first change nothing and are not looked up: there is one for each read."""
+
+
 class Reconnection:
     """One outage after the other, of one websocket.
 
     The order of things: a new websocket with the token in hand; when that is refused, by an HTTP status, by close code
     1008 or by closing before any message, a token from ``service`` and a websocket with that. Without credentials it
-    goes on with the token in hand. An outage begins with ``begin``, is over with ``succeeded``, and has
-    ``timeout`` seconds; ``run`` may be needed several times in it, since a websocket that opens is none yet that works.
+    goes on with the token in hand. The owner reports ``opened``, ``message_received`` and ``lost``. An outage begins
+    with ``lost``, has ``timeout`` seconds, and is over when a new websocket is ``PROVEN``: then ``restored`` is called.
+    ``run`` may be needed several times in it, since an open websocket does not prove that the token was accepted.
 
     Attempts are made after delays that double, each drawn from its upper half, so that the clients of a gateway that
     restarts do not come back all at once. A refused token shows that the network is back: the first refusal after other
@@ -50,7 +93,13 @@ class Reconnection:
     """
 
     def __init__(
-        self, websocket: Reconnectable, config: WebSocketConfig, service: ResumeService | None, timeout: float
+        self,
+        websocket: Reconnectable,
+        config: WebSocketConfig,
+        service: ResumeService | None,
+        timeout: float,
+        *,
+        restored: Callable[[], None] = lambda: None,
     ) -> None:
         self.logger = get_logger(__name__)
         self.timeout = timeout
@@ -59,6 +108,13 @@ class Reconnection:
         self._websocket = websocket
         self._config = config
         self._service = service
+        self._restored = restored
+        self.proof = Proof.ABSENT
+        self._proof_timer: asyncio.TimerHandle | None = None
+        self._reusable = ""
+        """A token that a second websocket was proven with: it can be used again."""
+        self._proven_with = ""
+        """The token of the last websocket that was proven."""
         self.began_at: float | None = None
         """The instant at which the websocket was lost; None while there is no outage."""
         self._reason: Exception | None = None
@@ -79,26 +135,82 @@ class Reconnection:
         """Whether there is an outage."""
         return self.began_at is not None
 
-    def begin(self, reason: Exception, now: float, *, unheard: bool, patient: bool) -> None:
-        """The websocket was lost for ``reason``. ``unheard``: no message had come on it.
+    @property
+    def can_resume(self) -> bool:
+        """Whether a new token can be asked for."""
+        return self._service is not None
+
+    def opened(self) -> None:
+        """The websocket is open."""
+        self._apply(ProofInput.OPENED)
+        if self.active:
+            self._proof_timer = asyncio.get_running_loop().call_later(PROOF_DELAY, self._prove, ProofInput.STAYED_OPEN)
+
+    def message_received(self) -> None:
+        """Messages were received on the websocket."""
+        if self.proof is Proof.UNPROVEN:
+            self._prove(ProofInput.MESSAGE_RECEIVED)
+
+    def lost(self, reason: Exception, now: float, *, patient: bool) -> None:
+        """The websocket was lost for ``reason``.
 
         ``patient`` is for sessions that are known to exist: only then is a failure to get a token tried again.
         """
         self._patient = patient
-        self._judge(unheard or _refuses_token(reason))
+        self._judge(self.proof is Proof.UNPROVEN or _refuses_token(reason))
+        self._apply(ProofInput.LOST)
         if self.began_at is None:
             self.began_at, self._reason = now, reason
         else:
             self._failed(reason)
 
-    def succeeded(self) -> float:
-        """The outage is over; gives the seconds it took."""
-        assert self.began_at is not None
+    def stop(self) -> None:
+        """The session is over: nothing is proven any more."""
+        self._cancel_proof_timer()
+
+    def _apply(self, step: ProofInput) -> None:
+        self._cancel_proof_timer()
+        self.proof = PROOFS[self.proof, step]
+
+    def _cancel_proof_timer(self) -> None:
+        if self._proof_timer is not None:
+            self._proof_timer.cancel()
+            self._proof_timer = None
+
+    def _prove(self, step: ProofInput) -> None:
+        self._apply(step)
+        if self._proven_with == self._config.token:
+            self._reusable = self._config.token
+        self._proven_with = self._config.token
+        if self.began_at is None:
+            return
         lasted = time.monotonic() - self.began_at
         self.logger.info("reconnected after %.1f s and %d attempts", lasted, self._attempts)
         self.count += 1
         self.began_at, self._obstacle, self._no_token, self._attempts, self._refusals = None, "", "", 0, 0
-        return lasted
+        self._restored()
+
+    async def prepare(self) -> None:
+        """Make sure that a websocket dropped now could be replaced: get a new token, unless the one in hand was
+        accepted twice.
+
+        Raises ``ConfigurationError`` when lost websockets are not replaced, what prevents a new token otherwise. The
+        session goes on in either case.
+        """
+        if self.timeout <= 0:
+            raise ConfigurationError("with a reconnect timeout of 0 the session would end")
+        if self._reusable == self._config.token:
+            return
+        if self._service is None:
+            raise ConnectError(
+                "the gateway may take the token only once, and there are no credentials to get another one: "
+                "give --region, --profile or --endpoint-url"
+            )
+        try:
+            async with asyncio.timeout(ATTEMPT_TIMEOUT):
+                self._config = await self._resumed()
+        except TimeoutError:
+            raise ConnectError(f"no new token within {ATTEMPT_TIMEOUT:g} s") from None
 
     def hurry(self) -> None:
         """Make the next attempt now."""
@@ -197,7 +309,12 @@ class Reconnection:
                 "the gateway takes the token only once, and there are no credentials to resume the session with: "
                 "give --region, --profile or --endpoint-url"
             )
-        resumed = await self._service.resume_session()
+        try:
+            resumed = await self._service.resume_session()
+        except SessionManagerError:
+            raise
+        except Exception as error:  # of a service that is not ours
+            raise ConnectError(f"the resume service failed: {type(error).__name__}: {error}") from error
         register_secret(resumed.token)
         config, url = self._config, resumed.url
         if not (url and validate_websocket_url(url) and url.startswith(config.url.partition("/")[0])):

@@ -133,6 +133,11 @@ class SessionEndpoint:
         return self._handshake.open and self._closing.state is Life.RUNNING
 
     @property
+    def encrypted(self) -> bool:
+        """Whether what the programs at both ends write is encrypted."""
+        return self._negotiation.cipher is not None
+
+    @property
     def send_capacity(self) -> int:
         """How many messages ``send_data`` takes now; 0 before the session is ready and while the window is full."""
         outbox = self._outbox

@@ -59,8 +59,12 @@ class IDataChannel(Protocol):
     def reconnects(self) -> int:
         """How often a lost websocket has been replaced."""
 
-    def reconnect(self) -> None:
-        """Drop the websocket and open another one, at once; while that is being tried, do not wait any longer."""
+    async def reconnect(self) -> None:
+        """Replace the websocket now; while that is being tried already, start the next attempt without waiting.
+
+        Raises ``SessionManagerError``, and leaves the websocket as it is, when it could not be replaced: there would be
+        no attempt, or no token for it.
+        """
 
     def get_channel_info(self) -> dict[str, Any]:
         """Facts for monitoring and for a person who asks; nothing secret."""

@@ -114,9 +114,12 @@ class Session:
         """How often a lost connection has been replaced."""
         return self._channel.reconnects
 
-    def reconnect(self) -> None:
-        """Drop the connection and open another one, at once; while that is being tried, do not wait any longer."""
-        self._channel.reconnect()
+    async def reconnect(self) -> None:
+        """Replace the connection now; while that is being tried already, start the next attempt without waiting.
+
+        Raises `SessionManagerError`, and leaves the connection as it is, when it could not be replaced.
+        """
+        await self._channel.reconnect()
 
     def get_info(self) -> dict[str, Any]:
         """Facts for a person who asks, those of the channel; nothing secret."""
