@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,8 +93,10 @@ def stream_urls_at(sandbox: Sandbox, port: int) -> Iterator[None]:
     """Within the block StartSession names stream URLs at `port`."""
     start = sandbox.start
 
-    def start_elsewhere(target: str, document: str | None, parameters: Mapping[str, Sequence[str]]) -> StartedSession:
-        started = start(target, document, parameters)
+    def start_elsewhere(
+        target: str, document: str | None, parameters: Mapping[str, Sequence[str]], **options: Any
+    ) -> StartedSession:
+        started = start(target, document, parameters, **options)
         return replace(started, stream_url=started.stream_url.replace(f":{sandbox.port}/", f":{port}/"))
 
     with pytest.MonkeyPatch.context() as patch:

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
-from session_manager_plugin.agent.api import Api, StartedSession
+from session_manager_plugin.agent.api import Api, Caller, StartedSession
 from session_manager_plugin.agent.http_messages import HttpRequest, HttpResponse
+from session_manager_plugin.agent.services.sessions import Sessions
+from session_manager_plugin.agent.session import SandboxSession
 from session_manager_plugin.errors import ApiError
 
 KEY = "AKIASANDBOX"
+CALLER = Caller("arn:aws:iam::111122223333:user/alice")
 AUTHORIZATION = (
     f"AWS4-HMAC-SHA256 Credential={KEY}/20260101/us-east-1/ssm/aws4_request, "
     "SignedHeaders=content-type;host;x-amz-date;x-amz-target, Signature=00"
@@ -24,9 +27,18 @@ class FakeService:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.sessions: dict[str, SandboxSession] = {}
 
-    def start(self, target: str, document: str | None, parameters: Mapping[str, Sequence[str]]) -> StartedSession:
-        self.calls.append(("start", target, document, dict(parameters)))
+    def start(
+        self,
+        target: str,
+        document: str | None,
+        parameters: Mapping[str, Sequence[str]],
+        *,
+        caller: Caller | None = None,
+        reason: str = "",
+    ) -> StartedSession:
+        self.calls.append(("start", target, document, dict(parameters), caller, reason))
         if target == "gone":
             raise ApiError("TargetNotConnected", "gone is not connected.")
         return StartedSession("s-1", "ws://h/v1/data-channel/s-1", "secret")
@@ -41,6 +53,10 @@ class FakeService:
             raise ApiError("DoesNotExistException", "Session gone does not exist.")
 
 
+def make_api(service: FakeService) -> Api:
+    return Api({KEY: CALLER}.get, Sessions(service).operations, lambda _caller, _action: None)
+
+
 def call(
     service: FakeService, operation: str, body: bytes | dict[str, Any], authorization: str | None = AUTHORIZATION
 ) -> HttpResponse:
@@ -48,7 +64,7 @@ def call(
     if authorization is not None:
         headers["authorization"] = authorization
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Api(service, KEY).respond(HttpRequest("POST", "/", headers, b"", data))
+    return make_api(service).respond(HttpRequest("POST", "/", headers, b"", data))
 
 
 def test_start_session() -> None:
@@ -62,14 +78,14 @@ def test_start_session() -> None:
         "TokenValue": "secret",
         "StreamUrl": "ws://h/v1/data-channel/s-1",
     }
-    assert service.calls == [("start", "local", "D", {"command": ["ls"]})]
+    assert service.calls == [("start", "local", "D", {"command": ["ls"]}, CALLER, "why not")]
 
 
 def test_document_and_parameters_may_be_missing_or_null() -> None:
     service = FakeService()
     call(service, "StartSession", {"Target": "local"})
     call(service, "StartSession", {"Target": "local", "DocumentName": None, "Parameters": None})
-    assert service.calls == [("start", "local", None, {})] * 2
+    assert service.calls == [("start", "local", None, {}, CALLER, "")] * 2
 
 
 def test_resume_session_gives_no_token_for_a_session_that_is_over() -> None:
@@ -102,7 +118,7 @@ def test_terminate_session() -> None:
         ("StartSession", b"{", "SerializationException"),
         ("StartSession", b"[]", "SerializationException"),
         ("StartSession", b"\xff", "SerializationException"),
-        ("SendCommand", {}, "UnknownOperationException"),
+        ("NoSuchOperation", {}, "UnknownOperationException"),
         ("", {}, "UnknownOperationException"),
     ],
 )
@@ -133,7 +149,7 @@ def test_only_the_holder_of_the_access_key_is_served(authorization: str | None, 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("POST", "/other"), ("OPTIONS", "/")])
 def test_anything_else_is_not_found(method: str, path: str) -> None:
-    response = Api(FakeService(), KEY).respond(HttpRequest(method, path, {"authorization": AUTHORIZATION}, b""))
+    response = make_api(FakeService()).respond(HttpRequest(method, path, {"authorization": AUTHORIZATION}, b""))
     assert response.status == 404
 
 

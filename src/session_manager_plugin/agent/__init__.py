@@ -4,18 +4,19 @@ Names are fetched when they are first used, so that importing this package impor
 the POSIX-only modules that a pseudo-terminal needs.
 """
 
-__all__ = ["Faults", "Limits", "MessageFaults", "Quirk", "Sandbox"]
+__all__ = ["Faults", "Inventory", "Limits", "MessageFaults", "Quirk", "Sandbox"]
 
 TYPE_CHECKING = False  # type checkers take this name for True
 if TYPE_CHECKING:
     from session_manager_plugin.agent.faults import Faults, MessageFaults
+    from session_manager_plugin.agent.inventory import Inventory
     from session_manager_plugin.agent.limits import Limits
     from session_manager_plugin.agent.quirks import Quirk
     from session_manager_plugin.agent.sandbox import Sandbox
 else:
     import importlib
 
-    _MODULES = {"Sandbox": "sandbox", "Limits": "limits", "Quirk": "quirks"}
+    _MODULES = {"Sandbox": "sandbox", "Inventory": "inventory", "Limits": "limits", "Quirk": "quirks"}
 
     def __getattr__(name):
         if name not in __all__:

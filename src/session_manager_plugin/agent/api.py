@@ -1,77 +1,76 @@
-"""The AWS JSON 1.1 calls of Systems Manager that a session needs: StartSession, ResumeSession,
-TerminateSession.
+"""The HTTP side of the sandbox's AWS APIs: who calls, which operation, and the answer or the refusal in the service's
+own format.
 
-Pure: an HTTP request in, an HTTP response out; what the calls do is a ``SessionService``'s business. Errors
-have the service's own codes and shape, so that SDKs raise their modelled exceptions.
+Systems Manager, ECS, EC2 Instance Connect and KMS speak AWS JSON 1.1; EC2, RDS and STS take form parameters and answer
+with XML. Pure: an HTTP request in, an HTTP response out. What the operations do is in ``services/``. Errors have the
+service's own codes and shape, so that SDKs raise their modelled exceptions.
 
-Whoever can start a session runs programs as the sandbox's user, and loopback is open to every user of the
-machine. So the access key id is random and has to be the sandbox's, which makes it the secret; the signature
-is not verified.
+A session runs programs as the sandbox's user, and loopback is open to every user of the machine. So the access key id
+is random and is the secret; the signature is not verified.
 """
 
 from __future__ import annotations
 
-import hmac
 import json
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 from session_manager_plugin.agent.http_messages import HttpRequest, HttpResponse, text_response
+from session_manager_plugin.agent.query_protocol import error_xml, parse_parameters, result_xml
 from session_manager_plugin.errors import ApiError
 
-_CONTENT_TYPE = "application/x-amz-json-1.1"
-_CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 .*\bCredential=([^/,\s]+)/")
+_JSON_TYPE = "application/x-amz-json-1.1"
+_XML_TYPE = "text/xml;charset=UTF-8"
+_CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 .*\bCredential=(?P<key>[^/,\s]+)/[^/,\s]*/[^/,\s]*/(?P<service>[^/,\s]+)/")
+_JSON_SERVICES = {
+    "AmazonSSM": "ssm",
+    "AmazonEC2ContainerServiceV20141113": "ecs",
+    "AWSEC2InstanceConnectService": "ec2-instance-connect",
+    "TrentService": "kms",
+}
+"""The service's name in IAM, by the first part of X-Amz-Target."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartedSession:
-    """What StartSession and ResumeSession answer. The token opens one websocket; None when the session has
-    ended and cannot be resumed, which is how the service says so."""
+    """The answer of StartSession and ResumeSession. The token opens one websocket; it is None when the session has
+    ended and cannot be resumed."""
 
     session_id: str
     stream_url: str
     token: str | None = field(repr=False)
 
 
-class SessionService(Protocol):
-    """What the calls act upon. Every method raises ``ApiError``."""
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose credentials signed a request. ``targets``: the only ones that temporary credentials of just-in-time access
+    are good for; None for the user's own credentials."""
 
-    def start(self, target: str, document: str | None, parameters: Mapping[str, Sequence[str]]) -> StartedSession:
-        """Make a session."""
-        ...
-
-    def resume(self, session_id: str) -> StartedSession:
-        """A new token for a session."""
-        ...
-
-    def terminate(self, session_id: str) -> None:
-        """End a session."""
-        ...
+    arn: str
+    targets: frozenset[str] | None = None
 
 
-Operation = Callable[[dict[str, Any]], dict[str, Any]]
-"""Answers the JSON object of a request; raises ``ApiError``."""
+Operation = Callable[[dict[str, Any], Caller], dict[str, Any]]
+"""Answers the members of a request, strings where it came as form parameters; raises ``ApiError``."""
 
 
 class Api:
-    """Answers the requests of ``access_key_id``'s owner: Session Manager's, and further ``operations`` by the value of
-    their X-Amz-Target header."""
+    """Answers requests. ``find_caller`` returns the owner of an access key id, or None; ``operations`` are named as IAM
+    names them (``ssm:StartSession``); ``authorize`` raises ``ApiError`` where the caller may not call one."""
 
     def __init__(
-        self, service: SessionService, access_key_id: str, operations: Mapping[str, Operation] | None = None
+        self,
+        find_caller: Callable[[str], Caller | None],
+        operations: Mapping[str, Operation],
+        authorize: Callable[[Caller, str], None],
     ) -> None:
-        self._service = service
-        self._access_key_id = access_key_id
-        self._operations: dict[str, Operation] = {
-            "AmazonSSM.StartSession": self._start_session,
-            "AmazonSSM.ResumeSession": self._resume_session,
-            "AmazonSSM.TerminateSession": self._terminate_session,
-            **(operations or {}),
-        }
+        self._find_caller = find_caller
+        self._operations = operations
+        self._authorize = authorize
 
     def respond(self, request: HttpRequest) -> HttpResponse:
         """The answer to one request; refusals are answers too, so it never raises."""
@@ -79,42 +78,86 @@ class Api:
             return text_response(
                 HTTPStatus.NOT_FOUND, "This is a Session Manager sandbox for AWS SDKs and the AWS CLI."
             )
+        credential = _CREDENTIAL.match(request.headers.get("authorization", ""))
+        prefix, _, name = request.headers.get("x-amz-target", "").partition(".")
+        if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+            parameters = parse_parameters(request.body)
+            name = str(parameters.get("Action", ""))
+            return self._respond_in_xml(credential["service"] if credential else "", name, parameters, request)
         try:
-            self._authenticate(request.headers.get("authorization", ""))
-            name = request.headers.get("x-amz-target", "")
-            if name not in self._operations:
-                raise ApiError("UnknownOperationException", f"the sandbox has no operation {name[:64]!r}")
-            return _json_response(HTTPStatus.OK, self._operations[name](_parse_input(request.body)))
+            operation = f"{_JSON_SERVICES.get(prefix, prefix)}:{name}"
+            return _json_response(HTTPStatus.OK, self._call(operation, request, lambda: _parse_json(request.body)))
         except ApiError as error:
             return _json_response(HTTPStatus.BAD_REQUEST, {"__type": error.code, "message": str(error)})
 
-    def _authenticate(self, authorization: str) -> None:
+    def _respond_in_xml(
+        self, service: str, name: str, parameters: dict[str, Any], request: HttpRequest
+    ) -> HttpResponse:
+        request_id = str(uuid.uuid4())
+        try:
+            result = self._call(f"{service}:{name}", request, lambda: parameters)
+            return HttpResponse(HTTPStatus.OK, result_xml(service, name, result, request_id), _XML_TYPE)
+        except ApiError as error:
+            status = (
+                HTTPStatus.FORBIDDEN
+                if error.code in ("AccessDenied", "AuthFailure", "InvalidClientTokenId", "UnauthorizedOperation")
+                else HTTPStatus.BAD_REQUEST
+            )
+            return HttpResponse(status, error_xml(service, error.code, str(error), request_id), _XML_TYPE)
+
+    def _call(self, operation: str, request: HttpRequest, parse: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        caller = self._authenticate(request.headers.get("authorization", ""), operation)
+        if operation not in self._operations:
+            raise ApiError("UnknownOperationException", f"the sandbox has no operation {operation[:80]}")
+        self._authorize(caller, operation)
+        return self._operations[operation](parse(), caller)
+
+    def _authenticate(self, authorization: str, operation: str) -> Caller:
         if not authorization:
             raise ApiError("MissingAuthenticationTokenException", "Request is missing Authentication Token")
         credential = _CREDENTIAL.match(authorization)
-        if credential is None or not hmac.compare_digest(credential[1].encode(), self._access_key_id.encode()):
-            raise ApiError("UnrecognizedClientException", "The security token included in the request is invalid.")
-
-    def _start_session(self, fields: dict[str, Any]) -> dict[str, Any]:
-        parameters = fields.get("Parameters") or {}
-        if not isinstance(parameters, dict) or not all(
-            isinstance(values, list) and all(isinstance(value, str) for value in values)
-            for values in parameters.values()
-        ):
-            raise ApiError("SerializationException", "Parameters is not a map of lists of strings")
-        document = _string(fields, "DocumentName") if fields.get("DocumentName") is not None else None
-        return _session_output(self._service.start(_string(fields, "Target"), document, parameters))
-
-    def _resume_session(self, fields: dict[str, Any]) -> dict[str, Any]:
-        return _session_output(self._service.resume(_string(fields, "SessionId")))
-
-    def _terminate_session(self, fields: dict[str, Any]) -> dict[str, Any]:
-        session_id = _string(fields, "SessionId")
-        self._service.terminate(session_id)
-        return {"SessionId": session_id}
+        caller = None if credential is None else self._find_caller(credential["key"])
+        if caller is None:
+            code = _UNKNOWN_KEY_CODES.get(operation.partition(":")[0], "UnrecognizedClientException")
+            raise ApiError(code, "The security token included in the request is invalid.")
+        return caller
 
 
-def _parse_input(body: bytes) -> dict[str, Any]:
+_UNKNOWN_KEY_CODES = {"ec2": "AuthFailure", "rds": "InvalidClientTokenId", "sts": "InvalidClientTokenId"}
+
+
+def string(fields: dict[str, Any], key: str) -> str:
+    """A member that has to be there and a string. Raises ``ApiError``."""
+    value = fields.get(key)
+    if value is None:
+        raise ApiError("ValidationException", f"{key} must not be null")
+    if not isinstance(value, str):
+        raise ApiError("SerializationException", f"{key} is not a string")
+    return value
+
+
+def optional_string(fields: dict[str, Any], key: str) -> str:
+    """A member that may be missing or null, and is empty then. Raises ``ApiError``."""
+    return string(fields, key) if fields.get(key) is not None else ""
+
+
+def strings(fields: dict[str, Any], key: str) -> list[str]:
+    """A member that is a list of strings, empty if it is missing or null. Raises ``ApiError``."""
+    value = fields.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ApiError("SerializationException", f"{key} is not a list of strings")
+    return value
+
+
+def structures(fields: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """A member that is a list of structures, empty if it is missing or null. Raises ``ApiError``."""
+    value = fields.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ApiError("SerializationException", f"{key} is not a list of structures")
+    return value
+
+
+def _parse_json(body: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(body or b"{}")
     except (ValueError, RecursionError):
@@ -124,20 +167,6 @@ def _parse_input(body: bytes) -> dict[str, Any]:
     return fields
 
 
-def _string(fields: dict[str, Any], key: str) -> str:
-    value = fields.get(key)
-    if value is None:
-        raise ApiError("ValidationException", f"{key} must not be null")
-    if not isinstance(value, str):
-        raise ApiError("SerializationException", f"{key} is not a string")
-    return value
-
-
-def _session_output(session: StartedSession) -> dict[str, Any]:
-    output = {"SessionId": session.session_id, "StreamUrl": session.stream_url}
-    return output if session.token is None else {**output, "TokenValue": session.token}
-
-
 def _json_response(status: HTTPStatus, value: dict[str, Any]) -> HttpResponse:
     body = json.dumps(value).encode()
-    return HttpResponse(status, body, _CONTENT_TYPE, {"x-amzn-RequestId": str(uuid.uuid4())})
+    return HttpResponse(status, body, _JSON_TYPE, {"x-amzn-RequestId": str(uuid.uuid4())})

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from session_manager_plugin.agent.api import Operation
+from session_manager_plugin.agent.api import Caller, Operation
 from session_manager_plugin.errors import ApiError
 from session_manager_plugin.protocol.crypto import NONCE_SIZE
 from session_manager_plugin.session.protocols import DataKey
@@ -56,13 +56,13 @@ class LocalKeyService:
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """The calls by their X-Amz-Target."""
+        """The calls by their names in IAM."""
         return {
-            "TrentService.GenerateDataKey": self.answer_generate_data_key,
-            "TrentService.Decrypt": self.answer_decrypt,
+            "kms:GenerateDataKey": self.answer_generate_data_key,
+            "kms:Decrypt": self.answer_decrypt,
         }
 
-    def answer_generate_data_key(self, request: dict[str, Any]) -> dict[str, Any]:
+    def answer_generate_data_key(self, request: dict[str, Any], _caller: Caller) -> dict[str, Any]:
         """GenerateDataKey. Raises ``ApiError``."""
         size = request.get("NumberOfBytes")
         data_key = self.generate_data_key(_key_id(request), size if isinstance(size, int) else 0, _map(request))
@@ -72,7 +72,7 @@ class LocalKeyService:
             "CiphertextBlob": base64.b64encode(data_key.cipher_text).decode(),
         }
 
-    def answer_decrypt(self, request: dict[str, Any]) -> dict[str, Any]:
+    def answer_decrypt(self, request: dict[str, Any], _caller: Caller) -> dict[str, Any]:
         """Decrypt. Raises ``ApiError``."""
         try:
             cipher_text = base64.b64decode(str(request.get("CiphertextBlob", "")), validate=True)

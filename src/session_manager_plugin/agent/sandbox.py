@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
+import hmac
 import secrets
 import shlex
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Self
 
 from session_manager_plugin.agent.agent import AgentSettings, Pace
 from session_manager_plugin.agent.agent_versions import DEFAULT_AGENT_VERSION
-from session_manager_plugin.agent.api import Api, StartedSession
+from session_manager_plugin.agent.api import Api, Caller, StartedSession
 from session_manager_plugin.agent.certificate import SandboxCertificate
+from session_manager_plugin.agent.default_inventory import DEFAULT_INVENTORY
 from session_manager_plugin.agent.documents import DEFAULT_DOCUMENT, DOCUMENTS, InvalidParametersError
 from session_manager_plugin.agent.faults import NO_FAULTS, Faults
 from session_manager_plugin.agent.gateway import DATA_CHANNEL_PATH, Gateway
+from session_manager_plugin.agent.inventory import Container, Inventory, Task
 from session_manager_plugin.agent.key_service import LocalKeyService
 from session_manager_plugin.agent.limits import NO_LIMITS, Limits
 from session_manager_plugin.agent.quirks import Quirk, to_quirks
+from session_manager_plugin.agent.services.authorization import Authorization
+from session_manager_plugin.agent.services.ec2 import Ec2
+from session_manager_plugin.agent.services.identity import Identity
+from session_manager_plugin.agent.services.managed_instances import ManagedInstances
+from session_manager_plugin.agent.services.sessions import Sessions
 from session_manager_plugin.agent.session import EndReason, SandboxSession
 from session_manager_plugin.agent.signature import SignatureVerifier
+from session_manager_plugin.agent.start_rate import StartRate
 from session_manager_plugin.errors import ApiError
 from session_manager_plugin.utils.logging import register_secret
 
@@ -60,10 +71,14 @@ class Sandbox:
     signature, or one that is more than 5 minutes old, is refused with status 403 and the reason. With
     ``require_signature`` an unsigned request is refused too, and the credentials are temporary, with a session token.
 
-    ``targets`` are the names that StartSession knows; all of them are this machine, and the first is the one that
-    ``start_session`` takes when it is given none. With ``tls`` it is reached by HTTPS and WSS, with a certificate of
-    its own: ``ca_bundle`` is the file to trust while the context is entered. ``limits`` are those of the service;
-    ``end_session`` ends a session as the service does.
+    ``inventory`` is what the account holds and what its user may do there; it may be replaced at any time. ``targets``
+    are the ids of further instances; the first of them, or else the first of the inventory that is online, is the one
+    that ``start_session`` takes when it is given none. Every session runs on this machine, whatever its target. With
+    neither there are ``local`` and a small inventory; ``local`` is also added to an inventory with nothing online.
+    ``start_rate`` is how many sessions a second StartSession starts before it answers ThrottlingException, 0 without a
+    limit. With ``tls`` it is reached by HTTPS and WSS, with a certificate of its own: ``ca_bundle`` is the file to
+    trust while the context is entered. ``limits`` are those of the service; ``end_session`` ends a session as the
+    service does.
 
     ``stream_port`` is the port in stream URLs, its own while it is 0; set it to have clients come through a relay.
     """
@@ -80,7 +95,9 @@ class Sandbox:
         faults: Faults = NO_FAULTS,
         quirks: Iterable[str] = (),
         require_signature: bool = False,
-        targets: Sequence[str] = (TARGET,),
+        inventory: Inventory | None = None,
+        targets: Sequence[str] = (),
+        start_rate: float = 0.0,
         tls: bool = False,
         limits: Limits = NO_LIMITS,
     ) -> None:
@@ -89,7 +106,14 @@ class Sandbox:
         self._limits = limits
         self._tls = tls
         self._certificate: SandboxCertificate | None = None
-        self.targets = tuple(targets) or (TARGET,)
+        if inventory is None:
+            inventory = Inventory() if targets else DEFAULT_INVENTORY
+            targets = targets or (TARGET,)
+        elif not targets and not any(instance.is_connected for instance in inventory.instances):
+            targets = (TARGET,)
+        self.inventory = inventory.with_targets(targets)
+        self._targets = tuple(targets)
+        self._start_rate = StartRate(start_rate, time.monotonic)
         self.stream_port = 0
         self.faults = faults
         self.region = REGION
@@ -109,7 +133,14 @@ class Sandbox:
         register_secret(self.access_key_id)
         self._sessions: dict[str, SandboxSession] = {}
         self._started = 0
-        operations = {} if self.key_service is None else self.key_service.operations
+        self._authorization = Authorization(self._get_inventory, self.region)
+        operations = {
+            **Sessions(self).operations,
+            **ManagedInstances(self._get_inventory, agent_version).operations,
+            **Ec2(self._get_inventory).operations,
+            **Identity(self._get_inventory).operations,
+            **({} if self.key_service is None else self.key_service.operations),
+        }
         verifier = SignatureVerifier(
             self.access_key_id,
             self.secret_access_key,
@@ -118,7 +149,8 @@ class Sandbox:
             GATEWAY_SERVICE,
             required=require_signature,
         )
-        self._gateway = Gateway(Api(self, self.access_key_id, operations).respond, self._sessions.get, verifier.refusal)
+        api = Api(self._find_caller, operations, self._authorization.check)
+        self._gateway = Gateway(api.respond, self._sessions.get, verifier.refusal)
 
     async def __aenter__(self) -> Self:
         """Start listening. Raises ``OSError`` when the port is taken, or there is no room for a certificate."""
@@ -192,6 +224,21 @@ class Sandbox:
         }
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        """What a session can be started with: ``targets`` as given, then the other instances that are online and the
+        containers."""
+        inventory = self.inventory
+        found = [instance.id for instance in inventory.instances if instance.is_connected]
+        found += [
+            cluster.target(task, container)
+            for cluster in inventory.clusters
+            for task in cluster.tasks
+            for container in task.containers
+            if _is_connected(task, container)
+        ]
+        return tuple(dict.fromkeys([*self._targets, *found]))
+
+    @property
     def sessions(self) -> Mapping[str, SandboxSession]:
         """All sessions by id: those that are going on, and the last ``MAX_ENDED_SESSIONS`` that are over."""
         return MappingProxyType(self._sessions)
@@ -216,12 +263,23 @@ class Sandbox:
 
     # What the API calls.
 
-    def start(self, target: str, document: str | None, parameters: Mapping[str, Sequence[str]]) -> StartedSession:
-        """See ``SessionService``."""
+    def start(
+        self,
+        target: str,
+        document: str | None,
+        parameters: Mapping[str, Sequence[str]],
+        *,
+        caller: Caller | None = None,
+        reason: str = "",
+    ) -> StartedSession:
+        """See ``SessionService``. Without a ``caller`` nothing is denied and nothing throttled."""
+        document = document and document.rpartition("document/")[2]  # it may be an ARN
+        if caller is not None:
+            if not self._start_rate.take():
+                raise ApiError("ThrottlingException", "Rate exceeded")
+            self._authorization.check_start(caller, target, document or "")
+        version = self._connected_agent_version(target)
         name = document or DEFAULT_DOCUMENT
-        if target not in self.targets:
-            known = f"The sandbox has only {', '.join(self.targets)}."
-            raise ApiError("TargetNotConnected", f"{target} is not connected. {known}")
         if name not in DOCUMENTS:
             raise ApiError("InvalidDocument", f"Document with name {name} does not exist.")
         try:
@@ -235,10 +293,13 @@ class Sandbox:
             document=name,
             session_type=DOCUMENTS[name].session_type,
             properties=properties,
-            settings=self._settings,
+            settings=dataclasses.replace(self._settings, version=version),
             faults=self.faults,
             seed=str(self._started),
             limits=self._limits,
+            owner=self.inventory.user_arn if caller is None else caller.arn,
+            reason=reason,
+            access_type="Standard" if caller is None or caller.targets is None else "JustInTime",
         )
         self._started += 1
         self._forget_ended()
@@ -257,6 +318,23 @@ class Sandbox:
         """See ``SessionService``."""
         self._existing(session_id).terminate()
 
+    def _connected_agent_version(self, target: str) -> str:
+        """The version of a target's agent. Raises ``ApiError`` when there is none, or it is not connected."""
+        instance = self.inventory.instance(target)
+        if instance is not None and instance.is_connected:
+            return instance.agent_version or self._settings.version
+        container = self.inventory.container(target)
+        if container is not None and _is_connected(*container[1:]):
+            return self._settings.version
+        raise ApiError("TargetNotConnected", f"{target} is not connected.")
+
+    def _find_caller(self, access_key_id: str) -> Caller | None:
+        own = hmac.compare_digest(access_key_id.encode(), self.access_key_id.encode())
+        return Caller(self.inventory.user_arn) if own else None
+
+    def _get_inventory(self) -> Inventory:
+        return self.inventory
+
     def _existing(self, session_id: str) -> SandboxSession:
         try:
             return self._sessions[session_id]
@@ -274,3 +352,7 @@ class Sandbox:
         ended = [session_id for session_id, session in self._sessions.items() if session.ended.is_set()]
         for session_id in ended[: max(0, len(ended) - MAX_ENDED_SESSIONS)]:
             del self._sessions[session_id]
+
+
+def _is_connected(task: Task, container: Container) -> bool:
+    return task.execute_command and task.status == container.status == "RUNNING" and container.online

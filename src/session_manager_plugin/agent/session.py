@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Protocol
+from typing import Literal, Protocol
 
 from session_manager_plugin.agent.agent import Agent, AgentSettings
 from session_manager_plugin.agent.documents import SessionType
@@ -77,6 +77,7 @@ class SandboxSession:
     none is; ``ended`` once the session is over, for the reason ``end_reason`` and with ``output`` in the
     client's ``channel_closed``; ``agent_state`` is what the agent last reported. ``faults`` disturb it; ``seed`` is the
     part of their pattern that is the session's own. The service ends the session at its ``limits``.
+    ``owner`` (an ARN), ``reason`` and ``access_type`` are what DescribeSessions says of its start.
 
     May be set at any time: ``withhold_pongs``, whether pings of the client stay unanswered; ``refuse_websocket`` and
     ``refuse_resume``, how many websockets, once there was one, and how many ResumeSession calls are still to be
@@ -95,8 +96,16 @@ class SandboxSession:
         faults: Faults = NO_FAULTS,
         seed: str = "",
         limits: Limits = NO_LIMITS,
+        owner: str = "",
+        reason: str = "",
+        access_type: Literal["Standard", "JustInTime"] = "Standard",
     ) -> None:
         self.session_id = session_id
+        self.owner = owner
+        self.reason = reason
+        self.access_type = access_type
+        self.started_at = datetime.now(UTC)
+        self.ended_at: datetime | None = None
         self.target = target
         self.document = document
         self.connected = asyncio.Event()
@@ -302,6 +311,7 @@ class SandboxSession:
 
     def _end(self, reason: EndReason, output: str) -> None:
         self.end_reason, self.output = reason, output
+        self.ended_at = datetime.now(UTC)
         self._token = None
         self._limit_watch.stop()
         self.ended.set()

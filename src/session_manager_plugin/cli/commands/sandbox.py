@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import re
 import shlex
@@ -23,13 +24,16 @@ from session_manager_plugin.cli.fault_options import FAULTS, fault_options, make
 from session_manager_plugin.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from session_manager_plugin.agent import Sandbox
+    from session_manager_plugin.agent import Inventory, Sandbox
     from session_manager_plugin.agent.api import StartedSession
     from session_manager_plugin.cli.signals import Interruption
+
+MAX_TARGETS_SHOWN = 6
 
 _EXAMPLES = """
 smp sandbox
 smp sandbox --target i-0123456789abcdef0 --tls
+smp sandbox --inventory account.toml
 smp sandbox --drop 5% --reorder 5% --cut-every 300000      (a bad link)
 smp sandbox --json                           (for programs: one line when it is ready)
 """
@@ -47,6 +51,30 @@ def _version(_context: click.Context, _parameter: click.Parameter, value: str) -
     return value
 
 
+def _inventory(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Inventory | None:
+    from session_manager_plugin.agent.inventory import InventoryError, load_inventory
+
+    if value is None:
+        return None
+    try:
+        return load_inventory(value)
+    except InventoryError as error:
+        raise click.BadParameter(f"{value}: {error}") from None
+    except OSError as error:
+        raise click.BadParameter(f"{value}: {error.strerror}") from None
+
+
+def _start_rate(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    number, slash, unit = value.partition("/")
+    try:
+        rate = float(number) if value else 0.0
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate < math.inf or (slash and unit != "s"):
+        raise click.BadParameter("a rate is a number of sessions a second, as in 20/s")
+    return rate
+
+
 def _quirks(_context: click.Context, _parameter: click.Parameter, value: str) -> frozenset[Quirk]:
     try:
         return parse_quirks(value)
@@ -55,9 +83,17 @@ def _quirks(_context: click.Context, _parameter: click.Parameter, value: str) ->
 
 
 _GROUPS = {
-    "Sandbox": ("port", "targets", "tls", "kms", "as_json"),
+    "Sandbox": ("port", "inventory", "targets", "tls", "kms", "as_json"),
     "Agent": ("agent_version", "agent_quirks", "handshake", "pace"),
-    "Service": ("end_after", "idle_timeout", "end_text", "require_signature", "reusable_tokens", "void_token"),
+    "Service": (
+        "start_rate",
+        "end_after",
+        "idle_timeout",
+        "end_text",
+        "require_signature",
+        "reusable_tokens",
+        "void_token",
+    ),
     "Faults": FAULTS,
 }
 
@@ -76,13 +112,29 @@ _GROUPS = {
     multiple=True,
     metavar="NAME",
     callback=_targets,
-    help="Name of a target that StartSession knows, local if not given; can be repeated. All are this machine. "
-    "Example: i-0123456789abcdef0.",
+    help="Id of an instance; can be repeated. If neither this nor --inventory is given, there are local and a small "
+    "inventory. Example: i-0123456789abcdef0.",
+)
+@click.option(
+    "--inventory",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    callback=_inventory,
+    help="TOML file of the account's instances, containers, databases and permissions; docs/sandbox.md describes it. "
+    "Every session runs on this machine, whatever its target. Example: account.toml.",
 )
 @click.option(
     "--tls",
     is_flag=True,
     help="Serve HTTPS and WSS, with a certificate of its own. The lines that are printed name the file to trust.",
+)
+@click.option(
+    "--start-rate",
+    default="",
+    metavar="N/s",
+    callback=_start_rate,
+    help="Start at most N sessions a second, and answer ThrottlingException above that. No limit if not given. "
+    "Example: 20/s.",
 )
 @click.option(
     "--end-after",
@@ -157,6 +209,8 @@ def sandbox(
     *,
     port: int,
     targets: tuple[str, ...],
+    inventory: Inventory | None,
+    start_rate: float,
     tls: bool,
     end_after: float,
     idle_timeout: float,
@@ -195,7 +249,9 @@ def sandbox(
             faults=faults,
             quirks=agent_quirks,
             require_signature=require_signature,
+            inventory=inventory,
             targets=targets,
+            start_rate=start_rate,
             tls=tls,
             limits=Limits(end_after=end_after, idle_timeout=idle_timeout, text=end_text),
         )
@@ -261,7 +317,7 @@ def _as_text(sandbox: Sandbox, started: StartedSession, environment: Environment
         connect = f"{connect} --ca-bundle {shlex.quote(sandbox.ca_bundle)}"
     token = "as often as you like; the newest client has it" if sandbox.faults.tokens_reusable else "once"
     aws = f"aws ssm start-session --endpoint-url {sandbox.endpoint_url} --target {target}"
-    others = "".join(f"# other targets: {shlex.join(sandbox.targets[1:])}\n" for _ in sandbox.targets[1:2])
+    others = _other_targets(sandbox)
     return f"""\
 # A Session Manager for this machine; Ctrl-C ends it. Paste into another terminal:
 
@@ -271,6 +327,18 @@ def _as_text(sandbox: Sandbox, started: StartedSession, environment: Environment
 # as many sessions as you like with the AWS CLI
 {_path_setting(smp[0])}{variables} {aws}
 {others}"""
+
+
+def _other_targets(sandbox: Sandbox) -> str:
+    """A comment with the first of the other instances that are online; empty if there are none."""
+    others = [
+        f"{instance.id} ({instance.name})" if instance.name else instance.id
+        for instance in sandbox.inventory.instances
+        if instance.is_connected and instance.id != sandbox.targets[0]
+    ]
+    more = len(others) - MAX_TARGETS_SHOWN
+    shown = ", ".join(others[:MAX_TARGETS_SHOWN])
+    return f"# other targets: {shown}{f' and {more} more' if more > 0 else ''}\n" if others else ""
 
 
 def _own_command(environment: Environment) -> list[str]:
