@@ -6,10 +6,10 @@ from urllib.parse import urlsplit
 
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.communicator import LinkOptions, SessionDataChannel, complete_stream_url
-from session_manager_plugin.communicator.stream_url import is_loopback
 from session_manager_plugin.errors import InvalidURL
 from session_manager_plugin.session.protocols import KeyService, RequestSigner, ResumeService
 from session_manager_plugin.session.runner import HANDLERS, Session
+from session_manager_plugin.utils.hosts import is_loopback
 
 __all__ = ["AwsSettings", "LinkOptions", "Session", "connect"]
 

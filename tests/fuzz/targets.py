@@ -19,12 +19,7 @@ from websockets.utils import apply_mask
 from session_manager_plugin.agent.http_messages import MAX_BODY_SIZE, MAX_HEAD_SIZE, BadRequestError, RequestReader
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.invocation import exposes_token, parse, take_response
-from session_manager_plugin.communicator.stream_url import (
-    build_stream_url,
-    complete_stream_url,
-    host_and_port,
-    validate_websocket_url,
-)
+from session_manager_plugin.communicator.stream_url import build_stream_url, complete_stream_url, validate_websocket_url
 from session_manager_plugin.errors import (
     EncryptionError,
     InvalidURL,
@@ -71,6 +66,7 @@ from session_manager_plugin.protocol.versions import (
 )
 from session_manager_plugin.protocol.websocket_frames import FrameReader
 from session_manager_plugin.session.port import LocalEnd
+from session_manager_plugin.utils.hosts import host_and_port
 from session_manager_plugin.utils.logging import redact, redact_url
 from session_manager_plugin.utils.text import printable, printable_lines
 from tests.support.owner import Owner

@@ -66,6 +66,7 @@ def forwarder(port: int) -> Script:
 async def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Aws]:
     for name in [name for name in os.environ if name.startswith("AWS_") or name.upper().endswith("_PROXY")]:
         monkeypatch.delenv(name)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     authority = Authority(tmp_path)
@@ -126,6 +127,48 @@ async def test_without_the_bundle_the_certificate_is_refused(aws: Aws) -> None:
     settings = AwsSettings(aws.sandbox.region, None, URL, None, aws.proxy.proxy_url())
     with pytest.raises(ConnectError, match="certificate verify failed"):
         await SystemsManager(settings).start_session("local")
+
+
+async def test_ssl_cert_file_is_trusted_as_by_the_websocket(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", aws.bundle)
+    settings = AwsSettings(aws.sandbox.region, None, URL, None, aws.proxy.proxy_url())
+    await SystemsManager(settings).start_session("local")
+    assert aws.asked() == [PLACE]
+
+
+@pytest.mark.parametrize("content", [None, b""])
+async def test_an_ssl_cert_file_without_certificates_is_ignored(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    """OpenSSL ignores it too."""
+    file = tmp_path / "none.pem"
+    if content is not None:
+        file.write_bytes(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    settings = AwsSettings(aws.sandbox.region, None, URL, None, aws.proxy.proxy_url())
+    with pytest.raises(ConnectError, match="certificate verify failed"):
+        await SystemsManager(settings).start_session("local")
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY", None])
+async def test_a_socks_proxy_is_named_when_a_call_fails(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch, variable: str | None
+) -> None:
+    proxy = "socks5h://127.0.0.1:1"
+    if variable is not None:
+        monkeypatch.setenv(variable, proxy)
+    settings = AwsSettings(aws.sandbox.region, None, "https://aws.invalid", None, None if variable else proxy)
+    with pytest.raises(SessionManagerError) as raised:
+        await SystemsManager(settings).start_session("local")
+    sentence = f"calls to AWS cannot use the SOCKS proxy of {variable or '--proxy'}: set HTTPS_PROXY to an HTTP proxy"
+    assert str(raised.value).endswith(f"; {sentence}")
+
+
+async def test_beside_a_socks_proxy_the_http_proxy_is_used(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", aws.proxy.proxy_url())
+    settings = AwsSettings(aws.sandbox.region, None, URL, aws.bundle, "socks5h://127.0.0.1:1")
+    await SystemsManager(settings).start_session("local")
+    assert aws.asked() == [PLACE]
 
 
 async def test_loopback_is_not_proxied(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:

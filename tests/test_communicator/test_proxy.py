@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from session_manager_plugin.communicator.proxy import proxy_for
+from session_manager_plugin.utils.proxy_choice import proxy_for
 
 FAR = "wss://gateway.example/v1/data-channel/alice-1"
 FAR_IN_CLEAR = "ws://gateway.example/v1/data-channel/alice-1"

@@ -13,8 +13,8 @@ from session_manager_plugin.communicator import (
     create_websocket_config,
     validate_websocket_url,
 )
-from session_manager_plugin.communicator.stream_url import host_and_port, is_loopback, join_host_and_port
 from session_manager_plugin.errors import InvalidURL, UsageError
+from session_manager_plugin.utils.hosts import host_and_port, is_loopback, join_host_and_port
 
 STREAM_URL = "wss://ssmmessages.eu-west-1.amazonaws.com/v1/data-channel/alice-1?role=publish_subscribe&cell-number=7"
 

@@ -140,7 +140,10 @@ def aws_failure(error: Exception, doing: str, *, permission: str, profile: str |
 
 
 def explain(error: Exception, *, permission: str, profile: str | None) -> Explanation:
-    """Return what an exception of botocore means. ``permission`` and ``profile`` are those of ``aws_failure``."""
+    """Return what an exception of botocore means. ``permission`` and ``profile`` are those of ``aws_failure``.
+
+    A note of an exception that is no answer of a service takes the place of the advice.
+    """
     code = error_code(error)
     if not code and (fault := _proxy_fault(error)) is not None:
         return fault
@@ -148,7 +151,8 @@ def explain(error: Exception, *, permission: str, profile: str | None) -> Explan
     text = f"{code}: {_message(error)}".rstrip(": ") if code else without_ssl_codes(str(error))
     profile = profile or os.environ.get("AWS_PROFILE")
     option = f" --profile {profile}" if profile else ""
-    advice = row.advice.replace("{option}", option).replace("{permission}", permission)
+    notes = getattr(error, "__notes__", ()) if not code else ()
+    advice = "; ".join(notes) or row.advice.replace("{option}", option).replace("{permission}", permission)
     return Explanation(row.what or redact(text).rstrip("."), advice, row.failure, row.retryable)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple, NoReturn
 
 from session_manager_plugin.aws.aws_errors import refuses_credentials
@@ -24,8 +24,8 @@ _CALLED = frozenset({"ec2", "ecs", "kms", "ssm", "sts", "oidc", "portal.sso"})
 """The services that this package or a credential provider calls, as botocore's ``endpoints.json`` names them."""
 _OF_TARGETS = frozenset({"ec2", "ecs"})
 """The services that describe targets."""
-_BOTOCORE_PROXIES = frozenset({"http", "https"})
-"""Schemes of the proxies that botocore can use."""
+_BOTOCORE_PROXIES = ("http://", "https://")
+"""How the URLs of proxies begin that botocore can use."""
 
 
 class CallLimits(NamedTuple):
@@ -104,7 +104,7 @@ def _endpoint(settings: AwsSettings, service: str) -> str | None:
     """
     from urllib.parse import urlsplit
 
-    from session_manager_plugin.communicator.stream_url import is_loopback
+    from session_manager_plugin.utils.hosts import is_loopback
 
     endpoint = settings.endpoint_url
     if service == "ssm" or endpoint is None:
@@ -155,50 +155,59 @@ def create_session(settings: AwsSettings) -> Any:
     # All this before the credential providers are made: they keep the region and the function that makes clients.
     if region := settings.region or os.environ.get("AWS_REGION"):  # botocore knows AWS_DEFAULT_REGION only
         session.set_config_variable("region", region)
-    if settings.ca_bundle:
-        session.set_config_variable("ca_bundle", settings.ca_bundle)
+    if trusted := settings.ca_bundle or _ssl_cert_file(session):
+        session.set_config_variable("ca_bundle", trusted)
     session.set_default_client_config(Config(**PROVIDER_LIMITS.as_config()))
     _use_proxy(session, settings.proxy)
     _forbid_prompts(session)
     return session
 
 
+def _ssl_cert_file(session: Any) -> str | None:
+    """Return the file of SSL_CERT_FILE, which the websocket trusts too and botocore does not know; None if another
+    setting comes before it, or if it has no content."""
+    if session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE"):
+        return None
+    path = os.environ.get("SSL_CERT_FILE")
+    try:
+        return path if path and os.path.getsize(path) else None
+    except OSError:  # OpenSSL ignores a missing file too
+        return None
+
+
 def _use_proxy(session: Any, given: str | None) -> None:
-    """Have every client of ``session`` use the same proxy as a websocket to that host would."""
+    """Have every client of ``session`` use the same proxy as a websocket to that host would.
+
+    botocore does not know ``given`` and ALL_PROXY, and does not except loopback. It has no SOCKS proxies: where the
+    websocket uses one, botocore's own choice stands, and an error of the network says so.
+    """
     from botocore.config import Config
+    from botocore.utils import get_environ_proxies
+
+    from session_manager_plugin.utils.proxy_choice import choose_proxy
 
     create = session.create_client
 
     def create_client(service: str, *, config: Any = None, **options: Any) -> Any:
         client = create(service, config=config, **options)
-        proxies = _other_proxies(client.meta.endpoint_url, given)  # only a client knows its endpoint
-        if proxies is None:
+        endpoint_url = client.meta.endpoint_url  # only a client knows its endpoint
+        scheme = endpoint_url.partition("://")[0]
+        choice = choose_proxy(endpoint_url, given)
+        if choice.url is not None and not choice.url.lower().startswith(_BOTOCORE_PROXIES):
+            explain = partial(_add_socks_note, choice.reason)
+            client.meta.events.register("after-call-error", explain)
+            return client
+        if choice.url == get_environ_proxies(endpoint_url).get(scheme):
             return client
         client.close()
-        chosen = Config(proxies=proxies)
+        chosen = Config(proxies={} if choice.url is None else {scheme: choice.url})
         return create(service, config=chosen if config is None else config.merge(chosen), **options)
 
     session.create_client = create_client
 
 
-def _other_proxies(endpoint_url: str, given: str | None) -> dict[str, str] | None:
-    """Return the proxies for an endpoint, in botocore's form, or None if botocore chooses the right one by itself.
-
-    botocore does not know ``given`` and ALL_PROXY, and does not except loopback. It has no SOCKS proxies: where the
-    websocket uses one, botocore's own choice stands.
-    """
-    from botocore.utils import get_environ_proxies
-
-    from session_manager_plugin.communicator.proxy import proxy_for
-    from session_manager_plugin.communicator.stream_url import websocket_scheme
-
-    scheme = endpoint_url.partition("://")[0]
-    proxy = proxy_for(websocket_scheme(endpoint_url), given)
-    if proxy == get_environ_proxies(endpoint_url).get(scheme):
-        return None
-    if proxy is None:
-        return {}
-    return {scheme: proxy} if proxy.partition("://")[0].lower() in _BOTOCORE_PROXIES else None
+def _add_socks_note(source: str, exception: Exception, **_context: Any) -> None:
+    exception.add_note(f"calls to AWS cannot use the SOCKS proxy of {source}: set HTTPS_PROXY to an HTTP proxy")
 
 
 @cache

@@ -20,8 +20,8 @@ class AwsSettings:
     endpoint_url: str | None = None
     """Of the Systems Manager API only; other services have their own, as in ``AWS_ENDPOINT_URL_KMS``."""
     ca_bundle: str | None = None
-    """File of CA certificates in PEM form."""
+    """File of CA certificates in PEM form. Without it and botocore's own settings SSL_CERT_FILE is used."""
     proxy: str | None = field(default=None, repr=False)
-    """URL of an HTTP proxy; it may hold a password. Loopback is never proxied. botocore cannot use a SOCKS proxy: with
-    one these requests go the way that the environment names."""
+    """URL of an HTTP proxy; it may hold a password. Loopback is never proxied. botocore cannot use a SOCKS proxy:
+    requests then use HTTPS_PROXY or none, and an error of the network says so."""
     credentials: CredentialCache = field(init=False, repr=False, compare=False, default_factory=CredentialCache)

@@ -15,11 +15,7 @@ from session_manager_plugin.communicator.config import (
     create_websocket_config,
 )
 from session_manager_plugin.communicator.data_channel import SessionDataChannel
-from session_manager_plugin.communicator.stream_url import (
-    build_stream_url,
-    complete_stream_url,
-    validate_websocket_url,
-)
+from session_manager_plugin.communicator.stream_url import build_stream_url, complete_stream_url, validate_websocket_url
 from session_manager_plugin.communicator.websocket_channel import WebSocketChannel, websocket_channel
 
 __all__ = [

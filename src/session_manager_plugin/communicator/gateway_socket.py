@@ -32,11 +32,7 @@ from session_manager_plugin.communicator.http_answer import Answer, NotHTTP, ans
 from session_manager_plugin.communicator.opening import USER_AGENT, Opening, Stage
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.communicator.route import Route, route_of
-from session_manager_plugin.communicator.stream_url import (
-    host_and_port,
-    join_host_and_port,
-    validate_websocket_url,
-)
+from session_manager_plugin.communicator.stream_url import validate_websocket_url
 from session_manager_plugin.communicator.tls import ssl_context
 from session_manager_plugin.errors import (
     ConnectionLost,
@@ -47,6 +43,7 @@ from session_manager_plugin.errors import (
     SessionManagerError,
 )
 from session_manager_plugin.protocol.websocket_frames import FragmentJoiner, FrameReader
+from session_manager_plugin.utils.hosts import host_and_port, join_host_and_port
 from session_manager_plugin.utils.logging import get_logger, redact_url
 from session_manager_plugin.utils.text import printable, ssl_text
 

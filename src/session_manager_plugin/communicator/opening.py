@@ -21,8 +21,8 @@ from websockets.uri import WebSocketURI, parse_uri
 from session_manager_plugin import __version__
 from session_manager_plugin.communicator.http_answer import Answer, AnswerReader
 from session_manager_plugin.communicator.route import Route
-from session_manager_plugin.communicator.stream_url import is_address, join_host_and_port
 from session_manager_plugin.communicator.tls import ssl_context
+from session_manager_plugin.utils.hosts import is_address, join_host_and_port
 
 HAPPY_EYEBALLS_DELAY = 0.25
 """Seconds until the next address, of the other family if there is one, is tried as well (RFC 8305)."""

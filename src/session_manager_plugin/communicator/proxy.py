@@ -1,71 +1,20 @@
-"""Which proxy a connection goes through, and where the setting comes from."""
+"""The URL of a proxy, taken apart."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
-from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
 from websockets.proxy import Proxy
 
-from session_manager_plugin.communicator.stream_url import host_and_port, is_loopback, join_host_and_port
 from session_manager_plugin.errors import ConfigurationError
-from session_manager_plugin.utils.proxy_url import (
-    decode_user_info,
-    proxy_source,
-    register_password,
-    split_proxy_url,
-)
+from session_manager_plugin.utils.hosts import join_host_and_port
+from session_manager_plugin.utils.proxy_url import decode_user_info, register_password, split_proxy_url
 
 PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
-_NAMES = {"wss": ("wss", "socks", "https", "all"), "ws": ("ws", "socks", "https", "http", "all")}
-"""For each scheme what stands before ``_PROXY``, the first one first: the websockets library's order, then ``ALL``."""
-_ENTRY = re.compile(r"\[(?P<ipv6>[^\]]*)\](?::(?P<port6>\d+))?|(?P<host>[^:]*)(?::(?P<port>\d+))?")
-"""An entry of ``NO_PROXY`` with an optional port; an IPv6 address or network without brackets does not match."""
-
-
-@dataclass(frozen=True)
-class ProxyChoice:
-    """The proxy of a connection, or None, and why."""
-
-    url: str | None = field(repr=False)
-    """May hold a password."""
-    reason: str
-    """The option, variable or place it comes from; without a proxy why there is none."""
-
-
-def choose_proxy(url: str, given: str | None) -> ProxyChoice:
-    """The proxy for a connection to ``url``: ``given``, or else the environment's (on macOS and Windows also the
-    system's), to which ``NO_PROXY`` makes exceptions.
-
-    Loopback is never proxied. A proxy without a scheme is an HTTP proxy, as for curl.
-    """
-    host, port = host_and_port(url)
-    if is_loopback(host):
-        return ProxyChoice(None, "loopback is never proxied")
-    if given:
-        return ProxyChoice(_with_scheme(given), "--proxy")
-    proxies = getproxies()
-    name = next((name for name in _NAMES[urlsplit(url).scheme] if proxies.get(name)), None)
-    if name is None:
-        return ProxyChoice(None, "no proxy is set")
-    if _is_excepted(host, port):
-        return ProxyChoice(None, f"NO_PROXY excepts {host}")
-    proxy = proxies[name]
-    if name == "socks" and proxy.startswith("http://"):  # so macOS gives its SOCKS proxy
-        proxy = proxy.replace("http", "socks5h", 1)
-    return ProxyChoice(_with_scheme(proxy), proxy_source(name))
-
-
-def proxy_for(url: str, given: str | None) -> str | None:
-    """The URL of the proxy of ``choose_proxy``, or None."""
-    return choose_proxy(url, given).url
 
 
 def proxy_place(proxy: Proxy) -> str:
-    """A proxy without its user and password, as in ``http://proxy:3128``."""
+    """Return a proxy without its user and password, as in ``http://proxy:3128``."""
     return f"{proxy.scheme}://{join_host_and_port(proxy.host, proxy.port)}"
 
 
@@ -100,46 +49,3 @@ def _parse(url: str) -> Proxy:
     if user_info is not None and ":" not in user_info:
         raise ValueError("its URL has a user without a password; it is written SCHEME://USER:PASSWORD@HOST:PORT")
     return Proxy(parts.scheme, host, port, user, password)
-
-
-def _with_scheme(proxy: str) -> str:
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
-# Exceptions.
-
-
-def _is_excepted(host: str, port: int) -> bool:
-    environment = getproxies_environment()
-    if exceptions := environment.get("no"):
-        return any(_matches(entry.strip().lower(), host.lower().rstrip("."), port) for entry in exceptions.split(","))
-    return not environment and proxy_bypass(join_host_and_port(host, port))  # the system's own exceptions
-
-
-def _matches(entry: str, host: str, port: int) -> bool:
-    """Whether an entry of ``NO_PROXY`` is for this host: ``*``, a name or the end of one (``example.com``,
-    ``.example.com``, ``*.example.com``), an address, a network (``10.0.0.0/8``), each also with ``:PORT``."""
-    if not entry:
-        return False
-    name = entry
-    if (match := _ENTRY.fullmatch(entry)) is not None:
-        name = match["ipv6"] if match["ipv6"] is not None else match["host"]
-        wanted = match["port6"] or match["port"]
-        if wanted is not None and int(wanted) != port:
-            return False
-    if name == "*":
-        return True
-    if (network := _network(name)) is not None:
-        try:
-            return ip_address(host) in network
-        except ValueError:
-            return False
-    domain = name.removeprefix("*").lstrip(".").rstrip(".")
-    return bool(domain) and (host == domain or host.endswith(f".{domain}"))
-
-
-def _network(text: str) -> IPv4Network | IPv6Network | None:
-    try:
-        return ip_network(text, strict=False)
-    except ValueError:
-        return None

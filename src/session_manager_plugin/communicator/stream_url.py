@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from urllib.parse import parse_qsl, quote, unquote_plus, urlencode, urlsplit, urlunsplit
 
 from session_manager_plugin.communicator.aws_hosts import is_aws_host
@@ -101,31 +100,3 @@ def validate_websocket_url(url: str) -> bool:
     if any(character.isspace() or not character.isprintable() for character in url):
         return False
     return parts.scheme in ("ws", "wss") and bool(parts.hostname) and port != 0 and parts.username is None
-
-
-def host_and_port(url: str) -> tuple[str, int]:
-    """Where a valid websocket URL leads; without a port in it, the port of its scheme."""
-    parts = urlsplit(url)
-    return parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
-
-
-def join_host_and_port(host: str, port: int) -> str:
-    """``host:port``, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def is_address(host: str) -> bool:
-    """Whether ``host`` is an IP address, which needs no DNS."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine: ``localhost`` or a loopback address."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost")

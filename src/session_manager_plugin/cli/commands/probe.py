@@ -153,8 +153,9 @@ def _stream(url: str, session_id: str | None, token: str, *, insecure: bool) -> 
     from urllib.parse import urlsplit
 
     from session_manager_plugin.aws.systems_manager import StartedSession
-    from session_manager_plugin.communicator.stream_url import complete_stream_url, is_loopback
+    from session_manager_plugin.communicator.stream_url import complete_stream_url
     from session_manager_plugin.errors import InvalidURL
+    from session_manager_plugin.utils.hosts import is_loopback
 
     stream_url, known_id = complete_stream_url(url, session_id, token)
     parts = urlsplit(stream_url)

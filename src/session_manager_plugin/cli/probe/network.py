@@ -26,8 +26,8 @@ from session_manager_plugin.communicator.config import NetworkOptions
 from session_manager_plugin.communicator.connect_errors import OPENING_ERRORS, explain, tunnel_refused
 from session_manager_plugin.communicator.opening import Link, connect_through_socks
 from session_manager_plugin.communicator.route import Route, route_of
-from session_manager_plugin.communicator.stream_url import host_and_port, join_host_and_port
 from session_manager_plugin.errors import ConfigurationError
+from session_manager_plugin.utils.hosts import host_and_port, join_host_and_port
 from session_manager_plugin.utils.setting_names import SMP_SETTINGS
 
 NETWORK_STAGES = (Stage.DNS, Stage.TCP, Stage.PROXY, Stage.TLS)
