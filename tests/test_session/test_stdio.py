@@ -239,6 +239,27 @@ async def test_when_nobody_reads_the_output_the_session_ends_without_an_error(en
         assert session.channel.connection.in_flight == 0
 
 
+@pytest.mark.parametrize("ended", [False, True])
+async def test_an_output_that_cannot_be_written_to_is_raised(ended: bool) -> None:
+    """A closed standard output, or a full disk: payload is lost, so the end is not normal."""
+    read_only = os.open(os.devnull, os.O_RDONLY)
+    inner, outer = os.pipe()
+    agent = MemoryAgent(properties={})
+    channel = MemoryChannel(agent)
+    await channel.open()
+    await channel.ready()
+    console = Console(inner, read_only, outer)
+    agent.send(b"SSH-2.0-OpenSSH\r\n")
+    if ended:
+        agent.close_channel()
+    with pytest.raises(OSError, match="standard output"):
+        await asyncio.wait_for(StdioHandler(console, RecordedNotices()).run(channel), DEADLINE)
+    console.close()
+    await channel.close()
+    for fd in (read_only, inner, outer):
+        os.close(fd)
+
+
 async def test_d10_only_payload_reaches_the_output() -> None:
     """Reference defect D10: flags and any other payloads are written into the user's byte stream.
 

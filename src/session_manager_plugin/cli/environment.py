@@ -165,13 +165,14 @@ def named_output_errors() -> Iterator[None]:
 def open_standard_streams() -> None:
     """Open the null device for standard streams that are closed, as ssh does.
 
-    Else sockets of our own would take their places.
+    Else sockets of our own would take their places. Writing to a closed standard output still fails (EBADF): output
+    that is lost is an error.
     """
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDONLY if fd == 1 else os.O_RDWR)  # takes the lowest number that is free
 
 
 def parse_seconds(text: str, *, zero: bool) -> float:

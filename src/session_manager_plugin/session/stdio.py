@@ -35,11 +35,12 @@ class StdioHandler:
     async def run(self, channel: IDataChannel) -> int:
         """Run the session to its end; gives 0, also when nobody reads standard output any more (`ssh` has ended).
 
-        Raises what ended the session when that was no normal end.
+        Raises what ended the session when that was no normal end, and the `OSError` of a standard output that cannot
+        be written to for any other reason.
         """
         streams = self._streams
-        output_failed = asyncio.Event()
-        streams.set_output_failed_handler(lambda _error: output_failed.set())
+        output_failed: asyncio.Future[OSError] = asyncio.get_running_loop().create_future()
+        streams.set_output_failed_handler(output_failed.set_result)
         streams.set_flow_handlers(lambda: self._pause(channel), lambda: self._resume(channel))
         ended = asyncio.ensure_future(channel.ended())
         unread = asyncio.ensure_future(self._until_unread(output_failed))
@@ -52,11 +53,13 @@ class StdioHandler:
             await asyncio.wait(ways_to_end, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 await streams.drain()
+                _check_output(output_failed)
                 await check_end(channel)
                 return 0
             asked_to_end = True
             await terminate(channel)
             await streams.drain()
+            _check_output(output_failed)
             if sending.done():
                 sending.result()
             return 0
@@ -67,17 +70,15 @@ class StdioHandler:
                 task.cancel()
             await asyncio.gather(*ways_to_end, return_exceptions=True)
 
-    async def _until_unread(self, output_failed: asyncio.Event) -> None:
+    async def _until_unread(self, output_failed: asyncio.Future[OSError]) -> None:
         """Wait until nobody reads standard output any more. That shows when something is written; and once the input
         has ended as well it is looked for: `ssh` may have been killed, and nothing come for an hour."""
-        failed = asyncio.ensure_future(output_failed.wait())
         ended = asyncio.ensure_future(self._input_ended.wait())
         try:
-            await asyncio.wait((failed, ended), return_when=asyncio.FIRST_COMPLETED)
-            while not failed.done() and not self._streams.output_abandoned:
-                await asyncio.wait((failed,), timeout=ABANDONED_CHECK_INTERVAL)
+            await asyncio.wait((output_failed, ended), return_when=asyncio.FIRST_COMPLETED)
+            while not output_failed.done() and not self._streams.output_abandoned:
+                await asyncio.wait((output_failed,), timeout=ABANDONED_CHECK_INTERVAL)
         finally:
-            failed.cancel()
             ended.cancel()
 
     async def _send(self, channel: IDataChannel) -> None:
@@ -115,3 +116,9 @@ class StdioHandler:
     def _flags_received(self, data: bytes) -> None:
         if data.endswith(Flag.CONNECT_TO_PORT_ERROR.serialize()):
             self._notices.destination_failed("")
+
+
+def _check_output(failed: asyncio.Future[OSError]) -> None:
+    """Raise why standard output could not be written to; a missing reader is no error."""
+    if failed.done() and not isinstance(failed.result(), BrokenPipeError):
+        raise failed.result()
