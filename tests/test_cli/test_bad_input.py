@@ -126,7 +126,7 @@ def test_a_variable_is_checked_as_its_option(smp: Smp, monkeypatch: pytest.Monke
 
 def test_a_token_file_that_is_not_there(smp: Smp) -> None:
     run = smp("connect", "--url", URL, "--token-file", "/nonexistent/token")
-    assert_told(run, 255, "the token file /nonexistent/token cannot be read: No such file or directory")
+    assert_told(run, 2, "the token file /nonexistent/token cannot be read: No such file or directory")
 
 
 def test_an_empty_token_file(smp: Smp, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_an_empty_token_file(smp: Smp, tmp_path: Path) -> None:
 
 def test_a_log_file_that_cannot_be_opened(smp: Smp) -> None:
     run = smp("connect", "--log-file", "/nonexistent/log")
-    assert_told(run, 255, "the log file /nonexistent/log cannot be opened: No such file or directory")
+    assert_told(run, 2, "the log file /nonexistent/log cannot be opened: No such file or directory")
 
 
 def test_a_ca_bundle_that_is_not_there(smp: Smp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +202,29 @@ def test_a_path_that_is_no_text_in_this_locale(tmp_path: Path, options: list[str
         timeout=60,
         check=False,
     )
-    assert_told(Run(done.returncode, done.stdout, done.stderr.decode()), 255, sentence)
+    assert_told(
+        Run(done.returncode, done.stdout, done.stderr.decode()), 255 if "CA bundle" in sentence else 2, sentence
+    )
+
+
+@pytest.mark.parametrize(
+    ("locale", "written"),
+    [("C", b"Pr\\xfcf"), ("POSIX", b"Pr\\xfcf"), ("C.UTF-8", "Pr\u00fcf".encode()), ("", b"Pr\\xfcf")],
+)
+def test_messages_are_written_in_the_encoding_of_the_locale(tmp_path: Path, locale: str, written: bytes) -> None:
+    """Python writes UTF-8 in the C locale too, which not every terminal shows."""
+    for way in (["connect", "--token-file", "Pr\u00fcf", "--url", URL], ["connect", "-v", "--log-file", "Pr\u00fcf/x"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "session_manager_plugin", *way],
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LC_ALL": locale},
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert written in done.stderr
+        assert done.returncode == 2
 
 
 def connect_to(smp: Smp, script: Script, *options: str) -> Run:

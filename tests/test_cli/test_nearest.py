@@ -30,4 +30,5 @@ def test_nearest_command(typed: str, commands: tuple[str, ...], sentence: str) -
 
 def test_nearest() -> None:
     assert nearest("--dorp", ["--corrupt", "--drop", "--port"]) == "--drop"
+    assert nearest("--dorp", ["--color"]) == "", "the dashes alone make nothing alike"
     assert nearest("--dorp", []) == ""

@@ -8,7 +8,7 @@ import pytest
 
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.recording_options import recorder
-from session_manager_plugin.errors import ConfigurationError, UsageError
+from session_manager_plugin.errors import UsageError
 from session_manager_plugin.session.protocols import TerminalSize
 
 SIZE = TerminalSize(80, 24)
@@ -30,10 +30,10 @@ def test_a_file(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_made_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "session.cast").touch()
-    with pytest.raises(ConfigurationError, match="exists"):
+    with pytest.raises(UsageError, match="exists"):
         recorder(Environment(variables={}), str(tmp_path / "session.cast"))
     assert (tmp_path / "session.cast").exists()
-    with pytest.raises(ConfigurationError, match="cannot be created"):
+    with pytest.raises(UsageError, match="cannot be created"):
         recorder(Environment(variables={}), str(tmp_path / "absent" / "session.cast"))
 
 

@@ -13,7 +13,7 @@ from click.types import FloatParamType, StringParamType
 
 from session_manager_plugin.cli.environment import Environment, named_output_errors, parse_seconds
 from session_manager_plugin.cli.render import tell
-from session_manager_plugin.errors import ConfigurationError
+from session_manager_plugin.errors import UsageError
 from session_manager_plugin.utils.logging import configure
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -210,7 +210,7 @@ def command(
 
 
 def _configure_logging(environment: Environment, log_file: Path | None, log_format: Literal["text", "json"]) -> None:
-    """As `-v`, `--log-file` and `--log-format` say. Raises `ConfigurationError`.
+    """As `-v`, `--log-file` and `--log-format` say. Raises `UsageError`.
 
     Everything, on a terminal, would hide the session in lines: without a log file it goes to the state directory.
     """
@@ -220,7 +220,7 @@ def _configure_logging(environment: Environment, log_file: Path | None, log_form
         kept = configure(environment.verbosity, log_file, log_format, details=details)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ConfigurationError(f"the log file {log_file} cannot be opened: {reason}") from error
+        raise UsageError(f"the log file {log_file} cannot be opened: {reason}") from error
     if kept is not None:
         tell(environment, f"everything is logged in {kept}", error=False)
 

@@ -18,7 +18,7 @@ from session_manager_plugin.aws.resume import SessionResumer
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.signing import OpeningSigner
 from session_manager_plugin.aws.systems_manager import SystemsManager
-from session_manager_plugin.cli.environment import Environment, open_standard_streams
+from session_manager_plugin.cli.environment import Environment, prepare_standard_streams
 from session_manager_plugin.cli.exit_status import HANG_UP, ExitStatus, die_of, signal_of, status_of
 from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, exposes_token, parse, take_response
 from session_manager_plugin.cli.parent import watched_parent
@@ -86,7 +86,7 @@ def run_session(arguments: Sequence[str], environment: Environment | None = None
 
     Does not return when a signal ended the session and the caller is to see that.
     """
-    open_standard_streams()
+    prepare_standard_streams()
     environment = environment or Environment(program="session-manager-plugin")
     environment.quiet = environment.flag("SMP_QUIET")
     policy = ExitPolicy(environment.variables.get("SMP_EXIT_STATUS", ""), exposes_token(arguments[0]))

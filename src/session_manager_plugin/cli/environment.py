@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import locale
 import math
 import os
@@ -12,9 +14,11 @@ from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TextIO
 
 from session_manager_plugin.cli.messages import MessageStream
 from session_manager_plugin.errors import UsageError
+from session_manager_plugin.terminal.capabilities import is_utf8
 
 
 @dataclass
@@ -120,7 +124,7 @@ class Environment:
 
         Raises `BrokenPipeError` when nobody reads it, and other `OSError`; its `filename` is "standard output".
         """
-        data = _encode(text)
+        data = _encode(text, sys.stdout)
         with named_output_errors():
             while data:
                 try:
@@ -130,11 +134,11 @@ class Environment:
 
     def write_message(self, text: str) -> None:
         """Write a message to standard output; see `MessageStream`. Never raises."""
-        self.output_messages.write(_encode(text))
+        self.output_messages.write(_encode(text, sys.stderr))
 
     def write_error(self, text: str) -> None:
         """Write a message to standard error; see `MessageStream`. Never raises."""
-        self.error_messages.write(_encode(text))
+        self.error_messages.write(_encode(text, sys.stderr))
 
     def _write_log_lines(self) -> Callable[[str], None]:
         """`write_error` for any thread, while the running event loop is open."""
@@ -162,17 +166,22 @@ def named_output_errors() -> Iterator[None]:
         raise
 
 
-def open_standard_streams() -> None:
-    """Open the null device for standard streams that are closed, as ssh does.
+def prepare_standard_streams() -> None:
+    """Open the null device for standard streams that are closed, and choose the encoding of messages.
 
-    Else sockets of our own would take their places. Writing to a closed standard output still fails (EBADF): output
-    that is lost is an error.
+    Sockets of our own would take the places of closed streams; ssh does the same. Writing to a closed standard output
+    still fails (EBADF): output that is lost is an error. In the C locale Python writes UTF-8 (PEP 538, PEP 540), which
+    a terminal of another encoding shows as garbage: messages are ASCII there.
     """
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDONLY if fd == 1 else os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper) and not is_utf8(os.environ):
+        with contextlib.suppress(LookupError):
+            if codecs.lookup(sys.stderr.encoding).name == "utf-8":
+                sys.stderr.reconfigure(encoding="ascii", errors="backslashreplace")
 
 
 def parse_seconds(text: str, *, zero: bool) -> float:
@@ -193,5 +202,5 @@ def _wait_until_writable(fd: int) -> None:
         poll.poll()
 
 
-def _encode(text: str) -> bytes:
-    return text.encode(sys.stderr.encoding if sys.stderr else locale.getencoding(), "backslashreplace")
+def _encode(text: str, stream: TextIO | None) -> bytes:
+    return text.encode(stream.encoding if stream else locale.getencoding(), "backslashreplace")

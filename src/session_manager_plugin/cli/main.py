@@ -12,7 +12,7 @@ import click
 
 from session_manager_plugin import PLUGIN_VERSION, __version__
 from session_manager_plugin.cli.click_options import CONTEXT_SETTINGS
-from session_manager_plugin.cli.environment import Environment, named_output_errors, open_standard_streams
+from session_manager_plugin.cli.environment import Environment, named_output_errors, prepare_standard_streams
 from session_manager_plugin.cli.exit_status import die_of, signal_of, status_of
 from session_manager_plugin.cli.render import tell_error
 from session_manager_plugin.errors import UsageError
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None, environment: Environment | None
 
     Does not return when a signal ended the session: then its default action is taken.
     """
-    open_standard_streams()
+    prepare_standard_streams()
     given, environment = sys.argv[1:] if arguments is None else arguments, environment or Environment()
     if shell := environment.variables.get(COMPLETE):
         return _complete(shell, given, environment)

@@ -9,6 +9,8 @@ from difflib import SequenceMatcher, get_close_matches
 _TARGET = re.compile(r"(m?i-[0-9a-f]{8,17}|ecs:.+|tag:.+=.+)")
 _SESSION_COMMANDS = ("start", "connect")
 """What joins a session, the best first."""
+_NEAR = 0.6
+"""Likeness, 0 to 1, from which an option is a guess worth making."""
 _OTHER_NAMES = {
     "copy": "cp",
     "delete": "kill",
@@ -40,5 +42,10 @@ def nearest_command(typed: str, commands: Collection[str]) -> str:
 
 
 def nearest(typed: str, names: Iterable[str]) -> str:
-    """Return the one of ``names`` that is most like ``typed``; empty if there are none."""
-    return max(names, key=lambda name: SequenceMatcher(None, typed, name).ratio(), default="")
+    """Return the one of ``names`` that is most like ``typed``; empty if none is near. Dashes do not count."""
+
+    def likeness(name: str) -> float:
+        return SequenceMatcher(None, typed.strip("-"), name.strip("-")).ratio()
+
+    near = max(names, key=likeness, default="")
+    return near if near and likeness(near) >= _NEAR else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.errors import UsageError
+from session_manager_plugin.errors import ConfigurationError, UsageError
 from session_manager_plugin.session.handler_options import OpenRecording
 
 VARIABLE = "SMP_RECORD_DIR"
@@ -14,14 +14,16 @@ VARIABLE = "SMP_RECORD_DIR"
 def recorder(environment: Environment, file: str | None = None, *, keeps_input: bool = False) -> OpenRecording:
     """What opens the recording of a shell: `file`, else one in the directory of SMP_RECORD_DIR, else none.
 
-    Raises `ConfigurationError` when `file` cannot be created, and `UsageError` for input that is to be recorded
-    nowhere.
+    Raises `UsageError` when `file` cannot be created, and for input that is to be recorded nowhere.
     """
     if file is not None:
         from session_manager_plugin.terminal.recording import Recording
 
         path = Path(file)
-        Recording(path).close()  # leaves no file, and tells now what would prevent it later
+        try:
+            Recording(path).close()  # leaves no file, and shows now what would prevent it later
+        except ConfigurationError as error:
+            raise UsageError(str(error)) from error
         return lambda _session_id: Recording(path, keeps_input=keeps_input)
     if directory := environment.variables.get(VARIABLE):
         from session_manager_plugin.terminal.recording import Recording, recording_path

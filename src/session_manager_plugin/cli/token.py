@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.errors import ConfigurationError, UsageError
+from session_manager_plugin.errors import UsageError
 from session_manager_plugin.utils.logging import register_secret
 
 TOKEN_LIMIT = 8192
@@ -16,8 +16,8 @@ def find_token(environment: Environment, value: str | None, file: str | None) ->
     """The token from `--token`, `--token-file` or SMP_TOKEN, in this order; None when there is none to be had unasked.
 
     SMP_TOKEN is removed from the environment in any case. `-` as `value` is the first line of standard input; what
-    follows it is left there for the session. Raises `UsageError`, and `ConfigurationError` for a file that cannot be
-    read.
+    follows it is left there for the session. Raises `UsageError`, also for a file that cannot
+    be read.
     """
     variable = environment.take("SMP_TOKEN")
     if value is not None and file is not None:
@@ -64,7 +64,7 @@ def _read_line(fd: int) -> str:
         while len(line) <= TOKEN_LIMIT and (byte := os.read(fd, 1)) not in (b"", b"\n"):
             line += byte
     except OSError as error:
-        raise ConfigurationError(f"--token -: standard input cannot be read: {error.strerror}") from error
+        raise UsageError(f"--token -: standard input cannot be read: {error.strerror}") from error
     return line.decode(errors="replace")
 
 
@@ -73,4 +73,4 @@ def _read_file(path: str) -> str:
         with open(path, "rb") as file:
             return file.readline(TOKEN_LIMIT + 2).decode(errors="replace")
     except OSError as error:
-        raise ConfigurationError(f"the token file {path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"the token file {path} cannot be read: {error.strerror}") from error
