@@ -69,9 +69,9 @@ def expect_terminal_as_before(terminal: Terminal) -> View:
 
 
 async def joining(sandbox: Sandbox, *options: str) -> str:
-    """The command that joins a new session."""
+    """The command that joins a new session; the region comes from the environment."""
     session = await sandbox.start_session()
-    api = ["--region", sandbox.region, "--endpoint-url", sandbox.endpoint_url]
+    api = ["--endpoint-url", sandbox.endpoint_url]
     return shlex.join(["smp", "connect", "--url", session.stream_url, "--token", session.token or "", *api, *options])
 
 
@@ -282,7 +282,9 @@ async def test_leaving_a_link_that_is_dead(sandbox: Sandbox, environment: dict[s
 
 
 async def test_reconnecting_now(sandbox: Sandbox, environment: dict[str, str]) -> None:
-    """A link that is dead without anybody having noticed is replaced at once."""
+    """A link that is dead without anybody having noticed is replaced at once, with a token from the region that only
+    AWS_REGION names."""
+    del environment["AWS_DEFAULT_REGION"]
     async with Relay(sandbox.port) as relay:
         sandbox.stream_port = relay.port
         async with PtyProcess(shlex.split(await joining(sandbox)), env=environment) as terminal:

@@ -218,6 +218,23 @@ def test_the_end_of_the_input_can_end_the_session_for_good(smp: Smp, sandbox: Sa
     assert sandbox.end_of(started.session_id) is EndReason.TERMINATED
 
 
+@pytest.mark.parametrize("variable", ["", "AWS_ENDPOINT_URL_SSM", "AWS_ENDPOINT_URL"])
+def test_region_and_endpoint_can_come_from_the_environment(
+    smp: Smp, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """The region from AWS_REGION alone, which botocore does not read."""
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    started = sandbox.start("cat")
+    arguments = ["connect", "--url", started.url, "--token", started.token, "--stdin-eof", "close"]
+    if variable:
+        monkeypatch.setenv(variable, sandbox.endpoint_url)
+    else:
+        arguments += ["--endpoint-url", sandbox.endpoint_url]
+    assert smp(*arguments, stdin=b"hello\n").status == 0
+    assert sandbox.end_of(started.session_id) is EndReason.TERMINATED
+
+
 def test_the_ca_bundle_is_also_for_the_api(smp: Smp, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.new_event_loop()
     with served(Sandbox(tls=True), loop) as running:

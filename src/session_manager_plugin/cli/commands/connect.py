@@ -137,8 +137,8 @@ def connect(
     SMP_TOKEN. What is missing is asked for at a terminal.
 
     Whatever kind of session it is, it is run here: a shell, a command, a forwarded port, or bytes for ssh. A
-    connection that is lost is made again, and the session goes on where it was. With --region, --profile or
-    --endpoint-url a session that is left is terminated too.
+    connection that is lost is made again, and the session goes on where it was. With --region, --profile,
+    --endpoint-url or AWS_ENDPOINT_URL_SSM a session that is left is terminated too.
 
     In a pipe the output is the session's and nothing else. Everything smp itself has to say goes to standard error.
     """
@@ -169,7 +169,9 @@ def connect(
         reconnect_timeout=reconnect_timeout,
         insecure=insecure,
     )
-    can_call = bool(settings.region or settings.profile or settings.endpoint_url)
+    variables = environment.variables
+    endpoint = settings.endpoint_url or variables.get("AWS_ENDPOINT_URL_SSM") or variables.get("AWS_ENDPOINT_URL")
+    can_call = bool(settings.region or settings.profile or endpoint)
     found = find_token(environment, token, token_file)
     stream_url = url or _ask(environment, "Stream URL", "no stream URL: give --url")
     _, known_id = complete_stream_url(stream_url, session_id, "")  # a wrong one is told before the token is asked for
