@@ -10,13 +10,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.communicator import ConnectionState, SessionDataChannel, create_websocket_config
-from session_manager_plugin.communicator.gateway_socket import WRITE_LIMIT
+from session_manager_plugin.communicator.gateway_socket import WRITE_LIMIT, GatewaySocket
 from session_manager_plugin.communicator.inbox import UNCLAIMED_SIZE
 from session_manager_plugin.errors import (
     ConnectionLost,
@@ -47,6 +47,7 @@ from tests.support.waiting import DEADLINE, Happenings, wait_until
 
 CORE = import_module("session_manager_plugin.protocol.readiness")
 CHANNEL = import_module("session_manager_plugin.communicator.data_channel")
+WEBSOCKET_CHANNEL = import_module("session_manager_plugin.communicator.websocket_channel")
 
 
 def channel_to(url: str, **options: Any) -> SessionDataChannel:
@@ -180,8 +181,8 @@ async def test_type_ahead_waits_for_the_handshake() -> None:
 async def test_h14_a_session_that_becomes_ready_twice_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reference defect H14: a second session type, while the first is not fetched, blocks the reader for good.
 
-    It would be back if ``communicator/data_channel.py``: ``SessionDataChannel._dispatch`` set the result of ``_ready``
-    without looking whether it is done. That this is an error then, and no wait, is structural: no queue is involved.
+    It would be back if ``Lifetime.begin`` did not look whether the session has begun already. That this is an error
+    then, and no wait, is structural: no queue is involved.
     """
     monkeypatch.setattr(CORE, "READY_DELAY", 0.01)
     far_end = StreamPeer()
@@ -389,8 +390,7 @@ async def test_other_payload_types_have_handlers_of_their_own() -> None:
 async def test_d4_handlers_set_late_get_everything_in_order() -> None:
     """Reference defect D4: what was acknowledged is thrown away when its handler is not ready.
 
-    It would be back if ``communicator/data_channel.py``: ``SessionDataChannel._data_received`` did not append to
-    ``_unclaimed``.
+    It would be back if ``Inbox.receive`` did not keep payloads.
     """
     taken: list[tuple[str, bytes]] = []
     async with AgentGateway() as gateway, opened(gateway) as channel:
@@ -413,7 +413,7 @@ async def test_without_a_handler_reading_pauses_and_nothing_is_lost() -> None:
         assert await channel.open()
         await gateway.until(lambda: gateway.openings)
         writing = asyncio.ensure_future(gateway.write(data))
-        await wait_until(lambda: channel._channel.reading_paused)
+        await wait_until(lambda: channel.get_channel_info()["reading_paused"])
         assert not writing.done()
 
         consumer = Consumer(channel)
@@ -431,7 +431,7 @@ async def test_a_handler_that_pauses_while_it_gets_what_came_before_stays_paused
         assert await channel.open()
         await gateway.until(lambda: gateway.openings)
         writing = asyncio.ensure_future(gateway.write(data))
-        await wait_until(lambda: channel._channel.reading_paused)
+        await wait_until(lambda: channel.get_channel_info()["reading_paused"])
         taken = bytearray()
         heard = Happenings()
 
@@ -441,7 +441,7 @@ async def test_a_handler_that_pauses_while_it_gets_what_came_before_stays_paused
             heard.happened()
 
         channel.set_input_handler(take)
-        assert channel._channel.reading_paused
+        assert channel.get_channel_info()["reading_paused"]
         paused_at = len(taken)
         await channel.send_input_data(b"still able to send")
         assert len(taken) == paused_at
@@ -503,7 +503,7 @@ async def test_20_mib_through_a_consumer_that_pauses() -> None:
         while consumer.total < size:
             await consumer.until(lambda: consumer.full or consumer.total == size)
             if consumer.full:
-                assert channel._channel.reading_paused
+                assert channel.get_channel_info()["reading_paused"]
                 assert channel.get_channel_info()["queue_size"] == 0
                 pauses += 1
             consumer.digested()
@@ -555,7 +555,7 @@ async def test_a_far_end_that_stops_acknowledging_stops_the_sending() -> None:
         await wait_until(lambda: channel.retransmitting)  # it goes on trying, and sends nothing new
         assert not sending.done()
         assert len(gateway.input) == INITIAL_WINDOW * 1024
-        assert channel._connection.in_flight == INITIAL_WINDOW
+        assert channel.get_channel_info()["in_flight"] == INITIAL_WINDOW
 
         await gateway.acknowledge_again()
         await asyncio.wait_for(sending, DEADLINE)
@@ -569,7 +569,7 @@ async def test_the_far_end_being_away_stops_the_sending() -> None:
     async with AgentGateway() as gateway, opened(gateway) as channel:
         consumer = Consumer(channel)
         await gateway.send_control(ClientMessageType.PAUSE_PUBLICATION)
-        await wait_until(lambda: not channel._connection.send_capacity)
+        await wait_until(lambda: not channel.send_capacity)
         sending = asyncio.ensure_future(channel.send_input_data(b"typed"))
         await gateway.send_control(ClientMessageType.START_PUBLICATION)
         await asyncio.wait_for(sending, DEADLINE)
@@ -588,7 +588,7 @@ async def test_drain_waits_for_the_last_acknowledgement() -> None:
         assert not draining.done()
         await gateway.acknowledge_again()
         await asyncio.wait_for(draining, DEADLINE)
-        assert channel._connection.in_flight == 0
+        assert channel.get_channel_info()["in_flight"] == 0
 
 
 @pytest.mark.parametrize("closing_text", ["", "terminated by someone"])
@@ -636,22 +636,41 @@ async def test_cancelling_a_send_leaves_the_channel_usable() -> None:
 
 
 class CountingTransport:
-    """Counts the writes to a transport."""
+    """Counts the writes to a transport, under the name ``write`` in ``calls``."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self.writes = 0
-        self._transport = transport
+    def __init__(self, transport: asyncio.BaseTransport, calls: list[str]) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._calls = calls
 
     def write(self, data: bytes) -> None:
         """One more."""
-        self.writes += 1
+        self._calls.append("write")
         self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
 
-async def test_the_acknowledgements_of_one_read_leave_in_one_write() -> None:
+def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list that a ``read`` is appended to for each read of a websocket's socket, and a ``write`` for each write."""
+    calls: list[str] = []
+    connection_made, data_received = GatewaySocket.connection_made, GatewaySocket.data_received
+
+    def count_writes(self: GatewaySocket, transport: asyncio.BaseTransport) -> None:
+        connection_made(self, cast(asyncio.BaseTransport, CountingTransport(transport, calls)))
+
+    def count_reads(self: GatewaySocket, data: bytes) -> None:
+        calls.append("read")
+        data_received(self, data)
+
+    monkeypatch.setattr(GatewaySocket, "connection_made", count_writes)
+    monkeypatch.setattr(GatewaySocket, "data_received", count_reads)
+    return calls
+
+
+async def test_the_acknowledgements_of_one_read_leave_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WEBSOCKET_CHANNEL, "CLOSE_TIMEOUT", 0.05)
+    calls = count_calls(monkeypatch)
     count = 3000
     stream = StreamPeer(Role.AGENT)
     first = frame(BINARY, stream.stream(b"0,"))
@@ -679,24 +698,11 @@ async def test_the_acknowledgements_of_one_read_leave_in_one_write() -> None:
         consumer = Consumer(channel)
         assert await channel.open()
         await channel.ready()
-        connection = channel._channel._connection
-        assert connection is not None
-        counting = CountingTransport(connection.transport)
-        connection.transport = counting  # type: ignore[assignment]
-        reads = 0
-        data_received = connection.data_received
-
-        def count_reads(data: bytes) -> None:
-            nonlocal reads
-            reads += 1
-            data_received(data)
-
-        connection.data_received = count_reads  # type: ignore[method-assign]
-        connection.transport.set_protocol(connection)
+        calls.clear()
         go_on.set()
         await heard.until(lambda: len(acknowledged) == count)
-        writes = counting.writes
-        channel._channel.abort()
+        reads, writes = calls.count("read"), calls.count("write")
+        await channel.close()
 
     assert acknowledged == list(range(1, count + 1))
     assert consumer.data == b"".join(b"%d," % number for number in range(count + 1))
@@ -704,7 +710,10 @@ async def test_the_acknowledgements_of_one_read_leave_in_one_write() -> None:
     assert writes <= reads
 
 
-async def test_a_far_end_that_reads_no_acknowledgements_is_not_waited_for_in_memory() -> None:
+async def test_a_far_end_that_reads_no_acknowledgements_is_not_waited_for_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(WEBSOCKET_CHANNEL, "CLOSE_TIMEOUT", 0.05)
     count = 40_000
     stream = StreamPeer(Role.AGENT)
     flood = b"".join(frame(BINARY, stream.stream(b"%d," % number)) for number in range(count))
@@ -730,13 +739,11 @@ async def test_a_far_end_that_reads_no_acknowledgements_is_not_waited_for_in_mem
         consumer = Consumer(channel)
         assert await channel.open()
         await consumer.until(lambda: consumer.data.endswith(b"%d," % (count - 1)))
-        connection = channel._channel._connection
-        assert connection is not None
-        assert not channel._channel.can_write
-        assert connection.transport.get_write_buffer_size() < WRITE_LIMIT + 512 * 1024
+        assert channel.send_capacity == 0  # although nothing is in flight: the socket takes no more
+        assert channel.get_channel_info()["unsent_size"] < WRITE_LIMIT + 512 * 1024
         go_on.set()
         await heard.until(lambda: acknowledged and acknowledged[-1] == count - 1)
-        channel._channel.abort()
+        await channel.close()
 
     assert acknowledged == sorted(set(acknowledged))
     # What was dropped is no loss: the far end would send those messages again, and be answered.

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import re
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from importlib import import_module
-from types import SimpleNamespace
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -18,12 +17,11 @@ import pytest
 from session_manager_plugin.communicator import NetworkOptions, SessionDataChannel, create_websocket_config
 from session_manager_plugin.communicator.reconnection import MAX_DELAY
 from session_manager_plugin.errors import ConnectionLost
+from session_manager_plugin.session.link_health import LinkState
 from tests.support.agent_gateway import SESSION_ID, TOKEN, AgentGateway
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.waiting import DEADLINE, Happenings, wait_until
 
-CHANNEL = import_module("session_manager_plugin.communicator.data_channel")
-RECONNECTION = import_module("session_manager_plugin.communicator.reconnection")
 NAME = "gateway.test"
 HALF = 100_000
 """Bytes sent before an outage, and behind it."""
@@ -45,7 +43,9 @@ class Notes(Happenings):
 
 
 @asynccontextmanager
-async def opened(url: str, *, proxy: str | None = None, timeout: float = 900.0) -> AsyncIterator[SessionDataChannel]:
+async def opened(
+    url: str, *, proxy: str | None = None, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[SessionDataChannel]:
     """A session that has begun."""
     config = create_websocket_config(
         url,
@@ -56,7 +56,7 @@ async def opened(url: str, *, proxy: str | None = None, timeout: float = 900.0) 
         connect_timeout=5,
         network=NetworkOptions(proxy=proxy),
     )
-    channel = SessionDataChannel(config, session_id=SESSION_ID, reconnect_timeout=timeout)
+    channel = SessionDataChannel(config, session_id=SESSION_ID, clock=clock)
     channel.set_input_handler(lambda _data: None)
     try:
         assert await channel.open(), channel.last_error
@@ -147,74 +147,84 @@ async def test_a_proxy_that_refuses_for_a_while_is_asked_again(status: int) -> N
 
 
 class FastClock:
-    """``time.monotonic`` for the code under test, which runs on by ``skip``."""
+    """A monotonic clock that can be moved forward."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
-        self._real = time.monotonic
 
     def __call__(self) -> float:
-        return self._real() + self.ahead
+        return time.monotonic() + self.ahead
 
     def skip(self, seconds: float) -> None:
         """So much later."""
         self.ahead += seconds
 
 
-@contextmanager
-def refusing(monkeypatch: pytest.MonkeyPatch, clock: FastClock, until: float) -> Iterator[list[float]]:
-    """Nobody answers before the instant ``until``; each attempt comes after its delay, without waiting for it. Gives
-    the instants of the attempts."""
-    attempts: list[float] = []
-    wait: Callable[..., Any] = RECONNECTION.Reconnection._wait
-    connect: Callable[..., Any] = RECONNECTION.Reconnection._attempt
+class Outage(Resolver):
+    """A name that is not resolved before the instant ``until``. ``attempts`` holds the instants at which it was asked
+    for."""
 
-    async def skip_wait(self: Any) -> None:
-        self._hurried.set()
-        await wait(self)
-        clock.skip(max(0.0, self._next_attempt_at - clock()))
+    def __init__(self, clock: FastClock, until: float) -> None:
+        super().__init__()
+        self.attempts: list[float] = []
+        self._clock = clock
+        self._until = until
 
-    async def attempt(self: Any) -> bool:
-        attempts.append(clock())
-        if clock() < until:
-            self._obstacle = "nobody answers"
-            return False
-        return bool(await connect(self))
+    def __call__(self, host: Any, *arguments: Any, **options: Any) -> Any:
+        if host == NAME:
+            self.attempts.append(self._clock())
+            self.works = self._clock() >= self._until
+        return super().__call__(host, *arguments, **options)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(RECONNECTION.Reconnection, "_wait", skip_wait)
-        patch.setattr(RECONNECTION.Reconnection, "_attempt", attempt)
-        for module in (RECONNECTION, CHANNEL):  # the event loop's own clock stays
-            patch.setattr(module, "time", SimpleNamespace(monotonic=clock, time=time.time))
-        yield attempts
+    async def skip_waiting(self, channel: SessionDataChannel) -> None:
+        """Move the clock to each next attempt, as the health of the link shows it, until the outage is over."""
+
+        def is_reconnecting() -> bool:
+            return channel.health.state is LinkState.RECONNECTING
+
+        await wait_until(is_reconnecting)
+        while is_reconnecting():
+            made = len(self.attempts)
+            delay = re.search(r" in (\d+) s", channel.health.attempt)
+            self._clock.skip(float(delay[1]) if delay else 0.0)
+            await channel.reconnect()
+            await wait_until(lambda made=made: len(self.attempts) > made or not is_reconnecting())  # type: ignore[misc]
 
 
 async def test_ten_minutes_without_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that runs ahead to each attempt: the first comes at once, the last not long after the link is back."""
     data = random.Random("tunnel").randbytes(2 * HALF)
     clock = FastClock()
-    async with AgentGateway() as gateway, opened(gateway.url) as channel:
+    monkeypatch.setattr(socket, "getaddrinfo", Resolver())
+    async with AgentGateway() as gateway, opened(named(gateway), clock=clock) as channel:
         await channel.send_input_data(data[:HALF])
-        began_at = time.monotonic()
-        with refusing(monkeypatch, clock, began_at + 600.0) as attempts:
-            gateway.websocket.transport.abort()
-            await asyncio.wait_for(channel.send_input_data(data[HALF:]), DEADLINE)
-            await gateway.until(lambda: len(gateway.input) >= len(data))
-            assert digest(gateway.input) == digest(data)
-            assert attempts[0] - began_at < 2.0
-            assert 600.0 <= attempts[-1] - began_at <= 600.0 + MAX_DELAY + 2.0
-            assert len(attempts) >= 600.0 / MAX_DELAY
-            assert channel.is_open
-            assert channel.reconnects == 1
+        began_at = clock()
+        outage = Outage(clock, began_at + 600.0)
+        monkeypatch.setattr(socket, "getaddrinfo", outage)
+        gateway.websocket.transport.abort()
+        typing = asyncio.ensure_future(channel.send_input_data(data[HALF:]))
+        await asyncio.wait_for(outage.skip_waiting(channel), DEADLINE)
+        await asyncio.wait_for(typing, DEADLINE)
+        await gateway.until(lambda: len(gateway.input) >= len(data))
+        assert digest(gateway.input) == digest(data)
+        attempts = outage.attempts
+        assert attempts[0] - began_at < 2.0
+        assert 600.0 <= attempts[-1] - began_at <= 600.0 + MAX_DELAY + 2.0
+        assert len(attempts) >= 600.0 / MAX_DELAY
+        assert channel.is_open
+        assert channel.reconnects == 1
 
 
 async def test_what_does_not_come_back_in_fifteen_minutes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FastClock()
-    async with AgentGateway() as gateway, opened(gateway.url) as channel:
-        began_at = time.monotonic()
-        with refusing(monkeypatch, clock, began_at + 901.0) as attempts:
-            gateway.websocket.transport.abort()
-            with pytest.raises(ConnectionLost, match="within 900 seconds; the last attempt: nobody answers"):
-                await asyncio.wait_for(channel.ended(), DEADLINE)
-            assert 900.0 - MAX_DELAY <= attempts[-1] - began_at <= 902.0
-            assert not channel.is_open
+    monkeypatch.setattr(socket, "getaddrinfo", Resolver())
+    async with AgentGateway() as gateway, opened(named(gateway), clock=clock) as channel:
+        began_at = clock()
+        outage = Outage(clock, began_at + 901.0)
+        monkeypatch.setattr(socket, "getaddrinfo", outage)
+        gateway.websocket.transport.abort()
+        await asyncio.wait_for(outage.skip_waiting(channel), DEADLINE)
+        with pytest.raises(ConnectionLost, match=f"within 900 seconds; the last attempt: .*{NAME}"):
+            await asyncio.wait_for(channel.ended(), DEADLINE)
+        assert 900.0 - MAX_DELAY <= outage.attempts[-1] - began_at <= 902.0
+        assert not channel.is_open

@@ -454,9 +454,7 @@ async def test_sending_waits_while_the_far_end_does_not_read() -> None:
 
 
 def _unsent(channel: WebSocketChannel) -> int:
-    connection = channel._connection
-    assert connection is not None
-    return connection.transport.get_write_buffer_size()
+    return channel.unsent_size
 
 
 @pytest.mark.parametrize("how", ["close", "abort", "lost"])

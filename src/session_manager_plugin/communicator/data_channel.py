@@ -14,20 +14,20 @@ from typing import Any
 
 from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.communicator.config import ConnectionState, WebSocketConfig
+from session_manager_plugin.communicator.data_key import fetch_data_key
+from session_manager_plugin.communicator.earliest_timer import EarliestTimer
 from session_manager_plugin.communicator.gateway_socket import Message
 from session_manager_plugin.communicator.inbox import Inbox
+from session_manager_plugin.communicator.lifetime import LifeState, Lifetime
 from session_manager_plugin.communicator.link_health import LinkMonitor
 from session_manager_plugin.communicator.reconnection import Reconnection
 from session_manager_plugin.communicator.websocket_channel import WebSocketChannel
 from session_manager_plugin.communicator.write_coalescer import WriteCoalescer
 from session_manager_plugin.errors import (
-    ConfigurationError,
     ConnectError,
     ConnectionLost,
-    EncryptionError,
     LocalProtocolError,
     NotConnected,
-    SessionEnded,
     SessionManagerError,
 )
 from session_manager_plugin.protocol.endpoint import SessionEndpoint
@@ -85,8 +85,10 @@ class SessionDataChannel(IDataChannel):
         key_service: KeyService | None = None,
         resume_service: ResumeService | None = None,
         reconnect_timeout: float = RECONNECT_TIMEOUT,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.logger = get_logger(__name__)
+        self._clock = clock
         self._session_id = session_id
         self._key_service = key_service
         self._key_task: asyncio.Task[None] | None = None
@@ -96,32 +98,32 @@ class SessionDataChannel(IDataChannel):
         self._channel.set_connection_handler(self._state_changed)
         self._channel.set_write_resumed_handler(self._pump)
         self._reconnection = Reconnection(
-            self._channel, config, resume_service, reconnect_timeout, restored=self._restored
+            self._channel, config, resume_service, reconnect_timeout, clock=clock, restored=self._restored
         )
         self._reconnecting: asyncio.Task[None] | None = None
         self._connection = SessionEndpoint(
             Role.CLIENT,
             version=PLUGIN_VERSION,
-            epoch=time.time() - time.monotonic(),
+            epoch=time.time() - clock(),
             random_bytes=os.urandom,
             session_id=session_id,
             session_types=session_types,
             handshake_required=handshake_required,
         )
-        self._link = LinkMonitor(self._channel, self._connection, self._reconnection, config, self._link_changed)
+        self._link = LinkMonitor(
+            self._channel, self._connection, self._reconnection, config, self._link_changed, clock=clock
+        )
         self._channel.set_silence_handler(self._link.look)
         self._inbox = Inbox(self._flow_changed)
         self._output_handler: OutputHandler | None = None
         self._link_handler: Callable[[], None] | None = None
         self._output_stopped_handler: Callable[[], None] | None = None
         self._writable_handler: Callable[[], None] | None = None
-        self._ready: asyncio.Future[SessionReady] | None = None
-        self._ended: asyncio.Future[str] | None = None
+        self._life = Lifetime()
         self._send_lock = asyncio.Lock()
         self._progress: asyncio.Future[None] | None = None
         self._coalescer = WriteCoalescer(self._pump)
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = float("inf")
+        self._timer = EarliestTimer(self._timer_fired, clock)
         self._missing_output: MissingOutput | None = None
 
     # Facts.
@@ -178,12 +180,14 @@ class SessionDataChannel(IDataChannel):
 
     def get_channel_info(self) -> dict[str, Any]:
         """Facts for monitoring: those of ``WebSocketChannel.get_connection_info`` and of the session."""
-        if self._ended is None:
+        if self._life.state is LifeState.UNOPENED:
             return {"state": "not_initialized", "is_open": False}
         health = self.health
         return {
             **self._channel.get_connection_info(),
             "is_open": self.is_open,
+            "reading_paused": self._channel.reading_paused,
+            "unsent_size": self._channel.unsent_size,
             "link": health.state.value,
             "trouble": health.sentence if health.troubled else "",
             "reconnects": self.reconnects,
@@ -213,24 +217,19 @@ class SessionDataChannel(IDataChannel):
     # Life.
 
     async def open(self) -> bool:
-        if self._ended is not None:
+        if self._life.state is not LifeState.UNOPENED:
             return self.is_open
-        loop = asyncio.get_running_loop()
-        self._ready, self._ended = loop.create_future(), loop.create_future()
+        self._life.open()
         if not await self._channel.connect():
             self._end(self._channel.last_error or ConnectError("the data channel could not be opened"))
             return False
         return True  # also if it is over already: `ready` and `ended` say how
 
     async def ready(self) -> SessionReady:
-        if self._ready is None:
-            raise NotConnected("the data channel is not open")
-        return await asyncio.shield(self._ready)
+        return await self._life.ready()
 
     async def ended(self) -> str:
-        if self._ended is None:
-            raise NotConnected("the data channel is not open")
-        return await asyncio.shield(self._ended)
+        return await self._life.ended()
 
     async def close(self) -> None:
         if self._reconnecting is not None:
@@ -247,35 +246,25 @@ class SessionDataChannel(IDataChannel):
                 raise
         if self._key_task is not None:
             self._key_task.cancel()
-        self._cancel_timer()
+        self._timer.cancel()
         await self._channel.close()
         self._end(NotConnected("the data channel was closed"))
 
     @property
     def _over(self) -> bool:
-        return self._ended is None or self._ended.done()
+        return self._life.state is not LifeState.OPEN
 
     def _end(self, outcome: str | Exception) -> None:
-        """The session is over, by the far end's closing text or by an error: said once, to everyone who waits."""
-        self._cancel_timer()
+        """The session is over, by the far end's closing text or by an error. The first outcome counts."""
+        self._timer.cancel()
         self._coalescer.stop()
         self._reconnection.stop()
         self._link.over()
-        if self._ended is not None and not self._ended.done():
-            if isinstance(outcome, NotConnected):  # we are closing it, with output still to come
-                self._missing_output = self._stopped_output()
-            else:
-                self._missing_output = self._connection.missing_output
-            if isinstance(outcome, str):
-                self._ended.set_result(outcome)
-            else:
-                self._ended.set_exception(outcome)
-                self._ended.exception()  # retrieved here: nobody need be waiting for it
-        if self._ready is not None and not self._ready.done():
-            if isinstance(outcome, str):
-                outcome = SessionEnded("the session was closed before it began", output=outcome)
-            self._ready.set_exception(outcome)
-            self._ready.exception()
+        if not self._over:
+            # When we close it, output may still be under way: that is not missing.
+            closing = isinstance(outcome, NotConnected)
+            self._missing_output = self._stopped_output() if closing else self._connection.missing_output
+            self._life.end(outcome)
         self._wake()
 
     # Sending.
@@ -309,7 +298,7 @@ class SessionDataChannel(IDataChannel):
             raise NotConnected("the data channel is not open")
         if len(data) > self.send_capacity:
             raise LocalProtocolError(f"{len(data)} bytes to be sent, the channel takes {self.send_capacity}")
-        self._connection.send_data(payload_type, data, time.monotonic())
+        self._connection.send_data(payload_type, data, self._clock())
         if payload_type is PayloadType.OUTPUT and self._output_handler is not None:
             self._output_handler(data)
         self._write()
@@ -327,7 +316,7 @@ class SessionDataChannel(IDataChannel):
                     raise NotConnected("the data channel is not open")
                 self._channel.check_clock()
                 if capacity := connection.send_capacity * MAX_PAYLOAD_SIZE:
-                    connection.send_data(payload_type, data[position : position + capacity], time.monotonic())
+                    connection.send_data(payload_type, data[position : position + capacity], self._clock())
                     position += capacity
                 if more_follows and position >= len(data) and self._coalescer.add(len(data)):
                     return
@@ -363,7 +352,7 @@ class SessionDataChannel(IDataChannel):
     def _flow_changed(self, reading: bool) -> None:
         if reading:
             self._channel.resume_reading()
-            self._connection.reading_resumed(time.monotonic())
+            self._connection.reading_resumed(self._clock())
             self._arm_timer()
         else:
             self._channel.pause_reading()
@@ -383,7 +372,7 @@ class SessionDataChannel(IDataChannel):
     def _state_changed(self, state: ConnectionState) -> None:
         if state is ConnectionState.CONNECTED:
             self._reconnection.opened()
-            self._connection.connected(self._channel.config.token, time.monotonic())
+            self._connection.connected(self._channel.config.token, self._clock())
             self._pump()
             self.logger.info("the token is sent; waiting for the session to begin")
         self._link.look(changed=True)
@@ -391,7 +380,7 @@ class SessionDataChannel(IDataChannel):
     def _channel_failed(self, error: Exception) -> None:
         if self._channel.connection_state is not ConnectionState.CONNECTED:
             return  # an attempt to connect; whoever made it knows
-        now = time.monotonic()
+        now = self._clock()
         self._connection.disconnected(now)
         self._pump()  # a session that the service had closed already ends with its websocket
         # Anything else than a lost link, such as what breaks the rules of websockets, would come again.
@@ -425,7 +414,7 @@ class SessionDataChannel(IDataChannel):
     # What happens.
 
     def _messages_received(self, messages: list[Message]) -> None:
-        now = time.monotonic()
+        now = self._clock()
         self._reconnection.message_received()
         receive = self._connection.receive_message
         for message in messages:
@@ -450,7 +439,7 @@ class SessionDataChannel(IDataChannel):
 
     def _write(self) -> None:
         if self._channel.can_write and not self._coalescer.waiting:
-            outgoing = self._connection.messages_to_send(time.monotonic())
+            outgoing = self._connection.messages_to_send(self._clock())
             if outgoing:
                 self._channel.write_messages(outgoing)
 
@@ -462,13 +451,11 @@ class SessionDataChannel(IDataChannel):
                     event.session_type or "not announced (a shell)",
                     event.peer_version or "of unknown version (no handshake)",
                 )
-                if self._ready is not None and not self._ready.done():
-                    self._ready.set_result(event)
+                self._life.begin(event)
             case ChannelClosedReceived(output):
                 self.logger.info("the far end closed the session: %s", output or "without a reason")
                 self._end(output)
             case DataKeyRequired(key_id, challenge):
-                self.logger.info("handshake: the agent asks for encryption; asking KMS for a data key of %s", key_id)
                 self._key_task = asyncio.get_running_loop().create_task(self._fetch_key(key_id, challenge))
             case SessionFailed(error):
                 self._end(error)
@@ -486,45 +473,21 @@ class SessionDataChannel(IDataChannel):
                 self._link.pause_changed(False)
 
     async def _fetch_key(self, key_id: str, challenge: str) -> None:
-        """Get the data key of an encrypted session; without one the agent is told and the session ends."""
+        """Get the data key of an encrypted session; without a key the session ends, and the agent is told why."""
         try:
-            if self._key_service is None:
-                raise ConfigurationError(
-                    f"the session is to be encrypted with the key {key_id}, and it is not known for which target and "
-                    "with whose credentials: give --target and, where needed, --region and --profile"
-                )
-            key = await self._key_service.generate_data_key(key_id, challenge)
+            key = await fetch_data_key(self._key_service, key_id, challenge)
         except SessionManagerError as error:
-            self._connection.refuse_data_key(error, time.monotonic())
-        except Exception as error:  # of a key service that is not ours
-            self.logger.exception("the key service failed")
-            reason = f"the key service failed: {type(error).__name__}: {error}"
-            self._connection.refuse_data_key(EncryptionError(reason), time.monotonic())
+            self._connection.refuse_data_key(error, self._clock())
         else:
-            self.logger.info("KMS gave a data key")
-            self._connection.provide_data_key(key.plaintext, time.monotonic(), cipher_text=key.cipher_text)
+            self._connection.provide_data_key(key.plaintext, self._clock(), cipher_text=key.cipher_text)
         self._pump()
 
     # The timer.
 
     def _arm_timer(self) -> None:
-        deadline = None if self._over else self._connection.next_timeout()
-        # A later deadline, or none, leaves the timer as it is: it fires early, finds nothing due and is armed again.
-        if deadline is not None and deadline < self._timer_at:
-            self._cancel_timer()
-            self._timer_at = deadline
-            delay = max(0.0, deadline - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._timer_fired)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-            self._timer_at = float("inf")
+        self._timer.arm(None if self._over else self._connection.next_timeout())
 
     def _timer_fired(self) -> None:
-        self._timer = None
-        self._timer_at = float("inf")
-        self._connection.handle_timeout(time.monotonic())
+        self._connection.handle_timeout(self._clock())
         self._pump()
         self._link.look()

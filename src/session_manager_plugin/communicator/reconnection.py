@@ -99,6 +99,7 @@ class Reconnection:
         service: ResumeService | None,
         timeout: float,
         *,
+        clock: Callable[[], float] = time.monotonic,
         restored: Callable[[], None] = lambda: None,
     ) -> None:
         self.logger = get_logger(__name__)
@@ -108,6 +109,7 @@ class Reconnection:
         self._websocket = websocket
         self._config = config
         self._service = service
+        self._clock = clock
         self._restored = restored
         self.proof = Proof.ABSENT
         self._proof_timer: asyncio.TimerHandle | None = None
@@ -184,7 +186,7 @@ class Reconnection:
         self._proven_with = self._config.token
         if self.began_at is None:
             return
-        lasted = time.monotonic() - self.began_at
+        lasted = self._clock() - self.began_at
         self.logger.info("reconnected after %.1f s and %d attempts", lasted, self._attempts)
         self.count += 1
         self.began_at, self._obstacle, self._no_token, self._attempts, self._refusals = None, "", "", 0, 0
@@ -249,7 +251,7 @@ class Reconnection:
         assert self.began_at is not None
         doublings = self._refusals - 1 if self._token_refused else self._attempts
         delay = min(MAX_DELAY, FIRST_DELAY * 2 ** min(doublings, 10)) * random.uniform(0.5, 1.0)
-        now = time.monotonic()
+        now = self._clock()
         deadline = self.began_at + self.timeout
         if now >= deadline:
             last = f"; the last attempt: {self._obstacle}" if self._obstacle else ""

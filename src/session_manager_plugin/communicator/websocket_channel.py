@@ -93,6 +93,11 @@ class WebSocketChannel:
         return self._connection is not None and self._connection.is_open and self._writing_resumed.is_set()
 
     @property
+    def unsent_size(self) -> int:
+        """Bytes that were written and that the network has not taken yet."""
+        return 0 if self._connection is None else self._connection.transport.get_write_buffer_size()
+
+    @property
     def reading_paused(self) -> bool:
         """Whether reading from the network is stopped at the moment."""
         return self._reading_paused or len(self._queue) >= self._config.max_queue_size

@@ -1,0 +1,40 @@
+"""A timer for deadlines that move all the time, mostly further away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class EarliestTimer:
+    """Calls ``due`` no later than the deadline of the last ``arm``, and possibly earlier.
+
+    A later deadline, or none, leaves the timer as it is: ``due`` then finds nothing to do, and arms it again. That
+    saves cancelling and creating a timer for each message. Deadlines are instants of ``clock``, in seconds.
+    """
+
+    def __init__(self, due: Callable[[], None], clock: Callable[[], float]) -> None:
+        self._due = due
+        self._clock = clock
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+
+    def arm(self, deadline: float | None) -> None:
+        """Be due at ``deadline``, or earlier."""
+        if deadline is not None and deadline < self._timer_at:
+            self.cancel()
+            self._timer_at = deadline
+            delay = max(0.0, deadline - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._fired)
+
+    def cancel(self) -> None:
+        """Do not be due any more, until ``arm``."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = float("inf")
+
+    def _fired(self) -> None:
+        self._timer = None
+        self._timer_at = float("inf")
+        self._due()

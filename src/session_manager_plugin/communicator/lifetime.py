@@ -1,0 +1,70 @@
+"""The life of one session: unopened, open, over; and the two results that callers wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+
+from session_manager_plugin.errors import NotConnected, SessionEnded
+from session_manager_plugin.protocol.events import SessionReady
+
+
+class LifeState(Enum):
+    """The states of a session, in their order."""
+
+    UNOPENED = "unopened"
+    OPEN = "open"
+    OVER = "over"
+
+
+class Lifetime:
+    """Moves from ``UNOPENED`` to ``OPEN`` (``open``) to ``OVER`` (``end``) and never back.
+
+    Any number of callers may wait in ``ready`` and ``ended``; one that is cancelled does not disturb the others.
+    """
+
+    def __init__(self) -> None:
+        self.state = LifeState.UNOPENED
+        self._ready: asyncio.Future[SessionReady] | None = None
+        self._ended: asyncio.Future[str] | None = None
+
+    def open(self) -> None:
+        """The session is being opened. Call it once, in the event loop."""
+        loop = asyncio.get_running_loop()
+        self._ready, self._ended = loop.create_future(), loop.create_future()
+        self.state = LifeState.OPEN
+
+    def begin(self, ready: SessionReady) -> None:
+        """The session has begun; ignored when it has already begun, or is over."""
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(ready)
+
+    def end(self, outcome: str | Exception) -> None:
+        """The session is over, by the far end's closing text or by an error. The first outcome counts."""
+        if self.state is not LifeState.OPEN:
+            return
+        assert self._ready is not None
+        assert self._ended is not None
+        self.state = LifeState.OVER
+        if isinstance(outcome, str):
+            self._ended.set_result(outcome)
+            outcome = SessionEnded("the session was closed before it began", output=outcome)
+        else:
+            self._ended.set_exception(outcome)
+            self._ended.exception()  # marks it as retrieved: nobody need be waiting for it
+        if not self._ready.done():
+            self._ready.set_exception(outcome)
+            self._ready.exception()
+
+    async def ready(self) -> SessionReady:
+        """Wait until the session has begun. Raises what ended it before, ``NotConnected`` before ``open``."""
+        if self._ready is None:
+            raise NotConnected("the data channel is not open")
+        return await asyncio.shield(self._ready)
+
+    async def ended(self) -> str:
+        """Wait for the end and return the far end's text. Raises what ended the session, ``NotConnected`` before
+        ``open``."""
+        if self._ended is None:
+            raise NotConnected("the data channel is not open")
+        return await asyncio.shield(self._ended)
