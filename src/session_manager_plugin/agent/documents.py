@@ -81,6 +81,8 @@ class Document:
 
 DEFAULT_DOCUMENT = "SSM-SessionManagerRunShell"
 """What StartSession runs when it names no document."""
+ECS_EXEC_DOCUMENT = "AmazonECS-ExecuteInteractiveCommand"
+"""What ECS's ExecuteCommand runs."""
 
 _LOCAL_PORT_NUMBER = Parameter(f"0|{_PORT}", "0")
 _FORWARDING = {
@@ -95,6 +97,12 @@ DOCUMENTS = {
         Document(DEFAULT_DOCUMENT, SessionType.STANDARD_STREAM),
         Document(
             "AWS-StartInteractiveCommand",
+            SessionType.INTERACTIVE_COMMANDS,
+            {"command": Parameter()},
+            {"commands": "{{ command }}"},
+        ),
+        Document(
+            ECS_EXEC_DOCUMENT,
             SessionType.INTERACTIVE_COMMANDS,
             {"command": Parameter()},
             {"commands": "{{ command }}"},

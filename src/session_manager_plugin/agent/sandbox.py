@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
-import hmac
 import secrets
 import shlex
 import time
@@ -16,6 +15,7 @@ from typing import Self
 from session_manager_plugin.agent.agent import AgentSettings, Pace
 from session_manager_plugin.agent.agent_versions import DEFAULT_AGENT_VERSION
 from session_manager_plugin.agent.api import Api, Caller, StartedSession
+from session_manager_plugin.agent.callers import Callers
 from session_manager_plugin.agent.certificate import SandboxCertificate
 from session_manager_plugin.agent.default_inventory import DEFAULT_INVENTORY
 from session_manager_plugin.agent.documents import DEFAULT_DOCUMENT, DOCUMENTS, InvalidParametersError
@@ -25,10 +25,14 @@ from session_manager_plugin.agent.inventory import Container, Inventory, Task
 from session_manager_plugin.agent.key_service import LocalKeyService
 from session_manager_plugin.agent.limits import NO_LIMITS, Limits
 from session_manager_plugin.agent.quirks import Quirk, to_quirks
+from session_manager_plugin.agent.services.access_requests import AccessRequests
 from session_manager_plugin.agent.services.authorization import Authorization
 from session_manager_plugin.agent.services.ec2 import Ec2
+from session_manager_plugin.agent.services.ecs import Ecs
 from session_manager_plugin.agent.services.identity import Identity
+from session_manager_plugin.agent.services.instance_connect import InstanceConnect, PublicKey
 from session_manager_plugin.agent.services.managed_instances import ManagedInstances
+from session_manager_plugin.agent.services.rds import Rds
 from session_manager_plugin.agent.services.sessions import Sessions
 from session_manager_plugin.agent.session import EndReason, SandboxSession
 from session_manager_plugin.agent.signature import SignatureVerifier
@@ -134,13 +138,7 @@ class Sandbox:
         self._sessions: dict[str, SandboxSession] = {}
         self._started = 0
         self._authorization = Authorization(self._get_inventory, self.region)
-        operations = {
-            **Sessions(self).operations,
-            **ManagedInstances(self._get_inventory, agent_version).operations,
-            **Ec2(self._get_inventory).operations,
-            **Identity(self._get_inventory).operations,
-            **({} if self.key_service is None else self.key_service.operations),
-        }
+        self._instance_connect = InstanceConnect(self._get_inventory)
         verifier = SignatureVerifier(
             self.access_key_id,
             self.secret_access_key,
@@ -149,8 +147,20 @@ class Sandbox:
             GATEWAY_SERVICE,
             required=require_signature,
         )
-        api = Api(self._find_caller, operations, self._authorization.check)
-        self._gateway = Gateway(api.respond, self._sessions.get, verifier.refusal)
+        callers = Callers(verifier, lambda: self.inventory.user_arn)
+        operations = {
+            **AccessRequests(self._get_inventory, callers.admit).operations,
+            **Sessions(self).operations,
+            **ManagedInstances(self._get_inventory, agent_version).operations,
+            **Ec2(self._get_inventory).operations,
+            **Ecs(self._get_inventory, self.region, self).operations,
+            **Rds(self._get_inventory, self.region).operations,
+            **self._instance_connect.operations,
+            **Identity(self._get_inventory).operations,
+            **({} if self.key_service is None else self.key_service.operations),
+        }
+        api = Api(callers.find, operations, self._authorization.check)
+        self._gateway = Gateway(api.respond, self._sessions.get, callers.signature_refusal)
 
     async def __aenter__(self) -> Self:
         """Start listening. Raises ``OSError`` when the port is taken, or there is no room for a certificate."""
@@ -243,6 +253,11 @@ class Sandbox:
         """All sessions by id: those that are going on, and the last ``MAX_ENDED_SESSIONS`` that are over."""
         return MappingProxyType(self._sessions)
 
+    @property
+    def public_keys(self) -> tuple[PublicKey, ...]:
+        """The public keys that SendSSHPublicKey has sent and that have not expired."""
+        return self._instance_connect.keys
+
     def session(self, session_id: str) -> SandboxSession:
         """One of them. Raises ``KeyError``."""
         return self._sessions[session_id]
@@ -327,10 +342,6 @@ class Sandbox:
         if container is not None and _is_connected(*container[1:]):
             return self._settings.version
         raise ApiError("TargetNotConnected", f"{target} is not connected.")
-
-    def _find_caller(self, access_key_id: str) -> Caller | None:
-        own = hmac.compare_digest(access_key_id.encode(), self.access_key_id.encode())
-        return Caller(self.inventory.user_arn) if own else None
 
     def _get_inventory(self) -> Inventory:
         return self.inventory

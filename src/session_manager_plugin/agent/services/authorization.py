@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from session_manager_plugin.agent.api import Caller
+from session_manager_plugin.agent.documents import ECS_EXEC_DOCUMENT
 from session_manager_plugin.agent.inventory import Instance, Inventory, matches
 from session_manager_plugin.errors import ApiError
 
@@ -48,7 +49,7 @@ class Authorization:
             # AWS publishes no text for this; the second sentence is the sandbox's own.
             text = str(denial(caller, "ssm:StartSession", self._target_arn(target)))
             raise ApiError("AccessDeniedException", f"{text}. Access must be requested (StartAccessRequest).")
-        if document and not _allows_document(inventory, instance, document):
+        if document not in ("", ECS_EXEC_DOCUMENT) and not _allows_document(inventory, instance, document):
             owner = "" if document.startswith("AWS-") else inventory.account
             resource = f"arn:aws:ssm:{self._region}:{owner}:document/{document}"
             raise denial(caller, "ssm:StartSession", resource)

@@ -1,0 +1,112 @@
+"""Just-in-time access: Systems Manager's StartAccessRequest and GetAccessToken."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from session_manager_plugin.agent.api import Caller, Operation, string, strings, structures
+from session_manager_plugin.agent.inventory import Inventory
+from session_manager_plugin.errors import ApiError
+from session_manager_plugin.utils.logging import register_secret
+
+MAX_TARGETS = 5
+LIFETIME = 3600.0
+"""Seconds that temporary credentials are good for."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemporaryCredentials:
+    """What GetAccessToken hands out, and whose they are."""
+
+    caller: Caller
+    access_key_id: str = field(repr=False)
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+    expires_at: float
+    """Seconds since the Unix epoch."""
+
+
+@dataclass(slots=True)
+class _Request:
+    targets: frozenset[str]
+    polls: int = 0
+
+
+class AccessRequests:
+    """Decides requests as the inventory's permissions say at the moment of the question. ``issued`` is called with new
+    credentials; ``now`` is the clock, in seconds since the Unix epoch."""
+
+    def __init__(
+        self,
+        inventory: Callable[[], Inventory],
+        issued: Callable[[TemporaryCredentials], None],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._inventory = inventory
+        self._issued = issued
+        self._now = now
+        self._requests: dict[str, _Request] = {}
+
+    @property
+    def operations(self) -> dict[str, Operation]:
+        """The calls by their names in IAM."""
+        return {"ssm:StartAccessRequest": self.start, "ssm:GetAccessToken": self.get_token}
+
+    def start(self, fields: dict[str, Any], _caller: Caller) -> dict[str, Any]:
+        """StartAccessRequest. Raises ``ApiError``."""
+        string(fields, "Reason")
+        targets: set[str] = set()
+        criteria = structures(fields, "Targets")
+        if not 1 <= len(criteria) <= MAX_TARGETS:
+            raise ApiError("ValidationException", f"Targets must have 1 to {MAX_TARGETS} elements")
+        for each in criteria:
+            targets.update(self._ids(string(each, "Key"), strings(each, "Values")))
+        request_id = f"oi-{secrets.token_hex(6)}"
+        self._requests[request_id] = _Request(frozenset(targets))
+        return {"AccessRequestId": request_id}
+
+    def get_token(self, fields: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        """GetAccessToken. Raises ``ApiError``."""
+        request_id = string(fields, "AccessRequestId")
+        request = self._requests.get(request_id)
+        if request is None:
+            raise ApiError("ResourceNotFoundException", f"Access request {request_id} does not exist.")
+        permissions = self._inventory().permissions
+        request.polls += 1
+        if request.polls <= permissions.pending_polls or permissions.access_request == "Pending":
+            return {"AccessRequestStatus": "Pending"}
+        if permissions.access_request != "Approved":
+            return {"AccessRequestStatus": permissions.access_request}
+        credentials = TemporaryCredentials(
+            Caller(caller.arn, request.targets),
+            "ASIA" + base64.b32encode(secrets.token_bytes(10)).decode(),
+            secrets.token_urlsafe(30),
+            secrets.token_urlsafe(90),
+            self._now() + LIFETIME,
+        )
+        for secret in (credentials.access_key_id, credentials.secret_access_key, credentials.session_token):
+            register_secret(secret)
+        self._issued(credentials)
+        return {
+            "AccessRequestStatus": "Approved",
+            "Credentials": {
+                "AccessKeyId": credentials.access_key_id,
+                "SecretAccessKey": credentials.secret_access_key,
+                "SessionToken": credentials.session_token,
+                "ExpirationTime": credentials.expires_at,
+            },
+        }
+
+    def _ids(self, key: str, values: list[str]) -> list[str]:
+        """The targets that a criterion selects. Raises ``ApiError``."""
+        if key == "InstanceIds":
+            return values
+        if key.startswith("tag:"):
+            tag = key.removeprefix("tag:")
+            return [each.id for each in self._inventory().instances if each.all_tags.get(tag) in values]
+        raise ApiError("ValidationException", f"{key} is not a target key; use InstanceIds or tag:KEY")
