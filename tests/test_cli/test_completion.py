@@ -58,7 +58,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> None:
         (("connect", "--url", ""), []),
         (("completion", ""), ["bash", "zsh", "fish"]),
         (("completion", "bash", "--log-fo"), ["--log-format"]),
-        (("help", "s"), ["sandbox"]),
+        (("help", "sa"), ["sandbox"]),
     ],
 )
 def test_suggestions(smp: Smp, words: tuple[str, ...], suggested: list[str]) -> None:

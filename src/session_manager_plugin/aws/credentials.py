@@ -20,6 +20,12 @@ class CredentialCache:
         self._lock = threading.Lock()
         self._lookup: Future[Any] | None = None
         self._began_at = 0.0
+        self._source: Callable[[], Any] | None = None
+
+    def use(self, source: Callable[[], Any]) -> None:
+        """Look credentials up by ``source`` from now on, instead of by the argument of ``find``."""
+        with self._lock:
+            self._source, self._lookup = source, None
 
     def find(self, look_up: Callable[[], Any], *, max_age: float = math.inf) -> Any:
         """Return the credentials, or None if there are none. Blocks.
@@ -37,7 +43,7 @@ class CredentialCache:
                 self._began_at = time.monotonic()
         if is_new:
             try:
-                lookup.set_result(look_up())
+                lookup.set_result((self._source or look_up)())
             except BaseException as error:
                 lookup.set_exception(error)
         return lookup.result()

@@ -11,11 +11,13 @@ from typing import Any
 from session_manager_plugin.aws.aws_errors import aws_failure, error_code
 from session_manager_plugin.aws.botocore_session import CallLimits, call
 from session_manager_plugin.aws.settings import AwsSettings
+from session_manager_plugin.aws.start_errors import explain_refusal
 from session_manager_plugin.aws.threads import in_thread
 from session_manager_plugin.errors import SessionExpired, SessionManagerError
 from session_manager_plugin.utils.logging import get_logger, register_secret
 
-START_LIMITS = CallLimits(10.0, 20.0, 2)
+START_LIMITS = CallLimits(10.0, 20.0, 8, mode="adaptive")
+"""StartSession is throttled when many sessions are started at once."""
 RESUME_LIMITS = CallLimits(5.0, 5.0, 1)
 """A failed call is repeated by the caller."""
 TERMINATE_LIMITS = CallLimits(1.5, 1.5, 1)
@@ -58,7 +60,11 @@ class SystemsManager:
             request["Parameters"] = {name: list(values) for name, values in parameters.items()}
         if reason:
             request["Reason"] = reason
-        answer = await self._call("StartSession", START_LIMITS, lambda client: client.start_session(**request))
+        try:
+            answer = await self._call("StartSession", START_LIMITS, lambda client: client.start_session(**request))
+        except SessionManagerError as error:
+            refusal = await explain_refusal(self._settings, error, target, document)
+            raise refusal from error.__cause__
         return _started(answer, answer["SessionId"])
 
     async def resume_session(self, session_id: str) -> StartedSession:

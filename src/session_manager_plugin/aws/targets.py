@@ -10,6 +10,7 @@ import asyncio
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC
 from ipaddress import ip_address
 
@@ -90,13 +91,19 @@ def choose(text: str, found: Sequence[ManagedInstance]) -> ManagedInstance:
         matches = [describe(each) for each in sorted(online, key=lambda each: (each.name, each.id))]
         raise AmbiguousTarget(f"{len(online)} online targets match {text}; give an id", matches)
     if found:
-        raise ConnectError("; ".join(_offline(each) for each in found[:3]) + "; check that it runs and has a network")
+        raise ConnectError(offline_sentence(found))
     raise ConnectError(f"no target matches {text}; smp ls --all lists them, and check --region and --profile")
 
 
 def describe(instance: ManagedInstance) -> str:
     """Return the id and, behind it, what a person knows an instance by."""
     return " ".join(part for part in (instance.id, instance.name, instance.ip, instance.platform) if part)
+
+
+def offline_sentence(instances: Sequence[ManagedInstance]) -> str:
+    """Return what to say about instances that are all offline."""
+    offline = "; ".join(_offline(each) for each in instances[:3])
+    return f"{offline}; check that it runs and that its SSM agent has a network"
 
 
 def _offline(instance: ManagedInstance) -> str:
@@ -110,10 +117,11 @@ def _find(settings: AwsSettings, text: str) -> list[ManagedInstance]:
     """Return the managed instances that ``text`` matches, offline ones included."""
     if text.startswith(_TAG):
         key, value = parse_tag(text.removeprefix(_TAG))
-        return _named(find_instances(settings, {f"tag:{key}": [value]}), {"Name": value} if key == "Name" else {})
+        found = find_instances(settings, {f"tag:{key}": [value]})
+        return with_names(found, names_in_ec2(settings)) if len(found) > 1 else found
     filters = _address_filter(text)
     if filters is None and (found := find_instances(settings, {"tag:Name": [text]})):
-        return _named(found, {"Name": text})
+        return [replace(each, name=text) for each in found]
     if (filters or "." in text) and (found := _find_by_address(settings, filters or {"private-dns-name": [text]})):
         return found
     # The name of an activation, a computer's name, or an address outside EC2: there is no filter for these.
@@ -122,11 +130,6 @@ def _find(settings: AwsSettings, text: str) -> list[ManagedInstance]:
     if not found and (near := difflib.get_close_matches(text, [each.name for each in everything if each.name], n=1)):
         raise ConnectError(f"no target matches {text}; did you mean {near[0]}?")
     return found
-
-
-def _named(instances: Sequence[ManagedInstance], tags: Mapping[str, str]) -> list[ManagedInstance]:
-    described = {each.id: {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]} for each in instances}
-    return with_names(instances, described)
 
 
 def _address_filter(text: str) -> dict[str, list[str]] | None:

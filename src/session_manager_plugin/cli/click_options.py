@@ -14,6 +14,7 @@ from click.types import FloatParamType, StringParamType
 from session_manager_plugin.cli.environment import Environment, named_output_errors, parse_seconds
 from session_manager_plugin.cli.render import tell
 from session_manager_plugin.errors import UsageError
+from session_manager_plugin.utils.link_defaults import CONNECT_TIMEOUT, KEEPALIVE, RECONNECT_TIMEOUT
 from session_manager_plugin.utils.logging import configure
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -307,6 +308,60 @@ def record_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return record(with_input(function))
 
 
+def connection_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--connect-timeout`, `--keepalive` and `--reconnect-timeout`: how a connection is made and kept."""
+    for option in reversed(_CONNECTION_OPTIONS):
+        function = option(function)
+    return function
+
+
+_CONNECTION_OPTIONS = [
+    click.option(
+        "--connect-timeout",
+        type=Seconds(zero=False),
+        default=CONNECT_TIMEOUT,
+        show_default=True,
+        envvar="SMP_CONNECT_TIMEOUT",
+        show_envvar=True,
+        help="Seconds for each attempt to connect: DNS, TCP, proxy, TLS and websocket together. Example: 5.",
+    ),
+    click.option(
+        "--keepalive",
+        type=Seconds(zero=True),
+        default=KEEPALIVE,
+        show_default=True,
+        envvar="SMP_KEEPALIVE",
+        show_envvar=True,
+        help="Seconds between two pings of the websocket; 0 sends none. Give less where a firewall or a NAT forgets "
+        "silent connections sooner. Pings do not put off the idle timeout of the service.",
+    ),
+    click.option(
+        "--reconnect-timeout",
+        type=Seconds(zero=True),
+        default=RECONNECT_TIMEOUT,
+        show_default=True,
+        envvar="SMP_RECONNECT_TIMEOUT",
+        show_envvar=True,
+        help="Seconds for bringing a lost connection back; 0 ends the session with it. Example: 3600.",
+    ),
+]
+
+
+sign_option = click.option(
+    "--sign",
+    type=Choice("auto", "always", "never"),
+    default="auto",
+    show_default=True,
+    envvar="SMP_SIGN",
+    show_envvar=True,
+    help="Whether to sign the request that opens the websocket with AWS credentials. auto signs it for the "
+    "ssmmessages hosts of AWS, if there are credentials; always for other hosts too. The credentials need the "
+    "permission ssmmessages:OpenDataChannel. A signed request that is refused is repeated once without. Nothing is "
+    "signed with --bearer always.",
+)
+"""`--sign`: whether the request that opens the websocket is signed."""
+
+
 def gateway_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """What says where a session is and how to get there, but for its URL and token, which each command tells itself."""
     for option in reversed(_GATEWAY_OPTIONS):
@@ -331,18 +386,7 @@ _GATEWAY_OPTIONS = [
         help="Whether to send the token in an Authorization header as well. auto does so to hosts that are not "
         "those of AWS, which read it from the first message.",
     ),
-    click.option(
-        "--sign",
-        type=Choice("auto", "always", "never"),
-        default="auto",
-        show_default=True,
-        envvar="SMP_SIGN",
-        show_envvar=True,
-        help="Whether to sign the request that opens the websocket with AWS credentials. auto signs it for the "
-        "ssmmessages hosts of AWS, if there are credentials; always for other hosts too. The credentials need the "
-        "permission ssmmessages:OpenDataChannel. A signed request that is refused is repeated once without. Nothing is "
-        "signed with --bearer always.",
-    ),
+    sign_option,
     click.option(
         "--insecure", is_flag=True, help="Allow ws:// to another machine. The token travels unencrypted then."
     ),

@@ -72,12 +72,22 @@ class Invocation:
     @property
     def forwards_port(self) -> bool:
         """Whether the document is known to forward a port."""
-        return (self.document or "").startswith(_PORT_DOCUMENTS)
+        return forwards_port(self.document or "")
 
     @property
     def needs_handshake(self) -> bool:
         """Whether the document is known to begin with a handshake (sessions for ports and commands do)."""
-        return self.document in (_STDIO_DOCUMENT, _COMMAND_DOCUMENT) or self.forwards_port
+        return needs_handshake(self.document or "")
+
+
+def forwards_port(document: str) -> bool:
+    """Whether a document is known to forward a port."""
+    return document.startswith(_PORT_DOCUMENTS)
+
+
+def needs_handshake(document: str) -> bool:
+    """Whether a document is known to begin with a handshake."""
+    return document in (_STDIO_DOCUMENT, _COMMAND_DOCUMENT) or forwards_port(document)
 
 
 def take_response(argument: str, environment: Environment) -> str | None:

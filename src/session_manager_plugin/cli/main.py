@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COMPLETE = "_SMP_COMPLETE"
 """The variable with which a shell's script asks how to go on; see `cli.completion`."""
 COMMANDS = {
+    "start": "Start a session with a target: a shell on an instance or in a container.",
     "connect": "Join a session whose stream URL and token you have.",
     "demo": "Try a session on this machine: a sandbox and a session with it.",
     "probe": "Check what a session needs, stage by stage, and say what to do.",
@@ -37,6 +38,7 @@ _EXAMPLES = """
 Examples:
 
 \b
+  smp start web-1                              a shell on the instance with this name
   smp demo                                     a shell through the whole protocol, on this machine
   smp connect --url URL --token-file FILE      a session that somebody started for you
   smp connect --help                           the options of a command

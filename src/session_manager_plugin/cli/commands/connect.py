@@ -14,8 +14,8 @@ import click
 from session_manager_plugin.cli.aws_options import aws_options
 from session_manager_plugin.cli.click_options import (
     Choice,
-    Seconds,
     command,
+    connection_options,
     escape_option,
     gateway_options,
     record_options,
@@ -23,7 +23,6 @@ from session_manager_plugin.cli.click_options import (
 )
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.errors import UsageError
-from session_manager_plugin.utils.link_defaults import CONNECT_TIMEOUT, KEEPALIVE, RECONNECT_TIMEOUT
 
 if TYPE_CHECKING:
     from session_manager_plugin.aws.settings import AwsSettings
@@ -55,34 +54,7 @@ smp connect -v --log-file smp.log --url "$URL" --token-file token      (tells wh
     "standard input, and the rest of the input is the session's. Asked for at a terminal if not given in any way.",
 )
 @gateway_options
-@click.option(
-    "--connect-timeout",
-    type=Seconds(zero=False),
-    default=CONNECT_TIMEOUT,
-    show_default=True,
-    envvar="SMP_CONNECT_TIMEOUT",
-    show_envvar=True,
-    help="Seconds for each attempt to connect: DNS, TCP, proxy, TLS and websocket together. Example: 5.",
-)
-@click.option(
-    "--keepalive",
-    type=Seconds(zero=True),
-    default=KEEPALIVE,
-    show_default=True,
-    envvar="SMP_KEEPALIVE",
-    show_envvar=True,
-    help="Seconds between two pings of the websocket; 0 sends none. Give less where a firewall or a NAT forgets silent "
-    "connections sooner. Pings do not put off the idle timeout of the service.",
-)
-@click.option(
-    "--reconnect-timeout",
-    type=Seconds(zero=True),
-    default=RECONNECT_TIMEOUT,
-    show_default=True,
-    envvar="SMP_RECONNECT_TIMEOUT",
-    show_envvar=True,
-    help="Seconds for bringing a lost connection back; 0 ends the session with it. Example: 3600.",
-)
+@connection_options
 @click.option(
     "--dial",
     metavar="HOST[:PORT]",

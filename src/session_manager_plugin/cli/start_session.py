@@ -1,0 +1,80 @@
+"""What comes before a session that a command starts: access that is asked for, and StartSession."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+from session_manager_plugin.aws.settings import AwsSettings
+from session_manager_plugin.aws.systems_manager import StartedSession, SystemsManager
+from session_manager_plugin.aws.threads import in_thread
+from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.render import tell
+from session_manager_plugin.utils.text import printable
+
+LEAVE_TIMEOUT = 1.8
+"""Seconds for terminating a session that was being started when the program was interrupted."""
+_POLL_INTERVALS = (1.0, 2.0, 3.0)
+"""Seconds between the first calls of GetAccessToken; the last interval is repeated."""
+
+
+async def started_session(starting: asyncio.Task[StartedSession], systems_manager: SystemsManager) -> StartedSession:
+    """Return the result of ``starting``. When cancelled, terminate the session that it starts nevertheless."""
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await systems_manager.try_to_terminate((await starting).session_id)
+        raise
+
+
+async def requested_access(environment: Environment, settings: AwsSettings, target: str, reason: str) -> AwsSettings:
+    """Return settings with the credentials of just-in-time access to ``target``, once the request is approved.
+
+    At a terminal a line on standard error shows the time that the request has been pending.
+    """
+    from session_manager_plugin.aws.access_requests import granted_settings, request_access
+
+    request_id = await asyncio.wrap_future(in_thread(lambda: request_access(settings, target, reason)))
+    progress = _Progress(environment, f"access request {request_id} is waiting for approval (Ctrl-C stops waiting)")
+    intervals = iter(_POLL_INTERVALS)
+    interval = 0.0
+    try:
+        while (granted := await asyncio.wrap_future(in_thread(lambda: granted_settings(settings, request_id)))) is None:
+            interval = next(intervals, interval)
+            await progress.wait(interval)
+    finally:
+        progress.end()
+    return granted
+
+
+class _Progress:
+    """One line that is rewritten each second at a terminal, and written once elsewhere."""
+
+    def __init__(self, environment: Environment, text: str) -> None:
+        self._environment = environment
+        self._text = text
+        self._began_at = time.monotonic()
+        self._is_live = environment.is_terminal(environment.stderr) and not environment.is_dumb
+        self._is_shown = False
+
+    async def wait(self, seconds: float) -> None:
+        """Show the line, and wait."""
+        if not self._environment.quiet:
+            self._show()
+        await asyncio.sleep(seconds)
+
+    def end(self) -> None:
+        """Erase the line."""
+        if self._is_live and self._is_shown:
+            self._environment.write_error("\r\x1b[K")
+
+    def _show(self) -> None:
+        if self._is_live:
+            elapsed = time.monotonic() - self._began_at
+            self._environment.write_error(f"\r\x1b[K{printable(self._text)}, {elapsed:.0f} s")
+        elif not self._is_shown:
+            tell(self._environment, self._text, error=False)
+        self._is_shown = True

@@ -1,0 +1,99 @@
+"""`smp start` against the sandbox: the real botocore, in pipes and in a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from asyncio.subprocess import PIPE
+from typing import NamedTuple
+
+import pytest
+
+from session_manager_plugin.agent import Sandbox
+from session_manager_plugin.agent.session import EndReason
+from tests.e2e.conftest import BIN
+from tests.support.pty_process import PtyProcess
+from tests.support.waiting import wait_until
+
+WEB, WEB_2 = "i-0a1b2c3d4e5f60001", "i-0a1b2c3d4e5f60002"
+SMP = str(BIN / "smp")
+PROMPT = r"[#$] $"
+
+
+class Run(NamedTuple):
+    """What a command did."""
+
+    status: int | None
+    out: bytes
+    err: str
+
+
+async def smp(sandbox: Sandbox, environment: dict[str, str], *arguments: str, stdin: bytes = b"exit\n") -> Run:
+    """Run `smp` through pipes with the sandbox's endpoint."""
+    process = await asyncio.create_subprocess_exec(
+        SMP, *arguments, "--endpoint-url", sandbox.endpoint_url, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate(stdin)
+    return Run(process.returncode, out, err.decode())
+
+
+@pytest.mark.parametrize("target", ["web-1", "10.0.1.11", WEB])
+async def test_a_shell_by_any_name(sandbox: Sandbox, environment: dict[str, str], target: str) -> None:
+    run = await smp(sandbox, environment, "start", target, stdin=b"echo it''s $((6*7))\nexit\n")
+    assert b"its 42" in run.out
+    assert run.status == 0
+    (session,) = sandbox.sessions.values()
+    assert session.target == WEB
+    assert session.end_reason is EndReason.EXITED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (("tag:env=prod",), 2, f"2 online targets match tag:env=prod; give an id:\n  {WEB} web-1"),
+        (("webb-1",), 255, "no target matches webb-1; did you mean web-1?"),
+        (("batch-1",), 255, "batch-1 (i-0a1b2c3d4e5f60003) is offline since "),
+        (("i-0a1b2c3d4e5f60003",), 255, "i-0a1b2c3d4e5f60003 is offline since "),
+        (("web-1", "--document-name", "Nothing"), 255, "InvalidDocument"),
+        (("web-1", "--parameters", "command"), 2, "--parameters takes KEY=VALUE"),
+        ((), 2, "no TARGET: give "),
+    ],
+)
+async def test_what_prevents_a_session(
+    sandbox: Sandbox, environment: dict[str, str], arguments: tuple[str, ...], status: int, sentence: str
+) -> None:
+    run = await smp(sandbox, environment, "start", *arguments)
+    assert (run.status, run.out) == (status, b"")
+    assert sentence in run.err
+    assert not sandbox.sessions
+
+
+async def test_a_command_document(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    document = ("--document-name", "AWS-StartNonInteractiveCommand")
+    parameters = ("--parameters", "command=seq 3", "--parameters", '{"separateOutputStream": ["true"]}')
+    run = await smp(sandbox, environment, "start", "web-1", *document, *parameters, "--reason", "to count", stdin=b"")
+    assert (run.status, run.out) == (0, b"1\n2\n3\n")
+
+
+async def test_a_terminal(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    argv = [SMP, "start", "web-1", "--endpoint-url", sandbox.endpoint_url, "--status", "off"]
+    async with PtyProcess(argv, env=environment) as terminal:
+        await terminal.expect(PROMPT)
+        terminal.type("~.")
+        assert await terminal.wait() == 255
+    (session,) = sandbox.sessions.values()
+    assert session.end_reason is EndReason.TERMINATED
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_while_it_starts_leaves_no_session(
+    sandbox: Sandbox, environment: dict[str, str], number: signal.Signals
+) -> None:
+    argv = [SMP, "start", WEB, "--endpoint-url", sandbox.endpoint_url, "--status", "off"]
+    async with PtyProcess(argv, env=environment) as terminal:
+        await wait_until(lambda: bool(sandbox.sessions))
+        os.kill(terminal.process.pid, number)
+        await terminal.wait()
+    assert all(session.ended.is_set() for session in sandbox.sessions.values())
