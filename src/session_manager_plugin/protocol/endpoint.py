@@ -22,7 +22,6 @@ from typing import Any
 from session_manager_plugin.errors import (
     EncryptionError,
     LocalProtocolError,
-    ProtocolError,
     RemoteProtocolError,
     SessionManagerError,
     TimedOut,
@@ -38,9 +37,8 @@ from session_manager_plugin.protocol.events import (
     PublicationPaused,
     PublicationStarted,
     SessionFailed,
-    SessionReady,
 )
-from session_manager_plugin.protocol.handshake import HandshakeState
+from session_manager_plugin.protocol.handshake_driver import HandshakeDriver
 from session_manager_plugin.protocol.messages import (
     MAX_PAYLOAD_SIZE,
     ClientMessage,
@@ -49,7 +47,7 @@ from session_manager_plugin.protocol.messages import (
     PayloadType,
     acknowledged_sequence_number,
 )
-from session_manager_plugin.protocol.negotiation import AgentNegotiation, ClientNegotiation, Replies
+from session_manager_plugin.protocol.negotiation import AgentNegotiation, ClientNegotiation
 from session_manager_plugin.protocol.outbox import Flow, FlowInput, Outbox
 from session_manager_plugin.protocol.output_loss import OutputLoss
 from session_manager_plugin.protocol.payloads import AgentSessionState, ChannelClosed, OpenDataChannelInput
@@ -117,6 +115,9 @@ class SessionEndpoint:
         )
         self._handshake = self._negotiation.handshake
         self._readiness = Readiness(self._handshake, role, handshake_required=handshake_required)
+        self._driver = HandshakeDriver(
+            self._negotiation, self._readiness, send=self._send, emit=self._emit, fail=self._fail
+        )
         self._closing = Closing()
         self._sealed, self._opened = _FROM_CLIENT, _FROM_AGENT
         if role is Role.AGENT:
@@ -272,13 +273,10 @@ class SessionEndpoint:
 
     def _deliver(self, payload_type: int, payload: bytes | bytearray, now: float) -> None:
         if payload_type in _HANDSHAKE_PAYLOADS:
-            try:
-                self._receive_handshake(payload_type, payload, now)
-            except (ProtocolError, EncryptionError) as error:
-                self._handshake_error(error)
+            self._driver.receive(payload_type, payload, now)
             return
         if not self._handshake.settled:
-            self._data_before_settled()
+            self._driver.data_received()
             if self.role is Role.AGENT:
                 return  # acknowledged and discarded, as the official agent does
         cipher = self._negotiation.cipher
@@ -292,14 +290,6 @@ class SessionEndpoint:
         if payload_type == PayloadType.EXIT_CODE:
             self._output_loss.exit_code_received()
         self._events.add_data(payload_type, payload)
-
-    def _data_before_settled(self) -> None:
-        before = self._handshake.state
-        self._negotiation.data_received()
-        if self._handshake.settled:
-            self._readiness.handshake_excluded()
-            if before is HandshakeState.AWAITING:
-                self._become_ready()
 
     def _receive_acknowledgement(self, message: ClientMessage, now: float) -> None:
         number = acknowledged_sequence_number(message.payload)
@@ -350,44 +340,6 @@ class SessionEndpoint:
 
     # The handshake.
 
-    def _receive_handshake(self, payload_type: int, payload: bytes | bytearray, now: float) -> None:
-        before = self._handshake.state
-        replies = self._negotiation.receive(payload_type, payload, now)
-        self._reply(replies, now)
-        if self._handshake.state is not before:
-            self._handshake_moved(now)
-
-    def _reply(self, replies: Replies, now: float) -> None:
-        for payload_type, payload in replies:
-            self._send(payload_type, [payload], now)
-
-    def _handshake_moved(self, now: float) -> None:
-        """Act on a new state of the handshake."""
-        self._readiness.handshake_moved(now)
-        if self._negotiation.key_required is not None:
-            self._emit(self._negotiation.key_required)
-        if self._handshake.state is HandshakeState.COMPLETE:
-            self._become_ready()
-            for payload_type, payload in self._readiness.take_discarded():
-                self._send(payload_type, [payload], now)
-        if self._negotiation.agreement.error is not None:
-            self._fail(self._negotiation.agreement.error)
-
-    def _handshake_error(self, error: ProtocolError | EncryptionError) -> None:
-        if self._handshake.settled:
-            self._emit(MessageRejected(str(error)))
-        else:
-            self._fail(error)
-
-    def _become_ready(self) -> None:
-        self._readiness.began()
-        agreement = self._negotiation.agreement
-        self._emit(
-            SessionReady(
-                agreement.session_type, agreement.properties, agreement.peer_version, agreement.customer_message
-            )
-        )
-
     def request_handshake(
         self,
         session_type: str,
@@ -403,17 +355,12 @@ class SessionEndpoint:
         user, given the client's version. Raises ``LocalProtocolError`` in the client's role, or when the handshake
         has begun already.
         """
-        negotiation = self._agent_negotiation()
-        replies = negotiation.request(
-            session_type, properties, now, kms_key_id=kms_key_id, customer_message=customer_message
-        )
-        self._readiness.handshake_moved(now)
-        self._reply(replies, now)
+        self._driver.request(session_type, properties, now, kms_key_id=kms_key_id, customer_message=customer_message)
 
     def skip_handshake(self) -> None:
         """Open the session as an agent whose session type needs no handshake. Raises as ``request_handshake``."""
-        self._agent_negotiation().skip()
-        self._become_ready()
+        self._driver.agent().skip()
+        self._driver.become_ready()
 
     def provide_data_key(self, data_key: bytes, now: float, *, cipher_text: bytes = b"") -> None:
         """Answer ``DataKeyRequired`` with the data key in clear (64 bytes) and, from a client, as KMS encrypted it.
@@ -421,19 +368,8 @@ class SessionEndpoint:
         A key of the wrong size ends the session. Ignored when the session is over. Raises ``LocalProtocolError`` when
         no key is required.
         """
-        if not self._requires_key():
-            return
-        before = self._handshake.state
-        try:
-            if isinstance(self._negotiation, ClientNegotiation):
-                self._reply(self._negotiation.provide_data_key(data_key, cipher_text), now)
-            else:
-                self._reply(self._negotiation.provide_data_key(data_key), now)
-        except EncryptionError as error:
-            self.refuse_data_key(error, now)
-            return
-        if self._handshake.state is not before:
-            self._handshake_moved(now)
+        if self._requires_key():
+            self._driver.provide_data_key(data_key, cipher_text, now)
 
     def refuse_data_key(self, error: SessionManagerError, now: float) -> None:
         """Answer ``DataKeyRequired`` with the reason why there is no key: the session fails, and a client's agent is
@@ -441,21 +377,13 @@ class SessionEndpoint:
 
         Ignored when the session is over. Raises ``LocalProtocolError`` when no key is required.
         """
-        if not self._requires_key():
-            return
-        if isinstance(self._negotiation, ClientNegotiation):
-            self._reply(self._negotiation.refuse_data_key(error), now)
-        self._fail(error)
+        if self._requires_key():
+            self._driver.refuse_data_key(error, now)
 
     def _requires_key(self) -> bool:
         if self._negotiation.key_required is None:
             raise LocalProtocolError("no data key is required")
         return self._closing.state is not Life.OVER
-
-    def _agent_negotiation(self) -> AgentNegotiation:
-        if not isinstance(self._negotiation, AgentNegotiation):
-            raise LocalProtocolError("only the agent does this")
-        return self._negotiation
 
     # Sending.
 
@@ -482,7 +410,7 @@ class SessionEndpoint:
 
     def send_session_state(self, state: str, now: float) -> None:
         """Send the agent's session state, ``Connected`` or ``Terminating``, to the gateway."""
-        self._agent_negotiation()
+        self._driver.agent()
         payload = AgentSessionState(self.session_id, state).to_json().encode()
         self._outbox.send_unsequenced(ClientMessageType.AGENT_SESSION_STATE, payload, now)
 
@@ -510,12 +438,7 @@ class SessionEndpoint:
             if self._closing.deadline is not None and self._closing.deadline <= now:
                 self._close(ClosingInput.EXPIRED)
             return
-        if self._readiness.assumption_due(now):
-            self._negotiation.assume_none()
-            self._become_ready()
-        if self._readiness.certain_by_now(now):
-            self._negotiation.skip()
-            self._readiness.handshake_excluded()
+        self._driver.handle_timeout(now)
         if (error := self._readiness.overdue(now, self._rejections.first)) is not None:
             self._fail(error)
             return

@@ -41,11 +41,11 @@ from __future__ import annotations
 import struct
 from collections import deque
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Final
 
 from session_manager_plugin.errors import LocalProtocolError, ProtocolError, RemoteProtocolError, TimedOut
 from session_manager_plugin.protocol.role import Role
+from session_manager_plugin.protocol.smux_stream import CLOSED, FINISHED, FULL, IDLE, OPEN, WAITING, Stream
 
 VERSION: Final = 1
 SYN: Final = 0
@@ -120,63 +120,6 @@ class MuxFailed:
 MuxEvent = StreamOpened | StreamData | StreamFinished | StreamWritable | MuxFailed
 
 
-class _StreamState(Enum):
-    """See the module docstring."""
-
-    OPEN = auto()
-    FINISHED = auto()
-    CLOSED = auto()
-
-
-class _Queue(Enum):
-    """The sending half of a stream."""
-
-    IDLE = auto()
-    """Nothing to send; not in the rotation."""
-    WAITING = auto()
-    """Data or a FIN waits for the stream's turn."""
-    FULL = auto()
-    """The queue has exceeded ``SEND_HIGH_WATER``; ``StreamWritable`` follows."""
-
-
-# Looked up for every frame: an enum's attribute takes a tenth of a microsecond in Python 3.11.
-_OPEN, _FINISHED, _CLOSED = _StreamState.OPEN, _StreamState.FINISHED, _StreamState.CLOSED
-_IDLE, _WAITING, _FULL = _Queue.IDLE, _Queue.WAITING, _Queue.FULL
-
-
-class _Stream:
-    """One stream: its state, how much of it is unread, and the data queued for sending."""
-
-    __slots__ = ("batch", "buffered", "chunks", "offset", "queue", "state", "stream_id", "unread")
-
-    def __init__(self, stream_id: int) -> None:
-        self.stream_id = stream_id
-        self.state = _OPEN
-        self.queue = _IDLE
-        self.unread = 0
-        self.batch: StreamData | None = None
-        """The event, not yet returned to the owner, that further data joins."""
-        self.chunks: deque[bytes] = deque()
-        self.offset = 0
-        """How many bytes of the first chunk were sent."""
-        self.buffered = 0
-
-    def take(self, size: int, parts: list[bytes | memoryview]) -> None:
-        """Move the first ``size`` queued bytes to ``parts``."""
-        self.buffered -= size
-        while size:
-            chunk, start = self.chunks[0], self.offset
-            end = start + size
-            if end < len(chunk):
-                parts.append(memoryview(chunk)[start:end])
-                self.offset = end
-                return
-            parts.append(memoryview(chunk)[start:] if start else chunk)
-            size = end - len(chunk)
-            self.chunks.popleft()
-            self.offset = 0
-
-
 class MuxSession:
     """One end of the multiplexed byte stream; see the module docstring.
 
@@ -190,18 +133,18 @@ class MuxSession:
 
     def __init__(self, role: Role, *, keepalive: bool, now: float) -> None:
         self._next_id = 3 if role is Role.CLIENT else 2
-        self._streams: dict[int, _Stream] = {}
-        self._events: deque[tuple[_Stream | None, MuxEvent]] = deque()
+        self._streams: dict[int, Stream] = {}
+        self._events: deque[tuple[Stream | None, MuxEvent]] = deque()
         self._failed = False
 
         self._header = bytearray()  # of a frame whose header is incomplete
         self._body_left = 0
-        self._body_stream: _Stream | None = None
+        self._body_stream: Stream | None = None
         self._total_unread = 0
         self._crowded = 0  # streams above their own limit
 
         self._control: deque[bytes] = deque()
-        self._rotation: deque[_Stream] = deque()
+        self._rotation: deque[Stream] = deque()
         self._turn_left = 0  # of the first stream in the rotation, when its turn was cut short; else 0
         self._total_buffered = 0
 
@@ -291,13 +234,13 @@ class MuxSession:
             self._fail(RemoteProtocolError(f"the far end sent a smux frame of version {version}, not {VERSION}"))
         elif command == PSH:
             self._body_left = length
-            self._body_stream = stream if stream is not None and stream.state is _OPEN else None
+            self._body_stream = stream if stream is not None and stream.state is OPEN else None
         elif command == SYN:
             if stream is None:
                 self._open_by_far_end(stream_id)
         elif command == FIN:
-            if stream is not None and stream.state is _OPEN:
-                stream.state = _FINISHED
+            if stream is not None and stream.state is OPEN:
+                stream.state = FINISHED
                 self._events.append((stream, StreamFinished(stream_id)))
         elif command == UPD:
             self._body_left = UPDATE_SIZE
@@ -309,10 +252,10 @@ class MuxSession:
         if max(len(self._streams), len(self._rotation)) >= MAX_STREAMS:
             self._fail(RemoteProtocolError(f"the far end opened more than {MAX_STREAMS} streams"))
             return
-        stream = self._streams[stream_id] = _Stream(stream_id)
+        stream = self._streams[stream_id] = Stream(stream_id)
         self._events.append((stream, StreamOpened(stream_id)))
 
-    def _deliver(self, stream: _Stream, piece: bytes | bytearray) -> None:
+    def _deliver(self, stream: Stream, piece: bytes | bytearray) -> None:
         size = len(piece)
         unread = stream.unread
         stream.unread = unread + size
@@ -337,7 +280,7 @@ class MuxSession:
             raise LocalProtocolError(f"{size} bytes of stream {stream_id} consumed, {stream.unread} were unread")
         self._release(stream, size)
 
-    def _release(self, stream: _Stream, size: int) -> None:
+    def _release(self, stream: Stream, size: int) -> None:
         self._excused_since_check |= self.reading_paused
         if stream.unread > MAX_STREAM_UNREAD >= stream.unread - size:
             self._crowded -= 1
@@ -353,7 +296,7 @@ class MuxSession:
             self._next_id += 2
         stream_id = self._next_id
         self._next_id += 2
-        self._streams[stream_id] = _Stream(stream_id)
+        self._streams[stream_id] = Stream(stream_id)
         self._control.append(HEADER.pack(VERSION, SYN, 0, stream_id))
         return stream_id
 
@@ -373,7 +316,7 @@ class MuxSession:
             self._total_buffered += len(data)
             self._schedule(stream)
             if stream.buffered > SEND_HIGH_WATER:
-                stream.queue = _FULL
+                stream.queue = FULL
 
     def close_stream(self, stream_id: int) -> None:
         """Close a stream: queued data is sent, then FIN; data not yet consumed, or received later, is discarded.
@@ -384,15 +327,15 @@ class MuxSession:
         if stream is None:
             return
         self._release(stream, stream.unread)
-        stream.state = _CLOSED
+        stream.state = CLOSED
         if self._body_stream is stream:
             self._body_stream = None
         if not self._failed:
             self._schedule(stream)
 
-    def _schedule(self, stream: _Stream) -> None:
-        if stream.queue is _IDLE:
-            stream.queue = _WAITING
+    def _schedule(self, stream: Stream) -> None:
+        if stream.queue is IDLE:
+            stream.queue = WAITING
             self._rotation.append(stream)
 
     def data_to_send(self, limit: int) -> bytes:
@@ -414,17 +357,17 @@ class MuxSession:
             if self._turn_left:
                 break
             rotation.popleft()
-            closed = stream.state is _CLOSED
+            closed = stream.state is CLOSED
             if not stream.buffered and closed and room >= HEADER_SIZE:
                 parts.append(HEADER.pack(VERSION, FIN, 0, stream.stream_id))
                 room -= HEADER_SIZE
             elif stream.buffered or closed:
                 rotation.append(stream)
             else:
-                stream.queue = _IDLE
+                stream.queue = IDLE
         return b"".join(parts)
 
-    def _send_frame(self, stream: _Stream, room: int, parts: list[bytes | memoryview]) -> int:
+    def _send_frame(self, stream: Stream, room: int, parts: list[bytes | memoryview]) -> int:
         """Append one frame of the first stream in the rotation to ``parts`` and return its length.
 
         When ``room`` cuts a frame short, the rest of the turn is left for the next call; otherwise the streams whose
@@ -438,8 +381,8 @@ class MuxSession:
         parts.append(HEADER.pack(VERSION, PSH, size, stream.stream_id))
         stream.take(size, parts)
         self._total_buffered -= size
-        if stream.queue is _FULL and stream.buffered <= SEND_LOW_WATER:
-            stream.queue = _WAITING
+        if stream.queue is FULL and stream.buffered <= SEND_LOW_WATER:
+            stream.queue = WAITING
             self._events.append((stream, StreamWritable(stream.stream_id)))
         return HEADER_SIZE + size
 
@@ -483,7 +426,7 @@ class MuxSession:
             stream, event = self._events.popleft()
             if stream is None:
                 return event
-            if stream.state is not _CLOSED:
+            if stream.state is not CLOSED:
                 if event is stream.batch:
                     stream.batch = None
                 return event
