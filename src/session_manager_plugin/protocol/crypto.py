@@ -20,21 +20,21 @@ _NONCES = 1 << (8 * NONCE_SIZE)
 
 
 def encryption_context(session_id: str, target: str, challenge: str) -> dict[str, str]:
-    """What KMS binds a session's data key to; both ends give the same. ``challenge`` is left out when it is empty."""
+    """Return the encryption context of a session's data key, equal at both ends. Leaves out an empty ``challenge``."""
     context = {"aws:ssm:SessionId": session_id, "aws:ssm:TargetId": target}
     return {**context, "aws:ssm:RandomChallenge": challenge} if challenge else context
 
 
 class PayloadCipher:
-    """Seals and opens the payloads of one session, for the agent's end or the client's.
+    """Seals and opens the payloads of one session, at the agent's end or the client's.
 
-    The nonce starts at random and counts up, as a little-endian number, the way the agent does it: so it cannot repeat
-    under one key, whatever is sent again or reconnected, as long as there is one cipher per session.
+    The nonce is a little-endian counter with a random start, as in the agent. With one cipher for the whole session it
+    never repeats under one key, across retransmissions and reconnects.
     """
 
     def __init__(self, data_key: bytes, *, agent: bool, random_bytes: Callable[[int], bytes]) -> None:
         """Raises ``EncryptionError`` when the data key is not 64 bytes."""
-        # Imported here: most sessions are not encrypted, and the library takes a while to load.
+        # Imported here: most sessions are not encrypted, and the library is slow to import.
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -47,15 +47,15 @@ class PayloadCipher:
         self._next_nonce = int.from_bytes(random_bytes(NONCE_SIZE), "little")
 
     def seal(self, plaintext: bytes) -> bytes:
-        """Encrypt what is to be sent."""
+        """Return ``plaintext`` encrypted, with nonce and tag."""
         nonce = self._next_nonce.to_bytes(NONCE_SIZE, "little")
         self._next_nonce = (self._next_nonce + 1) % _NONCES
         return nonce + self._sealing.encrypt(nonce, plaintext, None)
 
     def open(self, ciphertext: bytes | bytearray) -> bytes:
-        """Decrypt what has come. Raises ``EncryptionError`` when it was not sealed with the other end's key."""
+        """Return ``ciphertext`` decrypted. Raises ``EncryptionError`` when it was not sealed with the far end's key."""
         if len(ciphertext) < OVERHEAD:
-            raise EncryptionError(f"a ciphertext of {len(ciphertext)} bytes is too short to be one")
+            raise EncryptionError(f"a ciphertext of {len(ciphertext)} bytes is too short")
         view = memoryview(ciphertext)
         try:
             return self._opening.decrypt(bytes(view[:NONCE_SIZE]), view[NONCE_SIZE:], None)

@@ -1,4 +1,4 @@
-"""What a ``Connection`` tells its owner, in the order in which it happened."""
+"""The events of a ``SessionEndpoint``, in the order in which they happened."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from session_manager_plugin.errors import SessionManagerError
 class SessionReady:
     """The session has begun: size and input may be sent.
 
-    ``session_type`` is None when no handshake told it (current agents send none for a plain shell);
-    ``peer_version`` is then empty. ``properties`` are the session type's, as they came. Comes a second time when a
-    handshake follows after the client had begun without one.
+    ``session_type`` is None without a handshake (current agents begin none for a plain shell); ``peer_version`` is then
+    empty. ``properties`` are those of the session type, as received. The event occurs a second time when a handshake
+    follows although the client has begun without one.
     """
 
     session_type: str | None
@@ -34,10 +34,10 @@ class SessionReady:
 
 @dataclass(frozen=True, slots=True)
 class DataKeyRequired:
-    """Encryption is asked for: KMS has to be called, which the core cannot do.
+    """The agent requests encryption: the owner has to call KMS.
 
-    A client has it generate a data key under ``key_id``; an agent has ``cipher_text`` decrypted. ``challenge``,
-    unless it is empty, is to be part of the encryption context. The answer is ``provide_data_key`` or
+    A client's owner has KMS generate a data key under ``key_id``, an agent's owner has it decrypt ``cipher_text``. A
+    ``challenge`` that is not empty belongs into the encryption context. Then the owner calls ``provide_data_key`` or
     ``refuse_data_key``.
     """
 
@@ -48,7 +48,7 @@ class DataKeyRequired:
 
 @dataclass(frozen=True, slots=True)
 class DataReceived:
-    """Payloads of one type, in order, each once: all that one read of the socket brought in a row."""
+    """Consecutive payloads of one type from one read of the socket, in order, each once."""
 
     payload_type: int
     payloads: list[bytes | bytearray]
@@ -61,7 +61,7 @@ class DataReceived:
 
 @dataclass(frozen=True, slots=True)
 class ChannelClosedReceived:
-    """The service closed the session; ``output`` is its reason, empty at a normal end."""
+    """The service closed the session; ``output`` is its reason, empty for a normal end."""
 
     output: str
 
@@ -92,12 +92,12 @@ class OutputStopped:
 
 @dataclass(frozen=True, slots=True)
 class PublicationPaused:
-    """The other end is away; nothing is sent until it is back."""
+    """The gateway reports that the far end is away; nothing is sent until it is back."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublicationStarted:
-    """The other end is back; what is unacknowledged goes out again."""
+    """The far end is back; everything unacknowledged is sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class MessageRejected:
 
 @dataclass(frozen=True, slots=True)
 class SessionFailed:
-    """The session cannot go on; ``error`` is what its owner should raise."""
+    """The session has failed; its owner raises ``error``."""
 
     error: SessionManagerError
 

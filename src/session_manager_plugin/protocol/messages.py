@@ -7,16 +7,16 @@ Layout, big-endian (official client ``src/message/clientmessage.go``)::
      36   4  schema version, 1
      40   8  created date, milliseconds since the Unix epoch
      48   8  sequence number, signed
-     56   8  flags: bit 0 SYN, bit 1 FIN; nobody reads them
+     56   8  flags: bit 0 SYN, bit 1 FIN; neither end reads them
      64  16  message id: a UUID whose two 8-byte halves are swapped
      80  32  SHA-256 of the payload
     112   4  payload type          (absent in a channel_closed, whose header length is 112)
     116   4  payload length
     120   n  payload
 
-Reading follows the official rules, which tolerate what the service sends: the payload is everything behind
-``header length + 4``, whatever the payload length says; payload type and length are read at 112 and 116 even when
-the header is shorter; a payload length of 0 switches the digest check off.
+Parsing follows the official rules, which tolerate what the service sends: the payload is everything from
+``header length + 4`` on, whatever the payload length is; payload type and length are read at 112 and 116 even when the
+header is shorter; a payload length of 0 disables the digest check.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ PAYLOAD_OFFSET = 120
 MAX_PAYLOAD_SIZE = 1024
 """Bytes of data in one stream message: both official ends read at most this much from their source."""
 MAX_JSON_SIZE = 128 * 1024
-"""Bytes of a JSON payload: twice what a session's document may have. What is parsed may take thirty times that."""
+"""Bytes of a JSON payload: twice the limit of a session's document. The parsed value may take thirty times as much."""
 MAX_JSON_DEPTH = 64
-"""How deep objects and arrays may be nested in a JSON payload; what is deeper cannot be handed on without a care."""
+"""How deep objects and arrays may be nested in a JSON payload: deeper values would overflow stacks."""
 _INT64 = range(-(1 << 63), 1 << 63)
 
 _HEADER = struct.Struct(">I32sIQqQ8s8s32sII")
@@ -86,7 +86,7 @@ class Flag(IntEnum):
     CONNECT_TO_PORT_ERROR = 3
 
     def serialize(self) -> bytes:
-        """The four bytes on the wire."""
+        """Return the four bytes on the wire."""
         return self.to_bytes(4, "big")
 
 
@@ -111,7 +111,7 @@ class ClientMessage(NamedTuple):
     schema_version: int = SCHEMA_VERSION
 
     def serialize(self) -> bytes:
-        """The message as bytes.
+        """Return the message as bytes.
 
         Raises ``LocalProtocolError`` for what the official serializer refuses: an empty payload (the far end could
         not tell it from a missing one), a message type over 32 bytes, an id that is not 16 bytes.
@@ -142,7 +142,7 @@ class ClientMessage(NamedTuple):
 
     @classmethod
     def parse(cls, data: bytes | bytearray) -> ClientMessage:
-        """Read one message by the rules at the top of this module.
+        """Parse one message by the rules at the top of this module.
 
         Raises ``RemoteProtocolError`` when the message is cut short, lacks a field that must be there or fails its
         digest. ``start_publication`` and ``pause_publication`` are not checked further: their bodies vary.
@@ -188,7 +188,7 @@ class ClientMessage(NamedTuple):
 
 
 def _message_type(padded: bytes) -> str:
-    """A message type as the official reader takes it: NULs stripped from both ends, then white space."""
+    """Return a message type as the official client reads it: without NULs, then white space, at both ends."""
     try:
         return padded.strip(b"\0").decode().strip()
     except UnicodeDecodeError:
@@ -196,10 +196,10 @@ def _message_type(padded: bytes) -> str:
 
 
 class MessageIds:
-    """Endless distinct version 4 UUIDs, as 16 bytes, without asking the system for randomness each time.
+    """Generates distinct version 4 UUIDs, as 16 bytes, from one random start.
 
-    122 random bits would be drawn per message by ``uuid4``; ids only have to differ, so one random start is
-    counted up in the 62 low bits, which RFC 9562 leaves free.
+    ``uuid4`` would draw 122 random bits per message. Ids only have to differ, so the 62 low bits, which RFC 9562 leaves
+    free, are counted up.
     """
 
     def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
@@ -209,11 +209,11 @@ class MessageIds:
         self._low = int.from_bytes(start[8:], "big") & _LOW_BITS
 
     def next(self) -> bytes:
-        """The next id, 16 bytes in UUID order."""
+        """Return the next id, 16 bytes in UUID order."""
         return self.high + self.next_low().to_bytes(8, "big")
 
     def next_low(self) -> int:
-        """The lower half of the next id, whose upper half is ``high``."""
+        """Return the lower half of the next id; the upper half is ``high``."""
         self._low = (self._low + 1) & _LOW_BITS
         return self._low | _VARIANT
 
@@ -226,7 +226,7 @@ _STREAM_HEADER = struct.Struct(">I32sIQqQQ8s32sII")
 
 
 class StreamMessageWriter:
-    """Serializes the stream messages of one direction, as ``ClientMessage`` does, without making one of each.
+    """Serializes the stream messages of one direction as ``ClientMessage`` does, without creating an object for each.
 
     ``first_flags`` are those of the message with sequence number 0; the others have none.
     """
@@ -237,7 +237,7 @@ class StreamMessageWriter:
         self._padded_type = message_type.value.encode().ljust(32)
 
     def write(self, sequence_number: int, payload_type: int, payload: bytes, created_date: int) -> bytes:
-        """One message, with an id of its own. The payload is not empty."""
+        """Return one message, with an id of its own. The payload must not be empty."""
         ids = self._message_ids
         return (
             _STREAM_HEADER.pack(
@@ -277,7 +277,7 @@ class AcknowledgementWriter:
         ).encode()
 
     def write(self, received: Iterable[tuple[bytes, int]], created_date: int) -> list[bytes]:
-        """The acknowledgements of messages with these ids (16 bytes) and sequence numbers."""
+        """Return the acknowledgements of messages with these ids (16 bytes) and sequence numbers."""
         opening = _ACKNOWLEDGEMENT_OPENING.pack(
             HEADER_LENGTH, _PADDED_ACKNOWLEDGE, SCHEMA_VERSION, created_date, 0, _SYN_FIN
         )
@@ -298,9 +298,9 @@ _ACKNOWLEDGED = re.compile(
 
 
 def acknowledged_sequence_number(payload: bytes | bytearray) -> int:
-    """The one field of an acknowledgement that is used: which sequence number it acknowledges.
+    """Return the sequence number that an acknowledgement names, the only field in use.
 
-    The text both official ends write is matched as it stands; any other JSON takes the slow way.
+    The text that both official ends write is matched by a pattern; any other text is parsed as JSON.
     Raises ``RemoteProtocolError`` when the payload is not such an object.
     """
     if match := _ACKNOWLEDGED.fullmatch(payload):
@@ -312,11 +312,11 @@ def acknowledged_sequence_number(payload: bytes | bytearray) -> int:
 
 
 def parse_json_object(payload: bytes | bytearray | str, what: str) -> dict[str, Any]:
-    """A JSON object with its keys in lower case: the official ends (Go) match keys whatever their case.
+    """Return a JSON object with its keys in lower case: the official ends (Go) ignore the case of keys.
 
-    As in Go, what is no Unicode text (invalid UTF-8, half a surrogate pair) reads as U+FFFD: every string in the
-    object can be written again. Raises ``RemoteProtocolError``, which names ``what``, when it is not a JSON object, or
-    one that is larger or nested deeper than ``MAX_JSON_SIZE`` and ``MAX_JSON_DEPTH`` allow.
+    As in Go, invalid UTF-8 and half a surrogate pair read as U+FFFD, so that every string in the object can be encoded
+    again. Raises ``RemoteProtocolError``, which names ``what``, when the payload is not a JSON object, or is larger or
+    nested deeper than ``MAX_JSON_SIZE`` and ``MAX_JSON_DEPTH`` allow.
     """
     data = payload.encode("utf-8", "surrogatepass") if isinstance(payload, str) else payload
     if len(data) > MAX_JSON_SIZE:
@@ -357,4 +357,4 @@ def _refuse_constant(name: str) -> None:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-"""Refuses NaN and the infinities, which Python reads and the official ends do not."""
+"""Refuses NaN and the infinities, which Python accepts and the official ends do not."""

@@ -1,4 +1,4 @@
-"""The JSON payloads as named tuples: ``to_json`` gives the official text, ``from_json`` reads it.
+"""The JSON payloads as named tuples: ``to_json`` returns the official text, ``from_json`` parses it.
 
 Named tuples and no data classes, since these are imported at every start and a data class takes 0.4 ms to make.
 
@@ -20,7 +20,7 @@ from session_manager_plugin.errors import RemoteProtocolError
 from session_manager_plugin.protocol.messages import parse_json_object
 
 MAX_ACTIONS = 32
-"""Actions of one handshake; official agents ask for two. Each costs an answer that is longer than it."""
+"""Actions of one handshake; official agents request two. The answer to an action is longer than the action."""
 MAX_ACTION_TYPE_LENGTH = 128
 _INT64 = range(-(1 << 63), 1 << 63)
 _UINT32 = range(1 << 32)
@@ -30,7 +30,7 @@ KMS_ENCRYPTION_ACTION = "KMSEncryption"
 
 
 def _dumps(value: object) -> str:
-    """Compact JSON as Go's encoder writes it: ``<``, ``>`` and ``&`` escaped, other text as UTF-8."""
+    """Return compact JSON as Go's encoder writes it: ``<``, ``>`` and ``&`` escaped, other text as UTF-8."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return text.translate(_GO_ESCAPES)
 
@@ -73,7 +73,7 @@ def _objects(fields: Mapping[str, Any], key: str, what: str) -> list[dict[str, A
 
 
 def _actions(fields: Mapping[str, Any], key: str, what: str) -> list[tuple[str, dict[str, Any]]]:
-    """The type and the fields of each action. More of them, or longer names, than an honest end sends are refused."""
+    """Return type and fields of each action. Refuses more actions, or longer names, than an official agent sends."""
     entries = _objects(fields, key, what)
     if len(entries) > MAX_ACTIONS:
         raise RemoteProtocolError(f"{what}: {len(entries)} actions are too many")
@@ -84,7 +84,7 @@ def _actions(fields: Mapping[str, Any], key: str, what: str) -> list[tuple[str, 
 
 
 def lower_keys(value: object) -> dict[str, Any]:
-    """``value`` with its keys in lower case when it is a JSON object, else an empty dict."""
+    """Return ``value`` with its keys in lower case if it is a JSON object, else an empty dict."""
     return {key.lower(): item for key, item in value.items()} if isinstance(value, dict) else {}
 
 
@@ -97,7 +97,7 @@ class OpenDataChannelInput(NamedTuple):
     client_version: str
 
     def to_json(self) -> str:
-        """The official text."""
+        """Return the official text."""
         return _dumps(
             {
                 "MessageSchemaVersion": "1.0",
@@ -110,7 +110,7 @@ class OpenDataChannelInput(NamedTuple):
 
     @classmethod
     def from_json(cls, payload: bytes | bytearray | str) -> OpenDataChannelInput:
-        """Read it as the gateway does: the token decides, the other keys may be absent."""
+        """Parse it as the gateway does: only the token has to be there."""
         what = "OpenDataChannelInput"
         fields = parse_json_object(payload, what)
         return cls(
@@ -125,7 +125,7 @@ class OpenDataChannelInput(NamedTuple):
 
 
 class RequestedAction(NamedTuple):
-    """One thing a handshake request asks for; ``parameters`` as they came."""
+    """One action of a handshake request; ``parameters`` as received."""
 
     action_type: str
     parameters: object = None
@@ -138,7 +138,7 @@ class HandshakeRequest(NamedTuple):
     actions: tuple[RequestedAction, ...] = ()
 
     def to_json(self) -> str:
-        """The official text."""
+        """Return the official text."""
         return _dumps(
             {
                 "AgentVersion": self.agent_version,
@@ -150,7 +150,7 @@ class HandshakeRequest(NamedTuple):
 
     @classmethod
     def from_json(cls, payload: bytes | bytearray | str) -> HandshakeRequest:
-        """Read it; raises ``RemoteProtocolError``."""
+        """Parse it. Raises ``RemoteProtocolError``."""
         what = "HandshakeRequest"
         fields = parse_json_object(payload, what)
         return cls(
@@ -163,7 +163,7 @@ class HandshakeRequest(NamedTuple):
 
 
 class ActionStatus(IntEnum):
-    """How a requested action went."""
+    """The result of a requested action."""
 
     SUCCESS = 1
     FAILED = 2
@@ -171,7 +171,7 @@ class ActionStatus(IntEnum):
 
 
 class ProcessedAction(NamedTuple):
-    """The answer to one requested action. ``error`` is empty when it went well."""
+    """The answer to one requested action. ``error`` is empty for a success."""
 
     action_type: str
     status: int
@@ -187,7 +187,7 @@ class HandshakeResponse(NamedTuple):
     errors: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        """The official text; no errors are written as ``null``."""
+        """Return the official text; an empty list of errors is written as ``null``."""
         return _dumps(
             {
                 "ClientVersion": self.client_version,
@@ -206,7 +206,7 @@ class HandshakeResponse(NamedTuple):
 
     @classmethod
     def from_json(cls, payload: bytes | bytearray | str) -> HandshakeResponse:
-        """Read it; raises ``RemoteProtocolError``."""
+        """Parse it. Raises ``RemoteProtocolError``."""
         what = "HandshakeResponse"
         fields = parse_json_object(payload, what)
         errors = fields.get("errors") or []
@@ -228,7 +228,7 @@ class HandshakeResponse(NamedTuple):
 
 
 class KmsResult(NamedTuple):
-    """The result of a KMS action that went well: the data key, encrypted by KMS.
+    """The result of a successful KMS action: the data key, encrypted by KMS.
 
     ``challenge_acknowledged`` says that the agent's challenge is part of the key's encryption context.
     """
@@ -237,7 +237,7 @@ class KmsResult(NamedTuple):
     challenge_acknowledged: bool = False
 
     def to_value(self) -> dict[str, object]:
-        """The JSON value of ``ActionResult``."""
+        """Return the JSON value of ``ActionResult``."""
         value: dict[str, object] = {
             "KMSCipherTextKey": b64encode(self.cipher_text_key).decode(),
             "KMSCipherTextHash": None,
@@ -248,7 +248,7 @@ class KmsResult(NamedTuple):
 
     @classmethod
     def from_value(cls, value: object) -> KmsResult:
-        """Read it; raises ``RemoteProtocolError``."""
+        """Parse it. Raises ``RemoteProtocolError``."""
         fields = lower_keys(value)
         key = _base64(fields, "KMSCipherTextKey", "KMSEncryption")
         return cls(key, fields.get("challengeacknowledgement") is True)
@@ -260,12 +260,12 @@ class EncryptionChallenge(NamedTuple):
     challenge: bytes
 
     def to_json(self) -> str:
-        """The official text."""
+        """Return the official text."""
         return _dumps({"Challenge": b64encode(self.challenge).decode()})
 
     @classmethod
     def from_json(cls, payload: bytes | bytearray | str) -> EncryptionChallenge:
-        """Read it; raises ``RemoteProtocolError``."""
+        """Parse it. Raises ``RemoteProtocolError``."""
         what = "EncryptionChallenge"
         return cls(_base64(parse_json_object(payload, what), "Challenge", what))
 
@@ -277,12 +277,12 @@ class HandshakeComplete(NamedTuple):
     customer_message: str = ""
 
     def to_json(self) -> str:
-        """The official text."""
+        """Return the official text."""
         return _dumps({"HandshakeTimeToComplete": self.time_to_complete, "CustomerMessage": self.customer_message})
 
     @classmethod
     def from_json(cls, payload: bytes | bytearray | str) -> HandshakeComplete:
-        """Read it; raises ``RemoteProtocolError``."""
+        """Parse it. Raises ``RemoteProtocolError``."""
         what = "HandshakeComplete"
         fields = parse_json_object(payload, what)
         return cls(_integer(fields, "HandshakeTimeToComplete", what), _string(fields, "CustomerMessage", what))
@@ -295,18 +295,18 @@ class Size(NamedTuple):
     rows: int
 
     def to_json(self) -> str:
-        """The official text."""
+        """Return the official text."""
         return f'{{"cols":{self.columns},"rows":{self.rows}}}'
 
     @classmethod
     def from_json(cls, payload: bytes | bytearray | str) -> Size:
-        """Read it; raises ``RemoteProtocolError``."""
+        """Parse it. Raises ``RemoteProtocolError``."""
         fields = parse_json_object(payload, "Size")
         return cls(_integer(fields, "cols", "Size", _UINT32), _integer(fields, "rows", "Size", _UINT32))
 
 
 class ChannelClosed(NamedTuple):
-    """The payload of a ``channel_closed`` message: ``output`` says why, empty at a normal end."""
+    """The payload of a ``channel_closed`` message: ``output`` is the reason, empty for a normal end."""
 
     session_id: str = ""
     output: str = ""
@@ -315,7 +315,7 @@ class ChannelClosed(NamedTuple):
     created_date: str = ""
 
     def to_json(self) -> str:
-        """The text the service sends."""
+        """Return the text that the service sends."""
         return _dumps(
             {
                 "MessageType": "channel_closed",
@@ -330,7 +330,7 @@ class ChannelClosed(NamedTuple):
 
     @classmethod
     def from_json(cls, payload: bytes | bytearray | str) -> ChannelClosed:
-        """Read it; raises ``RemoteProtocolError``."""
+        """Parse it. Raises ``RemoteProtocolError``."""
         what = "channel_closed"
         fields = parse_json_object(payload, what)
         return cls(
@@ -349,12 +349,12 @@ class AgentSessionState(NamedTuple):
     state: str
 
     def to_json(self) -> str:
-        """The official text."""
+        """Return the official text."""
         return _dumps({"SchemaVersion": 1, "SessionState": self.state, "SessionId": self.session_id})
 
     @classmethod
     def from_json(cls, payload: bytes | bytearray | str) -> AgentSessionState:
-        """Read it; raises ``RemoteProtocolError``."""
+        """Parse it. Raises ``RemoteProtocolError``."""
         what = "agent_session_state"
         fields = parse_json_object(payload, what)
         return cls(_string(fields, "SessionId", what), _string(fields, "SessionState", what))

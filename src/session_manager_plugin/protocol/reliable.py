@@ -1,15 +1,15 @@
 """The reliable stream: sequence numbers, acknowledgements, retransmission, in both directions.
 
 Every stream message carries a sequence number, counted from 0 in each direction for the life of the session, and is
-acknowledged by itself (selectively, never cumulatively). The sender keeps a message until its acknowledgement comes
-and sends it again when it does not; the receiver delivers in order, each once, and acknowledges whatever it has
-taken, duplicates included, since the acknowledgement may be what was lost (reference defect A1 is to leave
-them unacknowledged).
+acknowledged by itself (selectively, never cumulatively). The sender keeps a message until it is acknowledged, and sends
+it again after a timeout; the receiver delivers messages in order, each once, and acknowledges every message that it
+accepts, duplicates included, since the first acknowledgement may have been lost (reference defect A1 is to leave
+duplicates unacknowledged).
 
-What is deliberately different from the official client: everything that is due is sent again, not the oldest
-message only (A4); a message sent twice gives no round-trip sample (A3, Karn's rule) and its resending backs off (A2);
-a full window refuses new messages instead of forgetting old ones (D3). Loss here is a gateway whose far side is away,
-or a cut websocket, never congestion, which TCP underneath deals with: so the window only grows.
+Deliberate differences from the official client: every message that is due is sent again, not the oldest one only (A4);
+a message sent twice yields no round-trip sample (A3, Karn's rule), and the timeout backs off (A2); a full window
+refuses new messages instead of forgetting old ones (D3). Messages are lost with a cut websocket, or at a gateway whose
+other side is away, never by congestion, which TCP handles: so the window only grows.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ CLOCK_GRANULARITY = 0.01
 MAX_RETRANSMISSION_TIMEOUT = 1.0
 STALLED_MAX_RETRANSMISSION_TIMEOUT = 5.0
 STALLED_AFTER = 10.0
-"""Seconds without any acknowledgement after which resending may slow down to the longer timeout."""
+"""Seconds without any acknowledgement after which the longer maximum applies."""
 INITIAL_WINDOW = 64
 BURST = 64
-"""Messages sent again at a time, before anything shows that they arrive: what a new session may have in flight."""
+"""Messages sent again at once before any of them is acknowledged: as many as a new session may have in flight."""
 MAX_WINDOW = 1024
 """Messages in flight: 1 MiB of data, far below the 10,000 that an official far end can hold out of order."""
 MAX_HELD_MESSAGES = 10_000
@@ -50,7 +50,7 @@ class RoundTripEstimator:
         self.retransmission_timeout = INITIAL_RETRANSMISSION_TIMEOUT
 
     def sample(self, round_trip_time: float) -> None:
-        """Take one measurement, in seconds."""
+        """Add one measurement, in seconds."""
         self.variation = 0.75 * self.variation + 0.25 * abs(self.smoothed - round_trip_time)
         self.smoothed = 0.875 * self.smoothed + 0.125 * round_trip_time
         self.retransmission_timeout = min(
@@ -59,7 +59,7 @@ class RoundTripEstimator:
 
 
 class _InFlight:
-    """One message that waits for its acknowledgement: its bytes, when it last left, how often it did."""
+    """One unacknowledged message: its bytes, when it was last sent, and how often."""
 
     __slots__ = ("data", "sent_at", "transmissions")
 
@@ -75,9 +75,9 @@ class StreamSender:
     It is finished when ``in_flight`` is 0. Invariant: ``_in_flight`` is ordered by ``sent_at``, oldest first (a
     message sent again moves to the end), so what is due is a prefix and the deadline is the first entry's.
 
-    Much that is lost at once, with a websocket above all, is sent again at once up to ``BURST``; the rest is parked
-    and leaves by twos, as acknowledgements show that the link carries it. A link that breaks after some hundred
-    kilobytes would otherwise break each time under the same burst, and nothing would ever be acknowledged.
+    Of many messages lost together, as with a websocket, ``BURST`` are sent again at once. The others are parked, and
+    two of them are sent for each acknowledgement. Otherwise a link that breaks after some hundred kilobytes would break
+    each time under the same burst, and nothing would ever be acknowledged.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class StreamSender:
 
     @property
     def in_flight(self) -> int:
-        """How many messages wait for their acknowledgement."""
+        """How many messages are unacknowledged."""
         return len(self._in_flight) + len(self._parked)
 
     @property
@@ -103,31 +103,31 @@ class StreamSender:
 
     @property
     def stalled_since(self) -> float | None:
-        """Since when no acknowledgement has come although some are due; None when nothing is in flight."""
+        """The instant of the last acknowledgement while others are due; None when nothing is in flight."""
         return self._progress_at if self.in_flight else None
 
     @property
     def capacity(self) -> int:
-        """How many more messages the window takes; none as long as there are parked ones."""
+        """How many more messages the window takes; 0 while messages are parked."""
         return 0 if self._parked else self.window - len(self._in_flight)
 
     @property
     def parked(self) -> bool:
-        """Whether there are messages for ``unparked``."""
+        """Whether messages wait for ``unparked``."""
         return bool(self._parked)
 
     def sent(self, data: bytes, now: float) -> None:
-        """Keep ``data``, which carries ``next_sequence_number`` and leaves now."""
+        """Keep ``data``, which carries ``next_sequence_number`` and is sent now."""
         if not self._in_flight:
             self._progress_at = now
         self._in_flight[self.next_sequence_number] = _InFlight(data, now)
         self.next_sequence_number += 1
 
     def acknowledged(self, sequence_number: int, now: float) -> bool:
-        """An acknowledgement came. False when it is for nothing in flight: a repeated one, or a lie."""
+        """Process an acknowledgement. Returns False when no such message is in flight: it is a duplicate, or false."""
         message = self._in_flight.pop(sequence_number, None)
         if message is None:
-            message = self._parked.pop(sequence_number, None)  # of what had left before it was parked
+            message = self._parked.pop(sequence_number, None)  # it was sent before it was parked
             if message is None:
                 return False
         self._progress_at = now
@@ -135,13 +135,13 @@ class StreamSender:
             self.estimator.sample(now - message.sent_at)
             self._backed_off_timeout = None
         elif self._backed_off_timeout is not None:
-            self._backed_off_timeout = min(MAX_RETRANSMISSION_TIMEOUT, self._backed_off_timeout)  # not stalled any more
+            self._backed_off_timeout = min(MAX_RETRANSMISSION_TIMEOUT, self._backed_off_timeout)  # the stall is over
         if self.window < MAX_WINDOW:
             self.window += 1
         return True
 
     def next_timeout(self) -> float | None:
-        """When ``due`` will have something to send again; None while nothing is in flight."""
+        """The instant at which ``due`` returns messages; None while nothing is in flight."""
         for message in self._in_flight.values():
             return message.sent_at + self._timeout
         return self._progress_at if self._parked else None
@@ -151,7 +151,7 @@ class StreamSender:
         return self._backed_off_timeout or self.estimator.retransmission_timeout
 
     def due(self, now: float) -> list[bytes]:
-        """All messages whose timeout has passed, to be sent again now; backs the timeout off if there are any.
+        """Return all messages whose timeout has passed, to be sent again now; back the timeout off if there are any.
 
         The timeout doubles up to 1 s, and once nothing has been acknowledged for 10 s up to 5 s. It doubles once per
         round: messages of one burst that fall due one after the other are one loss, not many.
@@ -176,7 +176,7 @@ class StreamSender:
         return self._send_again(overdue, now)
 
     def all_again(self, now: float) -> list[bytes]:
-        """What is unacknowledged, in sequence order, to be sent at once: a new websocket, or the far end is back.
+        """Return what is unacknowledged, in sequence order, to be sent on a new websocket, or when the far end is back.
 
         At most ``BURST`` messages; the others follow from ``unparked``.
         """
@@ -186,7 +186,7 @@ class StreamSender:
         return self._unpark(BURST, now)
 
     def unparked(self, now: float) -> list[bytes]:
-        """The next two parked messages, to be sent again now; to be called when something was acknowledged."""
+        """Return the next two parked messages, to be sent again now. Call this when a message was acknowledged."""
         return self._unpark(2, now)
 
     def _park(self, numbers: Iterable[int]) -> None:
@@ -212,9 +212,9 @@ class StreamSender:
 
 
 class StreamReceiver:
-    """The receiving half: puts messages into order, each once.
+    """The receiving half: delivers messages in order, each once.
 
-    It never finishes: a stream has no end of its own. Invariant: every held message is ahead of ``expected``, has been
+    It never finishes: a stream has no end mark. Invariant: every held message is ahead of ``expected``, has been
     acknowledged and will be delivered.
     """
 
@@ -225,12 +225,12 @@ class StreamReceiver:
 
     @property
     def held(self) -> int:
-        """How many messages wait for one before them."""
+        """How many messages are held until an earlier one arrives."""
         return len(self._held)
 
     @property
     def held_size(self) -> int:
-        """The bytes of their payloads."""
+        """The size of their payloads, in bytes."""
         return self._held_size
 
     @property
@@ -239,14 +239,14 @@ class StreamReceiver:
         return max(self._held) + 1 - self.expected - len(self._held) if self._held else 0
 
     def holds(self, payload_type: int) -> bool:
-        """Whether a message of this type waits for one before it."""
+        """Return whether a message of this payload type is held."""
         return any(message.payload_type == payload_type for message in self._held.values())
 
     def receive(self, message: ClientMessage) -> list[ClientMessage] | None:
-        """Take a message; returns the messages that are now in order.
+        """Process a message and return the messages that can be delivered now.
 
-        An empty list acknowledges without delivering (a duplicate, or one held back); None means: stay silent, so that
-        the sender tries again (no room, or a number that cannot be).
+        An empty list means: acknowledge it (a duplicate, or a message that is held). None means: do not acknowledge it,
+        so that the sender tries again (there is no room, or the number is impossible).
         """
         number = message.sequence_number
         if number == self.expected:

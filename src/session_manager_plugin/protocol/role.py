@@ -1,4 +1,4 @@
-"""Which end of a session a ``Connection`` plays."""
+"""Which end of a session a ``SessionEndpoint`` is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Version gates: what one end does by the version that the other announced in the handshake.
+"""Version gates: what one end does depending on the version that the other announced in the handshake.
 
 Both ends decide by themselves, from the other's version alone, and never say what they chose. The agent compares in
 one way (``agent_compare``), the official client in another (``plugin_version_greater``), which gives up on a text it
@@ -23,32 +23,32 @@ CLIENT_MUX_FROM: Final = "1.1.70"
 CLIENT_KEEPALIVE_UP_TO: Final = "1.2.331.0"
 CLIENT_OUTDATED_UP_TO: Final = "1.2.295"
 
-# Of more digits than fit into 64 bits neither end makes a number.
+# Neither end parses a number of more digits than fit into 64 bits.
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 _DOTTED_NUMBER: Final = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})*")
 _SEMANTIC: Final = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,18})(?:-([0-9A-Za-z.-]*))?(?:\+[0-9A-Za-z.-]*)?")
 
 
-# What the client asks about the agent.
+# The client, about the agent.
 
 
 def agent_supports_mux(agent_version: str) -> bool:
-    """Whether LocalPortForwarding goes through smux with this agent; else it is basic forwarding."""
+    """Return whether LocalPortForwarding uses smux with this agent, not basic forwarding."""
     return _agent_newer(agent_version, MUX_AFTER)
 
 
 def agent_wants_keepalive(agent_version: str) -> bool:
-    """Whether this agent ends a smux session that is silent; a newer one leaves that to the service's idle timeout."""
+    """Return whether this agent ends a silent smux session; newer ones leave that to the service's idle timeout."""
     return not _agent_newer(agent_version, KEEPALIVE_UP_TO)
 
 
 def agent_supports_terminate_flag(agent_version: str) -> bool:
-    """Whether this agent ends a basic port session on the TerminateSession flag; through smux it is always sent."""
+    """Return whether this agent ends a basic port session on the TerminateSession flag; with smux it is always sent."""
     return _agent_newer(agent_version, TERMINATE_FLAG_AFTER)
 
 
 def plugin_version_greater(this: str, other: str) -> bool:
-    """Whether ``this`` is the newer, as the official client compares (``src/version/versionutil.go``).
+    """Return whether ``this`` is newer, as the official client compares (``src/version/versionutil.go``).
 
     False when it gives up: the texts have not equally many parts between dots, or a part is not a decimal integer
     (parts after the first difference are not looked at).
@@ -74,26 +74,26 @@ def _agent_newer(agent_version: str, than: str) -> bool:
     return next((int(left) > int(right) for left, right in pairs if int(left) != int(right)), False)
 
 
-# What the agent asks about the client.
+# The agent, about the client.
 
 
 def client_supports_mux(client_version: str) -> bool:
-    """Whether the agent serves LocalPortForwarding through smux; else it is basic forwarding."""
+    """Return whether the agent uses smux for LocalPortForwarding, not basic forwarding."""
     return agent_compare(client_version, CLIENT_MUX_FROM) >= 0
 
 
 def client_wants_keepalive(client_version: str) -> bool:
-    """Whether the agent's smux keep-alive is on: it then ends a session in which the client sends nothing."""
+    """Return whether the agent's smux keep-alive is on: it ends a session in which the client sends nothing."""
     return agent_compare(client_version, CLIENT_KEEPALIVE_UP_TO) <= 0
 
 
 def client_is_outdated(client_version: str) -> bool:
-    """Whether the agent tells the user to update the client."""
+    """Return whether the agent asks the user to update the client."""
     return agent_compare(client_version, CLIENT_OUTDATED_UP_TO) <= 0
 
 
 def agent_compare(this: str, other: str) -> int:
-    """-1, 0 or 1 as ``this`` is older than ``other``, equal or newer, as the agent compares (``agent/versionutil``).
+    """Return -1, 0 or 1: ``this`` is older than ``other``, equal, newer, as the agent compares (``agent/versionutil``).
 
     Two semantic versions (three numbers, perhaps a pre-release) by the rules of semver.org. Else part by part: as
     numbers when both are, else as text; if equal so far, the one with more parts is the newer.
@@ -114,7 +114,7 @@ def agent_compare(this: str, other: str) -> int:
 
 
 def _precedence(version: re.Match[str]) -> tuple[object, ...]:
-    """A key that sorts as semver.org orders: a pre-release before its release, its numbers before its words."""
+    """Return a sort key for the order of semver.org: a pre-release before its release, numbers before words."""
     *numbers, prerelease = version.groups()
     identifiers = [
         (0, int(part), "") if _INTEGER.fullmatch(part) else (1, 0, part) for part in (prerelease or "").split(".")

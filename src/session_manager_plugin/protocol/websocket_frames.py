@@ -8,8 +8,8 @@
     …  4   masking key, if masked
     …  n   payload
 
-They are thousands a second, so they are cut out here, in a fraction of the time that a library takes for the general
-case. Every other frame is left to the library, undivided and in its place, and so is what breaks the rules.
+There are thousands of these a second, so they are parsed here, in a fraction of the time that a library needs for the
+general case. Every other frame, and every illegal one, is left to the library, whole and in its place.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable
 
 Unmask = Callable[[bytes, bytes], bytes]
-"""Gives a payload without its mask: ``websockets.speedups.apply_mask``."""
+"""Returns a payload without its mask: ``websockets.speedups.apply_mask``."""
 
 _BINARY = 0x82
 _FIN = 0x80
@@ -28,22 +28,22 @@ _OPCODE = 0x0F
 _CONTINUATION = 0x0
 _OPCODES = frozenset({0x0, 0x1, 0x2, 0x8, 0x9, 0xA})
 _CONTROL = 0x8
-"""The bit of opcodes whose frames have at most 125 bytes and are not divided."""
+"""The bit of the opcodes of control frames, which have at most 125 bytes and are not fragmented."""
 _MEDIUM = 126
 _HEADER = struct.Struct(">BBH")
 _USUAL_HEADER = struct.Struct(">HH")
 
 
 def frame_header(size: int) -> bytes:
-    """What goes before a binary message of less than 64 KiB that a server sends."""
+    """Return the frame header of a binary message of less than 64 KiB that a server sends."""
     return _HEADER.pack(_BINARY, _MEDIUM, size) if size >= _MEDIUM else bytes((_BINARY, size))
 
 
 class FrameReader:
-    """Splits what the peer sends into frames.
+    """Splits received bytes into frames.
 
-    ``max_size`` is the most payload one frame may have. ``unmask`` is for what a client sends; without it the peer is
-    a server.
+    ``max_size`` is the most payload that one frame may have, in bytes. With ``unmask`` the peer is a client, whose
+    frames are masked; without it the peer is a server.
     """
 
     def __init__(self, max_size: int, unmask: Unmask | None = None) -> None:
@@ -52,22 +52,21 @@ class FrameReader:
         self._mask_bit, self._mask_size = (_MASKED, 4) if unmask is not None else (0, 0)
         self._buffer = bytearray()
         self._needed = 0
-        """How long the buffer is when the first frame in it is whole, as far as that is known."""
+        """The length of the buffer at which its first frame is complete, as far as that is known."""
         self._data = b""
-        """The buffer while it is read, so far up to ``_position``: slices of bytes are faster than a bytearray's."""
+        """A copy of the buffer while it is read, up to ``_position`` so far: ``bytes`` are sliced faster."""
         self._position = 0
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes that came."""
+        """Add received bytes."""
         self._drop_read()
         self._buffer += data
 
     def read(self, *, binary: bool) -> tuple[list[bytes], bytes]:
-        """The payloads of whole binary messages that come first, and the frame behind them that is not one.
+        """Return the payloads of the binary messages at the beginning, and the next frame of another kind.
 
-        That frame is empty when nothing whole is left. Without ``binary`` all frames are of the other kind. From one
-        that breaks the rules or has too much payload on, all that came belongs to it: there is nothing to be read any
-        more, nor to be waited for.
+        That frame is empty when no further frame is complete. Without ``binary`` every frame counts as one of another
+        kind. After an illegal or oversized frame the rest of the buffer is returned as that frame; reading stops.
         """
         payloads: list[bytes] = []
         other = b""
@@ -100,7 +99,7 @@ class FrameReader:
         self._data, self._position = b"", 0
 
     def _take_usual(self, data: bytes, position: int, payloads: list[bytes]) -> int:
-        """Take whole messages with a length of two bytes, as nearly all are; gives where they end."""
+        """Parse messages with a length field of two bytes, as nearly all have; return the position behind them."""
         max_size = self._max_size
         unpack, usual = _USUAL_HEADER.unpack_from, _BINARY << 8 | self._mask_bit | _MEDIUM
         header_size = _USUAL_HEADER.size + self._mask_size
@@ -116,24 +115,26 @@ class FrameReader:
         return position
 
     def _extent(self, data: bytes, position: int) -> tuple[int, int]:
-        """Where the payload and where the frame ends that begins at ``position``; the latter is behind what came when
-        the frame is not whole. 0 and the end of what came for a frame that may not be."""
+        """Return where the payload of the frame at ``position`` begins, and where the frame ends.
+
+        The end is beyond the received bytes when the frame is incomplete. For an illegal frame, 0 and the end of the
+        received bytes are returned."""
         end = len(data)
         start = position + 2
         if start > end:
             return start, start
         first, second = data[position:start]
         opcode, size = first & _OPCODE, second & ~_MASKED
-        lawful = opcode in _OPCODES and not first & _RESERVED_BITS and second & _MASKED == self._mask_bit
+        legal = opcode in _OPCODES and not first & _RESERVED_BITS and second & _MASKED == self._mask_bit
         if opcode & _CONTROL:
-            lawful = lawful and size < _MEDIUM and first & _FIN != 0
-        if lawful and size >= _MEDIUM:
+            legal = legal and size < _MEDIUM and first & _FIN != 0
+        if legal and size >= _MEDIUM:
             width = 2 if size == _MEDIUM else 8
             if start + width > end:
                 return start, start + width
             size = int.from_bytes(data[start : start + width], "big")
             start += width
-        if not lawful or size > self._max_size:
+        if not legal or size > self._max_size:
             return 0, end
         start += self._mask_size
         return start, start + size
