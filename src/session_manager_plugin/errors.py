@@ -3,30 +3,30 @@
 ::
 
     SessionManagerError
-    ├── UsageError                  the caller asked for something that makes no sense
+    ├── UsageError                  the request cannot be carried out as given
     │   ├── AmbiguousTarget           several targets match a name
     │   ├── InvalidURL                the stream URL cannot be used
     │   └── ApiError                  the sandbox refuses a call of its API
-    ├── ConfigurationError          the machine or the environment is not set up for it
+    ├── ConfigurationError          a setting or a program of this machine is wrong or missing
     ├── ConnectError                a data channel could not be opened
     │   ├── Refused                   the other end answered, and refused
     │   └── NotConnected              used before it was opened (also a RuntimeError)
-    ├── ConnectionLost              an open data channel went away and was not resumed
+    ├── ConnectionLost              an open data channel was lost and not restored
     ├── TimedOut                    a deadline passed
     ├── SessionEnded                the far end closed the session with an error text
     ├── OutputIncomplete            the far end closed the session normally, but part of its output is missing
     ├── CopyFailed                  a file could not be copied
-    ├── SessionExpired              the service does not know the session any more
-    ├── TerminalGone                the terminal we work for was closed
+    ├── SessionExpired              the session is over on the side of the service
+    ├── TerminalGone                the terminal of this process was closed
     ├── LeftByEscape                the user typed the escape that leaves
     ├── AccessDenied                AWS refused a call
     ├── EncryptionError             a key, a challenge or a ciphertext is wrong
     └── ProtocolError
-        ├── LocalProtocolError        we broke the rules: a bug here
+        ├── LocalProtocolError        this side broke the rules: a bug
         └── RemoteProtocolError       the far end broke them
 
-The sentence of an exception is what the user reads: what happened, to which host or session, what to
-try next. It never holds a token. Facts that a program may want are attributes.
+The text of an exception is shown to the user: what happened, to which host or session, what to do. It never
+holds a token. Facts for programs are attributes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SessionManagerError(Exception):
 
 
 class UsageError(SessionManagerError):
-    """The request itself makes no sense, whatever the network does."""
+    """The request cannot be carried out as given."""
 
 
 class AmbiguousTarget(UsageError):
@@ -71,7 +71,7 @@ class ApiError(UsageError):
 
 
 class ConfigurationError(SessionManagerError):
-    """Something on this machine is missing or set wrongly."""
+    """A setting or a program of this machine is wrong or missing."""
 
 
 class ConnectError(SessionManagerError):
@@ -99,7 +99,7 @@ class NotConnected(ConnectError, RuntimeError):
 
 
 class ConnectionLost(SessionManagerError):
-    """An open data channel went away; ``close_code`` is the websocket's, when there was one."""
+    """An open data channel was lost; ``close_code`` is that of the websocket, if there is one."""
 
     def __init__(self, message: str, *, close_code: int | None = None) -> None:
         super().__init__(message)
@@ -107,7 +107,7 @@ class ConnectionLost(SessionManagerError):
 
 
 class TimedOut(SessionManagerError):
-    """A deadline passed; ``seconds`` is how long was waited."""
+    """A deadline passed; ``seconds`` is the time waited."""
 
     def __init__(self, message: str, *, seconds: float) -> None:
         super().__init__(message)
@@ -115,7 +115,7 @@ class TimedOut(SessionManagerError):
 
 
 class SessionEnded(SessionManagerError):
-    """The far end closed the session and said why; ``output`` is its text as it came."""
+    """The far end closed the session with a reason; ``output`` is its text as received."""
 
     def __init__(self, message: str, *, output: str) -> None:
         super().__init__(message)
@@ -131,15 +131,15 @@ class CopyFailed(SessionManagerError):
 
 
 class SessionExpired(SessionManagerError):
-    """The session ended, or timed out, while the link was away: the service gives no token for it any more."""
+    """The session ended while the connection was lost: the service returns no further token."""
 
 
 class TerminalGone(SessionManagerError):
-    """The terminal this process works for was closed."""
+    """The terminal of this process was closed."""
 
 
 class LeftByEscape(SessionManagerError):
-    """The user typed the escape that leaves, which is the text: `~.`."""
+    """The user typed the escape that leaves; the text is that escape, ``~.``."""
 
 
 class AccessDenied(SessionManagerError):
@@ -155,7 +155,7 @@ class ProtocolError(SessionManagerError):
 
 
 class LocalProtocolError(ProtocolError):
-    """We broke the rules: a bug on this side, or a call at the wrong moment."""
+    """This side broke the rules: a bug, or a call at the wrong moment."""
 
 
 class RemoteProtocolError(ProtocolError):

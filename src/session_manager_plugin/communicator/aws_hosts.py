@@ -1,4 +1,4 @@
-"""Host names of AWS services, taken apart: the service, the region, and whether it is AWS at all."""
+"""Host names of AWS services: the service, the region, and whether a host belongs to AWS."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ class AwsService(NamedTuple):
 
     @property
     def is_message_gateway(self) -> bool:
-        """Whether data channels are opened there."""
+        """Whether the service opens data channels."""
         return self.name in _GATEWAY_SERVICES
 
 
 def is_aws_host(host: str) -> bool:
-    """Whether ``host`` belongs to AWS, whose message gateway takes the token from the first message."""
+    """Return whether ``host`` belongs to AWS, whose message gateway takes the token from the first message."""
     return _suffix_of(_normalized(host)) is not None
 
 
 def aws_service(host: str) -> AwsService | None:
-    """The service and the region that the name of an AWS endpoint holds; None for any other host.
+    """Return the service and the region in the name of an AWS endpoint; None for any other host.
 
     ``SERVICE.REGION.SUFFIX``, and for a VPC endpoint ``vpce-ID.SERVICE.REGION.vpce.SUFFIX``.
     """

@@ -1,4 +1,4 @@
-"""What a server's certificate says, and a look at one that was refused."""
+"""The facts of a server's certificate, also of one that was refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 LOOK_TIMEOUT = 5.0
-"""Seconds for looking at a certificate that was refused; the failure is told anyway."""
+"""Seconds for fetching a certificate that was refused; without it the failure is reported with fewer facts."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Certificate:
 
     issuer: str
     names: tuple[str, ...]
-    """DNS names and addresses it is for."""
+    """DNS names and addresses that it is valid for."""
     not_before: datetime
     not_after: datetime
 
     @classmethod
     def parse(cls, der: bytes) -> Certificate:
-        """Read a certificate. Raises ``ValueError`` for anything else."""
+        """Parse a certificate. Raises ``ValueError``."""
         from cryptography import x509
 
         certificate = x509.load_der_x509_certificate(der)
@@ -54,7 +54,7 @@ class Certificate:
         )
 
     def expiry(self, now: datetime) -> str:
-        """As in ``expires 2030-01-31 (in 40 days)``."""
+        """Return a text such as ``expires 2030-01-31 (in 40 days)``."""
         days = (self.not_after - now) // timedelta(days=1)
         if self.not_after <= now:
             return f"expired {self.not_after:%Y-%m-%d %H:%M} UTC"
@@ -62,7 +62,7 @@ class Certificate:
 
 
 def now_utc() -> datetime:
-    """This machine's time."""
+    """Return this machine's time."""
     return datetime.now(UTC)
 
 
@@ -91,7 +91,7 @@ def _trusting_anything() -> ssl.SSLContext:
 
 
 def _issuer_name(certificate: x509.Certificate) -> str:
-    """``Common Name (Organization)`` of who issued it, or whatever the name has."""
+    """Return ``Common Name (Organization)`` of the issuer, or what its name consists of."""
     from cryptography import x509
 
     issuer = certificate.issuer
@@ -99,7 +99,7 @@ def _issuer_name(certificate: x509.Certificate) -> str:
     organization = _values(issuer, x509.OID_ORGANIZATION_NAME)
     if common and organization:
         return f"{common[0]} ({organization[0]})"
-    return (common or organization or [issuer.rfc4514_string() or "nobody"])[0]
+    return (common or organization or [issuer.rfc4514_string() or "an unnamed issuer"])[0]
 
 
 def _values(name: x509.Name, oid: x509.ObjectIdentifier) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a link is configured with, and the communicator's states, messages and callback types."""
+"""The configuration of a link, and the communicator's states, messages and callback types."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Sign(Enum):
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """How to get to the host of the URL."""
+    """How to reach the host of the URL."""
 
     bearer: Bearer = Bearer.AUTO
     proxy: str | None = field(default=None, repr=False)
@@ -76,7 +76,7 @@ class NetworkOptions:
     """A request has one ``Authorization`` header: with ``Bearer.ALWAYS`` nothing is signed, else a signature takes the
     place of the token."""
     names: SettingNames = SMP_SETTINGS
-    """What advice calls these settings."""
+    """How messages name these settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +121,9 @@ class WebSocketConfig:
     connect_timeout: float = 30.0
     """For TCP, proxy, TLS and the opening handshake together."""
     max_message_size: int = 1024 * 1024
-    """A larger incoming message fails the connection; Session Manager's are about 1 KiB."""
+    """A larger incoming message ends the connection; Session Manager's are about 1 KiB."""
     max_queue_size: int = 100
-    """Messages kept while nobody takes them, before reading from the socket pauses."""
+    """Messages kept while no handler is set, before reading from the socket pauses."""
     retry_attempts: int = 3
     retry_delay: float = 1.0
     """Before the second attempt; twice that before the third, and so on."""

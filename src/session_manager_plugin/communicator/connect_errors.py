@@ -28,7 +28,7 @@ from session_manager_plugin.utils.text import ssl_text
 
 _RETRYABLE_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 SIGNING_PERMISSION = "ssmmessages:OpenDataChannel"
-"""What the credentials need that sign an opening request."""
+"""The permission that the credentials need to sign an opening request."""
 _MAX_BODY_SIZE = 8192
 _MAX_TEXT_LENGTH = 300
 # OpenSSL's verification errors (X509_V_ERR in x509_vfy.h).
@@ -36,20 +36,21 @@ _NOT_YET_VALID, _EXPIRED = 9, 10
 _WRONG_NAME = frozenset({62, 64})
 """A wrong host name, a wrong address."""
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
-"""OpenSSL's reasons for bytes that are no TLS records."""
+"""OpenSSL's reasons for bytes that are not TLS records."""
 _UNSIGNED = "missing authentication token"
-"""What AWS answers to a request without a signature where it requires one."""
+"""AWS's answer to an unsigned request where a signature is required."""
 _TLS_RECORD = (b"\x15\x03", b"\x16\x03")
 """How a TLS alert and a TLS handshake begin."""
 _LEGACY_SCHEMES = {"negotiate": "Negotiate", "kerberos": "Kerberos", "ntlm": "NTLM"}
-"""Ways to authenticate that HTTP proxies ask for and this package does not implement."""
+"""Authentication schemes of HTTP proxies that this package does not implement."""
 _LOG_IN = "log in with a browser if this network wants that first (a captive portal)"
 _NAMES_SHOWN = 5
 _BEGINNING_SHOWN = 40
 
 
 OPENING_ERRORS = (OSError, ImportError, NotHTTP, WebSocketException)
-"""What the stages of an opening raise, and ``explain`` explains; ``TunnelRefused`` for a whole opening besides."""
+"""The exceptions that the stages of an opening raise and ``explain`` explains; ``Opening`` also raises
+``TunnelRefused``."""
 
 
 class Finding(NamedTuple):
@@ -175,7 +176,7 @@ def explain(
 def websocket_refused(
     answer: Answer, host: str, signature: OpeningSignature | None = None, names: SettingNames = SMP_SETTINGS
 ) -> Finding:
-    """An answer to the request for a websocket whose status is not 101; ``signature`` is the request's."""
+    """Explain an answer to the request for a websocket whose status is not 101; ``signature`` is the request's."""
     what = f"{host} refused the websocket with status {_named(answer.status)}{refusal_text(answer)}"
     match answer.status:
         case status if 300 <= status < 400:
@@ -207,7 +208,7 @@ def _refusal_advice(answer: Answer, signature: OpeningSignature | None, names: S
 
 
 def refusal_text(answer: Answer) -> str:
-    """What a refusal with status 401 or 403 says in its body, as `` (TEXT)``, or nothing.
+    """Return the reason in the body of an answer with status 401 or 403, as `` (TEXT)``, or nothing.
 
     AWS answers a JSON object with a ``message``; others a line of plain text.
     """
@@ -240,7 +241,7 @@ def _redirect(what: str, location: str, host: str) -> Finding:
 
 
 def tunnel_refused(answer: Answer, host: str, proxy: str, *, has_credentials: bool, names: SettingNames) -> Finding:
-    """A proxy's answer to a CONNECT request whose status is not 2xx. ``proxy`` is as in "the proxy HOST:PORT"."""
+    """Explain an answer to a CONNECT request whose status is not 2xx. ``proxy`` is as in "the proxy HOST:PORT"."""
     what = f"{proxy} refused the connection to {host} with status {_named(answer.status)}"
     match answer.status:
         case 401 | 407:  # tinyproxy answers 401 to a wrong password
@@ -276,11 +277,11 @@ def _named(status: int) -> str:
         return str(status)
 
 
-# No answer, or none that is understood.
+# No answer, or no HTTP.
 
 
 def not_http(error: NotHTTP, place: str, schemes: str) -> Finding:
-    """What answered is not HTTP. ``schemes`` are those that the URL of ``place`` may have."""
+    """Explain an answer that is not HTTP. ``schemes`` are those that the URL of ``place`` may have."""
     beginning = error.beginning.lstrip()
     check = f"check the host, the port and the scheme ({schemes})"
     if not beginning:
@@ -288,7 +289,7 @@ def not_http(error: NotHTTP, place: str, schemes: str) -> Finding:
     if beginning.startswith(_TLS_RECORD):
         return Finding(f"{place} speaks TLS on this port", check)
     if beginning[:1] == b"<":
-        return Finding(f"{place} answered with a web page that is not even HTTP", f"{check}, or {_LOG_IN}")
+        return Finding(f"{place} answered with a web page without an HTTP header", f"{check}, or {_LOG_IN}")
     shown = _printable(redact_url(beginning.splitlines()[0][:_BEGINNING_SHOWN].decode("latin-1")))
     if beginning.startswith(b"HTTP/"):
         return Finding(f"{place} sent an HTTP answer that is incomplete or malformed ({shown})", check)
@@ -296,7 +297,7 @@ def not_http(error: NotHTTP, place: str, schemes: str) -> Finding:
 
 
 def no_answer(stage: Stage, host: str, via: str, timeout: float) -> Finding:
-    """Nothing came within ``timeout`` seconds."""
+    """Explain that there was no answer within ``timeout`` seconds."""
     within = f"within {timeout:g} seconds"
     match stage:
         case Stage.NAME:
@@ -323,7 +324,7 @@ def no_answer(stage: Stage, host: str, via: str, timeout: float) -> Finding:
 
 
 def connection_cut(stage: Stage, host: str, via: str) -> Finding:
-    """The connection was reset or closed before it was of use."""
+    """Explain that the connection was reset or closed before the websocket was open."""
     match stage:
         case Stage.PROXY:
             return Finding(f"{via} cut the connection", "ask whoever runs the proxy whether it allows this host")
@@ -336,7 +337,7 @@ def connection_cut(stage: Stage, host: str, via: str) -> Finding:
 
 
 def name_not_found(error: socket.gaierror, place: str) -> Finding:
-    """``place`` has no address, or DNS did not say which."""
+    """Explain that DNS has no address for ``place``, or does not answer."""
     reason = error.strerror or str(error)
     if error.errno == getattr(socket, "EAI_AGAIN", None):
         return Finding(f"DNS does not answer for {place}: {reason}", "check the DNS server, the network and the VPN")
@@ -353,7 +354,7 @@ def certificate_refused(
     names: SettingNames,
     now: datetime | None = None,
 ) -> Finding:
-    """``place`` showed a certificate that does not prove its name. ``certificate`` is that one, if it is known."""
+    """Explain that the certificate of ``place`` was refused. ``certificate`` is that certificate, if it is known."""
     code = error.verify_code
     if code in _WRONG_NAME:
         held = f"for {_listed(certificate.names)}, not for it" if certificate is not None else ssl_text(error)
@@ -384,7 +385,7 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def tls_failed(error: ssl.SSLError, place: str) -> Finding:
-    """The TLS handshake failed, but not because of a certificate of ``place``."""
+    """Explain that the TLS handshake failed for another reason than a certificate of ``place``."""
     if getattr(error, "reason", None) in _NOT_TLS:
         return Finding(
             f"{place} does not speak TLS on this port: it answered in plain text",
@@ -401,7 +402,7 @@ def _through(host: str, via: str) -> str:
 
 
 def os_text(error: OSError) -> str:
-    """What the system says."""
+    """Return the system's text for an error."""
     return error.strerror or _text(error)
 
 

@@ -58,29 +58,29 @@ _LIBRARY_LOGGER.setLevel(logging.WARNING)  # below that the library shows header
 CLOSE_TIMEOUT = 2.0
 """Seconds for the closing handshake; after that the connection is cut."""
 WRITE_LIMIT = 1024 * 1024
-"""Bytes waiting in the socket's buffer above which ``write_paused`` is told."""
+"""Bytes waiting in the socket's buffer above which ``write_paused`` is called."""
 
 Message = str | bytes | bytearray
 _HEAD_END = b"\r\n\r\n"
 
 
 class GatewaySocketOwner(Protocol):
-    """Whom a connection tells what happens to it."""
+    """The owner of a connection, whose methods are called when something happens to it."""
 
     def contact(self) -> None:
-        """Bytes came in."""
+        """Bytes were received."""
 
     def messages_received(self, connection: GatewaySocket, messages: list[Message]) -> None:
         """All messages of one read, in order."""
 
     def pong_received(self, payload: bytes) -> None:
-        """A pong came."""
+        """A pong was received."""
 
     def write_paused(self, connection: GatewaySocket, paused: bool) -> None:
         """The socket's buffer is full, or has room again."""
 
     def connection_ended(self, connection: GatewaySocket | None, error: Exception) -> None:
-        """The connection is over, by no doing of ours."""
+        """The connection was lost, or closed by the far end."""
 
 
 async def open_gateway_socket(config: WebSocketConfig, owner: GatewaySocketOwner) -> GatewaySocket:
@@ -170,7 +170,7 @@ def client_protocol(url: str, max_size: int) -> ClientProtocol:
 
 
 def bearer_header(token: str, bearer: Bearer, host: str) -> dict[str, str]:
-    """Return the header that carries the token in a request to ``host``, if one does."""
+    """Return the header that carries the token in a request to ``host``; none if the request is without one."""
     if token and (bearer is Bearer.ALWAYS or (bearer is Bearer.AUTO and not is_aws_host(host))):
         return {"Authorization": f"Bearer {token}"}
     return {}
@@ -192,7 +192,7 @@ _SHORT, _MEDIUM, _LONG = struct.Struct(">BB"), struct.Struct(">BBH"), struct.Str
 
 
 def _masked_frame(opcode: int, payload: bytes, mask: bytes) -> bytes:
-    """A whole message in one frame, as a client sends it (RFC 6455 5.2); ``mask`` is 4 bytes nobody can foresee."""
+    """Return a message in one frame, as a client sends it (RFC 6455 5.2); ``mask`` is 4 unpredictable bytes."""
     length = len(payload)
     if length < 126:
         head = _SHORT.pack(0x80 | opcode, 0x80 | length)
@@ -204,7 +204,7 @@ def _masked_frame(opcode: int, payload: bytes, mask: bytes) -> bytes:
 
 
 def _decoded(opcode: int, data: bytes | bytearray) -> Message:
-    """A text message as text; one that is not UTF-8 as bytes, which the session refuses with a reason."""
+    """Return a text message as text; as bytes if it is not UTF-8, which the session refuses with a reason."""
     if opcode == Opcode.TEXT:
         try:
             return data.decode()
@@ -260,17 +260,17 @@ class GatewaySocket(asyncio.Protocol):
         return answer_of(self._response)
 
     def attach(self) -> None:
-        """From here on messages go to the owner, and so does the news of the end."""
+        """Call the owner from now on, at first with the messages received so far."""
         self._attached = True
         self._hand_on()
 
     @property
     def is_open(self) -> bool:
-        """Whether messages can be sent; not any more once either end has begun to close."""
+        """Whether messages can be sent; false once either end has begun to close."""
         return self.protocol.state is State.OPEN
 
     def set_reading(self, reading: bool) -> None:
-        """Read from the socket, or stop."""
+        """Read from the socket, or stop reading."""
         if self.transport.is_closing():
             return
         if reading:
@@ -314,7 +314,7 @@ class GatewaySocket(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The way to the gateway is there, TLS included."""
+        """The connection to the gateway is made, TLS included."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         self.transport.set_write_buffer_limits(high=WRITE_LIMIT)
         _log_way(transport)
@@ -338,7 +338,7 @@ class GatewaySocket(asyncio.Protocol):
         self._hand_on()
 
     def _receive_opening(self, data: bytes) -> bytes:
-        """Pass the answer to the opening to the library, but no frame behind it, of which it would keep a part.
+        """Pass the answer to the opening to the library, without the frames behind it: it would keep a part of them.
 
         Returns the bytes behind the answer.
         """
@@ -362,7 +362,7 @@ class GatewaySocket(asyncio.Protocol):
 
     @property
     def _is_receiving(self) -> bool:
-        """Whether frames still count; not behind a close frame, nor behind what broke the rules."""
+        """Whether frames are processed; false after a close frame and after an illegal one."""
         return self.protocol.close_rcvd is None and self.protocol.parser_exc is None
 
     def eof_received(self) -> None:
@@ -393,7 +393,7 @@ class GatewaySocket(asyncio.Protocol):
     # Frames.
 
     def _take(self, frame: Frame) -> None:
-        """What the library made of a frame that is not a whole binary message."""
+        """Process a frame that the library has parsed."""
         if frame.opcode is Opcode.PONG:
             self._owner.pong_received(bytes(frame.data))
         elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
@@ -402,7 +402,7 @@ class GatewaySocket(asyncio.Protocol):
                 self._messages.append(_decoded(*message))
 
     def _hand_on(self) -> None:
-        """Give the owner what has come, and the end when it has."""
+        """Pass the owner the messages received, and the end of the connection."""
         if not self._attached:
             return
         if self._messages:

@@ -1,4 +1,4 @@
-"""An HTTP answer, of which the head is read tolerantly: of a proxy to CONNECT, and of whatever a probe asks."""
+"""Reads the head of an HTTP answer tolerantly: a proxy's answer to CONNECT, or a server's to ``smp probe``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from websockets.http11 import Response
 
 HEAD_LIMIT = 64 * 1024
-"""Bytes of a head at most."""
+"""The maximum size of a head, in bytes."""
 BEGINNING_LIMIT = 1024
-"""Bytes kept of an answer that is not HTTP, to name what it is."""
+"""Bytes kept of an answer that is not HTTP, to describe it."""
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(r"HTTP/\d\.\d[ \t]+([1-9]\d\d)(?:[ \t]+(.*))?")
 _SIGNATURE = b"HTTP/"
@@ -23,7 +23,7 @@ class Answer:
     status: int
     reason: str
     headers: dict[str, str]
-    """By their names in lower case; several values of one name are joined by commas."""
+    """By name in lower case; several values of one name are joined by commas."""
     body: bytes = field(default=b"", repr=False)
     """Empty where it was not read."""
 
@@ -40,8 +40,11 @@ def answer_of(response: Response) -> Answer:
 
 
 class NotHTTP(Exception):
-    """An answer is not HTTP, or there was none. ``beginning`` holds its first bytes; empty: the connection was closed
-    without an answer. ``cut_short``: the connection ended within the answer."""
+    """An answer is not HTTP, or there is no answer.
+
+    ``beginning`` holds its first bytes; it is empty when the connection was closed without an answer. ``cut_short``
+    is true when the connection ended within the answer.
+    """
 
     def __init__(self, beginning: bytes, *, cut_short: bool = False) -> None:
         super().__init__("the answer is not HTTP")
@@ -70,7 +73,7 @@ class AnswerReader:
         return None
 
     def end(self) -> NotHTTP:
-        """The exception for a stream that ended before the head did."""
+        """Return the exception for a stream that ended within the head."""
         return NotHTTP(self._received, cut_short=bool(self._received))
 
     def _parse(self, head: bytes) -> Answer:

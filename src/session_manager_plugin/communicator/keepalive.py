@@ -10,35 +10,35 @@ from session_manager_plugin.communicator.gateway_socket import GatewaySocket
 from session_manager_plugin.errors import ConnectionLost
 
 SILENCE_DELAY = 2.0
-"""Seconds without an answer to a ping after which there is something to say about the link."""
+"""Seconds without an answer to a ping after which the link counts as silent."""
 CLOCK_JUMP = 5.0
-"""Seconds by which the wall clock has to run ahead of the monotonic one, or a timer to be late, to mean that this
-machine was asleep or this process stopped."""
+"""Seconds by which the wall clock runs ahead of the monotonic one, or a timer is late, when this machine has slept or
+this process was stopped."""
 
 
 class KeepaliveOwner(Protocol):
-    """What the judgement needs to know, and whom it tells."""
+    """The connection that is watched, as its keepalive uses it."""
 
     last_contact_at: float
 
     @property
     def reading_paused(self) -> bool:
-        """Whether we ourselves do not read."""
+        """Whether this side has stopped reading."""
 
     def connection_ended(self, connection: GatewaySocket | None, error: Exception) -> None:
         """The link is dead."""
 
     def silence_changed(self) -> None:
-        """``silent_since`` is not None any more."""
+        """``silent_since`` has become an instant."""
 
 
 class Keepalive:
-    """One ping at the start and one every ``interval`` seconds (none when that is 0).
+    """Sends one ping at the start and one every ``interval`` seconds (none when that is 0).
 
-    A link is dead ``timeout`` seconds after a ping that brought neither a pong nor any other traffic. A gateway that
-    has never answered a ping on this connection is judged by its other traffic only, and while we ourselves do not
-    read, silence says nothing. When this machine has slept, or this process was stopped, nothing that was due meanwhile
-    counts: a ping tells anew. ``last_ping_time`` and ``last_pong_time`` are in seconds since the Unix epoch.
+    A link is dead ``timeout`` seconds after a ping that was followed by neither a pong nor any other traffic. Silence
+    does not count while this side does not read, nor from a gateway that has never answered a ping on this connection.
+    After this machine has slept, or this process was stopped, a new ping decides. ``last_ping_time`` and
+    ``last_pong_time`` are in seconds since the Unix epoch.
     """
 
     def __init__(self, interval: float, timeout: float, owner: KeepaliveOwner) -> None:
@@ -84,20 +84,20 @@ class Keepalive:
         self._cancel_timer()
 
     def check(self) -> None:
-        """Ping now, unless an answer is awaited or no pings are wanted."""
+        """Ping now, unless an answer is awaited or pings are off."""
         if self._connection is not None and self._interval > 0 and self._waiting_since is None:
             self._ping(time.monotonic())
             self._arm()
 
     def check_clock(self) -> None:
-        """Ping now if this machine has slept: the network may be another one. Costs next to nothing; to be called when
+        """Ping now if this machine has slept: the network may have changed. It costs next to nothing; call it when
         something happens after a pause."""
         if self._interval > 0 and time.time() - time.monotonic() > self._wall_offset + CLOCK_JUMP:
             self._woke(time.monotonic())
             self._arm()
 
     def pong(self, payload: bytes) -> None:
-        """A pong came."""
+        """A pong was received."""
         self._answered = True
         self._waiting_since = None
         self.last_pong_time = time.time()
@@ -106,7 +106,7 @@ class Keepalive:
         self._arm()
 
     def reading_resumed(self) -> None:
-        """Reading goes on: what was not read meanwhile is not held against the far end."""
+        """Reading continues: the silence before does not count."""
         self._resumed_at = time.monotonic()
 
     def _is_silent(self, since: float) -> bool:
@@ -148,7 +148,7 @@ class Keepalive:
         self._arm()
 
     def _arm(self) -> None:
-        """Wake up for the next ping, or before it for something to say about the silence, or for the judgement."""
+        """Set the timer for the next ping or, before it, for ``SILENCE_DELAY`` or the timeout of the last one."""
         if self._connection is None:
             return
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Judges how the link of a session is, by what the websocket, the stream and the reconnection know of it."""
+"""The state of a session's link, derived from its websocket, its stream and its reconnection."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.session.link_health import LinkHealth, LinkState
 
 DOUBT_DELAY = 1.0
-"""Seconds without an acknowledgement after which a ping asks whether it is the link or the target that is silent."""
+"""Seconds without an acknowledgement after which a ping finds out whether the link or the target is silent."""
 DELAYED_AFTER = 4.0
-"""Seconds without an acknowledgement after which that is told although the target goes on sending. Behind much output
-on a slow link two seconds are common; and whether it really goes on sending shows a moment later."""
+"""Seconds without an acknowledgement after which the input counts as delayed while the target goes on sending. Behind
+much output on a slow link two seconds are common; and whether it really goes on sending shows a moment later."""
 LOOK_INTERVAL = 0.5
-"""Seconds between two looks at a stream that does not move."""
+"""Seconds between two checks of a stream without acknowledgements."""
 RESTORED_SHOWN = 5.0
-"""Seconds for which the end of a trouble is shown."""
+"""Seconds for which a restored connection is shown as such."""
 QUIET_DELAY = 20.0
 """Seconds without a byte after which the last contact is shown although nothing is wrong; pings come every 15."""
 _IDLE_MIN, _IDLE_PROOF = 3.0, 20.0
-"""Seconds without traffic before a close: what may be an idle limit, and what is taken for one the first time."""
+"""Seconds without traffic before a close: the least that may be an idle limit; and enough to be one the first time."""
 
 
 class LinkMonitor:
-    """The link of one session. ``changed`` is called when its state changes, and when there begins or ends something to
-    say about it.
+    """Watches the link of one session. ``changed`` is called when its state changes, and when a trouble begins or ends.
 
-    **One clock.** A trouble begins at one instant, ``_since``: the last contact when nothing arrives any more, the loss
-    when the websocket breaks. Whatever state follows before all is well again counts from there, so the seconds shown
-    never run backwards. Any message of the far end is life; while we ourselves do not read, silence says nothing.
+    **One clock.** A trouble begins at one instant, ``_since``: the last contact if the link is silent, the loss if the
+    websocket breaks. The states that follow until the link works again count from there, so the seconds shown never run
+    backwards. Any message of the far end is a sign of life; silence does not count while this side does not read.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class LinkMonitor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.heard_at: float | None = None
-        """When the last message arrived from the far end; None before the first."""
+        """The instant of the last message from the far end; None before the first."""
         self._websocket = websocket
         self._connection = connection
         self._reconnection = reconnection
@@ -66,7 +65,7 @@ class LinkMonitor:
         self._timer: asyncio.TimerHandle | None = None
 
     def health(self) -> LinkHealth:
-        """How the link is now."""
+        """Return the state of the link at this moment."""
         now = self._clock()
         state, began_at = self._judge(now)
         if began_at is None:
@@ -97,7 +96,7 @@ class LinkMonitor:
         )
 
     def _judge(self, now: float) -> tuple[LinkState, float | None]:
-        """The state, and the instant of its first sign if it is a trouble."""
+        """Return the state and, if it is a trouble, the instant of its first sign."""
         websocket, reconnection = self._websocket, self._reconnection
         if websocket.connection_state is ConnectionState.CLOSING:
             return LinkState.CLOSING, None
@@ -126,18 +125,18 @@ class LinkMonitor:
     # What happens to the link.
 
     def message_received(self, now: float) -> None:
-        """Messages arrived. Call it before their data is written: a notice that stands in its way goes first."""
+        """Messages arrived. Call this before their data is written, so that a notice is removed first."""
         self.heard_at = now
         if self._since is not None:
             self.look()
 
     def pause_changed(self, paused: bool) -> None:
-        """The service says whether the target is away."""
+        """The service reports that the target is away, or is back."""
         self._away_since = self._clock() if paused else None
         self._look_later(SILENCE_DELAY) if paused else self.look()
 
     def lost(self, now: float) -> None:
-        """The websocket was lost, and another one is looked for."""
+        """The websocket was lost and is being replaced."""
         self._note_idle_close(now - self._websocket.last_contact_at)
         self.look(changed=True)
 
@@ -148,7 +147,7 @@ class LinkMonitor:
             self._timer.cancel()
 
     def look(self, *, changed: bool = False) -> None:
-        """See how the link is; ``changed`` says that something about it has changed in any case."""
+        """Determine the state anew, and call ``changed`` if it differs, or in any case with ``changed=True``."""
         now = self._clock()
         state, began_at = self._judge(now)
         troubled_before = self._since is not None
@@ -182,9 +181,9 @@ class LinkMonitor:
         self._timer = asyncio.get_running_loop().call_later(delay, lambda: self.look(changed=changed))
 
     def _note_idle_close(self, idle: float) -> None:
-        """Make out whether something between closes connections without traffic: then shorter pings would avoid it.
+        """Find out whether something on the way closes idle connections: a shorter ping interval would avoid that.
 
-        Taken for one: a close after long silence that no ping had ended, or a second one after the same silence.
+        The signs are a close after a long silence without pings, or a second close after the same silence.
         """
         interval = self._config.ping_interval
         self._advice = ""

@@ -1,4 +1,4 @@
-"""The signature of one opening request: whether there is one, made while the connection is being set up."""
+"""The signature of one opening request, made while the connection is being set up."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _LOGGER = get_logger(__name__)
 
 
 class OpeningSignature:
-    """Signs one request. Call ``start`` when connecting has begun, ``headers`` when the connection is there, and
-    ``stop`` in any case."""
+    """Signs one request. Call ``start`` when connecting begins, ``headers`` once the connection is made, and ``stop``
+    in any case."""
 
     def __init__(self, signer: RequestSigner, url: str, timeout: float) -> None:
         self.sent = False
-        """Whether headers with a signature were handed out."""
+        """Whether ``headers`` has returned a signature."""
         self.obstacle = ""
-        """Why there is no signature, when there is none."""
+        """Why there is no signature; empty when there is one."""
         self.signer = signer
         self._url = url
         self._timeout = timeout
@@ -50,19 +50,19 @@ class OpeningSignature:
     def of(
         cls, url: str, network: NetworkOptions, signer: RequestSigner | None, connect_timeout: float
     ) -> OpeningSignature | None:
-        """The signature for the valid websocket URL ``url``; None when its request is not to be signed."""
+        """Return the signature for a valid websocket URL; None when its request is not to be signed."""
         if signer is None or not is_signed(url, network):
             return None
         return cls(signer, url, min(SIGN_TIMEOUT, connect_timeout / 2))
 
     def start(self) -> None:
-        """Begin. Nothing runs before the caller waits for something: what it has begun itself comes first."""
+        """Begin. Nothing runs before the caller next waits: what the caller has begun comes first."""
         if self.obstacle:
             return
         self._task = asyncio.ensure_future(self._sign())
 
     async def headers(self) -> Mapping[str, str]:
-        """Wait for the headers to add to the request; none when it cannot be signed, or not in time."""
+        """Wait for the headers to add to the request; returns none when it cannot be signed, or not in time."""
         if self._task is None:
             return {}
         headers = await self._task
@@ -74,7 +74,7 @@ class OpeningSignature:
         self.sent, self.obstacle, self._task = False, "the signed one was refused", None
 
     def stop(self) -> None:
-        """Wait no longer. Idempotent."""
+        """Cancel the signing. Idempotent."""
         if self._task is not None:
             self._task.cancel()
 
@@ -91,7 +91,7 @@ class OpeningSignature:
 
 
 def is_signed(url: str, network: NetworkOptions) -> bool:
-    """Whether the request for the valid websocket URL ``url`` is to be signed."""
+    """Return whether the request for a valid websocket URL is to be signed."""
     if network.sign is Sign.NEVER or network.bearer is Bearer.ALWAYS:
         return False
     parts = urlsplit(url)
@@ -103,7 +103,7 @@ def is_signed(url: str, network: NetworkOptions) -> bool:
 
 
 def opening_request(url: str) -> OpeningRequest:
-    """The request that opens the valid websocket URL ``url``, as the websockets library sends it."""
+    """Return the request that opens a valid websocket URL, as the websockets library sends it."""
     uri = parse_uri(url)
     service = aws_service(uri.host)
     return OpeningRequest(

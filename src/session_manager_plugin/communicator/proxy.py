@@ -19,8 +19,11 @@ def proxy_place(proxy: Proxy) -> str:
 
 
 def parse_proxy(url: str, source: str) -> Proxy:
-    """Take the URL of a proxy apart. Raises ``ConfigurationError``, whose sentence names ``source`` and repeats nothing
-    of the URL: what is malformed may be a part of the password. The password is registered as a secret."""
+    """Parse the URL of a proxy, and register its password as a secret.
+
+    Raises ``ConfigurationError``, which names ``source`` and repeats nothing of the URL: a malformed part may belong to
+    the password.
+    """
     register_password(url)
     try:
         return _parse(url)
@@ -29,7 +32,7 @@ def parse_proxy(url: str, source: str) -> Proxy:
 
 
 def _parse(url: str) -> Proxy:
-    """Raises ``ValueError`` with what is wrong."""
+    """Raises ``ValueError`` with the reason."""
     scheme, user_info, place = split_proxy_url(url)
     user, password = (None, None) if user_info is None else decode_user_info(user_info)
     if scheme.lower() not in PROXY_SCHEMES:

@@ -1,4 +1,4 @@
-"""Builds and checks stream URLs, and takes them apart."""
+"""Builds, checks and parses stream URLs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ DATA_CHANNEL = "/data-channel/"
 
 
 def build_stream_url(base_url: str, session_id: str, token: str) -> str:
-    """The stream URL of a session at ``base_url``: ``sessionId`` and ``token`` are added to its query, the rest stays.
+    """Return the stream URL of a session at ``base_url``, with ``sessionId`` and ``token`` added to the query.
 
     ``http(s)`` becomes ``ws(s)`` and a bare host ``wss``. A complete stream URL (its path holds ``/data-channel/``) is
-    returned as it is, but for the scheme. Raises ``InvalidURL`` for what cannot be taken apart.
+    returned as it is, but for the scheme. Raises ``InvalidURL`` for text that is not a URL.
     """
     url = websocket_scheme(base_url)
     try:
@@ -27,7 +27,7 @@ def build_stream_url(base_url: str, session_id: str, token: str) -> str:
 
 
 def _add_to_query(url: str, **parameters: str) -> str:
-    """``url`` with these parameters; others stay byte for byte, older values of the same ones do not.
+    """Return ``url`` with these parameters in place of earlier values; all others stay byte for byte.
 
     Raises ``InvalidURL`` when one of them is not Unicode text, such as an argument in another encoding.
     """
@@ -41,7 +41,7 @@ def _add_to_query(url: str, **parameters: str) -> str:
 
 
 def websocket_scheme(url: str) -> str:
-    """``url`` with a websocket scheme: ``http(s)`` becomes ``ws(s)``, no scheme becomes ``wss``."""
+    """Return ``url`` with a websocket scheme: ``http(s)`` becomes ``ws(s)``, no scheme becomes ``wss``."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return f"wss://{url}"
@@ -49,7 +49,7 @@ def websocket_scheme(url: str) -> str:
 
 
 def complete_stream_url(url: str, session_id: str | None, token: str) -> tuple[str, str]:
-    """The URL to open for what a user gave, and the session id.
+    """Return the URL to open and the session id, for a URL as a user gives it.
 
     A complete stream URL is used verbatim, its session id is the path segment after ``/data-channel/``. A bare
     endpoint needs ``session_id``; an empty path becomes the service's, and hosts that are not AWS's get the token in
@@ -79,7 +79,7 @@ def complete_stream_url(url: str, session_id: str | None, token: str) -> tuple[s
 
 
 def replace_token(url: str, old: str, new: str) -> str:
-    """``url`` with the token ``new`` where its query holds ``old``; an URL without it stays as it is."""
+    """Return ``url`` with the token ``new`` in place of ``old`` in its query; a URL without ``old`` stays as it is."""
     values = [value for name, value in parse_qsl(urlsplit(url).query) if name == "token"]
     return _add_to_query(url, token=new) if old in values else url
 
@@ -89,7 +89,7 @@ def _shown(url: str) -> str:
 
 
 def validate_websocket_url(url: str) -> bool:
-    """Whether ``url`` can be opened: ``ws`` or ``wss``, a host, a legal port, no user name, no fragment."""
+    """Return whether ``url`` can be opened: ``ws`` or ``wss``, a host, a legal port, no user name, no fragment."""
     if "#" in url:
         return False
     try:

@@ -10,7 +10,7 @@ from session_manager_plugin.utils.text import ssl_text
 
 
 def ssl_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """A client context that trusts ``ca_bundle``, or else the platform's store (which honours ``SSL_CERT_FILE``).
+    """Return a client context that trusts ``ca_bundle``, or the platform's store (which honours ``SSL_CERT_FILE``).
 
     Where the platform's store is empty (a Python without certificates of its own) botocore's is taken.
     Raises ``ConfigurationError`` when the bundle cannot be read.
@@ -33,6 +33,6 @@ def ssl_context(ca_bundle: str | None) -> ssl.SSLContext:
 
 
 def _is_empty(context: ssl.SSLContext) -> bool:
-    """Whether no CA is known: none loaded, and no directory from which OpenSSL would load one when it is needed."""
+    """Return whether no CA is known: none is loaded, and OpenSSL has no directory to load one from."""
     directory = ssl.get_default_verify_paths().capath
     return context.cert_store_stats()["x509_ca"] == 0 and not (directory and os.listdir(directory))

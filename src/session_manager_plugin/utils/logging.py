@@ -24,10 +24,10 @@ from urllib.parse import quote
 LogFormat = Literal["text", "json"]
 
 SHORTEST_SECRET = 8
-"""Characters. A shorter value is not registered: replacing it would mangle ordinary words."""
+"""Characters. A shorter value is not registered: hiding it would garble ordinary words."""
 
 _MOST_SECRETS = 256
-"""Registered values kept at once; then the oldest gives way. A sandbox makes one for each of its sessions."""
+"""The most values registered at once; a further one replaces the oldest. A sandbox registers one for each session."""
 
 DETAILS_LIMIT = 4 * 1024 * 1024
 """Bytes at which the file of details becomes `NAME.1` and a new one is begun."""
@@ -36,11 +36,11 @@ HELD_LIMIT = 1000
 """Lines kept for standard error while they are held; the rest is counted."""
 
 _STUCK_AFTER = 0.5
-"""Seconds a line waits for a standard error that takes nothing, as a stopped terminal does; then it is dropped."""
+"""Seconds that a line waits for a standard error that accepts nothing, as a stopped terminal; then it is dropped."""
 
 _EXPLAINED = ("botocore.credentials", "botocore.tokens")
-"""Loggers of libraries that tell what people want to know when they ask for everything. The others of botocore would
-show whole requests and responses, keys included."""
+"""Loggers of libraries that are useful at ``-vv``. botocore's other loggers would show whole requests and responses,
+keys included."""
 
 _ROOT = "session_manager_plugin"
 _HIDDEN = "***"
@@ -61,8 +61,8 @@ def _token_parameter(end: str) -> re.Pattern[str]:
 
 _TOKEN_IN_URL = _token_parameter("")
 _TOKEN_IN_TEXT = _token_parameter(r"\s\"'<>")
-# By text, up to the last @: a password that is not percent-encoded may hold what ends the authority of a URL. What is a
-# port, followed by a path, is none: paths hold @ too, as the ids of sessions do.
+# Up to the last @: a password that is not percent-encoded may hold characters that end the authority of a URL. A port
+# followed by a path is not a password: paths hold @ too, as in session ids.
 _URL_PASSWORD = re.compile(r"(://(?!\[)[^:\s]*:)(?!\d{1,5}(?:[/?#]|\Z))\S*(?=@)")
 _AUTHORIZATION = re.compile(r"(authorization\W{1,4}(?:bearer|basic)\s+)[^\s\"']+", re.IGNORECASE)
 # As AWS names them, in JSON, in headers, and in what Python makes of both.
@@ -78,7 +78,7 @@ _spellings: tuple[str, ...] = ()
 
 
 def register_secret(value: str, *, shortest: int = SHORTEST_SECRET) -> None:
-    """Have every later log record show `***` where `value` stands.
+    """Replace `value` by `***` in every later log record.
 
     Its percent-encoded and its JSON-escaped spelling are hidden as well. A value shorter than
     `shortest` is ignored.
@@ -92,7 +92,7 @@ def register_secret(value: str, *, shortest: int = SHORTEST_SECRET) -> None:
         _secrets[value] = {value, json.dumps(value)[1:-1], *encoded}
         if len(_secrets) > _MOST_SECRETS:
             del _secrets[next(iter(_secrets))]
-        # The longest first: where one secret begins another, the rest of the longer one must not stay.
+        # The longest first: where one secret is the beginning of another, the whole of the longer one is hidden.
         _spellings = tuple(sorted(set().union(*_secrets.values()), key=len, reverse=True))
 
 
@@ -101,7 +101,7 @@ def _hide_token(match: re.Match[str]) -> str:
 
 
 def redact_url(url: str) -> str:
-    """Give `url` with `***` for the value of its `token` parameter and for the password of its user-info.
+    """Return `url` with `***` for the value of its `token` parameter and for the password of its user-info.
 
     Everything else stays as it is written, and no text is refused: the URL of an error message about a
     malformed URL goes through here too.
@@ -110,7 +110,7 @@ def redact_url(url: str) -> str:
 
 
 def redact(text: str) -> str:
-    """Give `text` with `***` for registered secrets, tokens and passwords of URLs, authorization headers, keys."""
+    """Return `text` with `***` for registered secrets, tokens and passwords of URLs, authorization headers, keys."""
     for spelling in _spellings:
         text = text.replace(spelling, _HIDDEN)
     text = _TOKEN_IN_TEXT.sub(_hide_token, text)
@@ -151,7 +151,7 @@ _REDACTING = RedactingFilter()
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Give the logger `name` of this package; a name outside it (`"gateway"`) is placed under it."""
+    """Return the logger `name` of this package; a name outside it (`"gateway"`) is placed under it."""
     if name != _ROOT and not name.startswith(f"{_ROOT}."):
         name = f"{_ROOT}.{name}"
     logger = logging.getLogger(name)
@@ -201,17 +201,17 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _OwnHandler(logging.Handler):
-    """What `configure` installed, and takes away again."""
+    """A handler that `configure` installs and removes."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Say nothing: a full disk or a closed stderr must not put a traceback into a running session."""
+        """Do nothing: a full disk or a closed stderr must not put a traceback into a running session."""
 
 
 class _FileHandler(_OwnHandler):
     """Appends lines to a file; the first error of writing is passed to `failed`.
 
-    A pipe or a device gets what it takes without waiting. The number of lines dropped is written in front of the next
-    one that gets through.
+    A pipe or a device is written to without waiting. The number of lines dropped is written before the next line that
+    is accepted.
     """
 
     def __init__(self, path: Path, failed: Callable[[Path, OSError], None]) -> None:
@@ -249,7 +249,7 @@ class _FileHandler(_OwnHandler):
         super().close()
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
-            with contextlib.suppress(OSError):  # of a network file system, for what it had promised to write
+            with contextlib.suppress(OSError):  # a network file system may report a failed write only now
                 os.close(fd)
 
     def _append(self, line: str) -> bool:
@@ -271,8 +271,8 @@ class _FileHandler(_OwnHandler):
 def _open_private(path: str, flags: int) -> int:
     """Open a file, created with mode 0600. Raises `OSError`.
 
-    In a directory that others can write to they could have put a file or a symbolic link of that name there before us,
-    to read what we write or to have it spoil a file of ours: those are refused.
+    In a directory that others can write to, somebody may have created a file or a symbolic link of that name, to read
+    the log or to have it overwrite another file: those are refused.
     """
     shared = bool(os.stat(os.path.dirname(path)).st_mode & (stat.S_IWGRP | stat.S_IWOTH))
     try:
@@ -284,12 +284,12 @@ def _open_private(path: str, flags: int) -> int:
     status = os.fstat(fd)
     if shared and stat.S_ISREG(status.st_mode) and status.st_uid != os.geteuid():
         os.close(fd)
-        raise PermissionError(errno.EPERM, "it is somebody else's, in a directory that others can write to")
+        raise PermissionError(errno.EPERM, "it belongs to another user, in a directory that others can write to")
     return fd
 
 
 class _StderrFormatter(logging.Formatter):
-    """`smp: [SECONDS] MESSAGE`, the seconds since the start; what is no stage of the connection with its level."""
+    """`smp: [SECONDS] MESSAGE`, the seconds since the start; with the level, unless that is INFO."""
 
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
@@ -310,12 +310,12 @@ class _StderrHandler(_OwnHandler, logging.StreamHandler[TextIO]):
         """Writes text to standard error in place of `stream`, from any thread and without waiting."""
 
     def hold_lines(self) -> None:
-        """Keep lines from here on, if they would go to a terminal."""
+        """Keep lines from now on, if standard error is a terminal."""
         if self._held is None and self.stream.isatty():
             self._held = []
 
     def release_lines(self) -> None:
-        """Write what was kept, and all that comes."""
+        """Write the lines that were kept, and all later ones."""
         with self.lock or contextlib.nullcontext():
             held, left_out = self._held or [], self._left_out
             self._held, self._left_out = None, 0
@@ -361,7 +361,7 @@ class _StderrHandler(_OwnHandler, logging.StreamHandler[TextIO]):
 
 
 def _takes_more(fd: int, timeout: float) -> bool:
-    """Whether `fd` takes some bytes, or fails, within `timeout` seconds."""
+    """Return whether `fd` accepts bytes, or fails, within `timeout` seconds."""
     if not hasattr(select, "poll"):
         return True
     poll = select.poll()
@@ -370,7 +370,7 @@ def _takes_more(fd: int, timeout: float) -> bool:
 
 
 class _Silence(_OwnHandler, logging.NullHandler):
-    """Without any handler Python writes the warnings of every library to standard error."""
+    """Installed when there is no other handler: Python would write warnings of every library to standard error."""
 
 
 def _installed() -> list[_OwnHandler]:
@@ -378,7 +378,7 @@ def _installed() -> list[_OwnHandler]:
 
 
 def hold_lines() -> None:
-    """Keep lines back from the terminal's screen, which belongs to a session from here on; a log file gets them."""
+    """Keep lines back from the terminal, whose screen belongs to a session now; a log file still gets them."""
     for handler in _installed():
         if isinstance(handler, _StderrHandler):
             handler.hold_lines()
@@ -393,7 +393,7 @@ def release_lines() -> None:
 
 @contextlib.contextmanager
 def lines_written_by(write: Callable[[str], None]) -> Iterator[None]:
-    """Have `write` put lines on standard error for the length of the block.
+    """Write lines to standard error with `write` for the length of the block.
 
     It is called from any thread, must not wait, and may raise `RuntimeError` when it no longer can.
     """
@@ -415,17 +415,17 @@ def configure(
     details: Path | None = None,
     program: str = "smp",
 ) -> Path | None:
-    """Turn logging on for a command, in place of what an earlier call turned on.
+    """Turn logging on for a command, in place of an earlier configuration.
 
     `verbosity` counts the `-v`: 0 writes nothing to stderr, 1 from INFO on, 2 or more from DEBUG on.
     `log_file` is appended to, from INFO on, or from DEBUG on at 2; it is created with mode 0600, and a file
-    that exists keeps its mode. Raises `OSError` when it cannot be opened; then what was on stays on.
+    that exists keeps its mode. Raises `OSError` when it cannot be opened; then the earlier configuration stays.
 
-    `details` is a file that everything is appended to, in a directory that is made where needed; then stderr gets
-    nothing below INFO. Gives its path, or None if it cannot be written, which is no error.
+    `details` is a file that every record is appended to, in a directory that is created if necessary; stderr then gets
+    nothing below INFO. Returns its path, or None if it cannot be written, which is no error.
 
-    Libraries are heard from WARNING on. A file that cannot be written to any more is told on stderr, once, led by the
-    name `program`.
+    Libraries log from WARNING on. The first failure of writing to a file is reported on stderr, with the name
+    `program` in front.
     """
     kept = None
     stderr = None if sys.stderr is None else _StderrHandler(sys.stderr)
@@ -469,7 +469,7 @@ def configure(
 
 
 def _details_handler(path: Path, failed: Callable[[Path, OSError], None]) -> _FileHandler:
-    """For a file of our own, which is not to grow for ever. Raises `OSError`."""
+    """Return a handler for the file of details, whose size is limited. Raises `OSError`."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > DETAILS_LIMIT:

@@ -20,17 +20,17 @@ _ENTRY = re.compile(r"\[(?P<ipv6>[^\]]*)\](?::(?P<port6>\d+))?|(?P<host>[^:]*)(?
 
 @dataclass(frozen=True)
 class ProxyChoice:
-    """The proxy of a connection, or None, and why."""
+    """The proxy of a connection, or None, and the reason."""
 
     url: str | None = field(repr=False)
     """May hold a password."""
     reason: str
-    """The option, variable or place it comes from; without a proxy why there is none."""
+    """The option, variable or place that names the proxy; without a proxy, why there is none."""
 
 
 def choose_proxy(url: str, given: str | None) -> ProxyChoice:
-    """The proxy for a connection to ``url``: ``given``, or else the environment's (on macOS and Windows also the
-    system's), to which ``NO_PROXY`` makes exceptions.
+    """Return the proxy for a connection to ``url``: ``given``, or that of the environment (on macOS and Windows also of
+    the system) unless ``NO_PROXY`` excepts the host.
 
     Loopback is never proxied. A proxy without a scheme is an HTTP proxy, as for curl.
     """
@@ -46,7 +46,7 @@ def choose_proxy(url: str, given: str | None) -> ProxyChoice:
     if _is_excepted(host, port):
         return ProxyChoice(None, f"NO_PROXY excepts {host}")
     proxy = proxies[name]
-    if name == "socks" and proxy.startswith("http://"):  # so macOS gives its SOCKS proxy
+    if name == "socks" and proxy.startswith("http://"):  # the form of a SOCKS proxy of macOS
         proxy = proxy.replace("http", "socks5h", 1)
     return ProxyChoice(_with_scheme(proxy), proxy_source(name))
 
@@ -71,7 +71,7 @@ def _is_excepted(host: str, port: int) -> bool:
 
 
 def _matches(entry: str, host: str, port: int) -> bool:
-    """Whether an entry of ``NO_PROXY`` is for this host: ``*``, a name or the end of one (``example.com``,
+    """Return whether an entry of ``NO_PROXY`` matches this host: ``*``, a name or the end of one (``example.com``,
     ``.example.com``, ``*.example.com``), an address, a network (``10.0.0.0/8``), each also with ``:PORT``."""
     if not entry:
         return False

@@ -1,5 +1,5 @@
-"""User and password in the URL of a proxy, split off by text: if they are not percent-encoded they may hold what ends
-the authority of a URL, and a parser takes their beginning for a host and a port."""
+"""User and password in the URL of a proxy, split off without a URL parser: if they are not percent-encoded, they may
+hold characters that end the authority of a URL, and a parser takes their beginning for host and port."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from session_manager_plugin.utils.logging import register_secret
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _ENDS_AUTHORITY = re.compile("[/?#]")
 _SHORTEST_PAIR = 4
-"""Characters of a user and the beginning of a password, with the colon between: no ordinary word has one."""
+"""Characters of a user and the beginning of a password with the colon between; ordinary words hold no colon."""
 
 
 class ProxyURL(NamedTuple):
-    """The parts of the URL of a proxy, as they are written."""
+    """The parts of the URL of a proxy, as written."""
 
     scheme: str
-    """Empty without one."""
+    """Empty if there is none."""
     user_info: str | None
-    """``USER:PASSWORD``: all that is before the last ``@``; None without one."""
+    """``USER:PASSWORD``: everything before the last ``@``; None if there is no ``@``."""
     place: str
 
 
 def split_proxy_url(url: str) -> ProxyURL:
-    """Split a URL; no text is refused."""
+    """Split a URL. Accepts any text."""
     match = _SCHEME.match(url)
     user_info, at, place = url[match.end() if match else 0 :].rpartition("@")
     return ProxyURL(match[1] if match else "", user_info if at else None, place)
 
 
 def decode_user_info(user_info: str) -> tuple[str, str]:
-    """User and password, percent-decoded. Raises ``ValueError``, whose text repeats nothing of them."""
+    """Return user and password, percent-decoded. Raises ``ValueError``, whose text repeats nothing of them."""
     if _ENDS_AUTHORITY.search(user_info):
         raise ValueError("its user or password holds / ? or #; percent-encode them as %2F %3F %23")
     user, _, password = user_info.partition(":")
@@ -46,7 +46,7 @@ def decode_user_info(user_info: str) -> tuple[str, str]:
 
 
 def register_password(url: str) -> None:
-    """Have no log record and no message show the password, or what a parser may show of it as a host and a port."""
+    """Register the password as a secret, and the parts of it that a parser may take for host and port."""
     user_info = split_proxy_url(url).user_info
     if user_info is None:
         return
@@ -60,13 +60,13 @@ def register_password(url: str) -> None:
 
 
 def register_environments_passwords() -> None:
-    """``register_password`` for every proxy of the environment or the system; before a library uses them."""
+    """Call ``register_password`` for every proxy of the environment or the system, before a library uses them."""
     for url in getproxies().values():
         register_password(url)
 
 
 def environments_fault() -> str | None:
-    """A sentence if a proxy of the environment has a user or a password that makes its URL another one, else None."""
+    """Return a sentence if the user or the password of a proxy of the environment breaks its URL, else None."""
     for scheme, url in getproxies().items():
         user_info = split_proxy_url(url).user_info
         if user_info is not None:
@@ -78,6 +78,6 @@ def environments_fault() -> str | None:
 
 
 def proxy_source(scheme: str) -> str:
-    """The variable that the proxy for ``scheme`` comes from, or the system's settings."""
+    """Return the variable that holds the proxy for ``scheme``, or ``the system's settings``."""
     variables = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
     return next((variable for variable in variables if os.environ.get(variable)), "the system's settings")

@@ -1,4 +1,4 @@
-"""How a user of a program sets something, as sentences name it: a program has no options of another one."""
+"""How messages name the settings of a program: they differ between ``smp`` and ``session-manager-plugin``."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SettingNames:
-    """What advice calls the program and its settings."""
+    """The names of a program and of its settings in messages."""
 
     program: str
     ca_bundle: str
     proxy: str
     dial: str
-    """How to connect to another host than that of the URL; empty where there is no way."""
+    """How to connect to another host than that of the URL; empty if there is no way."""
     insecure: str
-    """How to allow a connection without TLS; empty where there is no way."""
+    """How to allow a connection without TLS; empty if there is no way."""
     keepalive: str
     """How the interval of pings is set, with a place for the seconds."""
     sign: str

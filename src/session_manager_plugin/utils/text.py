@@ -1,4 +1,4 @@
-"""Text of the far end, made fit to be printed by us: nothing in it is obeyed by a terminal, and it has an end."""
+"""Text of the far end, made safe to print: without control sequences, and of limited length."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     import ssl
 
 TEXT_LIMIT = 600
-"""Characters of a message on one line; the far end may send a whole book."""
+"""The most characters of a message on one line."""
 LINES_LIMIT = 8192
-"""Characters of a text that may have several lines."""
+"""The most characters of a text of several lines."""
 
 _ESCAPE_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?")
 _UNDECODED = re.compile("[\udc80-\udcff]")
@@ -25,7 +25,7 @@ _OBEYED = re.compile(
 
 
 def printable(text: str, limit: int = TEXT_LIMIT) -> str:
-    """`text` on one line, without anything a terminal would obey, cut to `limit` characters.
+    """Return `text` on one line, without control sequences, cut to `limit` characters.
 
     A byte of a path that is not text in this locale reads `\\xNN`.
     """
@@ -36,22 +36,21 @@ def printable(text: str, limit: int = TEXT_LIMIT) -> str:
 
 
 def printable_lines(text: str, limit: int = LINES_LIMIT) -> str:
-    """`text` as it is, line breaks, tabs and spaces included, but for what a terminal would obey; cut to `limit`
-    characters."""
+    """Return `text` with its line breaks, tabs and spaces, but without control sequences, cut to `limit` characters."""
     return _cut(_OBEYED.sub("", _ESCAPE_SEQUENCE.sub("", text[: 4 * limit])), limit)
 
 
 def ssl_text(error: ssl.SSLError) -> str:
-    """The reason of a TLS error, without OpenSSL's codes and the line of its source."""
+    """Return the reason of a TLS error, without OpenSSL's codes and source line."""
     if message := getattr(error, "verify_message", ""):
         return str(message).rstrip(".")
-    if reason := getattr(error, "reason", None):  # missing where the error was not made by OpenSSL
+    if reason := getattr(error, "reason", None):  # missing in errors that are not from OpenSSL
         return str(reason).replace("_", " ").lower()
     return without_ssl_codes(str(error)) or "TLS failed"
 
 
 def without_ssl_codes(text: str) -> str:
-    """`text` without what OpenSSL's messages have around them, as in `[SSL: BAD] bad (_ssl.c:1007)`."""
+    """Return `text` without the codes around OpenSSL's messages, as in `[SSL: BAD] bad (_ssl.c:1007)`."""
     return _SSL_CODES.sub("", text)
 
 
