@@ -88,7 +88,7 @@ async def test_a_status_without_a_name() -> None:
         (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak HTTP: it answered 'SSH-2.0-OpenSSH_9.2'", False),
         (b"\x15\x03\x01\x00\x02\x02\x50", "speaks TLS on this port", True),
         (b"", "closed the connection without an answer", True),
-        (b"<html>\n<title>Blocked</title>\n</html>\n", "answered with a web page that is not even HTTP", True),
+        (b"<html>\n<title>Blocked</title>\n</html>\n", "answered with a web page without an HTTP header", True),
     ],
 )
 async def test_an_answer_that_is_not_http(answer: bytes, said: str, retryable: bool) -> None:
