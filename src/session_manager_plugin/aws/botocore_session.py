@@ -22,8 +22,8 @@ _CLI_CACHE = os.path.join("~", ".aws", "cli", "cache")
 """Where the AWS CLI keeps the credentials of assumed roles (awscli/customizations/assumerole.py)."""
 _CALLED = frozenset({"ec2", "ecs", "kms", "ssm", "sts", "oidc", "portal.sso"})
 """The services that this package or a credential provider calls, as botocore's ``endpoints.json`` names them."""
-_OF_TARGETS = frozenset({"ec2", "ecs"})
-"""The services that describe targets."""
+_OF_TARGETS = frozenset({"ec2", "ecs", "sts"})
+"""The services that describe targets, and their user."""
 _BOTOCORE_PROXIES = ("http://", "https://")
 """How the URLs of proxies begin that botocore can use."""
 
@@ -100,7 +100,7 @@ def _call_once(
 def _endpoint(settings: AwsSettings, service: str) -> str | None:
     """Return the endpoint of ``settings`` for the Systems Manager API, else None.
 
-    On loopback it is a sandbox's, which also answers for the services that describe targets.
+    On loopback it is a sandbox's, which also answers for the services in ``_OF_TARGETS``.
     """
     from urllib.parse import urlsplit
 

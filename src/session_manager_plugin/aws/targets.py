@@ -45,9 +45,14 @@ async def resolve_target(settings: AwsSettings, text: str) -> str:
     return await asyncio.wrap_future(in_thread(lambda: resolve(settings, text)))
 
 
-async def list_targets(settings: AwsSettings) -> list[ManagedInstance]:
-    """Return all managed instances with their names, and keep these for completion."""
-    return await asyncio.wrap_future(in_thread(lambda: find_all(settings)))
+async def list_targets(
+    settings: AwsSettings, filters: Mapping[str, Sequence[str]] | None = None
+) -> list[ManagedInstance]:
+    """Return the managed instances that ``filters`` of DescribeInstanceInformation match, with their names.
+
+    All of them, without filters, are kept for completion too. Raises the exceptions of ``aws_failure``.
+    """
+    return await asyncio.wrap_future(in_thread(lambda: find_all(settings, filters)))
 
 
 def is_target_id(text: str) -> bool:
@@ -66,11 +71,12 @@ def resolve(settings: AwsSettings, text: str) -> str:
     return choose(text, _find(settings, text)).id
 
 
-def find_all(settings: AwsSettings) -> list[ManagedInstance]:
+def find_all(settings: AwsSettings, filters: Mapping[str, Sequence[str]] | None = None) -> list[ManagedInstance]:
     """``list_targets``, blocking."""
     names = in_thread(lambda: names_in_ec2(settings))  # meanwhile
-    instances = with_names(find_instances(settings, {}), names.result())
-    NameCache(settings).write(instances)
+    instances = with_names(find_instances(settings, filters or {}), names.result())
+    if not filters:
+        NameCache(settings).write(instances)
     return instances
 
 

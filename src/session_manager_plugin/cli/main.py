@@ -24,6 +24,8 @@ COMPLETE = "_SMP_COMPLETE"
 """The variable with which a shell's script asks how to go on; see `cli.completion`."""
 COMMANDS = {
     "start": "Start a session with a target: a shell on an instance or in a container.",
+    "ls": "List targets, or your sessions.",
+    "kill": "Terminate sessions.",
     "connect": "Join a session whose stream URL and token you have.",
     "demo": "Try a session on this machine: a sandbox and a session with it.",
     "probe": "Check what a session needs, stage by stage, and say what to do.",
