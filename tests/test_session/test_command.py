@@ -15,8 +15,9 @@ import pytest
 
 from session_manager_plugin.errors import ConnectionLost, SessionEnded
 from session_manager_plugin.protocol.messages import Flag, PayloadType
-from session_manager_plugin.session.command import OUTPUT_STOPPED, CommandHandler
+from session_manager_plugin.session.command import CommandHandler
 from session_manager_plugin.session.runner import Session
+from session_manager_plugin.session.stopped_output import OUTPUT_STOPPED
 from session_manager_plugin.terminal.console import Console
 from tests.support.console_pipes import ConsolePipes
 from tests.support.forwarding import RecordedNotices
@@ -107,6 +108,22 @@ async def test_output_that_has_stopped_is_reported_at_once() -> None:
         assert session.notices.troubles == [OUTPUT_STOPPED]
         session.exit(0)
         assert await session.result() == 0
+
+
+async def test_silence_after_output_has_stopped_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output that was on its way is still shown after the first notice, which may have left the screen by then."""
+    monkeypatch.setattr("session_manager_plugin.session.stopped_output.SILENCE", 0.01)
+    async with command() as session:
+        session.channel.output_stopped()
+        session.agent.send(b"on its way\n")
+        session.agent.send(b"this too\n", PayloadType.STDERR)
+        await wait_until(lambda: len(session.notices.troubles) > 1)
+        assert session.notices.troubles == [OUTPUT_STOPPED, f"no output for 0 s: {OUTPUT_STOPPED}"]
+        session.agent.send(b"late\n")
+        session.exit(0)
+        assert await session.result() == 0
+        assert session.pipes.rest() == (b"on its way\nlate\n", b"this too\n")
+        assert len(session.notices.troubles) == 2
 
 
 @pytest.mark.parametrize("code", [256, -2, 3221225786])

@@ -15,7 +15,7 @@ from session_manager_plugin import Session, connect
 from session_manager_plugin.agent import Faults, Sandbox
 from session_manager_plugin.agent.quirks import Quirk
 from session_manager_plugin.errors import OutputIncomplete
-from session_manager_plugin.session.command import OUTPUT_STOPPED
+from session_manager_plugin.session.stopped_output import OUTPUT_STOPPED
 from tests.support.waiting import DEADLINE
 
 QUIRKS = [Quirk.PAUSE_STOPS_OUTPUT]

@@ -10,6 +10,7 @@ from session_manager_plugin.errors import NotConnected, OutputIncomplete
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.ending import check_end, describe_missing
 from session_manager_plugin.session.protocols import IDataChannel, Interruptible, Notices, Streams
+from session_manager_plugin.session.stopped_output import StoppedOutput
 
 KEYS = {
     getattr(signal, name): key for name, key in (("SIGINT", b"\x03"), ("SIGQUIT", b"\x1c")) if hasattr(signal, name)
@@ -18,10 +19,6 @@ KEYS = {
 KILLED = -1
 """What the agent says of a command that a signal has ended; not which."""
 FAILURE = 255
-OUTPUT_STOPPED = (
-    "the connection was lost while the command ran: the agent sends no more of its output, and a command that waits "
-    "for its output to be read never ends; interrupt twice to leave"
-)
 _EXIT_CODE = re.compile(rb"EXIT_CODE: (-?[0-9]{1,18})")
 
 
@@ -69,8 +66,8 @@ class CommandHandler(Interruptible):
         keys = asyncio.ensure_future(self._send_keys(channel, self._keys))
         channel.set_payload_handler(PayloadType.STDERR, streams.write_error)
         channel.set_payload_handler(PayloadType.EXIT_CODE, self._exited)
-        channel.set_output_stopped_handler(lambda: self._notices.trouble(OUTPUT_STOPPED))
         channel.set_input_handler(streams.write)
+        stopped_output = StoppedOutput(channel, streams, self._notices)
         ways_to_end: set[asyncio.Future[str] | asyncio.Future[None]] = {ended, output_failed}
         try:
             await asyncio.wait(ways_to_end, return_when=asyncio.FIRST_COMPLETED)
@@ -78,6 +75,7 @@ class CommandHandler(Interruptible):
                 await streams.drain()
         finally:
             self._keys = None
+            stopped_output.close()
             for task in (ended, keys):
                 task.cancel()
             await asyncio.gather(ended, keys, return_exceptions=True)

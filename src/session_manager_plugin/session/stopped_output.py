@@ -1,0 +1,61 @@
+"""The notice that an agent sends no more of a command's output, and its repetition when nothing more is shown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from session_manager_plugin.protocol.messages import PayloadType
+from session_manager_plugin.session.protocols import IDataChannel, Notices, Streams
+
+SILENCE = 10.0
+"""Seconds without output, after it has stopped, until the notice is repeated: what was on its way is still shown after
+the first notice, and may scroll it off the screen."""
+OUTPUT_STOPPED = (
+    "the connection was lost while the command ran: the agent sends no more of its output, and a command that waits "
+    "for its output to be read never ends; interrupt twice to leave"
+)
+
+
+class StoppedOutput:
+    """Watches a command session: one notice when its output has stopped, a second one after ``SILENCE`` seconds.
+
+    A command that is legitimately quiet is left alone: it may still send its exit status.
+    """
+
+    def __init__(self, channel: IDataChannel, streams: Streams, notices: Notices) -> None:
+        self._channel = channel
+        self._streams = streams
+        self._notices = notices
+        self._timer: asyncio.TimerHandle | None = None
+        self._repeated = False
+        channel.set_output_stopped_handler(self._stopped)
+
+    def close(self) -> None:
+        """Stop waiting."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _stopped(self) -> None:
+        self._notices.trouble(OUTPUT_STOPPED)
+        self._channel.set_payload_handler(PayloadType.STDERR, self._watched(self._streams.write_error))
+        self._channel.set_input_handler(self._watched(self._streams.write))
+        self._wait()
+
+    def _watched(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """Return ``write`` with a new wait for silence before it."""
+
+        def write_and_wait(data: bytes) -> None:
+            self._wait()
+            write(data)
+
+        return write_and_wait
+
+    def _wait(self) -> None:
+        self.close()
+        if not self._repeated:
+            self._timer = asyncio.get_running_loop().call_later(SILENCE, self._repeat)
+
+    def _repeat(self) -> None:
+        self._repeated = True
+        self._notices.trouble(f"no output for {SILENCE:.0f} s: {OUTPUT_STOPPED}")
