@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from session_manager_plugin.agent import Sandbox
+from session_manager_plugin.agent import Faults, Inventory, Sandbox
 from session_manager_plugin.agent.background import BackgroundSandbox
+from session_manager_plugin.agent.inventory import Instance
 from session_manager_plugin.agent.session import EndReason
+from session_manager_plugin.errors import ApiError
+from tests.support.other_project import run_pytest
 from tests.support.raw_client import RawClient
 
 
@@ -42,23 +42,36 @@ def test_a_port_that_is_taken_is_an_error() -> None:
         BackgroundSandbox(Sandbox(port=first.sandbox.port)).__enter__()
 
 
+def test_everything_is_on_the_background_sandbox_itself() -> None:
+    with BackgroundSandbox() as background:
+        assert background.environment["AWS_ENDPOINT_URL"] == background.endpoint_url
+        assert background.region == "us-east-1"
+        background.inventory = Inventory(instances=(Instance(id="i-1"),))
+        background.faults = Faults(tokens_reusable=True)
+        started = background.start_session(target="i-1")
+        assert list(background.sessions) == [started.session_id]
+        assert background.disconnect(started.session_id) is False
+        background.end_session(started.session_id, "enough")
+        assert background.wait_ended(started.session_id, 10) is EndReason.ENDED
+        with pytest.raises(ApiError):
+            background.start_session(target="i-2")
+        assert background.faults.tokens_reusable
+        assert background.inventory.instances[0].id == "i-1"
+
+
 def test_the_fixture_serves_other_test_suites(tmp_path: Path) -> None:
     (tmp_path / "test_theirs.py").write_text(
-        "def test_theirs(smp_sandbox):\n"
-        "    started = smp_sandbox.start_session()\n"
-        "    assert started.session_id in smp_sandbox.sandbox.sessions\n"
-        "    assert smp_sandbox.sandbox.environment['AWS_REGION'] == 'us-east-1'\n"
+        "import pytest\n"
+        "def test_theirs(session_manager):\n"
+        "    started = session_manager.start_session()\n"
+        "    assert started.session_id in session_manager.sessions\n"
+        "    assert session_manager.environment['AWS_REGION'] == 'us-east-1'\n"
+        "@pytest.mark.session_manager(targets=['i-1'], tls=True)\n"
+        "def test_settings(session_manager):\n"
+        "    assert session_manager.endpoint_url.startswith('https://')\n"
+        "    assert session_manager.sandbox.targets == ('i-1',)\n"
     )
-    plugin = "session_manager_plugin.agent.pytest_plugin"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", plugin, "-p", "no:cacheprovider", "."],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["session_manager_plugin.agent.pytest_plugin"]\n')
+    result = run_pytest(tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "1 passed" in result.stdout
+    assert "2 passed" in result.stdout

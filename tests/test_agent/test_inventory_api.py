@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.inventory import Instance, Inventory, Permissions
 from session_manager_plugin.agent.start_rate import StartRate
+from session_manager_plugin.errors import ApiError
 from tests.support.botocore_clients import AwsClients
 from tests.support.raw_client import RawClient
 
@@ -263,6 +264,16 @@ async def test_the_default_inventory_has_the_target_local() -> None:
 async def test_an_inventory_with_nothing_online_has_the_target_local() -> None:
     async with Sandbox(inventory=Inventory(instances=(Instance(id="i-1", online=False),))) as sandbox:
         assert sandbox.targets == ("local",)
+
+
+async def test_an_inventory_that_is_replaced_may_have_no_target() -> None:
+    async with Sandbox(targets=["i-1"]) as sandbox:
+        sandbox.inventory = Inventory(instances=(Instance(id="i-1", online=False),))
+        assert not sandbox.targets
+        with pytest.raises(ApiError, match="is connected"):
+            await sandbox.start_session()
+        sandbox.inventory = Inventory(instances=(Instance(id="i-0"), Instance(id="i-1")))
+        assert sandbox.targets == ("i-1", "i-0")
 
 
 # Permissions and throttling.

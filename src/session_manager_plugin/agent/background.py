@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sysconfig
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
@@ -10,8 +12,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from session_manager_plugin.agent.api import StartedSession
+from session_manager_plugin.agent.faults import Faults
+from session_manager_plugin.agent.inventory import Inventory
 from session_manager_plugin.agent.sandbox import Sandbox
-from session_manager_plugin.agent.session import EndReason
+from session_manager_plugin.agent.session import EndReason, SandboxSession
 
 T = TypeVar("T")
 
@@ -19,7 +23,7 @@ T = TypeVar("T")
 class BackgroundSandbox:
     """Runs ``sandbox``, which nobody else may have entered, while the context is entered.
 
-    Read the sandbox's attributes; what it has as coroutines is offered here as calls.
+    Blocking code may use everything here from any thread. ``sandbox`` itself is for reading; ``apply`` is for the rest.
     """
 
     def __init__(self, sandbox: Sandbox | None = None) -> None:
@@ -43,14 +47,66 @@ class BackgroundSandbox:
         self._started.result().call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
+    @property
+    def endpoint_url(self) -> str:
+        """The URL of every AWS API that the sandbox answers."""
+        return self.sandbox.endpoint_url
+
+    @property
+    def region(self) -> str:
+        """The region that it is in."""
+        return self.sandbox.region
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a subprocess needs to reach the sandbox and nothing else: credentials, region, endpoint, and a ``PATH``
+        with this package's ``session-manager-plugin`` first. Add it to ``os.environ``."""
+        path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+        return {**self.sandbox.environment, "AWS_ENDPOINT_URL": self.endpoint_url, "PATH": path}
+
+    @property
+    def inventory(self) -> Inventory:
+        """What the account holds. May be replaced at any time, ``dataclasses.replace`` makes a changed one."""
+        return self.sandbox.inventory
+
+    @inventory.setter
+    def inventory(self, inventory: Inventory) -> None:
+        self.sandbox.inventory = inventory
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong in the sessions that are started from now on."""
+        return self.sandbox.faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self.sandbox.faults = faults
+
+    @property
+    def sessions(self) -> Mapping[str, SandboxSession]:
+        """All sessions by id, in the order of their start: those that are going on, and those that are over."""
+        return self.apply(lambda sandbox: dict(sandbox.sessions))
+
     def start_session(
-        self, document: str | None = None, parameters: Mapping[str, Sequence[str]] | None = None
+        self,
+        document: str | None = None,
+        parameters: Mapping[str, Sequence[str]] | None = None,
+        target: str | None = None,
     ) -> StartedSession:
-        """As ``Sandbox.start_session``."""
-        return self._call(self.sandbox.start_session(document, parameters))
+        """As ``Sandbox.start_session``: the first target unless another is given. Raises ``ApiError``."""
+        return self._call(self.sandbox.start_session(document, parameters, target))
+
+    def end_session(self, session_id: str, text: str) -> None:
+        """End a session as the service does at a time limit; the client is told ``text``. Raises ``KeyError``."""
+        self.apply(lambda sandbox: sandbox.end_session(session_id, text))
+
+    def disconnect(self, session_id: str) -> bool:
+        """Cut the client's websocket; the session goes on and may be resumed. False when no client is attached. Raises
+        ``KeyError``."""
+        return self.apply(lambda sandbox: sandbox.session(session_id).disconnect())
 
     def wait_ended(self, session_id: str, timeout: float) -> EndReason | None:
-        """Wait until the session is over and say why; None when it is not over after ``timeout`` seconds.
+        """Wait until the session is over and return the reason; None when it is not over after ``timeout`` seconds.
         Raises ``KeyError``."""
         return self._call(self._wait_ended(session_id, timeout))
 

@@ -67,7 +67,7 @@ class Instance:
     @property
     def is_ec2(self) -> bool:
         """Whether EC2 knows the instance."""
-        return not self.id.startswith("mi-")
+        return not self.id.startswith(("mi-", "ecs:"))
 
     @property
     def is_connected(self) -> bool:
@@ -214,12 +214,12 @@ class Inventory:
         added = tuple(
             Instance(
                 id=target,
-                name="" if target.startswith(("i-", "mi-")) else target,
+                name="" if target.startswith(("i-", "mi-", "ecs:")) else target,
                 private_ip="127.0.0.1",
                 private_dns="localhost",
             )
             for target in dict.fromkeys(targets)
-            if target not in known and not target.startswith("ecs:")
+            if target not in known and self.container(target) is None
         )
         return dataclasses.replace(self, instances=added + self.instances)
 

@@ -1,24 +1,35 @@
-"""The sandbox as a pytest fixture, for the test suites of other projects.
+"""The pytest plugin: a local Session Manager as the fixture ``session_manager``, for the test suites of other projects.
 
-In their top ``conftest.py``::
-
-    pytest_plugins = ["session_manager_plugin.agent.pytest_plugin"]
-
-It runs in a thread, so blocking tests (boto3, the AWS CLI in a subprocess) may use it. An asyncio test that wants to
-await a session's events enters ``Sandbox`` itself.
+pytest loads it wherever this package is installed (entry point ``pytest11``), so nothing is imported before a test asks
+for the fixture. docs/testing.md shows its use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from session_manager_plugin.agent.background import BackgroundSandbox
+if TYPE_CHECKING:
+    from session_manager_plugin.agent.background import BackgroundSandbox
+
+_MARKER = (
+    "session_manager(**settings): what the sandbox of the fixture session_manager is made with, as Sandbox(**settings)"
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line("markers", _MARKER)
 
 
 @pytest.fixture
-def smp_sandbox() -> Iterator[BackgroundSandbox]:
-    """A running sandbox of the test's own."""
-    with BackgroundSandbox() as background:
+def session_manager(request: pytest.FixtureRequest) -> Iterator[BackgroundSandbox]:
+    """A local Session Manager of the test's own, with credentials that reach no AWS account."""
+    from session_manager_plugin.agent.background import BackgroundSandbox
+    from session_manager_plugin.agent.sandbox import Sandbox
+
+    marker = request.node.get_closest_marker("session_manager")
+    with BackgroundSandbox(Sandbox(**(marker.kwargs if marker else {}))) as background:
         yield background

@@ -235,7 +235,7 @@ class Sandbox:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What a session can be started with: ``targets`` as given, then the other instances that are online and the
+        """What a session can be started with: the instances that are online, those given as ``targets`` first, and the
         containers."""
         inventory = self.inventory
         found = [instance.id for instance in inventory.instances if instance.is_connected]
@@ -246,7 +246,8 @@ class Sandbox:
             for container in task.containers
             if _is_connected(task, container)
         ]
-        return tuple(dict.fromkeys([*self._targets, *found]))
+        first = [target for target in self._targets if target in found]
+        return tuple(dict.fromkeys([*first, *found]))
 
     @property
     def sessions(self) -> Mapping[str, SandboxSession]:
@@ -269,7 +270,10 @@ class Sandbox:
         target: str | None = None,
     ) -> StartedSession:
         """StartSession as a call, for the first target unless another is given. Raises ``ApiError``."""
-        return self.start(target or self.targets[0], document, parameters or {})
+        chosen = target or next(iter(self.targets), "")
+        if not chosen:
+            raise ApiError("TargetNotConnected", "No instance and no container of the inventory is connected.")
+        return self.start(chosen, document, parameters or {})
 
     def end_session(self, session_id: str, text: str) -> None:
         """End a session as the service does at a time limit, or when somebody terminates it: the client is told
