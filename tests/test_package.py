@@ -24,7 +24,7 @@ def test_importing_the_package_imports_nothing_else() -> None:
 def test_the_library_is_fetched_when_it_is_used() -> None:
     from session_manager_plugin import library
 
-    for name in ("AwsSettings", "LinkOptions", "Session", "connect"):
+    for name in ("AwsSettings", "LinkOptions", "Outcome", "Session", "connect"):
         assert name in dir(session_manager_plugin)
         assert getattr(session_manager_plugin, name) is getattr(library, name)
 

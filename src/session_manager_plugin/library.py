@@ -7,11 +7,13 @@ from urllib.parse import urlsplit
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.communicator import LinkOptions, SessionDataChannel, complete_stream_url
 from session_manager_plugin.errors import InvalidURL
+from session_manager_plugin.session.outcome import Outcome
 from session_manager_plugin.session.protocols import KeyService, RequestSigner, ResumeService
-from session_manager_plugin.session.runner import HANDLERS, Session
+from session_manager_plugin.session.runner import HANDLERS
+from session_manager_plugin.session.session import Session
 from session_manager_plugin.utils.hosts import is_loopback
 
-__all__ = ["AwsSettings", "LinkOptions", "Session", "connect"]
+__all__ = ["AwsSettings", "LinkOptions", "Outcome", "Session", "connect"]
 
 
 def connect(

@@ -13,6 +13,7 @@ import pytest
 
 from session_manager_plugin.session.forwarder import PortSettings
 from session_manager_plugin.session.listener import Listener
+from session_manager_plugin.session.outcome import Outcome
 from session_manager_plugin.session.port import FORWARDING, PortHandler
 from session_manager_plugin.session.protocols import Notices
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
@@ -72,7 +73,7 @@ class Forwarding:
         self.channel = channel
         self.notices = RecordedNotices()
         self.handler: PortHandler
-        self.running: asyncio.Task[int]
+        self.running: asyncio.Task[Outcome]
         self._opened = False
         self._programs: list[asyncio.StreamWriter] = []
 
@@ -104,8 +105,8 @@ class Forwarding:
         """Wait until so many connections are held half closed."""
         await wait_until(lambda: sum("half closed" in line for line in self.handler.connections()) == count)
 
-    async def result(self) -> int:
-        """The handler's exit status, once it has ended."""
+    async def result(self) -> Outcome:
+        """How the session ended, once it has."""
         return await asyncio.wait_for(asyncio.shield(self.running), DEADLINE)
 
     async def stop(self) -> None:

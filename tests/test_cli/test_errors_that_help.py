@@ -33,8 +33,9 @@ from session_manager_plugin.communicator.connect_errors import connect_failure
 from session_manager_plugin.communicator.http_answer import Answer, NotHTTP
 from session_manager_plugin.communicator.opening import Stage, TunnelRefused
 from session_manager_plugin.communicator.tls import ssl_context
-from session_manager_plugin.errors import ConnectionLost, SessionEnded
+from session_manager_plugin.errors import ConnectionLost
 from session_manager_plugin.session.listener import listen_on_path, listen_on_port
+from session_manager_plugin.session.outcome import Outcome, outcome_of
 from session_manager_plugin.utils.setting_names import PLUGIN_SETTINGS, SMP_SETTINGS, SettingNames
 
 HOST = "ssmmessages.eu-west-1.amazonaws.com:443"
@@ -410,13 +411,13 @@ def raised(call: Callable[[], object]) -> str | None:
         ),
         # The session.
         pytest.param(
-            ending_sentence(Ending("s-1", error=ConnectionLost("closed with code 1008", close_code=1008))),
+            ending_sentence(Ending("s-1", outcome_of(ConnectionLost("closed with code 1008", close_code=1008)))),
             "session s-1 did not begin: closed with code 1008",
             "the token may be wrong, expired or used already",
             id="closed at once",
         ),
         pytest.param(
-            ending_sentence(Ending("s-1", error=SessionEnded("x", output="Idle time-out."), began=True)),
+            ending_sentence(Ending("s-1", Outcome(text="Idle time-out.", by_far_end=True), began=True)),
             "session s-1 was closed by the far end: Idle time-out.",
             "",
             id="closed by the service",

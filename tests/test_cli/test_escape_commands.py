@@ -11,7 +11,7 @@ from session_manager_plugin.cli.escape_commands import EscapeCommands
 from session_manager_plugin.errors import ConfigurationError, LeftByEscape
 from session_manager_plugin.library import connect
 from session_manager_plugin.protocol.events import SessionReady
-from session_manager_plugin.session.runner import Session
+from session_manager_plugin.session.session import Session
 from session_manager_plugin.terminal.console import Console
 from session_manager_plugin.terminal.escapes import Escape, EscapeScanner
 from tests.support.agent_gateway import TOKEN, AgentGateway
@@ -59,9 +59,6 @@ class FakeSession:
     def get_info(self) -> dict[str, Any]:
         return self.info
 
-    def connections(self) -> Sequence[str] | None:
-        return self.lines
-
     async def reconnect(self) -> None:
         self.reconnected += 1
         if self.refusal is not None:
@@ -74,7 +71,13 @@ class Commands:
     def __init__(self) -> None:
         self.console, self.session = FakeConsole(), FakeSession()
         self.left: list[Exception] = []
-        self.commands = EscapeCommands(cast(Console, self.console), cast(Session, self.session), b"~", self.left.append)
+        self.commands = EscapeCommands(
+            cast(Console, self.console),
+            cast(Session, self.session),
+            lambda: self.session.lines,
+            b"~",
+            self.left.append,
+        )
 
     def said(self, escape: Escape) -> list[str]:
         """What is said when `escape` is typed."""
@@ -105,7 +108,7 @@ def test_help_lists_what_applies(typed: Commands) -> None:
 
 def test_help_names_the_character() -> None:
     console = FakeConsole()
-    commands = EscapeCommands(cast(Console, console), cast(Session, FakeSession()), b"\x1d", print)
+    commands = EscapeCommands(cast(Console, console), cast(Session, FakeSession()), lambda: None, b"\x1d", print)
     commands.start()
     commands.obey(Escape.HELP)
     assert console.scanner is not None
@@ -156,7 +159,7 @@ async def test_the_facts_that_are_told_are_supplied_by_a_session() -> None:
     """Encryption and retransmissions stood in the list, and no session named them."""
     async with AgentGateway() as gateway, connect(gateway.url, TOKEN) as session:
         console = FakeConsole()
-        EscapeCommands(cast(Console, console), session, b"~", print).obey(Escape.DETAILS)
+        EscapeCommands(cast(Console, console), session, lambda: None, b"~", print).obey(Escape.DETAILS)
     labels = [line.split(":")[0].strip() for line in console.said[1:]]
     assert labels == [
         "session",

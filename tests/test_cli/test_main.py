@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from session_manager_plugin import PLUGIN_VERSION, __version__
 from session_manager_plugin.cli import main
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.exit_status import ExitStatus, Signalled, signal_of, status_of
+from session_manager_plugin.cli.exit_status import ExitStatus, Signalled, exit_of
 from session_manager_plugin.cli.main import COMMANDS
 from session_manager_plugin.errors import (
     AccessDenied,
@@ -123,7 +123,6 @@ def test_a_session_in_a_pipe_imports_no_terminal_library_and_no_sdk(sandbox: San
 @pytest.mark.parametrize(
     ("error", "status", "number"),
     [
-        (None, 0, None),
         (UsageError("?"), 2, None),
         (InvalidURL("?"), 2, None),
         (ConfigurationError("!"), 255, None),
@@ -142,9 +141,9 @@ def test_a_session_in_a_pipe_imports_no_terminal_library_and_no_sdk(sandbox: San
         (Signalled(15), 143, 15),
     ],
 )
-def test_status_of_an_error(error: BaseException | None, status: int, number: int | None) -> None:
-    assert status_of(error) == status
-    assert signal_of(error) == number
+def test_status_of_an_error(error: BaseException, status: int, number: int | None) -> None:
+    end = exit_of(error)
+    assert (end.status, end.signal, end.failed) == (status, number, True)
 
 
 def test_the_statuses_are_those_of_the_contract() -> None:

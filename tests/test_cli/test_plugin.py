@@ -16,12 +16,13 @@ from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.agent.session import EndReason
 from session_manager_plugin.cli.drop_in import ExitPolicy, _Texts
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.exit_status import Signalled
+from session_manager_plugin.cli.exit_status import Exit, Signalled, exit_of, exit_of_outcome
 from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, exposes_token, parse
 from session_manager_plugin.cli.plugin import HELP
-from session_manager_plugin.errors import ConnectError, SessionEnded, UsageError
+from session_manager_plugin.errors import ConnectError, UsageError
 from session_manager_plugin.protocol import readiness
 from session_manager_plugin.protocol.events import SessionReady
+from session_manager_plugin.session.outcome import Outcome
 from session_manager_plugin.utils.link_defaults import CONNECT_TIMEOUT, KEEPALIVE, RECONNECT_TIMEOUT
 from tests.support.certificates import Authority
 from tests.support.fake_gateway import (
@@ -272,23 +273,31 @@ def test_whether_a_token_stands_in_the_arguments(argument: str, exposed: bool) -
 
 
 @pytest.mark.parametrize(
-    ("outcome", "usual", "exposed", "always", "never"),
+    ("end", "usual", "exposed", "always", "never"),
     [
-        (0, 0, 0, 0, 0),
-        (3, 0, 0, 3, 0),
-        (SessionEnded("idle", output="idle"), 255, 0, 255, 0),
-        (ConnectError("no"), 255, 0, 255, 0),
-        (UsageError("what?"), 255, 0, 2, 0),
-        (ZeroDivisionError(), 255, 0, 255, 0),
-        (InvalidOperation(), 255, 255, 255, 0),
+        (exit_of_outcome(Outcome()), 0, 0, 0, 0),
+        (exit_of_outcome(Outcome(3)), 0, 0, 3, 0),
+        (exit_of_outcome(Outcome(3, text="no log")), 0, 0, 3, 0),
+        (exit_of_outcome(Outcome(3, incomplete="some")), 255, 0, 255, 0),
+        (exit_of_outcome(Outcome(text="idle")), 255, 0, 255, 0),
+        (exit_of(ConnectError("no")), 255, 0, 255, 0),
+        (exit_of(UsageError("what?")), 255, 0, 2, 0),
+        (exit_of(ZeroDivisionError()), 255, 0, 255, 0),
     ],
 )
-def test_exit_status(outcome: int | BaseException, usual: int, exposed: int, always: int, never: int) -> None:
-    assert ExitPolicy("", token_exposed=False).leave(outcome) == usual
-    assert ExitPolicy("sometimes", token_exposed=False).leave(outcome) == usual
-    assert ExitPolicy("", token_exposed=True).leave(outcome) == exposed
-    assert ExitPolicy("always", token_exposed=True).leave(outcome) == always
-    assert ExitPolicy("never", token_exposed=False).leave(outcome) == never
+def test_exit_status(end: Exit, usual: int, exposed: int, always: int, never: int) -> None:
+    assert ExitPolicy("", token_exposed=False).leave(end) == usual
+    assert ExitPolicy("sometimes", token_exposed=False).leave(end) == usual
+    assert ExitPolicy("", token_exposed=True).leave(end) == exposed
+    assert ExitPolicy("always", token_exposed=True).leave(end) == always
+    assert ExitPolicy("never", token_exposed=False).leave(end) == never
+
+
+@pytest.mark.parametrize(
+    ("setting", "exposed", "status"), [("", False, 255), ("", True, 255), ("always", True, 255), ("never", False, 0)]
+)
+def test_the_exit_status_for_an_invalid_operation(setting: str, exposed: bool, status: int) -> None:
+    assert ExitPolicy(setting, token_exposed=exposed).refuse() == status
 
 
 @pytest.mark.parametrize(
@@ -299,7 +308,7 @@ def test_a_signal_is_hidden_where_it_would_expose_the_token(setting: str, expose
     policy = ExitPolicy(setting, token_exposed=exposed)
     assert policy.hides_failures is hidden
     if hidden:
-        assert policy.leave(Signalled(15)) == 0
+        assert policy.leave(exit_of(Signalled(15))) == 0
 
 
 # Sessions.

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from session_manager_plugin.cli.environment import Environment, parse_seconds
-from session_manager_plugin.cli.exit_status import Signalled
+from session_manager_plugin.cli.exit_status import Exit, Signalled, exit_of_outcome
 from session_manager_plugin.cli.render import ending_sentence, error_sentence, tell, tell_ending, tell_error
 from session_manager_plugin.cli.session import BAR_ROWS, Ending, status_mode
 from session_manager_plugin.errors import (
@@ -24,6 +24,7 @@ from session_manager_plugin.errors import (
     TimedOut,
     UsageError,
 )
+from session_manager_plugin.session.outcome import EndReason, Outcome, outcome_of
 from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.utils.logging import register_secret
 
@@ -110,7 +111,6 @@ REFUSED = "; in a port or ssh session the destination may have refused the conne
         (Signalled(2), False, "session alice-1, which had not begun, was ended by SIGINT"),
         (TerminalGone("the terminal was closed"), True, "session alice-1 ended: the terminal was closed"),
         (SessionEnded("x", output="Idle.\r\n"), True, "session alice-1 was closed by the far end: Idle."),
-        (SessionEnded("why not", output="\x07"), True, "session alice-1 was closed by the far end: why not"),
         (ConnectionLost("gone"), True, "session alice-1 was lost: gone"),
         (ConfigurationError("port 80 is in use"), True, "session alice-1 was ended: port 80 is in use"),
         (ConfigurationError("port 80 is in use"), False, "session alice-1 did not begin: port 80 is in use"),
@@ -126,17 +126,34 @@ REFUSED = "; in a port or ssh session the destination may have refused the conne
         (ValueError("?"), True, "internal error: ValueError: ? (-vv shows where)"),
     ],
 )
-def test_ending_sentence(error: BaseException | None, began: bool, sentence: str | None) -> None:
-    assert ending_sentence(Ending("alice-1", 0, error, began, by_far_end=error is None)) == sentence
+def test_ending_sentence(error: Exception | None, began: bool, sentence: str | None) -> None:
+    outcome = Outcome(by_far_end=True) if error is None else outcome_of(error)
+    assert ending_sentence(Ending("alice-1", outcome, began)) == sentence
+
+
+def test_a_closing_text_behind_an_exit_status_is_one_sentence() -> None:
+    ending = Ending("alice-1", Outcome(7, text="no log\n", by_far_end=True), began=True)
+    assert ending_sentence(ending) == "session alice-1 was closed by the far end: no log"
+    assert exit_of_outcome(ending.outcome) == Exit(7)
+
+
+def test_missing_output_is_one_sentence(pipe: Pipe) -> None:
+    ending = Ending("alice-1", Outcome(7, by_far_end=True, incomplete="the output is incomplete"), began=True)
+    tell_ending(pipe.environment, ending)
+    assert pipe.read() == "smp: session alice-1 ended, but the output is incomplete\n"
+    assert exit_of_outcome(ending.outcome).status == 255
 
 
 def test_the_status_of_a_command_tells_it_from_ours() -> None:
-    ending = Ending("alice-1", 255, began=True, by_far_end=True)
+    ending = Ending("alice-1", Outcome(255, by_far_end=True), began=True)
     assert ending_sentence(ending) == "session alice-1 ended; the command's exit status was 255"
 
 
 def test_the_end_by_the_input_is_told_apart() -> None:
-    assert ending_sentence(Ending("alice-1", began=True)) == "session alice-1 was ended with the input"
+    assert (
+        ending_sentence(Ending("alice-1", Outcome(reason=EndReason.INPUT_ENDED), began=True))
+        == "session alice-1 was ended with the input"
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,23 +163,26 @@ def test_the_end_by_the_input_is_told_apart() -> None:
 def test_a_normal_end_is_told_unless_standard_error_is_not_ours(pipe: Pipe, kind: str, quiet: bool, told: bool) -> None:
     pipe.environment.quiet = quiet
     tell_ending(
-        pipe.environment, Ending("alice-1", 0, None, True, True, is_stdio=kind == "stdio", is_command=kind == "command")
+        pipe.environment,
+        Ending("alice-1", Outcome(by_far_end=True), True, is_stdio=kind == "stdio", is_command=kind == "command"),
     )
     assert pipe.read() == ("smp: session alice-1 ended\n" if told else "")
 
 
 @pytest.mark.parametrize("reason", ["", "because the program that started it has ended"])
 def test_the_normal_end_of_ssh_is_not_told(pipe: Pipe, reason: str) -> None:
-    tell_ending(pipe.environment, Ending("alice-1", error=Signalled(signal.SIGHUP, reason), began=True, is_stdio=True))
+    tell_ending(
+        pipe.environment, Ending("alice-1", outcome_of(Signalled(signal.SIGHUP, reason)), began=True, is_stdio=True)
+    )
     assert pipe.read() == ""
-    tell_ending(pipe.environment, Ending("alice-1", error=Signalled(signal.SIGTERM), began=True, is_stdio=True))
+    tell_ending(pipe.environment, Ending("alice-1", outcome_of(Signalled(signal.SIGTERM)), began=True, is_stdio=True))
     assert pipe.read() == "smp: session alice-1 was ended by SIGTERM\n"
 
 
 def test_quiet_keeps_errors(pipe: Pipe) -> None:
     pipe.environment.quiet = True
-    tell_ending(pipe.environment, Ending("alice-1", error=Signalled(15), began=True))
-    tell_ending(pipe.environment, Ending("alice-1", error=ConnectionLost("gone"), began=True))
+    tell_ending(pipe.environment, Ending("alice-1", outcome_of(Signalled(15)), began=True))
+    tell_ending(pipe.environment, Ending("alice-1", outcome_of(ConnectionLost("gone")), began=True))
     assert pipe.read() == "smp: session alice-1 was lost: gone\n"
 
 

@@ -13,10 +13,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from session_manager_plugin.errors import ConnectionLost, SessionEnded
+from session_manager_plugin.errors import ConnectionLost
 from session_manager_plugin.protocol.messages import Flag, PayloadType
 from session_manager_plugin.session.command import CommandHandler
-from session_manager_plugin.session.runner import Session
+from session_manager_plugin.session.outcome import Outcome
+from session_manager_plugin.session.runner import SessionRunner
+from session_manager_plugin.session.session import Session
 from session_manager_plugin.session.stopped_output import OUTPUT_STOPPED
 from session_manager_plugin.terminal.console import Console
 from tests.support.console_pipes import ConsolePipes
@@ -34,7 +36,7 @@ class Command:
         self.channel = MemoryChannel(self.agent)
         self.notices = RecordedNotices()
         self.handler = CommandHandler(pipes.console, self.notices)
-        self.running: asyncio.Task[int]
+        self.running: asyncio.Task[Outcome]
 
     async def start(self) -> None:
         """Open the channel and run the handler."""
@@ -49,8 +51,12 @@ class Command:
         self.agent.send(f"EXIT_CODE: {code}".encode(), PayloadType.EXIT_CODE)
         self.agent.close_channel()
 
-    async def result(self) -> int:
+    async def result(self) -> int | None:
         """The exit status, once it has ended."""
+        return (await self.outcome()).status
+
+    async def outcome(self) -> Outcome:
+        """How it ended, once it has."""
         return await asyncio.wait_for(asyncio.shield(self.running), DEADLINE)
 
 
@@ -142,14 +148,14 @@ async def test_a_status_that_cannot_be_understood_is_no_success(text: str) -> No
         assert session.notices.troubles[0].startswith("the agent sent a malformed exit status: b'EX")
 
 
-async def test_without_separate_outputs_the_status_is_0() -> None:
+async def test_without_separate_outputs_there_is_no_status() -> None:
     data = random.Random(1).randbytes(400_000)
     async with command() as session:
         sending = asyncio.ensure_future(session.agent.write(data))
         assert await session.pipes.output(len(data)) == data
         await sending
         session.agent.close_channel()
-        assert await session.result() == 0
+        assert await session.result() is None
 
 
 async def test_prefixes_are_passed_on_as_they_come() -> None:
@@ -188,13 +194,13 @@ async def test_d13_a_first_message_that_is_no_output_stops_nothing() -> None:
         session = Session(channel)
         agent.begin = begin_with(agent, b"error first\n", PayloadType.STDERR)  # type: ignore[method-assign]
         await asyncio.wait_for(session.open(), DEADLINE)
-        running = asyncio.ensure_future(session.run(pipes.console))
+        running = asyncio.ensure_future(SessionRunner(session).run(pipes.console))
         agent.send(b"and output\n")
         assert await pipes.output(11) == b"and output\n"
         assert await pipes.errors(12) == b"error first\n"
         await agent.until(lambda: not agent.connection.in_flight)
         agent.close_channel()
-        assert await asyncio.wait_for(running, DEADLINE) == 0
+        assert (await asyncio.wait_for(running, DEADLINE)).is_normal
         await channel.close()
 
 
@@ -255,12 +261,13 @@ async def test_a_session_offers_signals_to_its_command() -> None:
         channel = MemoryChannel(agent)
         session = Session(channel)
         await session.open()
-        running = asyncio.ensure_future(session.run(pipes.console))
-        await wait_until(lambda: session.interrupt(signal.SIGINT))
-        assert not session.interrupt(signal.SIGINT)
+        runner = SessionRunner(session)
+        running = asyncio.ensure_future(runner.run(pipes.console))
+        await wait_until(lambda: runner.interrupt(signal.SIGINT))
+        assert not runner.interrupt(signal.SIGINT)
         await agent.until(lambda: agent.data() == b"\x03")
         agent.close_channel()
-        assert await asyncio.wait_for(running, DEADLINE) == 0
+        assert (await asyncio.wait_for(running, DEADLINE)).is_normal
         await channel.close()
 
 
@@ -289,7 +296,7 @@ async def test_a_terminal_stays_as_it_is() -> None:
     await agent.until(lambda: not agent.connection.in_flight)
     assert termios.tcgetattr(inner) == before
     agent.close_channel()
-    assert await asyncio.wait_for(running, DEADLINE) == 0
+    assert (await asyncio.wait_for(running, DEADLINE)).is_normal
     console.close()
     await channel.close()
     os.close(outer)
@@ -351,7 +358,7 @@ async def test_a_closed_standard_error_is_no_error() -> None:
     running = asyncio.ensure_future(CommandHandler(console, RecordedNotices()).run(channel))
     agent.send(b"nobody wants it", PayloadType.STDERR)
     agent.close_channel()
-    assert await asyncio.wait_for(running, DEADLINE) == 0
+    assert (await asyncio.wait_for(running, DEADLINE)).is_normal
     console.close()
     await channel.close()
     os.close(inner)
@@ -378,11 +385,12 @@ async def test_d15_what_has_arrived_is_written_although_the_session_is_over() ->
         assert await session.result() == 1
 
 
-async def test_the_far_ends_text_is_raised() -> None:
+async def test_the_far_ends_text_is_in_the_outcome() -> None:
     async with command() as session:
         session.agent.close_channel("Commands cannot be empty for session type NonInteractiveCommands")
-        with pytest.raises(SessionEnded, match="Commands cannot be empty"):
-            await session.result()
+        outcome = await session.outcome()
+        assert outcome.text == "Commands cannot be empty for session type NonInteractiveCommands"
+        assert (outcome.status, outcome.by_far_end) == (None, True)
 
 
 async def test_a_link_that_is_lost_before_the_command_has_ended_is_raised() -> None:
@@ -402,9 +410,10 @@ async def test_a_link_that_is_lost_after_the_command_has_ended_changes_nothing()
         assert await session.result() == 7
 
 
-async def test_a_text_behind_the_exit_status_is_told() -> None:
+async def test_a_text_behind_the_exit_status_is_in_the_outcome_and_not_in_a_notice() -> None:
     async with command() as session:
         session.agent.send(b"EXIT_CODE: 7", PayloadType.EXIT_CODE)
         session.agent.close_channel("the log could not be uploaded\n")
         assert await session.result() == 7
-        assert session.notices.troubles == ["the far end closed the session: the log could not be uploaded"]
+        assert (await session.outcome()).text == "the log could not be uploaded\n"
+        assert session.notices.troubles == []

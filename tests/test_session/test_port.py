@@ -19,7 +19,8 @@ from session_manager_plugin.protocol.messages import Flag, PayloadType
 from session_manager_plugin.session.listener import Listener, listen_on_path, listen_on_port
 from session_manager_plugin.session.notices import SilentNotices
 from session_manager_plugin.session.port import FORWARDING, LocalEnd, PortHandler, port_handler
-from session_manager_plugin.session.runner import Session
+from session_manager_plugin.session.runner import SessionRunner
+from session_manager_plugin.session.session import Session
 from session_manager_plugin.session.stdio import StdioHandler
 from session_manager_plugin.terminal.console import Console
 from tests.support.forwarding import (
@@ -314,14 +315,15 @@ async def test_a_session_hands_on_what_it_is_told() -> None:
     mux_agent = MuxAgent(agent, Echo)
     notices, listener = RecordedNotices(), listen_on_port(0)
     async with opened(agent) as (session, console):
-        assert not session.interrupt(signal.SIGINT)
-        running = asyncio.ensure_future(session.run(console, notices=notices, listener=listener))
+        runner = SessionRunner(session)
+        assert not runner.interrupt(signal.SIGINT)
+        running = asyncio.ensure_future(runner.run(console, notices=notices, listener=listener))
         await notices.until(lambda: notices.port)
         assert notices.port == listener.port
-        assert session.interrupt(signal.SIGINT)
-        assert not session.interrupt(signal.SIGINT)
-        assert await asyncio.wait_for(running, DEADLINE) == 0
-        assert not session.interrupt(signal.SIGINT)
+        assert runner.interrupt(signal.SIGINT)
+        assert not runner.interrupt(signal.SIGINT)
+        assert (await asyncio.wait_for(running, DEADLINE)).is_normal
+        assert not runner.interrupt(signal.SIGINT)
         assert mux_agent.flags == [TERMINATE]
 
 
@@ -330,21 +332,23 @@ async def test_a_session_that_is_no_port_session_closes_the_listener(tmp_path: P
     agent = MemoryAgent("Standard_Stream")
     listener = listen_on_path(path)
     async with opened(agent) as (session, console):
-        running = asyncio.ensure_future(session.run(console, listener=listener))
+        runner = SessionRunner(session)
+        running = asyncio.ensure_future(runner.run(console, listener=listener))
         await agent.until(lambda: agent.received)
-        assert not session.interrupt(signal.SIGINT)
+        assert not runner.interrupt(signal.SIGINT)
         agent.close_channel()
-        assert await asyncio.wait_for(running, DEADLINE) == 0
+        assert (await asyncio.wait_for(running, DEADLINE)).is_normal
     assert not os.listdir(tmp_path)
 
 
 async def test_without_notices_nothing_is_said() -> None:
     agent = MemoryAgent(properties=port_properties(), version=BASIC_VERSION)
     async with opened(agent) as (session, console):
-        running = asyncio.ensure_future(session.run(console))
+        runner = SessionRunner(session)
+        running = asyncio.ensure_future(runner.run(console))
         agent.send(Flag.CONNECT_TO_PORT_ERROR.serialize(), PayloadType.FLAG)
         agent.close_channel()
-        assert await asyncio.wait_for(running, DEADLINE) == 0
+        assert (await asyncio.wait_for(running, DEADLINE)).is_normal
 
 
 async def test_a_session_that_is_not_open_runs_nothing() -> None:
@@ -352,5 +356,5 @@ async def test_a_session_that_is_not_open_runs_nothing() -> None:
         session = Session(MemoryChannel(MemoryAgent()))
         console = Console()
         with pytest.raises(NotConnected):
-            await session.run(console, listener=listener)
+            await SessionRunner(session).run(console, listener=listener)
         console.close()

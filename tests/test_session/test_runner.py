@@ -24,7 +24,9 @@ from session_manager_plugin.errors import (
     TimedOut,
 )
 from session_manager_plugin.protocol.messages import PayloadType
-from session_manager_plugin.session.runner import HANDLERS, READ_BUFFER_SIZE
+from session_manager_plugin.session.runner import HANDLERS, SessionRunner
+from session_manager_plugin.session.session import READ_BUFFER_SIZE
+from session_manager_plugin.session.streams import MemoryStreams
 from tests.support.agent_gateway import SESSION_ID, TOKEN, AgentGateway
 from tests.support.raw_server import Peer, RawServer, close_frame, http_answer, read_request
 from tests.support.waiting import DEADLINE, wait_until
@@ -78,7 +80,7 @@ async def test_a_session_from_beginning_to_end() -> None:
 
             await gateway.write(b"bye\r\n")
             await gateway.close_channel()
-            assert await session.wait() == 0
+            assert (await session.wait()).is_normal
             assert session.state == "closed"
             assert await read_all(session) == b"bye\r\n"
             assert await session.read() == b""
@@ -115,7 +117,7 @@ async def test_the_example_of_the_readme() -> None:
                 await communicating
 
     assert errors.decode() == ""
-    assert output.decode() == "$ echo $((40+2)); exit\r\n42\r\nstatus 0\n"
+    assert output.decode() == "$ echo $((40+2)); exit\r\n42\r\nclosed by the far end: True\n"
     assert process.returncode == 0
 
 
@@ -140,10 +142,11 @@ async def test_bytes_are_not_touched() -> None:
     assert received == back
 
 
-async def test_stderr_is_read_with_the_rest() -> None:
+async def test_stderr_is_read_apart() -> None:
     async with AgentGateway(greeting=b"out") as gateway, connect(gateway.url, TOKEN) as session:
         await gateway.write(b"err", PayloadType.STDERR)
-        assert await read_until(session, b"err") == b"outerr"
+        assert await asyncio.wait_for(session.read_stderr(), DEADLINE) == b"err"
+        assert await asyncio.wait_for(session.read(), DEADLINE) == b"out"
 
 
 async def test_a_slow_reader_has_the_network_wait() -> None:
@@ -162,8 +165,10 @@ async def test_a_slow_reader_has_the_network_wait() -> None:
         async with Session(channel) as session:
             received = bytearray(await session.read())
             await wait_until(lambda: channel._channel.reading_paused)
-            assert READ_BUFFER_SIZE < len(session._received) < READ_BUFFER_SIZE + 2 * 1024 * 1024
             assert not writing.done()
+            at_once = await session.read()
+            assert READ_BUFFER_SIZE < len(at_once) < READ_BUFFER_SIZE + 2 * 1024 * 1024
+            received += at_once
             while len(received) < pieces * len(piece):
                 received += await asyncio.wait_for(session.read(), DEADLINE)
             await asyncio.wait_for(writing, DEADLINE)
@@ -188,16 +193,17 @@ async def test_a_reader_that_is_cancelled_loses_nothing() -> None:
 # How it ends.
 
 
-async def test_an_end_with_a_reason_is_raised_after_the_output() -> None:
+async def test_an_end_with_a_reason_is_in_the_outcome_and_raised_after_the_output() -> None:
     async with AgentGateway(greeting=b"last words") as gateway, connect(gateway.url, TOKEN) as session:
         await gateway.close_channel("\nterminated by an administrator\n")
+        outcome = await session.wait()
+        assert outcome.text == "\nterminated by an administrator\n"
+        assert (outcome.status, outcome.by_far_end, outcome.discarded) == (None, True, 0)
+        assert await session.read() == b"last words"
         with pytest.raises(SessionEnded) as caught:
-            await session.wait()
+            await session.read()
         assert str(caught.value) == "terminated by an administrator"
         assert caught.value.output == "\nterminated by an administrator\n"
-        assert await session.read() == b"last words"
-        with pytest.raises(SessionEnded):
-            await session.read()
         with pytest.raises(NotConnected):
             await session.write(b"too late")
 
@@ -371,7 +377,9 @@ def test_the_session_types_that_have_a_handler() -> None:
 async def test_running_before_opening() -> None:
     session = connect("wss://gateway.example/v1/data-channel/s", TOKEN)
     with pytest.raises(NotConnected):
-        await session.run(None)  # type: ignore[arg-type]
+        await SessionRunner(session).run(MemoryStreams())
+    with pytest.raises(NotConnected):
+        await session.wait()
     with pytest.raises(NotConnected):
         await session.read()
     with pytest.raises(NotConnected):

@@ -13,6 +13,7 @@ import pytest
 from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.handler_options import OpenRecording, StdinEof
+from session_manager_plugin.session.outcome import Outcome
 from session_manager_plugin.session.shell import ShellHandler
 from session_manager_plugin.terminal.recording import Recording
 from tests.support.asciicast import check_asciicast
@@ -31,7 +32,7 @@ class Shell:
         self._handler = ShellHandler(
             pipes.console, pipes.console, stdin_eof=StdinEof.IGNORE, open_recording=open_recording
         )
-        self.running: asyncio.Task[int]
+        self.running: asyncio.Task[Outcome]
 
     async def start(self) -> None:
         await self.channel.open()
@@ -39,8 +40,8 @@ class Shell:
         await self.channel.ready()
         self.running = asyncio.ensure_future(self._handler.run(self.channel))
 
-    async def result(self) -> int:
-        """The exit status, once it has ended."""
+    async def result(self) -> Outcome:
+        """How it ended, once it has."""
         return await asyncio.wait_for(asyncio.shield(self.running), DEADLINE)
 
 
@@ -76,7 +77,7 @@ async def test_a_session_through_pipes_is_recorded(tmp_path: Path) -> None:
         assert await session.pipes.output(5) == b"noon\n"
         assert await session.pipes.errors(5) == b"oops\n"
         session.agent.close_channel()
-        assert await session.result() == 0
+        assert (await session.result()).is_normal
     header, *events = check_asciicast(path.read_bytes())
     assert asked == [SESSION_ID]
     assert (header["width"], header["height"], header["title"]) == (80, 24, SESSION_ID)
@@ -123,6 +124,6 @@ async def test_a_recording_that_fails_ends_alone(tmp_path: Path, monkeypatch: py
         expected = f"\r\nthe recording {path} has ended: No space left on device; the session goes on\r\n".encode()
         assert await session.pipes.errors(len(expected)) == expected
         session.agent.close_channel()
-        assert await session.result() == 0
+        assert (await session.result()).is_normal
         assert session.pipes.rest() == (b"", b"")
     assert [event[1:] for event in check_asciicast(path.read_bytes())[1:]] == [["o", "$ "]]

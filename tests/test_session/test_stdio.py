@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from session_manager_plugin.errors import ConnectionLost, SessionEnded
+from session_manager_plugin.errors import ConnectionLost
 from session_manager_plugin.protocol.messages import Flag, PayloadType
+from session_manager_plugin.session.outcome import EndReason, Outcome
 from session_manager_plugin.session.stdio import StdioHandler
 from session_manager_plugin.terminal.console import Console
 from tests.support.console_pipes import ConsolePipes
@@ -72,7 +73,7 @@ class Stdio:
         self.agent = MemoryAgent(properties={"portNumber": "22"})
         self.channel = MemoryChannel(self.agent)
         self.notices = RecordedNotices()
-        self.running: asyncio.Task[int]
+        self.running: asyncio.Task[Outcome]
 
     async def start(self, *early: tuple[bytes, PayloadType]) -> None:
         """Open the channel, have the agent send what is ``early``, and run the handler."""
@@ -84,7 +85,7 @@ class Stdio:
         self.running = asyncio.ensure_future(handler.run(self.channel))
         self.running.add_done_callback(lambda _running: self.pipes.console.close())
 
-    async def result(self) -> int:
+    async def result(self) -> Outcome:
         """The exit status, once it has ended."""
         return await asyncio.wait_for(asyncio.shield(self.running), DEADLINE)
 
@@ -118,7 +119,7 @@ async def test_bytes_go_both_ways_as_they_are() -> None:
         assert await session.pipes.output(len(back)) == back
         await sending
         session.agent.close_channel()
-        assert await session.result() == 0
+        assert (await session.result()).is_normal
         assert session.pipes.rest() == (b"", b"")
 
 
@@ -151,7 +152,7 @@ async def test_d7_after_the_end_of_the_input_all_arrives_and_the_answer_comes() 
         await sending
         assert not session.running.done()
         session.agent.close_channel()
-        assert await session.result() == 0
+        assert (await session.result()).is_normal
         assert session.agent.data() == request
         assert session.flags == b""
 
@@ -170,7 +171,7 @@ async def test_what_was_read_is_acknowledged_before_silence_counts(looks: Looks)
         assert session.flags == b""
         looks.advance(60)
         await session.agent.until(lambda: session.flags == TERMINATE)
-        assert await session.result() == 0
+        assert (await session.result()).is_normal
 
 
 async def test_silence_after_the_end_of_the_input_ends_the_session(looks: Looks) -> None:
@@ -184,7 +185,7 @@ async def test_silence_after_the_end_of_the_input_ends_the_session(looks: Looks)
         await looks.looked()
         assert not session.running.done()
         looks.advance(1)
-        assert await session.result() == 0
+        assert (await session.result()).is_normal
         assert session.flags == TERMINATE
         assert session.pipes.rest() == (b"still here", b"")
 
@@ -201,7 +202,7 @@ async def test_the_silence_of_a_link_that_is_away_is_not_the_far_ends(looks: Loo
         await looks.looked()
         assert not session.running.done()
         looks.advance(60)
-        assert await session.result() == 0
+        assert (await session.result()).is_normal
 
 
 async def test_when_both_ends_of_ssh_are_gone_the_session_ends_although_nothing_is_written() -> None:
@@ -214,7 +215,7 @@ async def test_when_both_ends_of_ssh_are_gone_the_session_ends_although_nothing_
         assert not session.running.done()
         session.pipes.end_input()
         session.agent.acknowledging = True
-        assert await session.result() == 0
+        assert (await session.result()).is_normal
 
 
 async def test_silence_before_the_end_of_the_input_is_nothing(looks: Looks) -> None:
@@ -234,7 +235,7 @@ async def test_when_nobody_reads_the_output_the_session_ends_without_an_error(en
         if ended:
             session.pipes.end_input()
         session.agent.send(b"is anybody there?")
-        assert await session.result() == 0
+        assert (await session.result()).is_normal
         assert session.flags == TERMINATE
         assert session.channel.connection.in_flight == 0
 
@@ -273,7 +274,7 @@ async def test_d10_only_payload_reaches_the_output() -> None:
             session.agent.send(b"\0\0\0\3", payload_type)
         session.agent.send(b"SSH-2.0-OpenSSH\r\n")
         session.agent.close_channel()
-        assert await session.result() == 0
+        assert (await session.result()).is_normal
         assert session.pipes.rest() == (b"SSH-2.0-OpenSSH\r\n", b"")
         assert session.notices.failures == [""]
 
@@ -304,7 +305,7 @@ async def test_d15_what_has_arrived_is_written_although_the_session_is_over() ->
         session.agent.close_channel()
         await wait_until(lambda: not session.channel.is_open)
         assert await session.pipes.output(len(data)) == data
-        assert await session.result() == 0
+        assert (await session.result()).is_normal
 
 
 async def test_h15_an_output_that_is_not_read_pauses_reading_only_beyond_a_limit(
@@ -344,15 +345,14 @@ async def test_silence_says_nothing_while_the_output_is_not_read(looks: Looks) -
         assert await session.pipes.output(12 << 20) == data * 12
         await sending
         session.agent.close_channel()
-        assert await session.result() == 0
+        assert (await session.result()).is_normal
 
 
 async def test_the_far_ends_text_is_raised_when_all_is_written() -> None:
     async with stdio() as session:
         session.agent.send(b"last words")
         session.agent.close_channel("Unable to connect to specified port")
-        with pytest.raises(SessionEnded, match="Unable to connect"):
-            await session.result()
+        assert "Unable to connect" in (await session.result()).text
         assert session.pipes.rest() == (b"last words", b"")
 
 
@@ -411,7 +411,8 @@ async def test_a_closed_input_is_one_that_has_ended(monkeypatch: pytest.MonkeyPa
     await channel.open()
     await channel.ready()
     console = Console(closed, outer, outer)
-    assert await asyncio.wait_for(StdioHandler(console, RecordedNotices()).run(channel), DEADLINE) == 0
+    outcome = await asyncio.wait_for(StdioHandler(console, RecordedNotices()).run(channel), DEADLINE)
+    assert outcome.reason is EndReason.INPUT_ENDED
     console.close()
     await channel.close()
     for fd in (inner, outer):

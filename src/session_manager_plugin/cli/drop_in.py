@@ -19,7 +19,7 @@ from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.signing import OpeningSigner
 from session_manager_plugin.aws.systems_manager import SystemsManager
 from session_manager_plugin.cli.environment import Environment, prepare_standard_streams
-from session_manager_plugin.cli.exit_status import HANG_UP, ExitStatus, die_of, signal_of, status_of
+from session_manager_plugin.cli.exit_status import HANG_UP, Exit, ExitStatus, die_of, exit_of, exit_of_outcome
 from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, exposes_token, parse, take_response
 from session_manager_plugin.cli.parent import watched_parent
 from session_manager_plugin.cli.recording_options import recorder
@@ -27,7 +27,7 @@ from session_manager_plugin.cli.render import closing_advice, tell, tell_ending,
 from session_manager_plugin.cli.session import Ending, join, status_mode
 from session_manager_plugin.cli.signals import Interruption, handled_signals, run
 from session_manager_plugin.communicator import LinkOptions, Sign
-from session_manager_plugin.errors import ConfigurationError, OutputIncomplete, SessionEnded, UsageError
+from session_manager_plugin.errors import ConfigurationError, UsageError
 from session_manager_plugin.library import connect
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.notices import OfficialNotices
@@ -67,18 +67,19 @@ class ExitPolicy(NamedTuple):
             os._exit(ExitStatus.SUCCESS)
         die_of(number)
 
-    def leave(self, outcome: int | BaseException) -> int:
-        """The exit status for a session's own one, or for what ended the program; a signal's action is taken here."""
-        if isinstance(outcome, InvalidOperation) and self.setting != "never":
-            return ExitStatus.FAILURE  # no caller of ours, so nobody who would print the arguments
+    def leave(self, end: Exit) -> int:
+        """Return the exit status; does not return when the caller is to see a signal."""
         if self.hides_failures:
             return ExitStatus.SUCCESS
-        if isinstance(outcome, BaseException) and (number := signal_of(outcome)) is not None:
-            die_of(number)
-        true_status = outcome if isinstance(outcome, int) else status_of(outcome)
+        if end.signal is not None:
+            die_of(end.signal)
         if self.setting == "always":
-            return true_status
-        return ExitStatus.SUCCESS if isinstance(outcome, int) else ExitStatus.FAILURE
+            return end.status
+        return ExitStatus.FAILURE if end.failed else ExitStatus.SUCCESS
+
+    def refuse(self) -> int:
+        """Return the exit status for an operation that does not exist: such a caller prints no arguments."""
+        return ExitStatus.SUCCESS if self.setting == "never" else ExitStatus.FAILURE
 
 
 def run_session(arguments: Sequence[str], environment: Environment | None = None) -> int:
@@ -97,13 +98,13 @@ def run_session(arguments: Sequence[str], environment: Environment | None = None
         return policy.leave(_run(arguments, environment, policy))
     except InvalidOperation as error:
         environment.write_error(f"{error}\n")
-        return policy.leave(error)
+        return policy.refuse()
     except (Exception, KeyboardInterrupt) as error:
         tell_error(environment, error)
-        return policy.leave(error)
+        return policy.leave(exit_of(error))
 
 
-def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy) -> int | BaseException:
+def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy) -> Exit:
     invocation = parse(arguments, take_response(arguments[0], environment))
     _configure_logging(environment)
     trusted = ca_bundle(None, invocation.profile, environment.variables)
@@ -154,7 +155,7 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
 
     ending = run(main, die=policy.die)
     texts.end(ending)
-    return ending.status if ending.error is None else ending.error
+    return exit_of_outcome(ending.outcome)
 
 
 def _status_mode(environment: Environment) -> StatusMode | None:
@@ -231,20 +232,17 @@ class _Texts:
 
     def end(self, ending: Ending) -> None:
         """The session is over."""
-        if ending.error is None or isinstance(ending.error, OutputIncomplete):
-            text = EXITING.format(self._session_id)
-        elif isinstance(ending.error, SessionEnded) and not self._environment.quiet:
-            text = CLOSED.format(self._session_id, printable_lines(ending.error.output))
-        else:
-            tell_ending(self._environment, ending._replace(is_stdio=bool(self._is_stdio)))
-            return
-        self.say(text)
-        if isinstance(ending.error, SessionEnded) and (advice := closing_advice(ending.error.output)):
-            tell(self._environment, advice.removeprefix("; "))
-        if isinstance(ending.error, OutputIncomplete):
-            tell_ending(self._environment, ending._replace(is_stdio=bool(self._is_stdio)))
-        else:
+        outcome = ending.outcome
+        if outcome.error is None and outcome.text and not self._environment.quiet:
+            self.say(CLOSED.format(self._session_id, printable_lines(outcome.text)))
+            if advice := closing_advice(outcome.text):
+                tell(self._environment, advice.removeprefix("; "))
             tell_incomplete(self._environment, ending)
+            return
+        if outcome.error is None and not outcome.text:
+            self.say(EXITING.format(self._session_id))
+        if not outcome.is_normal:
+            tell_ending(self._environment, ending._replace(is_stdio=bool(self._is_stdio)))
 
     def say(self, text: str) -> None:
         """Write what the official plugin writes. Never raises, and never waits in the event loop."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from session_manager_plugin.errors import LeftByEscape, SessionManagerError
-from session_manager_plugin.session.runner import Session
+from session_manager_plugin.session.session import Session
 from session_manager_plugin.terminal.console import Console
 from session_manager_plugin.terminal.escapes import Escape, EscapeScanner, show_escape_character
 from session_manager_plugin.utils.logging import redact
@@ -46,10 +46,17 @@ class EscapeCommands:
     """
 
     def __init__(
-        self, console: Console, session: Session, character: bytes, leave: Callable[[Exception], None]
+        self,
+        console: Console,
+        session: Session,
+        connections: Callable[[], Sequence[str] | None],
+        character: bytes,
+        leave: Callable[[Exception], None],
     ) -> None:
+        """`connections` returns a line for each forwarded connection, and None when no port is forwarded."""
         self._console = console
         self._session = session
+        self._list_connections = connections
         self._character = character
         self._name = show_escape_character(character)
         self._leave = leave
@@ -103,7 +110,7 @@ class EscapeCommands:
         absent = set()
         if not self._console.can_show_bar:
             absent.add(Escape.TOGGLE_BAR)
-        if self._session.connections() is None:
+        if self._list_connections() is None:
             absent.add(Escape.CONNECTIONS)
         if self._session.began is None:
             absent.add(Escape.RECONNECT)
@@ -130,7 +137,7 @@ class EscapeCommands:
         return [f" {label + ':':<16} {text}" for label, text in told.items()]
 
     def _connections(self) -> list[str]:
-        connections = self._session.connections()
+        connections = self._list_connections()
         if connections is None:
             return ["no port is forwarded in this session"]
         return [f" {line}" for line in connections] or ["no connection is open"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from enum import IntEnum
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from session_manager_plugin.errors import TerminalGone, UsageError
+from session_manager_plugin.session.outcome import Outcome
 
 SIGNAL_BASE = 128
-"""A program that signal n ended has the status 128 + n, as a shell tells it."""
+"""A shell shows the status 128 + n for a program that signal n ended."""
 HANG_UP = getattr(signal, "SIGHUP", 1)
 """SIGHUP, which is absent on Windows."""
 _SIGPIPE = getattr(signal, "SIGPIPE", 13)
@@ -47,29 +48,45 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-_STATUS: tuple[tuple[type[BaseException], int], ...] = (
-    (UsageError, ExitStatus.USAGE),
-    (KeyboardInterrupt, ExitStatus.INTERRUPTED),
-    (BrokenPipeError, SIGNAL_BASE + _SIGPIPE),
-    (TerminalGone, SIGNAL_BASE + HANG_UP),
-    (BaseException, ExitStatus.FAILURE),
+class Exit(NamedTuple):
+    """How a program ends: with a status, or by the default action of a signal, so that the caller sees the signal."""
+
+    status: int
+    """For a signal, what a shell shows for it."""
+    signal: int | None = None
+    failed: bool = False
+    """Whether our side failed: the status is not that of a remote command."""
+
+
+def by_signal(number: int) -> Exit:
+    """Return the end by signal `number`."""
+    return Exit(SIGNAL_BASE + number, number, failed=True)
+
+
+_EXITS: tuple[tuple[type[BaseException], Exit], ...] = (
+    (UsageError, Exit(ExitStatus.USAGE, failed=True)),
+    (KeyboardInterrupt, by_signal(signal.SIGINT)),
+    (BrokenPipeError, by_signal(_SIGPIPE)),
+    (TerminalGone, by_signal(HANG_UP)),
+    (BaseException, Exit(ExitStatus.FAILURE, failed=True)),
 )
-"""The first row that fits. A status above 128 here is a death by signal: see `signal_of`."""
+"""The first row that fits."""
 
 
-def status_of(error: BaseException | None) -> int:
-    """The exit status for what ended a program: an exception, or None for a normal end."""
-    if error is None:
-        return ExitStatus.SUCCESS
+def exit_of(error: BaseException) -> Exit:
+    """Return how a program ends that `error` ended."""
     if isinstance(error, Signalled):
-        return SIGNAL_BASE + error.number
-    return next(int(status) for kind, status in _STATUS if isinstance(error, kind))
+        return by_signal(error.number)
+    return next(end for kind, end in _EXITS if isinstance(error, kind))
 
 
-def signal_of(error: BaseException | None) -> int | None:
-    """The signal whose default action is to be taken at the end, so that the caller sees what happened; or None."""
-    status = status_of(error)
-    return status - SIGNAL_BASE if SIGNAL_BASE < status < ExitStatus.FAILURE else None
+def exit_of_outcome(outcome: Outcome) -> Exit:
+    """Return how a program ends after its session: the remote's own status unless something failed."""
+    if outcome.error is not None:
+        return exit_of(outcome.error)
+    if outcome.incomplete or (outcome.text and outcome.status is None):
+        return Exit(ExitStatus.FAILURE, failed=True)
+    return Exit(outcome.status or ExitStatus.SUCCESS)
 
 
 def die_of(number: int) -> NoReturn:

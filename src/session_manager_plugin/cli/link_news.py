@@ -10,7 +10,7 @@ from session_manager_plugin.utils.text import printable
 
 if TYPE_CHECKING:
     from session_manager_plugin.cli.environment import Environment
-    from session_manager_plugin.session.runner import Session
+    from session_manager_plugin.session.session import Session
     from session_manager_plugin.terminal.console import Console
 
 

@@ -13,7 +13,7 @@ import click
 from session_manager_plugin import PLUGIN_VERSION, __version__
 from session_manager_plugin.cli.click_options import CONTEXT_SETTINGS
 from session_manager_plugin.cli.environment import Environment, named_output_errors, prepare_standard_streams
-from session_manager_plugin.cli.exit_status import die_of, signal_of, status_of
+from session_manager_plugin.cli.exit_status import Exit, die_of, exit_of
 from session_manager_plugin.cli.render import tell_error
 from session_manager_plugin.errors import UsageError
 
@@ -104,17 +104,15 @@ def smp(context: click.Context) -> None:
             click.echo(context.get_help())
 
 
-def program(arguments: Sequence[str], environment: Environment) -> int | BaseException:
-    """Run a command; gives its exit status, or what ended it, which has been told on stderr. Raises nothing."""
+def program(arguments: Sequence[str], environment: Environment) -> Exit:
+    """Run a command and return how the program is to end; an error was written to stderr. Raises nothing."""
     try:
         outcome: Any = smp.main(list(arguments), prog_name=environment.program, standalone_mode=False, obj=environment)
-        if isinstance(outcome, BaseException):
-            return outcome
-        return int(outcome or 0)
+        return outcome if isinstance(outcome, Exit) else Exit(int(outcome or 0))
     except click.Abort:  # what click makes of a Ctrl-C
-        return KeyboardInterrupt()
+        return exit_of(KeyboardInterrupt())
     except SystemExit:  # what click makes of an EPIPE
-        return BrokenPipeError()
+        return exit_of(BrokenPipeError())
     except click.NoSuchOption as error:
         from session_manager_plugin.cli.nearest import nearest
 
@@ -128,7 +126,7 @@ def program(arguments: Sequence[str], environment: Environment) -> int | BaseExc
     except BaseException as error:
         told = error
     tell_error(environment, told)
-    return told
+    return exit_of(told)
 
 
 def _hint(error: click.UsageError, environment: Environment) -> str:
@@ -145,12 +143,10 @@ def main(arguments: Sequence[str] | None = None, environment: Environment | None
     given, environment = sys.argv[1:] if arguments is None else arguments, environment or Environment()
     if shell := environment.variables.get(COMPLETE):
         return _complete(shell, given, environment)
-    outcome = program(given, environment)
-    if isinstance(outcome, int):
-        return outcome
-    if (number := signal_of(outcome)) is not None:
-        die_of(number)
-    return status_of(outcome)
+    end = program(given, environment)
+    if end.signal is not None:
+        die_of(end.signal)
+    return end.status
 
 
 def _complete(shell: str, arguments: Sequence[str], environment: Environment) -> int:

@@ -17,14 +17,13 @@ from session_manager_plugin.errors import (
     ConnectError,
     ConnectionLost,
     LeftByEscape,
-    OutputIncomplete,
-    SessionEnded,
     SessionExpired,
     SessionManagerError,
     TerminalGone,
     TimedOut,
     UsageError,
 )
+from session_manager_plugin.session.outcome import EndReason
 from session_manager_plugin.utils.logging import redact
 from session_manager_plugin.utils.text import printable
 
@@ -66,24 +65,27 @@ def tell_ending(environment: Environment, ending: Ending) -> None:
     A normal end is told unless quiet was asked for. That of ssh never is, and that of a command only to a person:
     otherwise standard error belongs to the command.
     """
-    if ending.error is None:
+    outcome = ending.outcome
+    if outcome.is_normal:
         belongs_to_another = ending.is_stdio or (ending.is_command and not environment.is_terminal(environment.stderr))
         if not environment.quiet and not belongs_to_another:
             tell(environment, _normal_end(ending), error=False)
         return
     if ending.is_hang_up_of_ssh:
         return
-    tell_traceback(environment, ending.error)
+    if outcome.error is not None:
+        tell_traceback(environment, outcome.error)
     sentence = ending_sentence(ending)
-    if sentence is not None and not (environment.quiet and isinstance(ending.error, Signalled)):
+    if sentence is not None and not (environment.quiet and isinstance(outcome.error, Signalled)):
         tell(environment, sentence)
     tell_incomplete(environment, ending)
 
 
 def tell_incomplete(environment: Environment, ending: Ending) -> None:
     """Say what is missing of the output of a session, where its ending does not say it itself."""
-    if ending.incomplete:
-        tell(environment, ending.incomplete)
+    outcome = ending.outcome
+    if outcome.incomplete and (outcome.error is not None or outcome.text):
+        tell(environment, outcome.incomplete)
 
 
 def tell_traceback(environment: Environment, error: BaseException) -> None:
@@ -108,21 +110,22 @@ def error_sentence(error: BaseException) -> str | None:
 
 def ending_sentence(ending: Ending) -> str | None:
     """The sentence for a session that did not end normally."""
-    error, session = ending.error, f"session {ending.session_id}" if ending.session_id else "the session"
+    outcome, session = ending.outcome, f"session {ending.session_id}" if ending.session_id else "the session"
+    error = outcome.error
     match error:
+        case None if outcome.text:
+            text = _ERROR_HEADING.sub("", printable(outcome.text))
+            return f"{session} was closed by the far end: {text}{closing_advice(text)}"
+        case None if outcome.incomplete:
+            return f"{session} ended, but {outcome.incomplete}"
         case None:
             return _normal_end(ending)
-        case SessionEnded():
-            text = _ERROR_HEADING.sub("", printable(error.output))
-            return f"{session} was closed by the far end: {text or error}{closing_advice(text)}"
         case Signalled():
             return f"{session}{'' if ending.began else ', which had not begun,'} was ended {error}"
         case LeftByEscape():
             return f"{session}{'' if ending.began else ', which had not begun,'} was left by {error}"
         case TerminalGone():
             return f"{session} ended: {error}"
-        case OutputIncomplete():
-            return f"{session} ended, but {error}"
         case UsageError() | ConnectError():
             return str(error)  # names the host, or what has to be changed here
         case ConnectionLost(close_code=1008) if not ending.began:
@@ -143,6 +146,6 @@ def closing_advice(text: str) -> str:
 
 def _normal_end(ending: Ending) -> str:
     session = f"session {ending.session_id}"
-    if ending.status:
-        return f"{session} ended; the command's exit status was {ending.status}"
-    return f"{session} {'ended' if ending.by_far_end else 'was ended with the input'}"
+    if ending.outcome.status:
+        return f"{session} ended; the command's exit status was {ending.outcome.status}"
+    return f"{session} {'was ended with the input' if ending.outcome.reason is EndReason.INPUT_ENDED else 'ended'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,11 +13,13 @@ from session_manager_plugin.cli.exit_status import HANG_UP, Signalled
 from session_manager_plugin.cli.link_news import LinkNews
 from session_manager_plugin.cli.render import tell
 from session_manager_plugin.cli.signals import Interruption
-from session_manager_plugin.errors import ConfigurationError, OutputIncomplete, SessionEnded
+from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.handler_options import OpenRecording, StdinEof
+from session_manager_plugin.session.outcome import EndReason, Outcome, outcome_of
 from session_manager_plugin.session.protocols import Notices
-from session_manager_plugin.session.runner import COMMAND, Session
+from session_manager_plugin.session.runner import COMMAND, SessionRunner
+from session_manager_plugin.session.session import Session
 from session_manager_plugin.terminal.capabilities import has_margins, is_utf8
 from session_manager_plugin.terminal.console import Console
 from session_manager_plugin.terminal.escapes import show_escape_character
@@ -38,18 +41,12 @@ Terminate = Callable[[], Awaitable[None]]
 
 
 class Ending(NamedTuple):
-    """How a session ended."""
+    """A session that has ended, and what a sentence about it needs to know."""
 
     session_id: str
-    status: int = 0
-    """The session's own exit status, when it ended normally."""
-    error: BaseException | None = None
-    """What ended it, when that was no normal end."""
+    outcome: Outcome = Outcome()
     began: bool = False
     """Whether anything has come from the far end: a shell counts as ready after some seconds without a word."""
-    by_far_end: bool = False
-    incomplete: str = ""
-    """What is known to be missing of the output, where `error` does not say it itself; empty when nothing is."""
     is_stdio: bool = False
     """Whether standard input and output belonged to another program's protocol, that of `ssh` above all."""
     is_command: bool = False
@@ -58,7 +55,8 @@ class Ending(NamedTuple):
     @property
     def is_hang_up_of_ssh(self) -> bool:
         """Whether this is the normal end of `ssh`: it ends its ProxyCommand by SIGHUP, or just leaves it behind."""
-        return self.is_stdio and isinstance(self.error, Signalled) and self.error.number == HANG_UP
+        error = self.outcome.error
+        return self.is_stdio and isinstance(error, Signalled) and error.number == HANG_UP
 
 
 async def join(
@@ -84,19 +82,19 @@ async def join(
     Whatever ends the session but the far end, the terminal is given back first; then there are `LEAVE_TIMEOUT`
     seconds for `terminate` and for closing.
     """
-    error: BaseException | None = None
+    outcome = Outcome()
+    runner = SessionRunner(session)
     ready: SessionReady | None = None
     console: Console | None = None
     listener: Listener | None = None
-    own_status, by_far_end = 0, False
     try:
         listener = bind() if bind is not None else None
         leave_escape = f"{show_escape_character(escape_character)}." if escape_character is not None else ""
         console = _open_console(environment, status, leave_escape)
         interruption.restore, interruption.continued = console.give_back, console.continued
-        interruption.offer, interruption.ending = session.interrupt, lambda: session.interrupted
+        interruption.offer, interruption.ending = runner.interrupt, lambda: runner.interrupted
         if escape_character is not None and console.is_terminal:
-            escapes = EscapeCommands(console, session, escape_character, interruption.fail)
+            escapes = EscapeCommands(console, session, runner.connections, escape_character, interruption.fail)
             interruption.suspend_with(escapes.suspend)
             escapes.start()
         LinkNews(environment, session, console, leave_escape).start()
@@ -106,9 +104,9 @@ async def join(
             began(ready)
         elif ready.customer_message and environment.is_interactive and not environment.quiet:
             tell(environment, ready.customer_message, error=False)
-        if ready.session_type == "NonInteractiveCommands" or ready.is_stdio:
+        if ready.session_type == COMMAND or ready.is_stdio:
             await console.stop_listening()  # the input is left to the next reader, or belongs to ssh
-        own_status = await session.run(
+        outcome = await runner.run(
             console,
             terminal=console,
             stdin_eof=stdin_eof,
@@ -116,34 +114,29 @@ async def join(
             listener=listener,
             open_recording=open_recording,
         )
-        by_far_end = await _is_over(session)
     except asyncio.CancelledError:
-        error = interruption.error
-        if error is None:
+        if interruption.error is None:
             raise
-    except SessionEnded as ended:
-        # Without a text it is a normal end, however early: a command may be over before it has said anything.
-        error, by_far_end = ended if ended.output else None, True
-    except OutputIncomplete as missing:
-        error, by_far_end = missing, True
+        outcome = outcome_of(interruption.error, incomplete=session.incomplete)
+        if isinstance(interruption.error, Signalled):
+            outcome = dataclasses.replace(outcome, reason=EndReason.INTERRUPTED)
     except Exception as failure:
-        error = failure
+        outcome = outcome_of(failure, incomplete=session.incomplete)
     finally:
         interruption.leaving = True
         if console is not None:
             console.give_back()
-        await _leave(session, None if by_far_end else terminate, interruption.time_left(LEAVE_TIMEOUT))
+        await _leave(session, None if outcome.by_far_end else terminate, interruption.time_left(LEAVE_TIMEOUT))
         if console is not None:
             console.close()
         if listener is not None:
             listener.close()
-    if error is not None and ready is not None and environment.has_screen:
+    if not outcome.is_normal and ready is not None and environment.has_screen:
         environment.write_error("\n")  # the cursor stands behind the remote's prompt
     is_stdio = ready is not None and ready.is_stdio
     is_command = ready is not None and ready.session_type == COMMAND
     has_begun = ready is not None and session.heard
-    incomplete = "" if isinstance(error, OutputIncomplete) else session.incomplete
-    return Ending(session.session_id, own_status, error, has_begun, by_far_end, incomplete, is_stdio, is_command)
+    return Ending(session.session_id, outcome, has_begun, is_stdio, is_command)
 
 
 def status_mode(environment: Environment, choice: str, *, otherwise: StatusMode = StatusMode.BAR) -> StatusMode | None:
@@ -198,18 +191,6 @@ def _prepare_process(ready: SessionReady) -> None:
             from session_manager_plugin.cli.descriptors import raise_descriptor_limit
 
             raise_descriptor_limit()
-
-
-async def _is_over(session: Session) -> bool:
-    """Whether the far end has closed the session."""
-    try:
-        async with asyncio.timeout(0):
-            await session.wait()
-    except TimeoutError:
-        return False
-    except OutputIncomplete:
-        pass  # no matter: it was closed because we asked for it
-    return True
 
 
 async def _leave(session: Session, terminate: Terminate | None, timeout: float) -> None:

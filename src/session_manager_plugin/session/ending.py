@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from session_manager_plugin.errors import OutputIncomplete, SessionEnded, SessionManagerError
+from session_manager_plugin.errors import SessionManagerError
 from session_manager_plugin.protocol.events import MissingOutput
 from session_manager_plugin.protocol.messages import Flag, PayloadType
+from session_manager_plugin.session.outcome import Outcome
 from session_manager_plugin.session.protocols import IDataChannel
 
 TERMINATE_TIMEOUT = 2.0
 """Seconds that the agent has to acknowledge that the session is to end."""
 
 
-async def check_end(channel: IDataChannel) -> None:
-    """Wait for the end of the session and raise what was not normal about it.
+async def wait_for_end(channel: IDataChannel) -> Outcome:
+    """Wait until the far end closes the session, and return the outcome.
 
-    Raises `SessionEnded` when the far end gave a reason, `OutputIncomplete` when it gave none and output is missing,
-    and what else ended the session. The error's `incomplete` says what is missing.
+    Raises what else ended the session, such as `ConnectionLost`. The error's `incomplete` says what is missing of the
+    output.
     """
     try:
         text = await channel.ended()
@@ -27,12 +28,7 @@ async def check_end(channel: IDataChannel) -> None:
             error.incomplete = describe_missing(channel.missing_output)
         raise
     missing = describe_missing(channel.missing_output) if channel.missing_output is not None else ""
-    if text:
-        ended = SessionEnded(text.strip(), output=text)
-        ended.incomplete = missing
-        raise ended
-    if missing:
-        raise OutputIncomplete(missing)
+    return Outcome(text=text, by_far_end=True, incomplete=missing)
 
 
 def describe_missing(missing: MissingOutput) -> str:

@@ -21,7 +21,8 @@ from session_manager_plugin.protocol.versions import (
     agent_supports_terminate_flag,
     agent_wants_keepalive,
 )
-from session_manager_plugin.session.ending import TERMINATE_TIMEOUT, check_end, post_termination, terminate
+from session_manager_plugin.session.ending import TERMINATE_TIMEOUT, post_termination, terminate, wait_for_end
+from session_manager_plugin.session.outcome import EndReason, Outcome
 from session_manager_plugin.session.protocols import (
     Forwarding,
     IDataChannel,
@@ -142,11 +143,11 @@ class PortHandler(Interruptible, Forwarding):
         self._notices.interrupted()
         return True
 
-    async def run(self, channel: IDataChannel) -> int:
-        """Forward until the session ends; gives 0, also when it was interrupted.
+    async def run(self, channel: IDataChannel) -> Outcome:
+        """Forward until the session ends or is interrupted.
 
-        Raises what is wrong with the local end, what made forwarding impossible, and what ended the session if that
-        was no normal end. Whatever it is, nothing listens any more and no local connection is left open then.
+        Raises what is wrong with the local end, what made forwarding impossible, and what the channel raises. The
+        listener and all local connections are closed then, in each case.
         """
         forwarder = self._running = self._forwarder(channel)
         ended = asyncio.ensure_future(channel.ended())
@@ -162,15 +163,14 @@ class PortHandler(Interruptible, Forwarding):
                 self._interrupted = None
             if ended.done() and not interrupted.done():
                 await forwarder.deliver()
-                await check_end(channel)
-                return 0
+                return await wait_for_end(channel)
             await forwarder.close()
             terminated = True
             if self._agent_takes_flag:
                 await terminate(channel, INTERRUPTED_TIMEOUT if interrupted.done() else TERMINATE_TIMEOUT)
             if not interrupted.done():
                 forwarder.failed.result()
-            return 0
+            return Outcome(reason=EndReason.INTERRUPTED, by_far_end=not channel.is_open)
         finally:
             self._interrupted = None
             if not ended.done() and not terminated and self._agent_takes_flag:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from session_manager_plugin.protocol.events import MissingOutput, SessionReady
 from session_manager_plugin.protocol.messages import Flag, PayloadType
 from session_manager_plugin.session.link_health import LinkHealth, LinkStatus
+from session_manager_plugin.session.outcome import Outcome
 
 InputHandler = Callable[[bytes], None]
 """Receives bytes from the remote."""
@@ -315,8 +316,12 @@ class RequestSigner(Protocol):
 class SessionHandler(Protocol):
     """What a session type does with its bytes."""
 
-    async def run(self, channel: IDataChannel) -> int:
-        """Run the session to its end; gives the exit status. Called when the channel is ready."""
+    async def run(self, channel: IDataChannel) -> Outcome:
+        """Run the session to its end and return how it ended. Called when the channel is ready.
+
+        Raises what ended the session when neither the far end nor this side did so on purpose: a lost link, a broken
+        rule of the protocol, an output that cannot be written.
+        """
 
 
 @runtime_checkable

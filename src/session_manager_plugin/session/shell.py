@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from session_manager_plugin.errors import ConfigurationError, NotConnected, TerminalGone
 from session_manager_plugin.protocol.messages import PayloadType
-from session_manager_plugin.session.ending import check_end
+from session_manager_plugin.session.ending import wait_for_end
 from session_manager_plugin.session.handler_options import OpenRecording, StdinEof
 from session_manager_plugin.session.link_health import LinkStatus
+from session_manager_plugin.session.outcome import EndReason, Outcome
 from session_manager_plugin.session.protocols import IDataChannel, Streams, TerminalHold, TerminalSize
 
 if TYPE_CHECKING:
@@ -47,11 +48,10 @@ class ShellHandler:
         self._repeat_size = asyncio.Event()
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
 
-    async def run(self, channel: IDataChannel) -> int:
-        """Run the session to its end; gives 0.
+    async def run(self, channel: IDataChannel) -> Outcome:
+        """Run the session until the far end closes it, or until the end of the input does.
 
-        Raises what ended it otherwise: `SessionEnded` when the far end gave a reason, `TerminalGone`, `BrokenPipeError`
-        when nobody reads standard output any more, and what the channel raises.
+        Raises `TerminalGone`, `BrokenPipeError` when standard output has lost its reader, and what the channel raises.
         """
         streams = self._streams
         output_failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -79,12 +79,11 @@ class ShellHandler:
         if output_failed.done():
             await output_failed
         if not ended.cancelled():
-            await check_end(channel)
-            return 0
+            return await wait_for_end(channel)
         for task in (typing, sizes):
             if not task.cancelled():
                 task.result()
-        return 0
+        return Outcome(reason=EndReason.INPUT_ENDED)
 
     def _show(self, data: bytes) -> None:
         if self._recording is not None:

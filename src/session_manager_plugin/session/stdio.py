@@ -8,7 +8,8 @@ from typing import Any
 
 from session_manager_plugin.errors import NotConnected
 from session_manager_plugin.protocol.messages import Flag, PayloadType
-from session_manager_plugin.session.ending import check_end, post_termination, terminate
+from session_manager_plugin.session.ending import post_termination, terminate, wait_for_end
+from session_manager_plugin.session.outcome import EndReason, Outcome
 from session_manager_plugin.session.protocols import IDataChannel, Notices, Streams
 
 SILENCE_AFTER_EOF = 60.0
@@ -32,11 +33,11 @@ class StdioHandler:
         self._last_byte_at = 0.0
         self._input_ended = asyncio.Event()
 
-    async def run(self, channel: IDataChannel) -> int:
-        """Run the session to its end; gives 0, also when nobody reads standard output any more (`ssh` has ended).
+    async def run(self, channel: IDataChannel) -> Outcome:
+        """Run the session to its end. A standard output without a reader is a normal end: `ssh` has ended.
 
-        Raises what ended the session when that was no normal end, and the `OSError` of a standard output that cannot
-        be written to for any other reason.
+        Raises what the channel raises, and `OSError` when standard input cannot be read, or standard output not written
+        for another reason than a missing reader.
         """
         streams = self._streams
         output_failed: asyncio.Future[OSError] = asyncio.get_running_loop().create_future()
@@ -54,15 +55,15 @@ class StdioHandler:
             if ended.done():
                 await streams.drain()
                 _check_output(output_failed)
-                await check_end(channel)
-                return 0
+                return await wait_for_end(channel)
             asked_to_end = True
             await terminate(channel)
             await streams.drain()
             _check_output(output_failed)
             if sending.done():
                 sending.result()
-            return 0
+            reason = EndReason.OUTPUT_UNREAD if unread.done() else EndReason.INPUT_ENDED
+            return Outcome(reason=reason, by_far_end=not channel.is_open)
         finally:
             if not asked_to_end and not ended.done():
                 post_termination(channel)

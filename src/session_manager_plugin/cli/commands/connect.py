@@ -26,6 +26,7 @@ from session_manager_plugin.errors import UsageError
 
 if TYPE_CHECKING:
     from session_manager_plugin.aws.settings import AwsSettings
+    from session_manager_plugin.cli.exit_status import Exit
     from session_manager_plugin.cli.session import Ending
     from session_manager_plugin.cli.signals import Interruption
 
@@ -102,7 +103,7 @@ def connect(
     record: str | None,
     record_input: bool,
     stdin_eof: str,
-) -> int | BaseException:
+) -> Exit:
     """Join a session whose stream URL and token you have.
 
     They come from the StartSession call of an AWS SDK, or from smp sandbox. The token can also be in the variable
@@ -118,6 +119,7 @@ def connect(
     from session_manager_plugin.aws.resume import SessionResumer
     from session_manager_plugin.aws.signing import OpeningSigner
     from session_manager_plugin.aws.systems_manager import SystemsManager
+    from session_manager_plugin.cli.exit_status import exit_of_outcome
     from session_manager_plugin.cli.recording_options import recorder
     from session_manager_plugin.cli.render import tell, tell_ending
     from session_manager_plugin.cli.session import join, status_mode
@@ -186,7 +188,7 @@ def connect(
 
     ending = run(main)
     tell_ending(environment, ending)
-    return ending.status if ending.error is None else ending.error
+    return exit_of_outcome(ending.outcome)
 
 
 def parse_dial(text: str | None) -> tuple[str, int | None] | None:

@@ -12,6 +12,7 @@ from session_manager_plugin.errors import SessionExpired
 
 if TYPE_CHECKING:
     from session_manager_plugin.agent import Sandbox
+    from session_manager_plugin.cli.exit_status import Exit
     from session_manager_plugin.cli.session import Ending
     from session_manager_plugin.cli.signals import Interruption
     from session_manager_plugin.session.protocols import ResumedSession
@@ -44,9 +45,7 @@ class _Resumer:
 @status_option
 @escape_option
 @record_options
-def demo(
-    environment: Environment, *, status: str, escape_char: str, record: str | None, record_input: bool
-) -> int | BaseException:
+def demo(environment: Environment, *, status: str, escape_char: str, record: str | None, record_input: bool) -> Exit:
     """Try a session on this machine.
 
     Runs a Session Manager on loopback (smp sandbox) and joins a session with it: your shell, behind a message
@@ -54,6 +53,7 @@ def demo(
     a shell.
     """
     from session_manager_plugin.agent import Sandbox
+    from session_manager_plugin.cli.exit_status import exit_of_outcome
     from session_manager_plugin.cli.recording_options import recorder
     from session_manager_plugin.cli.render import tell, tell_ending
     from session_manager_plugin.cli.session import join, status_mode
@@ -93,4 +93,4 @@ def demo(
         )
     ending = run(main)
     tell_ending(environment, ending)
-    return ending.status if ending.error is None else ending.error
+    return exit_of_outcome(ending.outcome)

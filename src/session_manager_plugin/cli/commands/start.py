@@ -23,6 +23,7 @@ from session_manager_plugin.cli.target_argument import TargetName
 
 if TYPE_CHECKING:
     from session_manager_plugin.aws.settings import AwsSettings
+    from session_manager_plugin.cli.exit_status import Exit
     from session_manager_plugin.cli.session import Ending
     from session_manager_plugin.cli.signals import Interruption
 
@@ -98,7 +99,7 @@ def start(
     keepalive: float,
     reconnect_timeout: float,
     sign: str,
-) -> int | BaseException:
+) -> Exit:
     """Start a session with a target: a shell, unless another document is named.
 
     TARGET is the id of an instance (i-..., mi-...), its Name tag, private DNS name or private IP address;
@@ -111,6 +112,7 @@ def start(
     """
     from session_manager_plugin.aws.systems_manager import SystemsManager
     from session_manager_plugin.cli.document_parameters import parse_parameters
+    from session_manager_plugin.cli.exit_status import exit_of_outcome
     from session_manager_plugin.cli.invocation import forwards_port, needs_handshake
     from session_manager_plugin.cli.recording_options import recorder
     from session_manager_plugin.cli.render import tell, tell_ending
@@ -177,4 +179,4 @@ def start(
 
     ending = run(main)
     tell_ending(environment, ending)
-    return ending.status if ending.error is None else ending.error
+    return exit_of_outcome(ending.outcome)

@@ -1,0 +1,104 @@
+"""How a session ended, as one value: made where it is known, and passed on unchanged."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from session_manager_plugin.errors import LeftByEscape, OutputIncomplete, SessionEnded, SessionManagerError
+
+KILLED = -1
+"""What the agent says of a command that a signal has ended; not which."""
+FAILURE = 255
+_EXIT_CODE = re.compile(rb"EXIT_CODE: (-?[0-9]{1,18})")
+
+
+class EndReason(Enum):
+    """What ended a session."""
+
+    CLOSED = "closed"
+    """The far end closed the session, or the command had ended before the link was lost."""
+    INPUT_ENDED = "input ended"
+    """The end of our input closed the session."""
+    OUTPUT_UNREAD = "output unread"
+    """The reader of our standard output has gone, which is the normal end of ``ssh``."""
+    INTERRUPTED = "interrupted"
+    """A signal ended the session."""
+    LEFT = "left"
+    """The user typed the escape that leaves."""
+    FAILED = "failed"
+    """The link was lost, the protocol was broken, or something on this machine failed: see ``error``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a session ended."""
+
+    status: int | None = None
+    """The exit status of the remote command, 0 to 255; None when the far end sent none. 255 also stands for a status
+    outside that range, which is -1 for a command that a signal ended."""
+    reason: EndReason = EndReason.CLOSED
+    text: str = ""
+    """The far end's closing text as received; empty at a normal end."""
+    by_far_end: bool = False
+    """Whether the far end has closed the session, so that no TerminateSession is needed."""
+    incomplete: str = ""
+    """A sentence that says how much of the output is known to be missing; empty when nothing is."""
+    discarded: int = 0
+    """Bytes of output that a program did not read and that were discarded; ``incomplete`` does not mention them."""
+    error: Exception | None = None
+    """What ended the session, for the reasons ``INTERRUPTED``, ``LEFT`` and ``FAILED``, unless it was handled."""
+
+    @property
+    def is_normal(self) -> bool:
+        """Whether the session ended without an error, a closing text or missing output."""
+        return self.error is None and not self.text and not self.incomplete
+
+    def raise_abnormal(self) -> None:
+        """Raise ``error``; or ``SessionEnded`` for a closing text and ``OutputIncomplete`` for missing output."""
+        if self.error is not None:
+            raise self.error
+        if self.text and self.status is None:
+            ended = SessionEnded(self.text.strip(), output=self.text)
+            ended.incomplete = self.incomplete
+            raise ended
+        if self.incomplete:
+            raise OutputIncomplete(self.incomplete)
+
+
+def outcome_of(error: Exception, *, incomplete: str = "") -> Outcome:
+    """Return the outcome of a session that ``error`` ended.
+
+    ``incomplete`` is what is known to be missing of the output, if the error itself does not say it.
+    """
+    missing = (error.incomplete if isinstance(error, SessionManagerError) else "") or incomplete
+    if isinstance(error, SessionEnded):
+        return Outcome(text=error.output, by_far_end=True, incomplete=missing)
+    if isinstance(error, OutputIncomplete):
+        return Outcome(by_far_end=True, incomplete=str(error))
+    reason = EndReason.LEFT if isinstance(error, LeftByEscape) else EndReason.FAILED
+    return Outcome(reason=reason, incomplete=missing, error=error)
+
+
+class CommandExit(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    """0 to 255."""
+    trouble: str = ""
+    """Why ``status`` is not the command's own; empty when it is."""
+
+
+def parse_exit_status(data: bytes) -> CommandExit:
+    """Parse the payload with the exit status of a command."""
+    match = _EXIT_CODE.fullmatch(data)
+    if match is None:
+        return CommandExit(FAILURE, f"the agent sent a malformed exit status: {data[:40]!r}")
+    code = int(match[1])
+    if 0 <= code <= 255:
+        return CommandExit(code)
+    if code == KILLED:
+        return CommandExit(FAILURE, "the command was killed by a signal")
+    return CommandExit(FAILURE, f"the command's exit status {code} is outside 0–255")

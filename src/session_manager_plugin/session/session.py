@@ -1,0 +1,256 @@
+"""One session from opening to end, for programs: `read`, `write`, `wait`."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from session_manager_plugin.errors import ConnectError, NotConnected, OutputIncomplete, SessionManagerError, UsageError
+from session_manager_plugin.protocol.events import SessionReady
+from session_manager_plugin.protocol.messages import PayloadType
+from session_manager_plugin.session.ending import describe_missing, wait_for_end
+from session_manager_plugin.session.link_health import LinkHealth
+from session_manager_plugin.session.outcome import Outcome, parse_exit_status
+from session_manager_plugin.session.protocols import IDataChannel
+
+READ_BUFFER_SIZE = 8 * 1024 * 1024
+"""Bytes of one output that are kept until they are read; beyond that reading from the network pauses."""
+
+
+class _Output:
+    """One output of the remote: the bytes received and not read yet."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.arrived = asyncio.Event()
+        self.reads = 0
+        """Calls of `read` under way."""
+        self.is_read = False
+        """Whether it was read since the present `wait` began."""
+        self.discarded = 0
+        """Bytes that were received and neither kept nor read; all that follow are discarded as well."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it holds as much as is kept."""
+        return len(self.data) > READ_BUFFER_SIZE
+
+
+class Session:
+    """A session over a data channel. An async context manager: entering opens it, leaving closes it.
+
+    A session that forwards a port has neither input nor output: entering it raises `UsageError`.
+    """
+
+    def __init__(self, channel: IDataChannel) -> None:
+        self._channel = channel
+        self._ready: SessionReady | None = None
+        self._output, self._error_output = _Output(), _Output()
+        self._claimed = False
+        self._waiting = 0
+        """Calls of `wait` under way."""
+        self._status: int | None = None
+
+    @property
+    def channel(self) -> IDataChannel:
+        """The channel, for a handler that takes the place of `read`, `write` and `wait`."""
+        return self._channel
+
+    @property
+    def session_id(self) -> str:
+        """The session's id."""
+        return self._channel.session_id
+
+    @property
+    def state(self) -> str:
+        """`opening`, `open` or `closed`."""
+        if self._ready is None:
+            return "opening"
+        return "open" if self._channel.is_open else "closed"
+
+    @property
+    def began(self) -> SessionReady | None:
+        """What the far end has announced; None before the session has begun."""
+        return self._ready
+
+    @property
+    def health(self) -> LinkHealth:
+        """How the link is at this moment."""
+        return self._channel.health
+
+    @property
+    def heard(self) -> bool:
+        """Whether any message has come from the far end: if not, nothing shows that there is a session."""
+        return self._channel.heard
+
+    @property
+    def incomplete(self) -> str:
+        """What is known to be missing of the output so far, as a sentence; empty when nothing is."""
+        missing = self._channel.missing_output
+        return "" if missing is None else describe_missing(missing)
+
+    def set_link_handler(self, handler: Callable[[], None]) -> None:
+        """`handler` is called when the link's state changes, and when a trouble begins or is over."""
+        self._channel.set_link_handler(handler)
+
+    @property
+    def reconnects(self) -> int:
+        """How often a lost connection has been replaced."""
+        return self._channel.reconnects
+
+    async def reconnect(self) -> None:
+        """Replace the connection now; while that is being tried already, start the next attempt without waiting.
+
+        Raises `SessionManagerError`, and leaves the connection as it is, when it could not be replaced.
+        """
+        await self._channel.reconnect()
+
+    def get_info(self) -> dict[str, Any]:
+        """Facts for a person who asks, those of the channel; nothing secret."""
+        return self._channel.get_channel_info()
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds the last ping took; None before the first answer."""
+        return self._channel.latency
+
+    async def open(self) -> SessionReady:
+        """Connect and wait until the session has begun. Raises what prevents it."""
+        if not await self._channel.open():
+            raise self._channel.last_error or ConnectError("the data channel could not be opened")
+        self._ready = await self._channel.ready()
+        return self._ready
+
+    async def close(self) -> None:
+        """Disconnect. May be called twice."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.open()
+            self._claim()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def read(self) -> bytes:
+        """Return what the remote has written to standard output, as soon as there is something; b"" at the end.
+
+        At the end it raises `SessionEnded` for a closing text of the far end, `OutputIncomplete` when output is
+        missing, and what else ended the session. One reader at a time.
+        """
+        return await self._read(self._output)
+
+    async def read_stderr(self) -> bytes:
+        """Return what the remote command has written to standard error, in the same way.
+
+        Only commands whose outputs are separate (`separateOutputStream`) write there.
+        """
+        return await self._read(self._error_output)
+
+    async def write(self, data: bytes) -> None:
+        """Send `data` to the remote's input; waits while the far end does not keep up."""
+        await self._channel.send_input_data(data)
+
+    async def resize(self, columns: int, rows: int) -> None:
+        """Tell the remote the size of the terminal."""
+        await self._channel.send_size(columns, rows)
+
+    async def wait(self) -> Outcome:
+        """Wait for the end of the session and return how it ended.
+
+        Output that is not read does not hold it up: of an output that was not read since `wait` began, what does not
+        fit into `READ_BUFFER_SIZE` bytes is discarded and counted in the outcome. A reader that works beside `wait`
+        loses nothing. Raises what ended the session when the far end did not close it, such as `ConnectionLost`.
+        """
+        self._claim()
+        for output in self._outputs:
+            output.is_read = output.reads > 0
+        self._waiting += 1
+        self._check_room()
+        try:
+            outcome = await wait_for_end(self._channel)
+        except SessionManagerError as error:
+            if self._status is None:
+                raise
+            outcome = Outcome(incomplete=error.incomplete)  # the command had ended before
+        finally:
+            self._waiting -= 1
+        return dataclasses.replace(outcome, status=self._status, discarded=sum(o.discarded for o in self._outputs))
+
+    @property
+    def _outputs(self) -> tuple[_Output, _Output]:
+        return self._output, self._error_output
+
+    def _claim(self) -> None:
+        """Have the channel's payloads come here. Raises `NotConnected` and `UsageError`."""
+        if self._ready is None:
+            raise NotConnected("the session is not open")
+        if self._ready.session_type == "Port" and not self._ready.is_stdio:
+            raise UsageError(f"session {self.session_id} forwards a port: use forward() for it")
+        if self._claimed:
+            return
+        self._claimed = True
+        self._channel.set_payload_handler(PayloadType.STDERR, lambda data: self._received(self._error_output, data))
+        self._channel.set_payload_handler(PayloadType.EXIT_CODE, self._exited)
+        self._channel.set_input_handler(lambda data: self._received(self._output, data))
+
+    def _received(self, output: _Output, data: bytes) -> None:
+        if output.discarded or (self._discards(output) and len(output.data) + len(data) > READ_BUFFER_SIZE):
+            output.discarded += len(data)
+            return
+        output.data += data
+        output.arrived.set()
+        self._check_room()
+
+    def _discards(self, output: _Output) -> bool:
+        return bool(self._waiting) and not output.is_read
+
+    def _check_room(self) -> None:
+        """Read from the network unless an output is full that somebody reads, or may still read."""
+        if any(output.is_full and not self._discards(output) for output in self._outputs):
+            self._channel.pause_reading()
+        else:
+            self._channel.resume_reading()
+
+    def _exited(self, data: bytes) -> None:
+        self._status = parse_exit_status(data).status
+
+    async def _read(self, output: _Output) -> bytes:
+        self._claim()
+        output.is_read = True
+        output.reads += 1
+        try:
+            if not output.data:
+                await self._next_arrival(output)
+        finally:
+            output.reads -= 1
+        if output.data:
+            data = bytes(output.data)
+            output.data.clear()
+            self._check_room()
+            return data
+        if output.discarded:
+            raise OutputIncomplete(f"{output.discarded} bytes of output were discarded: nothing read them")
+        (await wait_for_end(self._channel)).raise_abnormal()
+        return b""
+
+    async def _next_arrival(self, output: _Output) -> None:
+        """Wait until something was received or the session has ended."""
+        output.arrived.clear()
+        ended = asyncio.ensure_future(self._channel.ended())
+        ended.add_done_callback(lambda _ended: output.arrived.set())
+        try:
+            await output.arrived.wait()
+        finally:
+            ended.cancel()
+            await asyncio.gather(ended, return_exceptions=True)

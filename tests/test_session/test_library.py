@@ -1,0 +1,100 @@
+"""The library's ``Session`` with commands: stdout, stderr, the exit status, and output that nobody reads."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from session_manager_plugin import Session, connect
+from session_manager_plugin.agent import Sandbox
+from session_manager_plugin.errors import ConnectionLost, OutputIncomplete, UsageError
+from session_manager_plugin.protocol.messages import PayloadType
+from session_manager_plugin.session.session import READ_BUFFER_SIZE
+from tests.support.memory_channel import MemoryAgent, MemoryChannel
+from tests.support.waiting import DEADLINE
+
+COMMAND = "AWS-StartNonInteractiveCommand"
+
+
+async def start(sandbox: Sandbox, command: str) -> Session:
+    started = await sandbox.start_session(COMMAND, {"command": [command], "separateOutputStream": ["true"]})
+    return connect(started.stream_url, started.token or "", session_id=started.session_id)
+
+
+async def read_all(session: Session) -> bytes:
+    data = b""
+    while piece := await session.read():
+        data += piece
+    return data
+
+
+async def read_all_errors(session: Session) -> bytes:
+    data = b""
+    while piece := await session.read_stderr():
+        data += piece
+    return data
+
+
+async def test_the_outputs_and_the_exit_status_of_a_command() -> None:
+    async with Sandbox() as sandbox, await start(sandbox, "sh -c 'echo out; echo err >&2; exit 3'") as session:
+        async with asyncio.timeout(DEADLINE):
+            stdout, stderr, outcome = await asyncio.gather(read_all(session), read_all_errors(session), session.wait())
+    assert (stdout, stderr, outcome.status) == (b"out\n", b"err\n", 3)
+    assert (outcome.text, outcome.by_far_end, outcome.incomplete, outcome.discarded) == ("", True, "", 0)
+
+
+async def test_waiting_alone_returns_after_50_mb_of_output() -> None:
+    size = 50_000_000
+    async with Sandbox() as sandbox, await start(sandbox, f"head -c {size} /dev/zero") as session:
+        outcome = await asyncio.wait_for(session.wait(), DEADLINE)
+        assert outcome.status == 0
+        kept = await session.read()
+        assert READ_BUFFER_SIZE - 100_000 < len(kept) <= READ_BUFFER_SIZE
+        assert len(kept) + outcome.discarded == size
+        with pytest.raises(OutputIncomplete, match=f"{outcome.discarded} bytes"):
+            await session.read()
+
+
+async def test_a_reader_beside_wait_loses_nothing() -> None:
+    size = 3 * READ_BUFFER_SIZE
+    async with Sandbox() as sandbox, await start(sandbox, f"head -c {size} /dev/zero") as session:
+        waiting = asyncio.ensure_future(session.wait())
+        async with asyncio.timeout(DEADLINE):
+            assert len(await read_all(session)) == size
+            outcome = await waiting
+    assert (outcome.status, outcome.discarded) == (0, 0)
+
+
+async def test_waiting_returns_although_an_output_was_full_before() -> None:
+    size = 2 * READ_BUFFER_SIZE
+    agent = MemoryAgent("NonInteractiveCommands")
+    channel = MemoryChannel(agent)
+    async with Session(channel) as session:
+        sending = asyncio.ensure_future(agent.write(bytes(size), PayloadType.STDERR))
+        await channel.until(lambda: channel.reading_paused)
+        waiting = asyncio.ensure_future(session.wait())
+        await asyncio.wait_for(sending, DEADLINE)
+        agent.send(b"EXIT_CODE: 4", PayloadType.EXIT_CODE)
+        agent.close_channel()
+        outcome = await asyncio.wait_for(waiting, DEADLINE)
+        assert outcome.status == 4
+        assert outcome.discarded + len(await session.read_stderr()) == size
+
+
+async def test_a_link_lost_behind_the_exit_status_does_not_change_it() -> None:
+    agent = MemoryAgent("NonInteractiveCommands")
+    channel = MemoryChannel(agent)
+    async with Session(channel) as session:
+        agent.send(b"EXIT_CODE: 7", PayloadType.EXIT_CODE)
+        await agent.until(lambda: not agent.connection.in_flight)
+        channel.end(ConnectionLost("gone"))
+        assert (await asyncio.wait_for(session.wait(), DEADLINE)).status == 7
+
+
+async def test_a_session_that_forwards_a_port_is_refused_at_once() -> None:
+    agent = MemoryAgent(properties={"type": "LocalPortForwarding", "portNumber": "80"})
+    session = Session(MemoryChannel(agent))
+    with pytest.raises(UsageError, match=r"forwards a port: use forward\(\)"):
+        await asyncio.wait_for(session.__aenter__(), DEADLINE)
+    assert session.state == "closed"
