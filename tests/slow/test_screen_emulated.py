@@ -333,7 +333,7 @@ def test_the_bar_goes_and_comes_back() -> None:
     shared.output(b"1\r\n2\r\n")
     shared.life.write(shared.screen.release()).look()
     shared.output(b"\x1b[99;1Hlast")
-    shared.life.look().write(shared.screen.start(SIZE, bar=True))
+    shared.life.look().write(shared.screen.take_row(may_ask=False) or b"")
     shared.draw()
     gone, used, back = live_one(shared.life.look())
     assert gone.rows == ["1", "2", *[""] * (ROWS - 2)]
@@ -357,3 +357,91 @@ def test_garbage_leaves_the_bar_where_it_is() -> None:
 
     for seed, (look,) in enumerate(live(lives())):
         assert look.rows == [*["line"] * (ROWS - 2), "", BAR_TEXT], seed
+
+
+SAVED = b"\x1b[3;5H\x1b[32m\x1b7\x1b[m\x1b[HA"
+"""Leaves something in the terminal's slot for DECRC: row 3, column 5, green."""
+
+
+def assert_restored(life: Life) -> Look:
+    """DECRC finds what `SAVED` has saved, and the cursor was behind the A."""
+    (look,) = live_one(life.look())
+    assert look.rows[:3] == ["AB", "", "    y"]
+    (plain,) = live_one(Life(*SIZE).write(SAVED + b"B\x1b8y").look())
+    assert look.cells[:3] == plain.cells[:3]
+    return look
+
+
+def test_a_notice_leaves_alone_what_the_remote_has_saved() -> None:
+    life, screen = Life(*SIZE), Screen()
+    screen.start(SIZE, bar=False)
+    life.write(screen.feed(SAVED)).write(screen.draw_notice(b"trouble")).write(screen.clear_notice())
+    life.write(screen.feed(b"B\x1b8y"))
+    assert_restored(life)
+
+
+def test_a_notice_waits_for_the_place_of_the_cursor_while_the_remote_has_saved_another() -> None:
+    screen = Screen()
+    screen.start(SIZE, bar=False)
+    screen.feed(b"\x1b[3A\x1b7")
+    assert screen.draw_notice(b"trouble") == b""
+    assert screen.wants_position
+    _question, number = screen.ask_position()
+    assert screen.locate(number, 4, 3) == b""
+    drawn = screen.draw_notice(b"trouble")
+    assert b"trouble" in drawn
+    assert drawn.endswith(b"\x1b[4;3H")
+    assert b"\x1b7" not in drawn
+
+
+def test_the_bar_is_taken_away_and_what_the_remote_has_saved_is_the_terminals_again() -> None:
+    shared = Shared()
+    shared.output(SAVED)
+    shared.draw()
+    shared.life.write(shared.screen.release())
+    shared.output(b"B\x1b8y")
+    assert_restored(shared.life)
+
+
+@pytest.mark.parametrize("is_located", [True, False])
+def test_the_bar_is_shown_while_the_remote_has_saved_a_cursor(is_located: bool) -> None:
+    life, screen = Life(*SIZE), Screen()
+    life.write(b"\x1b[3;5H")
+    screen.start(SIZE, bar=False)
+    life.write(screen.feed(b"\x1b[32m\x1b7\x1b[m"))
+    if is_located:
+        life.write(screen.feed(b"\x1b[HA")).write(screen.take_row(may_ask=True) or b"")
+    else:
+        life.write(screen.feed(b"\x1b[2A\x1b[4DA"))
+        assert screen.take_row(may_ask=True) is None
+        _question, number = screen.ask_position()
+        life.write(screen.locate(number, 1, 2)).write(screen.take_row(may_ask=True) or b"")
+    life.write(screen.draw(BAR)).write(screen.feed(b"B\x1b8y"))
+    look = assert_restored(life)
+    assert look.rows[-1] == BAR_TEXT
+    assert look.region == (0, ROWS - 2)
+
+
+@pytest.mark.parametrize("split", [1, 3, 8])
+def test_the_bar_is_taken_away_behind_the_alternate_screen(split: int) -> None:
+    shared = Shared()
+    shared.output(b"one\r\ntwo\r\n$ vim\x1b[?1049h\x1b[Hfile")
+    shared.draw()
+    shared.life.write(shared.screen.release()).look()
+    after = b"\x1b[%d;1Hlast line\x1b[?1049l\r\n" % ROWS
+    shared.output(*(after[start : start + split] for start in range(0, len(after), split)), b"$ ")
+    during, back = live_one(shared.life.look())
+    assert during.alternate
+    assert during.rows[-1] == ""
+    assert back.rows == ["one", "two", "$ vim", "$ ", *[""] * (ROWS - 4)]
+    assert back.cursor == (2, 3)
+    assert back.region == (0, ROWS - 1)
+
+
+def test_a_session_that_ends_behind_the_alternate_screen_leaves_no_old_bar() -> None:
+    shared = Shared()
+    shared.output(b"one\r\n\x1b[?1049h\x1b[Hfile")
+    shared.draw()
+    shared.life.write(shared.screen.release()).write(shared.screen.leave())
+    (back,) = live_one(shared.life.look())
+    assert back.rows == ["one", *[""] * (ROWS - 1)]

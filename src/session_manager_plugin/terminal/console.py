@@ -173,6 +173,8 @@ class Console(Streams, TerminalHold):
                     self._again = self._display.lose()
                 self._wait_for_foreground()
         else:
+            if self._reports is not None:
+                self._reports.forget()
             with contextlib.suppress(OSError):  # the terminal has gone; reading from it says so
                 self._raw_mode.enter(keep_signals=self._listens)
             size = self._terminal_size()

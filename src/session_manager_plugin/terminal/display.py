@@ -64,6 +64,7 @@ class StatusDisplay:
         self._size = TerminalSize(0, 0)
         self._titled_at = -MIN_INTERVAL
         self._noticed = False
+        self._row_awaited = False
         self._repainting: asyncio.TimerHandle | None = None
         self._flushing: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -117,6 +118,7 @@ class StatusDisplay:
     def located(self, position: Position) -> None:
         """The terminal has answered."""
         self._output.write(self._screen.locate(*position))
+        self._take_awaited_row()
         if self._reports is not None and self._screen.wants_position:
             self._ask_position(self._reports)
 
@@ -124,15 +126,31 @@ class StatusDisplay:
         """Show the bar, or take it away; the remote's size changes by a row."""
         if self._mode is StatusMode.BAR:
             self._mode = self._without_bar
+            self._row_awaited = False
             self._output.write(self._screen.release())
         else:
             self._mode = StatusMode.BAR
-            self._output.write(self._screen.start(self._size, bar=True))
             self._restore_title()
+            self._take_row()
         self._ask_again()
         self._noticed = False
         self.look()
         self._size_changed()
+
+    def _take_awaited_row(self) -> None:
+        if self._row_awaited:
+            self._take_row()
+            if not self._row_awaited:
+                self._ask_again()
+                self._size_changed()
+
+    def _take_row(self) -> None:
+        """Take the row for the bar, or ask for the cursor's position first: then again when it is known."""
+        may_ask = self._reports is not None and not self._reports.is_silent(self._clock())
+        taken = self._screen.take_row(may_ask=may_ask)
+        self._row_awaited = taken is None
+        if taken is not None:
+            self._output.write(taken)
 
     def look(self) -> None:
         """See whether the link's state has changed, and show it if it has."""
@@ -141,6 +159,7 @@ class StatusDisplay:
         if self._output.buffered < _BUSY:
             if self._reports is not None:
                 self._screen.set_located(not self._reports.is_silent(now))
+            self._take_awaited_row()
             status = self._status()
             due = self._show_row(status, now)
             if self._screen.has_bar:
@@ -163,6 +182,7 @@ class StatusDisplay:
         self._noticed = False
         self._screen.leave()
         self._title.restore()
+        self._row_awaited = False
         return again
 
     def stop(self) -> None:
@@ -174,6 +194,7 @@ class StatusDisplay:
         reports_unasked = self._screen.reports_unasked
         self._output.write(self._screen.leave())
         self._screen = Screen()
+        self._row_awaited = False
         if self._reports is not None:
             self._reports.hidden_row_of = 0
         self._restore_title()

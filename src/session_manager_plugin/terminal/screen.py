@@ -41,6 +41,8 @@ _END_STRING = _CANCEL + b"\x1b\\"
 _ASK_POSITION = b"\x1b[6n"
 _STRING_ENDS = b"\x07\x18\x1a\x1b\\"
 _PLAIN_ENDS = re.compile(rb"\x1b\[[0-9;:]*[mK]\Z")
+_TO_RESET_OF_MODE = re.compile(rb"[^lc]*[lc]|[^lc]+")
+"""Up to what may end the alternate screen: a reset mode, or RIS."""
 _LAST_WORD = re.compile(r"[^\x00-\x20\x7f-\x9f]+\Z")
 _TAIL = 64
 """Bytes of text that are remembered, for the character at their end."""
@@ -69,6 +71,8 @@ class Screen:
         self._string: bytes | None = None  # the byte that began the string we are in
         self._string_text = b""
         self._setup = b""  # given out at the next boundary
+        self._waits_for_position = False  # for a notice, or to take the last row
+        self._main_shows_bar = False  # behind the alternate screen; the last row is not ours any more
         self._questions: list[Question] = []
         self._fed = 0
         self._asked_at = -1
@@ -131,14 +135,33 @@ class Screen:
         """
         return self._lay_out(size, moved=True)
 
+    def take_row(self, *, may_ask: bool) -> bytes | None:
+        """Takes the last row from the remote while its output goes on.
+
+        None if it cannot be taken now: call again after `locate`, or a little later. The cursor's position is needed if
+        the remote has something in the terminal's slot for DECRC; without `may_ask` that is given up.
+        """
+        tracker = self._tracker
+        self._waits_for_position = may_ask and tracker.spares_slot and not tracker.cursor.is_known
+        if self._waits_for_position or not self.at_boundary:
+            return None
+        self._main_shows_bar = False
+        if self._size.rows < _LEAST_ROWS or not (tracker.spares_slot and tracker.cursor.is_known):
+            return self.start(self._size, bar=True)
+        self._wants_bar = tracker.limited = tracker.damaged = True
+        self._fed += 1
+        self._interrupted = True
+        return tracker.lay_out_by_address(self.remote_size) + self._repair()
+
     def release(self) -> bytes:
         """Gives the bar's row back to the remote."""
         given = b""
         tracker = self._tracker
         if self.has_bar:
-            margins = tracker.sets_region if tracker.has_region else NO_MARGINS
-            given = tracker.aside(margins + self._row_of_ours(b""))
+            given = tracker.aside(self._given_back())
             tracker.extend(self._size)
+            given += tracker.put_saved_back()
+            self._main_shows_bar = bool(tracker.alternate)
         self._wants_bar = tracker.limited = tracker.damaged = False
         if self.at_boundary:
             return given + self._give_held()
@@ -168,6 +191,8 @@ class Screen:
             pieces += [SAVE, NO_MARGINS, self._row_of_ours(b""), RESTORE]
             if tracker.main_has_old_bar:
                 pieces += [SAVE, ERASE_BELOW, RESTORE]
+        elif self._main_shows_bar:
+            pieces += [SAVE, NO_MARGINS, self._row_of_ours(b""), RESTORE]
         elif tracker.has_region:
             pieces += [SAVE, NO_MARGINS, RESTORE]
         pieces.append(tracker.undo())
@@ -185,9 +210,11 @@ class Screen:
 
     def draw_notice(self, text: bytes) -> bytes:
         """Shows `text` over the last row, which belongs to the remote; b"" where it cannot be shown now."""
-        if not self.at_boundary or self._size.rows < 2:
+        tracker = self._tracker
+        self._waits_for_position = tracker.spares_slot and not tracker.cursor.is_known
+        if not self.at_boundary or self._size.rows < 2 or self._waits_for_position:
             return b""
-        return self._tracker.draw_aside(self._row_of_ours(text))
+        return tracker.draw_aside(self._row_of_ours(text))
 
     def clear_notice(self) -> bytes:
         """Erases the last row; b"" where that cannot be done now."""
@@ -195,6 +222,17 @@ class Screen:
 
     def feed(self, data: bytes) -> bytes:
         """What the remote has sent, as it is to be written."""
+        if not self._main_shows_bar:
+            return self._feed(data)
+        out = []
+        for piece in _TO_RESET_OF_MODE.findall(data):
+            out.append(self._feed(piece))
+            if self._main_shows_bar and not self._tracker.alternate:
+                self._main_shows_bar = False
+                out.append(self._tracker.aside(self._given_back()))
+        return b"".join(out)
+
+    def _feed(self, data: bytes) -> bytes:
         if not data:
             return b""
         unaltered, given = data, b""
@@ -227,7 +265,8 @@ class Screen:
     @property
     def wants_position(self) -> bool:
         """Whether the terminal is to be asked where the cursor is; never twice in the same place."""
-        return self._asked_at != self._fed and self.has_bar and self.at_boundary and self._tracker.wants_position
+        wanted = self._waits_for_position or (self.has_bar and self._tracker.wants_position)
+        return wanted and self._asked_at != self._fed and self.at_boundary
 
     def ask_position(self) -> tuple[bytes, int]:
         """The question for the cursor's position, and its number, for `locate`."""
@@ -241,7 +280,8 @@ class Screen:
 
     def locate(self, question: int, row: int, column: int) -> bytes:
         """The terminal's answer to a question; row and column count from 1. Ignored if something was fed since."""
-        if question != self._fed or not self.has_bar or not self.at_boundary:
+        waited, self._waits_for_position = self._waits_for_position, False
+        if question != self._fed or not (self.has_bar or waited) or not self.at_boundary:
             return b""
         region = self._tracker.locate(row, column)
         self._interrupted = self._interrupted or bool(region)
@@ -383,6 +423,10 @@ class Screen:
         self._tracker.damaged = False
         self._interrupted = True
         return setup + self._tracker.draw_aside(self._row_of_ours(self._bar))
+
+    def _given_back(self) -> bytes:
+        tracker = self._tracker
+        return (tracker.sets_region if tracker.has_region else NO_MARGINS) + self._row_of_ours(b"")
 
     def _row_of_ours(self, text: bytes) -> bytes:
         # The colours first: erasing fills with the present background.

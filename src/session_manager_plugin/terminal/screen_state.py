@@ -98,8 +98,13 @@ class ScreenState:
 
     @property
     def spares_slot(self) -> bool:
-        """Whether to draw aside without DECSC: with side margins set DECSLRM follows it, which is SCOSC elsewhere."""
-        return self.saved.is_precious or self.modes.has(SIDE_MARGINS)
+        """Whether to draw aside without DECSC: with side margins set DECSLRM follows it, which is SCOSC elsewhere.
+
+        Without a row of ours DECRC is passed on as it is, so whatever the remote has saved has to stay in the slot.
+        """
+        saved = self.saved
+        is_precious = saved.is_precious if self.limited else saved.awaited and not saved.ours
+        return is_precious or self.modes.has(SIDE_MARGINS)
 
     @property
     def region(self) -> tuple[int, int]:
@@ -137,12 +142,12 @@ class ScreenState:
 
     def extend(self, size: TerminalSize) -> None:
         """The remote gets a terminal's last row too, or all but that; nothing has moved."""
-        margins, had_region = self.margins, self.has_region
+        (top, bottom), had_region = self.margins, self.has_region
         self.cursor.resize(*size)
         self.forget_margins()
-        if had_region:
-            self.margins = margins
-            self.cursor.set_region(*margins)
+        if had_region and top < (bottom := min(bottom, self.cursor.last)):
+            self.margins = top, bottom
+            self.cursor.set_region(top, bottom)
 
     def set_region(self, top: int, bottom: int) -> None:
         """DECSTBM, with its effect on the cursor."""
@@ -222,6 +227,38 @@ class ScreenState:
             self.main_has_old_bar = self.main_has_old_bar and bool(self.alternate)
         self.in_force = self.region
         self.saved.ours = True
+        return b"".join(pieces)
+
+    def lay_out_by_address(self, size: TerminalSize) -> bytes:
+        """The same without DECSC, and with the new size of the remote; the cursor's position is known."""
+        absolute, relative = (ABSOLUTE, RELATIVE) if self.origin else (b"", b"")
+        cursor = self.cursor
+        place = b"\x1b[%d;%dH" % (cursor.row + 1, min(cursor.column, cursor.columns - 1) + 1)
+        self.extend(size)
+        pieces = [absolute, NO_MARGINS, place, _MAKE_ROOM, self.sets_region, relative]
+        self.in_force = self.region
+        cursor.move_to()
+        return b"".join((*pieces, self.address()))
+
+    def put_saved_back(self) -> bytes:
+        """What puts into the terminal's slot what the remote has saved there, if it is not there any more.
+
+        Without a row of ours the terminal itself restores the cursor.
+        """
+        saved, cursor = self.saved, self.cursor
+        if not (saved.awaited and saved.ours and saved.known and cursor.is_known):
+            return b""
+        saved.ours = False
+        row, column = saved.row, saved.column
+        to_saved = to_present = b""
+        if self.origin or saved.origin:
+            to_saved, to_present = (RELATIVE if each else ABSOLUTE for each in (saved.origin, self.origin))
+        if saved.origin:
+            row, column = max(0, row - cursor.top), max(0, column - cursor.left_margin)
+        pieces = [to_saved, b"\x1b[%d;%dH" % (row + 1, column + 1), PLAIN, saved.pen.attributes, saved.pen.sets, SAVE]
+        pieces += [to_present, self.address(), PLAIN, self.pen.attributes, self.pen.sets]
+        if cursor.is_wrap_due:
+            pieces.append(self._make_wrap_due())
         return b"".join(pieces)
 
     def lose_margins(self) -> None:
