@@ -171,6 +171,14 @@ def test_closed_standard_streams(sandbox: SandboxThread, closed: str) -> None:
     assert (run.returncode, run.stdout, run.stderr) == (0, b"hello\r\n", told)
 
 
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_help_and_version_on_a_closed_output(option: str) -> None:
+    run = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *SMP, option], capture_output=True, check=False, timeout=60
+    )
+    assert (run.returncode, run.stderr) == (255, b"smp: standard output: Bad file descriptor\n")
+
+
 # The sandbox and the demo.
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from session_manager_plugin.cli.messages import MessageStream
 from session_manager_plugin.errors import UsageError
@@ -178,6 +178,9 @@ def prepare_standard_streams() -> None:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDONLY if fd == 1 else os.O_RDWR)  # takes the lowest number that is free
+    if sys.stdout is None:  # the interpreter found it closed; click prints to it
+        unbuffered: Any = io.FileIO(1, "w", closefd=False)  # nothing is left to be written at the end
+        sys.stdout = io.TextIOWrapper(unbuffered, write_through=True)
     if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper) and not is_utf8(os.environ):
         with contextlib.suppress(LookupError):
             if codecs.lookup(sys.stderr.encoding).name == "utf-8":
