@@ -262,7 +262,10 @@ class GatewaySocket(asyncio.Protocol):
     def attach(self) -> None:
         """Call the owner from now on, at first with the messages received so far."""
         self._attached = True
-        self._hand_on()
+        if self._messages:
+            messages, self._messages = self._messages, []
+            self._owner.messages_received(self, messages)
+        self._report_end()
 
     @property
     def is_open(self) -> bool:
@@ -326,8 +329,8 @@ class GatewaySocket(asyncio.Protocol):
             data = self._receive_opening(data)
         self._frames.feed(data)
         while True:
-            messages, other = self._frames.read(binary=self._is_receiving and not self._fragments.is_waiting)
-            self._messages += messages
+            received, other = self._frames.read(binary=self._is_receiving and not self._fragments.is_waiting)
+            self._messages += received
             if not other:
                 break
             self.protocol.receive_data(other)
@@ -335,7 +338,12 @@ class GatewaySocket(asyncio.Protocol):
                 self._take(cast(Frame, event))
         if self.protocol.writes:
             self._write()
-        self._hand_on()
+        if self._attached:
+            if self._messages:
+                messages, self._messages = self._messages, []
+                self._owner.messages_received(self, messages)
+            if not self.is_open:
+                self._report_end()
 
     def _receive_opening(self, data: bytes) -> bytes:
         """Pass the answer to the opening to the library, without the frames behind it: it would keep a part of them.
@@ -374,7 +382,7 @@ class GatewaySocket(asyncio.Protocol):
         self._lost_by = exc
         self._receive_end()
         self._lost.set()
-        self._hand_on()
+        self._report_end()
 
     def _receive_end(self) -> None:
         self.protocol.receive_eof()
@@ -401,14 +409,8 @@ class GatewaySocket(asyncio.Protocol):
             if message is not None:
                 self._messages.append(_decoded(*message))
 
-    def _hand_on(self) -> None:
-        """Pass the owner the messages received, and the end of the connection."""
-        if not self._attached:
-            return
-        if self._messages:
-            messages, self._messages = self._messages, []
-            self._owner.messages_received(self, messages)
-        if not self.is_open:
+    def _report_end(self) -> None:
+        if self._attached and not self.is_open:
             self._owner.connection_ended(self, self._reason())
 
     def _reason(self) -> SessionManagerError:

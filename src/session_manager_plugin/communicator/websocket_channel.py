@@ -242,9 +242,11 @@ class WebSocketChannel:
         if connection is not self._connection:
             return
         self._message_count += len(messages)
+        if self._batch_handler is not None and not self._reading_paused and not self._queue:
+            self._deliver_batch(self._batch_handler, messages)
+            return
         self._queue.extend(messages)
-        if self._batch_handler is not None or self._message_handler is not None:
-            self._flush_queue()
+        self._flush_queue()
         if self._queue:
             self._apply_flow_control()
 
@@ -279,9 +281,15 @@ class WebSocketChannel:
         self._set_state(ConnectionState.ERROR)
 
     def _flush_queue(self) -> None:
-        if self._queue and not self._reading_paused:
+        """Pass the messages that wait to the handler, unless reading is paused or there is none."""
+        if not self._queue or self._reading_paused:
+            return
+        if self._batch_handler is not None:
             messages, self._queue = self._queue, []
-            self._hand_on(messages)
+            self._deliver_batch(self._batch_handler, messages)
+        elif self._message_handler is not None:
+            messages, self._queue = self._queue, []
+            self._deliver_each(messages)
 
     def _apply_flow_control(self) -> None:
         reading = not self.reading_paused
@@ -291,15 +299,15 @@ class WebSocketChannel:
         if self._connection is not None:
             self._connection.set_reading(reading)
 
-    def _hand_on(self, messages: list[Message]) -> None:
-        if self._batch_handler is not None:
-            try:
-                self._batch_handler(messages)
-            except Exception as error:
-                # A fault in our own code: the connection cannot be trusted any more, but the owner must hear of it.
-                self.logger.exception("the message handler failed")
-                self.connection_ended(self._connection, error)
-            return
+    def _deliver_batch(self, handler: BatchHandler, messages: list[Message]) -> None:
+        try:
+            handler(messages)
+        except Exception as error:
+            # A fault in our own code: the connection cannot be trusted any more, but the owner must hear of it.
+            self.logger.exception("the message handler failed")
+            self.connection_ended(self._connection, error)
+
+    def _deliver_each(self, messages: list[Message]) -> None:
         now = time.time()
         for position, message in enumerate(messages):
             if self._reading_paused or self._message_handler is None:
