@@ -97,3 +97,23 @@ async def test_a_signal_while_it_starts_leaves_no_session(
         os.kill(terminal.process.pid, number)
         await terminal.wait()
     assert all(session.ended.is_set() for session in sandbox.sessions.values())
+
+
+async def test_a_target_is_chosen_from_a_list(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    argv = [SMP, "start", "--endpoint-url", sandbox.endpoint_url, "--status", "off"]
+    async with PtyProcess(argv, env=environment) as terminal:
+        await terminal.expect("web-2")
+        terminal.type("web-2\r")
+        await terminal.expect(PROMPT)
+        terminal.type("exit\n")
+        assert await terminal.wait() == 0
+    (session,) = sandbox.sessions.values()
+    assert session.target == WEB_2
+
+
+async def test_no_target_is_chosen(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    async with PtyProcess([SMP, "start", "--endpoint-url", sandbox.endpoint_url], env=environment) as terminal:
+        await terminal.expect("web-2")
+        terminal.type("\x1b")
+        assert await terminal.wait() in (130, -signal.SIGINT)
+    assert not sandbox.sessions

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
 from ipaddress import ip_address
 
 from session_manager_plugin.aws.ecs import resolve_ecs
 from session_manager_plugin.aws.managed_instances import (
+    Instances,
     ManagedInstance,
     find_by_ids,
     find_in_ec2,
@@ -30,6 +31,8 @@ from session_manager_plugin.errors import AmbiguousTarget, ConnectError, Session
 from session_manager_plugin.utils.logging import get_logger
 
 _ID = re.compile(r"m?i-[0-9a-f]{8,17}|ecs:[^/]+_[^/]+_[^/]+")
+ONLINE = {"PingStatus": ["Online"]}
+"""The filter of DescribeInstanceInformation for targets with which a session can be started."""
 _TAG = "tag:"
 _ECS = "ecs:"
 
@@ -71,11 +74,21 @@ def resolve(settings: AwsSettings, text: str) -> str:
     return choose(text, _find(settings, text)).id
 
 
-def find_all(settings: AwsSettings, filters: Mapping[str, Sequence[str]] | None = None) -> list[ManagedInstance]:
-    """``list_targets``, blocking."""
+def find_all(
+    settings: AwsSettings,
+    filters: Mapping[str, Sequence[str]] | None = None,
+    *,
+    received: Callable[[Instances], None] | None = None,
+) -> list[ManagedInstance]:
+    """``list_targets``, blocking. ``received`` is that of ``find_instances``, with the names that are known by then."""
     names = in_thread(lambda: names_in_ec2(settings))  # meanwhile
-    instances = with_names(find_instances(settings, filters or {}), names.result())
-    if not filters:
+
+    def named(page: Instances) -> None:
+        if received is not None:
+            received(with_names(page, names.result()) if names.done() else page)
+
+    instances = with_names(find_instances(settings, filters or {}, received=named), names.result())
+    if not filters or filters == ONLINE:
         NameCache(settings).write(instances)
     return instances
 

@@ -1,0 +1,76 @@
+"""The list to choose a target from: what is found, and what is drawn in a terminal."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+from session_manager_plugin.terminal.fuzzy import find_fuzzy
+from tests.support.pty_process import PtyProcess
+
+ROWS = 5000
+PROGRAM = """
+import asyncio, sys
+from session_manager_plugin.terminal.picker import Picker
+picker = Picker(("Name", "Id", "Platform"), color={color})
+picker.note = ""
+ids = [f"i-{{n:08x}}" for n in range({rows})]
+picker.add({{each: (f"web-{{n}}", each, "Amazon Linux 2023") for n, each in enumerate(ids)}})
+print("before", flush=True)
+print("chosen", asyncio.run(picker.choose()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", ["web-1 i-0a", "db-1 i-0b", "web-2 i-0c"]),
+        ("web", ["web-1 i-0a", "web-2 i-0c"]),
+        ("WEB 0c", ["web-2 i-0c"]),
+        ("1", ["db-1 i-0b", "web-1 i-0a"]),
+        ("w2", ["web-2 i-0c"]),
+        ("d1i", ["db-1 i-0b"]),
+        ("xyz", []),
+        ("*[", []),
+    ],
+)
+def test_fuzzy(query: str, found: list[str]) -> None:
+    lines = ["web-1 i-0a", "db-1 i-0b", "web-2 i-0c"]
+    assert [lines[index] for index in find_fuzzy(lines, query)] == found
+
+
+def picker(*, color: bool = True, columns: int = 80) -> PtyProcess:
+    return PtyProcess([sys.executable, "-c", PROGRAM.format(color=color, rows=ROWS)], rows=12, columns=columns)
+
+
+async def test_a_row_is_chosen_by_typing() -> None:
+    async with picker() as terminal:
+        await terminal.expect("5000/5000")
+        terminal.type("web-4321\r")
+        await terminal.expect("chosen i-000010e1")
+        assert await terminal.wait() == 0
+
+
+@pytest.mark.parametrize("key", ["\x1b", "\x03"])
+async def test_the_screen_is_left_as_it_was(key: str) -> None:
+    async with picker() as terminal:
+        before = terminal.attributes
+        await terminal.expect("before")
+        await terminal.expect(r"\x1b\[\?1049h")
+        await terminal.expect("5000/5000")
+        terminal.type(key)
+        await terminal.expect(r"\x1b\[\?1049l")
+        await terminal.expect("chosen None")
+        assert await terminal.wait() == 0
+        assert terminal.attributes == before
+
+
+async def test_a_narrow_terminal_without_colours() -> None:
+    async with picker(color=False, columns=40) as terminal:
+        await terminal.expect("5000/5000")
+        terminal.type("\x1b[B\r")
+        await terminal.expect("chosen i-00000001")
+        assert re.search(rb"\x1b\[(?:\d+;)*[39]\d(?:;\d+)*m", terminal.output) is None
+        assert await terminal.wait() == 0
