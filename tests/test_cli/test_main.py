@@ -64,7 +64,7 @@ def test_every_command_has_help_with_examples_and_the_common_options(name: str) 
 
 def test_help_says_that_a_token_on_the_command_line_is_visible() -> None:
     result = CliRunner().invoke(main.smp, ["connect", "--help"])
-    assert "others on this machine can see it" in " ".join(result.output.split())
+    assert "other users of this machine can see it" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the commands of `smp` have in common: the options of all of them, the types of their values, how they fail."""
+"""What all commands of `smp` share: their common options, the types of values, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Context(click.Context):
 
 
 class Command(click.Command):
-    """A command that does not repeat what it refuses: that could be a token."""
+    """A command whose errors do not repeat a refused argument: it could be a token."""
 
     context_class = _Context
 
@@ -56,7 +56,7 @@ class Command(click.Command):
         self.groups = groups or {}
         """Headings in the help, each with the names of the parameters below it; the others follow."""
         self.examples = examples
-        """Lines to be typed, each with what it does in parentheses behind two blanks, or without."""
+        """Command lines, each followed, if need be, by two blanks and an explanation in parentheses."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the arguments; `--help` is printed while that is done."""
@@ -74,11 +74,11 @@ class Command(click.Command):
         return rest
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-        """The options, also where nothing has been typed yet: there is nothing else to be completed."""
+        """Complete options, also if nothing has been typed yet."""
         return super().shell_complete(ctx, incomplete or "-")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The options under their headings, those used daily first."""
+        """Write the options under their headings, the common ones first."""
         grouped = {name for names in self.groups.values() for name in names}
         shown = {param.name: record for param in self.get_params(ctx) if (record := param.get_help_record(ctx))}
         headings = {title: [shown[name] for name in names if name in shown] for title, names in self.groups.items()}
@@ -90,14 +90,14 @@ class Command(click.Command):
                 formatter.write_dl(records)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The examples, as they are to be typed."""
+        """Write the examples."""
         with formatter.section("Examples"):
             for line in self.examples.strip().splitlines():
                 formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
 
 class Choice(StringParamType):
-    """One of a few words; a wrong one is not repeated."""
+    """One of a few words; errors do not repeat a wrong value."""
 
     name = "choice"
 
@@ -105,29 +105,29 @@ class Choice(StringParamType):
         self.choices = choices
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        """As in `[auto|always|never]`."""
+        """Return text such as `[auto|always|never]`."""
         return f"[{'|'.join(self.choices)}]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The value itself."""
+        """Return the value."""
         if value not in self.choices:
             self.fail(f"choose from {', '.join(self.choices)}", param, ctx)
         return str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        """The words that begin as what was typed."""
+        """Return the words that begin with ``incomplete``."""
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(choice) for choice in self.choices if choice.startswith(incomplete)]
 
 
 class FileName(StringParamType):
-    """The name of a file, as text; whether it can be used shows when it is."""
+    """The name of a file, as text. The file is not checked."""
 
     name = "file"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        """Names of files, which the shell knows."""
+        """Have the shell complete file names."""
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(incomplete, type="file")]
@@ -139,13 +139,13 @@ class CommandName(StringParamType):
     name = "command"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name itself."""
+        """Return the name."""
         if value not in _command_names(ctx):
             self.fail(f"there is no command {value!r}", param, ctx)
         return str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        """The names that begin as what was typed."""
+        """Return the names that begin with ``incomplete``."""
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(name) for name in _command_names(ctx) if name.startswith(incomplete)]
@@ -158,7 +158,7 @@ def _command_names(context: click.Context | None) -> list[str]:
 
 
 class Seconds(FloatParamType):
-    """A number of seconds; `zero` tells whether 0 is allowed."""
+    """A number of seconds; `zero`: 0 is allowed."""
 
     name = "seconds"
 
@@ -166,7 +166,7 @@ class Seconds(FloatParamType):
         self._zero = zero
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number."""
+        """Return the number."""
         try:
             return parse_seconds(str(value), zero=self._zero)
         except ValueError as error:
@@ -176,7 +176,7 @@ class Seconds(FloatParamType):
 def command(
     name: str, *, examples: str, groups: Mapping[str, Collection[str]] | None = None
 ) -> Callable[[Callable[..., Any]], Command]:
-    """A click command with the options that every command has; its function is handed the `Environment` first.
+    """Return a decorator for a click command with the common options; its function receives the `Environment` first.
 
     `groups` are the headings of its help; see `Command`.
     """
@@ -231,17 +231,16 @@ def _common_options() -> list[click.Parameter]:
         click.Option(
             ["-v", "--verbose"],
             count=True,
-            help="Tell the stages of the connection on standard error. -vv tells everything, at a terminal into a "
-            "log file.",
+            help="Show the stages of the connection on standard error. -vv logs everything, at a terminal to a file.",
         ),
-        click.Option(["-q", "--quiet"], is_flag=True, help="Tell nothing but errors."),
+        click.Option(["-q", "--quiet"], is_flag=True, help="Show errors only."),
         click.Option(
             ["--log-file"],
             type=click.Path(dir_okay=False, path_type=Path),
             envvar="SMP_LOG_FILE",
             show_envvar=True,
-            help="File to append what happens to, from the stages of the connection on, or everything with -vv. It is "
-            "created readable for you only, and no line holds a token. Example: smp.log.",
+            help="File to append log lines to: the stages of the connection, or everything with -vv. It is created "
+            "with mode 0600, and no line holds a token. Example: smp.log.",
         ),
         click.Option(
             ["--log-format"],

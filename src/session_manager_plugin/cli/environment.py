@@ -1,4 +1,4 @@
-"""What a command finds around itself: standard streams, facts about the terminal, environment variables."""
+"""The environment of a command: standard streams, facts about the terminal, environment variables."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ class Environment:
     verbosity: int = 0
     """How often `-v` was given."""
     quiet: bool = False
-    """Whether only errors are told."""
+    """Whether only errors are shown."""
     color: str = "auto"
     """`auto`, `always` or `never`."""
 
     @property
     def is_interactive(self) -> bool:
-        """Whether a person can be asked: input is typed, and messages are seen."""
+        """Whether a person can answer a question: standard input and standard error are a terminal."""
         return self.is_terminal(self.stdin) and self.is_terminal(self.stderr)
 
     @property
     def has_screen(self) -> bool:
-        """Whether a person types here and sees the output."""
+        """Whether standard input and output are a terminal."""
         return self.is_terminal(self.stdin) and self.is_terminal(self.stdout)
 
     @property
     def is_dumb(self) -> bool:
-        """Whether the terminal does not obey ANSI sequences such as colours, or is unknown."""
+        """Whether the terminal is unknown or without ANSI sequences, such as colours."""
         return self.variables.get("TERM", "dumb") in ("", "dumb", "unknown", "vt52")
 
     @property
     def is_mintty(self) -> bool:
-        """Whether a person sits at a window of MSYS or Git Bash, whose terminals are pipes to Windows programs."""
+        """Whether the terminal is a window of MSYS or Git Bash, which are pipes to Windows programs."""
         return self.system == "nt" and "MSYSTEM" in self.variables and not self.is_terminal(self.stdin)
 
     @property
@@ -74,7 +74,7 @@ class Environment:
         return Path(state, "smp", "smp.log")
 
     def uses_color(self, fd: int) -> bool:
-        """Whether what goes to `fd` may be coloured: `--color`, else NO_COLOR, CLICOLOR_FORCE and the terminal."""
+        """Return whether output to `fd` may be coloured: `--color`, else NO_COLOR, CLICOLOR_FORCE and the terminal."""
         if self.color != "auto":
             return self.color == "always"
         if self.variables.get("NO_COLOR"):
@@ -84,15 +84,15 @@ class Environment:
         return self.is_terminal(fd) and not self.is_dumb
 
     def take(self, name: str) -> str | None:
-        """The value of a variable that holds a secret; it is removed, so that no child process gets it."""
+        """Return the value of a variable that holds a secret, and remove it, so that no child process inherits it."""
         return self.variables.pop(name, None)
 
     def flag(self, name: str) -> bool:
-        """Whether a variable is set, to something else than 0."""
+        """Return whether a variable is set to something other than 0."""
         return self.variables.get(name, "0") not in ("", "0")
 
     def seconds(self, name: str, default: float, *, zero: bool) -> float:
-        """A variable that holds a number of seconds; `zero` tells whether it may be 0. Raises `UsageError`."""
+        """Return the value of a variable in seconds; `zero`: 0 is allowed. Raises `UsageError`."""
         text = self.variables.get(name)
         if not text:
             return default
@@ -158,7 +158,7 @@ class Environment:
 
 @contextlib.contextmanager
 def named_output_errors() -> Iterator[None]:
-    """Give an `OSError` that writing to standard output raises its `filename`, "standard output"."""
+    """Set the `filename` of an `OSError` raised by writing to standard output to "standard output"."""
     try:
         yield
     except OSError as error:
@@ -188,7 +188,7 @@ def prepare_standard_streams() -> None:
 
 
 def parse_seconds(text: str, *, zero: bool) -> float:
-    """A number of seconds; raises `ValueError` for anything else. `zero` tells whether 0 is allowed."""
+    """Return a number of seconds; `zero`: 0 is allowed. Raises `ValueError`."""
     try:
         seconds = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the escapes do that are typed at the terminal of a session."""
+"""Carries out the escapes that are typed at the terminal of a session."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FACTS = {
     "retransmissions": "retransmissions",
     "reconnects": "reconnects",
 }
-"""What is told of `Session.get_info`, in this order, if it is known."""
+"""Items of `Session.get_info` that are shown, in this order, if they are known."""
 
 
 class EscapeCommands:
@@ -63,11 +63,11 @@ class EscapeCommands:
         self._reconnecting: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Listen to the terminal from now on, if there is one."""
+        """Read escapes from the terminal from now on, if there is one."""
         self._console.listen(EscapeScanner(self._character), self.obey)
 
     def obey(self, escape: Escape) -> None:
-        """Do what was asked for."""
+        """Carry out an escape."""
         match escape:
             case Escape.LEAVE:
                 self._leave(LeftByEscape(f"{self._name}."))
@@ -152,5 +152,5 @@ def _shown(key: str, value: object) -> str:
 
 
 def _printable(line: str) -> str:
-    """`line` without anything a terminal would obey: some of it is the far end's to choose."""
+    """Return `line` without control characters: the far end chooses part of it."""
     return "".join(character if character.isprintable() else "?" for character in redact(line))

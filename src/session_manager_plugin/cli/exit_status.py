@@ -18,15 +18,15 @@ _SIGPIPE = getattr(signal, "SIGPIPE", 13)
 
 
 class ExitStatus(IntEnum):
-    """What a program says to its caller."""
+    """The exit statuses."""
 
     SUCCESS = 0
     CHECK_FAILED = 1
-    """A probe found something that does not work."""
+    """A check of a probe failed."""
     USAGE = 2
     INTERRUPTED = SIGNAL_BASE + signal.SIGINT
     FAILURE = 255
-    """Our side failed, or the far end closed the session with an error text; as ssh."""
+    """This side failed, or the far end closed the session with an error text; as in ssh."""
 
 
 class Signalled(Exception):

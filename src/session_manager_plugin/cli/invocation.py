@@ -1,4 +1,4 @@
-"""The positional arguments of `session-manager-plugin`, as the AWS CLI gives them for a session.
+"""The positional arguments of `session-manager-plugin`, as the AWS CLI passes them for a session.
 
 ::
 
@@ -42,7 +42,7 @@ class InvalidOperation(UsageError):
 
 @dataclass(frozen=True)
 class Invocation:
-    """What the arguments say."""
+    """The parsed arguments."""
 
     session_id: str
     stream_url: str = field(repr=False)
@@ -52,17 +52,17 @@ class Invocation:
     endpoint_url: str | None
     """None for the region's own endpoint."""
     document: str | None
-    """The name of the session's document; None when the arguments do not tell it."""
+    """The name of the session's document; None if the arguments do not hold it."""
     target: str = ""
     """The target, which an encrypted session's data key is bound to."""
     parameters: dict[str, Any] = field(default_factory=dict)
-    """The document's parameters, each a list of strings, unless somebody wrote something else."""
+    """The document's parameters; each should be a list of strings."""
     can_encrypt: bool = True
-    """Whether the caller is new enough for encryption: the oldest gives no profile."""
+    """Whether the caller supports encryption: the oldest callers pass no profile."""
 
     @property
     def is_stdio(self) -> bool | None:
-        """Whether standard output belongs to another program's protocol; None when only the session type will tell."""
+        """Whether standard output belongs to another program's protocol; None if only the session type shows that."""
         if self.document is None:
             return None
         if self.document in _KNOWN_DOCUMENTS or self.document.startswith(_PORT_DOCUMENTS):
@@ -81,12 +81,12 @@ class Invocation:
 
 
 def forwards_port(document: str) -> bool:
-    """Whether a document is known to forward a port."""
+    """Return whether a document is known to forward a port."""
     return document.startswith(_PORT_DOCUMENTS)
 
 
 def needs_handshake(document: str) -> bool:
-    """Whether a document is known to begin with a handshake."""
+    """Return whether a document is known to begin with a handshake."""
     return document in (_STDIO_DOCUMENT, _COMMAND_DOCUMENT) or forwards_port(document)
 
 
@@ -99,7 +99,7 @@ def take_response(argument: str, environment: Environment) -> str | None:
 
 
 def exposes_token(argument: str) -> bool:
-    """Whether argument 1 holds a token, so that whoever prints our arguments prints a secret."""
+    """Return whether argument 1 holds a token: a caller that prints the arguments then prints a secret."""
     if argument.startswith(VARIABLE_PREFIX):
         return False
     try:
@@ -109,7 +109,7 @@ def exposes_token(argument: str) -> bool:
 
 
 def parse(arguments: Sequence[str], response: str | None) -> Invocation:
-    """Make sense of three to six arguments and the text of the response.
+    """Parse three to six arguments and the text of the response.
 
     Raises `InvalidOperation`, and `UsageError` for what the official plugin dies of: a response that is no JSON object
     or lacks a key, parameters without `Target` (reference defect U9). In this order, as there: parameters, operation,
@@ -183,7 +183,7 @@ def _keys(response: str) -> set[str]:
 
 
 def _fields(response: str) -> dict[str, Any]:
-    """The response by keys in lower case: Go's decoder, which the official plugin uses, does not tell cases apart."""
+    """Return the response with keys in lower case: Go's decoder, in the official plugin, ignores case."""
     return {key.casefold(): value for key, value in _pairs(response)}
 
 

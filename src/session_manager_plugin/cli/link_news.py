@@ -1,4 +1,4 @@
-"""What is said about the link where no status is shown: one line when it is in trouble, one when it is restored."""
+"""Messages about the link where no status is shown: one line when a trouble begins, one when it is over."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class LinkNews:
-    """Watches the link of `session` from `start` on. `escape` is what leaves it at any time, if anything does."""
+    """Watches the link of `session` from `start` on. `escape` is the escape that leaves the session, or empty."""
 
     def __init__(self, environment: Environment, session: Session, console: Console, escape: str = "") -> None:
         self._environment = environment
@@ -23,7 +23,7 @@ class LinkNews:
         self._console = console
         self._escape = escape
         self._told = False
-        """Whether the present trouble was told."""
+        """Whether a message about the present trouble was written."""
 
     def start(self) -> None:
         """Watch."""

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from session_manager_plugin.terminal.output import OutputWriter
 
 QUEUE_LIMIT = 256 * 1024
-"""Bytes of messages queued for a reader that takes nothing; further messages are dropped and counted."""
+"""Bytes of messages queued for a reader that does not read; further messages are dropped and counted."""
 STUCK_AFTER = 0.5
-"""Seconds that a stream which takes nothing is waited for outside the event loop, so that a stopped terminal or a full
-pipe cannot keep a program from ending."""
+"""Seconds to wait outside the event loop for a stream that accepts nothing: a stopped terminal or a full pipe must not
+keep the program from ending."""
 _RETRY_INTERVAL = 0.01
-"""Seconds until another attempt on a stream that poll(2) reports as writable and that took nothing."""
+"""Seconds until another attempt on a stream that poll(2) reports as writable and that accepted nothing."""
 _PIECE = 512
-"""Bytes a pipe takes at once when it takes any (POSIX's least PIPE_BUF)."""
+"""Bytes that a writable pipe accepts at once (POSIX's least PIPE_BUF)."""
 
 
 class MessageStream:
@@ -95,7 +95,7 @@ class MessageStream:
             self._dropped = 1 + (dropped_before if data is whole else 0)
 
     def _with_count(self, data: bytes) -> bytes:
-        """The message, behind the number of those that were dropped before it."""
+        """Return the message, after a line with the number of messages dropped before it."""
         count, self._dropped = self._dropped, 0
         if not count:
             return data
@@ -120,7 +120,7 @@ def _nonblocking(fd: int) -> Iterator[int]:
 
 
 def _takes_more(fd: int, timeout: float) -> bool:
-    """Whether `fd` takes some bytes, or fails, within `timeout` seconds."""
+    """Return whether `fd` accepts bytes, or fails, within `timeout` seconds."""
     if not hasattr(select, "poll"):
         return True
     poll = select.poll()

@@ -1,4 +1,4 @@
-"""Word of the death of the process that started us, without asking again and again."""
+"""Notices the end of the parent process without polling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def watched_parent(gone: Callable[[], None]) -> Iterator[None]:
-    """For the length of the block `gone` is called once, by the running event loop, when our parent has ended.
+    """Have the running event loop call `gone` once, for the length of the block, when the parent process ends.
 
     By a descriptor that becomes readable then: a pidfd (Linux) or a kqueue (macOS, BSD). Where there is neither,
     nothing is watched.

@@ -1,4 +1,4 @@
-"""What people read on stderr: one sentence for an error, one line for why a session ended.
+"""Messages on stderr: one sentence for an error, one line for the end of a session.
 
 No rich here: a sentence needs none, and it has to come fast.
 """
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from session_manager_plugin.cli.session import Ending
 
 _ERROR_HEADING = re.compile(r"\A-+ERROR-+\s*")
-"""What agents put before a failure's text."""
+"""The prefix of an agent's error text."""
 _WORKER_FAILED = "document process failed unexpectedly"
 """What the agent's closing text begins with when a port session's destination refused the connection, among others
 (protocol reference 13.3, N3)."""
 _LOSSES = (ConnectionLost, TimedOut, SessionExpired, AccessDenied)
-"""What ends a session whose link was lost and not restored."""
+"""Errors of a session whose link was lost and not restored."""
 _BOLD_RED, _PLAIN = "\x1b[1;31m", "\x1b[m"
 
 
 def tell(environment: Environment, sentence: str, *, error: bool = True) -> None:
-    """Write one line to stderr, led by the program's name. No registered secret and no token of a URL gets there."""
+    """Write one line to stderr, prefixed with the program's name, without registered secrets and tokens of URLs."""
     name = f"{environment.program}:"
     if error and environment.uses_color(environment.stderr):
         name = f"{_BOLD_RED}{name}{_PLAIN}"
@@ -49,7 +49,7 @@ def tell(environment: Environment, sentence: str, *, error: bool = True) -> None
 
 
 def tell_error(environment: Environment, error: BaseException) -> None:
-    """Say what went wrong, with the traceback for somebody who asked for everything (`-vv`)."""
+    """Write the message of an error, with a traceback at `-vv`."""
     tell_traceback(environment, error)
     if isinstance(error, AmbiguousTarget):
         tell(environment, f"{error.message}:")
@@ -82,7 +82,7 @@ def tell_ending(environment: Environment, ending: Ending) -> None:
 
 
 def tell_incomplete(environment: Environment, ending: Ending) -> None:
-    """Say what is missing of the output of a session, where its ending does not say it itself."""
+    """Write what is missing of a session's output, unless the message of its end includes that."""
     outcome = ending.outcome
     if outcome.incomplete and (outcome.error is not None or outcome.text):
         tell(environment, outcome.incomplete)
@@ -96,7 +96,7 @@ def tell_traceback(environment: Environment, error: BaseException) -> None:
 
 
 def error_sentence(error: BaseException) -> str | None:
-    """The sentence for an error; None for those that are no news: nobody reads us, or the user pressed Ctrl-C."""
+    """Return the sentence for an error; None if there is no reader, or the user pressed Ctrl-C."""
     match error:
         case BrokenPipeError() | KeyboardInterrupt() | Signalled():
             return None
@@ -109,7 +109,7 @@ def error_sentence(error: BaseException) -> str | None:
 
 
 def ending_sentence(ending: Ending) -> str | None:
-    """The sentence for a session that did not end normally."""
+    """Return the sentence for a session that did not end normally."""
     outcome, session = ending.outcome, f"session {ending.session_id}" if ending.session_id else "the session"
     error = outcome.error
     match error:

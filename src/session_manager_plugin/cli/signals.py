@@ -1,4 +1,4 @@
-"""Signals: a coroutine that is cancelled by the first one, and the death that follows once all is clean.
+"""Signals: the first one cancels the program's coroutine; after the clean-up the process ends by that signal.
 
 The order at the end is: the terminal is given back, the session is said goodbye to, the default action of the signal is
 taken, so that our caller sees what ended us. A second signal does not wait for the goodbye.
@@ -32,7 +32,7 @@ P = ParamSpec("P")
 
 
 def handled_signals() -> list[int]:
-    """The signals that ask us to leave.
+    """Return the signals that ask the program to leave.
 
     SIGINT and SIGQUIT also if our parent had them ignored, as the AWS CLI does; SIGHUP not, since that is what nohup(1)
     asks for.
@@ -41,7 +41,7 @@ def handled_signals() -> list[int]:
 
 
 class Interruption:
-    """The request to leave, by a signal or by what is as good as one. It cancels the program's task, once."""
+    """The request to leave, by a signal or an equivalent event. It cancels the program's task, once."""
 
     def __init__(self, task: asyncio.Task[Any], die: Callable[[int], NoReturn]) -> None:
         self._task = task
@@ -55,15 +55,15 @@ class Interruption:
         self.number: int | None = None
         """The signal, once there was one."""
         self.leaving = False
-        """Set while the program says goodbye anyway, which a signal must not cut short."""
+        """Whether the program is leaving already; a signal then does not interrupt that."""
         self.offer: Callable[[int], bool] = lambda _number: False
-        """Called with a signal first; True when the session has dealt with it, so nobody leaves."""
+        """Called first with each signal; returns True if the session handles it and the program does not leave."""
         self.ending: Callable[[], bool] = lambda: False
         """Whether the session is ending because of a signal it was offered."""
         self.restore: Callable[[], None] = lambda: None
-        """Called first of all: gives the terminal back."""
+        """Called first when the program leaves: restores the terminal."""
         self.continued: Callable[[], None] = lambda: None
-        """Called on SIGCONT: takes the terminal again."""
+        """Called on SIGCONT: puts the terminal into the session's modes again."""
         self._suspends = False
 
     def interrupt(self, number: int, reason: str = "") -> None:
@@ -88,7 +88,7 @@ class Interruption:
             self._task.cancel()
 
     def _obey_the_next(self, number: int) -> None:
-        """From here on a signal is obeyed even if the event loop does not come round any more; and time runs."""
+        """From here on a signal ends the process even if the event loop is stuck, and so does a time limit."""
         for other in self._handled:
             with contextlib.suppress(NotImplementedError):
                 self._loop.remove_signal_handler(other)
@@ -100,11 +100,11 @@ class Interruption:
         self._die(number)
 
     def time_left(self, limit: float) -> float:
-        """What is left of `limit` seconds since the session began to end because of a signal; all, if it did not."""
+        """Return what is left of `limit` seconds since a signal began to end the session; all of them without one."""
         return limit if self._taken_at is None else max(0.1, self._taken_at + limit - self._loop.time())
 
     def fail(self, error: Exception) -> None:
-        """Leave because of `error`: a fault of our own that nobody was there to catch, or the user's wish."""
+        """Leave because of `error`: an uncaught exception of this program, or the user's wish."""
         if self.number is not None or self._fault is not None:
             return
         self._fault = error
@@ -120,7 +120,7 @@ class Interruption:
 
     @property
     def error(self) -> Exception | None:
-        """What ends the program, when something has made it leave."""
+        """The exception that ends the program, if it was asked to leave."""
         if self._fault is not None:
             return self._fault
         return None if self.number is None else Signalled(self.number, self._reason)
@@ -139,7 +139,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def handling(self) -> Iterator[None]:
-        """Signals are handled for the length of the block."""
+        """Handle signals for the length of the block."""
         before = {number: signal.getsignal(number) for number in self._handled}
         try:
             self._loop.set_exception_handler(self._uncaught)
@@ -160,7 +160,7 @@ class Interruption:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether code of this package raised the exception, or called what raised it."""
+    """Return whether code of this package is in the traceback of an exception."""
     modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(name.partition(".")[0] == _PACKAGE for name in modules)
 
@@ -197,7 +197,7 @@ async def _run(main: Callable[[Interruption], Coroutine[Any, Any, T]], die: Call
 
 
 class _AbandonedThreads(ThreadPoolExecutor):
-    """Threads that nothing waits for at the end: a name that DNS does not answer for takes longer than our patience."""
+    """Runs work in threads that the program does not wait for at its end: a DNS query may take long."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `fn` in a thread of its own."""

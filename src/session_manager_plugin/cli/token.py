@@ -1,4 +1,4 @@
-"""Where a session's token comes from. It is never repeated in a message."""
+"""Reads a session's token from an option, a file or a variable. No message repeats it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from session_manager_plugin.errors import UsageError
 from session_manager_plugin.utils.logging import register_secret
 
 TOKEN_LIMIT = 8192
-"""Bytes of a token at most; the service's have about 300."""
+"""The maximum size of a token in bytes; the service's have about 300."""
 
 
 def find_token(environment: Environment, value: str | None, file: str | None) -> str | None:
-    """The token from `--token`, `--token-file` or SMP_TOKEN, in this order; None when there is none to be had unasked.
+    """Return the token from `--token`, `--token-file` or SMP_TOKEN, in this order; None if none of them is given.
 
     SMP_TOKEN is removed from the environment in any case. `-` as `value` is the first line of standard input; what
     follows it is left there for the session. Raises `UsageError`, also for a file that cannot
@@ -42,7 +42,7 @@ def find_token(environment: Environment, value: str | None, file: str | None) ->
 
 
 def check_token(text: str) -> str:
-    """The token in `text`, without blanks around it; from here on it is hidden in logs and messages.
+    """Return the token in `text` without blanks around it, and register it as a secret.
 
     Raises `UsageError` if it cannot be one: it goes into a header too.
     """
@@ -58,7 +58,7 @@ def check_token(text: str) -> str:
 
 
 def _read_line(fd: int) -> str:
-    """Bytes up to the first newline, one by one: what is read beyond it would be lost to the session."""
+    """Read up to the first newline, byte by byte: bytes read beyond it would be lost to the session."""
     line = bytearray()
     try:
         while len(line) <= TOKEN_LIMIT and (byte := os.read(fd, 1)) not in (b"", b"\n"):

@@ -1,4 +1,4 @@
-"""How sessions end: what the far end's closing text means, and how it is told that we leave."""
+"""How sessions end: the far end's closing text, and the request to terminate."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def wait_for_end(channel: IDataChannel) -> Outcome:
 
 
 def describe_missing(missing: MissingOutput) -> str:
-    """Say in one sentence what is missing of a session's output, and what was not written because of that."""
+    """Return a sentence about the output that is missing, and about the output not written because of that."""
     parts = []
     if missing.stopped:
         parts.append("the connection was lost while the command ran, and the agent then stops sending its output")
@@ -51,8 +51,8 @@ def _size(size: int) -> str:
 
 
 async def terminate(channel: IDataChannel, timeout: float = TERMINATE_TIMEOUT) -> None:
-    """Have the agent end a port session; returns when it has acknowledged that, or the session is over, or in `timeout`
-    seconds.
+    """Have the agent end a port session. Returns when the agent has acknowledged that, when the session is over, or
+    after `timeout` seconds.
 
     Only then may the websocket be closed: the far end's kernel may throw away what a closing socket had just brought
     (reference defect D14). Agents of other session types do nothing with the flag.
@@ -65,7 +65,7 @@ async def terminate(channel: IDataChannel, timeout: float = TERMINATE_TIMEOUT) -
 
 
 def post_termination(channel: IDataChannel) -> None:
-    """The same for somebody who cannot wait: it is sent if the window takes it, and `close` waits for the rest."""
+    """The same without waiting: the flag is sent if the window takes it, and `close` waits for its acknowledgement."""
     flag = Flag.TERMINATE_SESSION.serialize()
     with contextlib.suppress(SessionManagerError):
         if channel.send_capacity >= len(flag):

@@ -1,4 +1,4 @@
-"""What the command line has to say to the handler of a session."""
+"""The options of session handlers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from session_manager_plugin.terminal.recording import Recording
 
 OpenRecording = Callable[[str], "Recording | None"]
-"""Gives the recording of the session with this id; None if it is not to be recorded. May raise `ConfigurationError`."""
+"""Returns the recording of the session with this id; None if it is not recorded. Raises `ConfigurationError`."""
 
 
 class StdinEof(Enum):
-    """What the end of a standard input that is no terminal means for the remote pty, which knows no end of input."""
+    """How the end of a standard input that is not a terminal is passed on: a remote pty has no end of input."""
 
     EOT = "eot"
     """Type Ctrl-D, twice if the input did not end in a newline: the first one then only ends the line."""
@@ -28,7 +28,7 @@ class StdinEof(Enum):
 
 
 class SessionOptions(NamedTuple):
-    """What the command line has to say to a handler."""
+    """Options of a handler."""
 
     terminal: TerminalHold
     """What a shell holds for its length."""

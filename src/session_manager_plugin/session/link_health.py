@@ -1,4 +1,4 @@
-"""How the link of a session is at one moment: measured once, by one clock, and shown by whatever shows it."""
+"""The state of a session's link at one moment, and its texts for the bar, the title, notices and ``~i``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class LinkState(Enum):
     CONNECTING = "connecting"
     CONNECTED = "connected"
     SILENT = "no answer"
-    """Nothing at all arrives, though something should."""
+    """Nothing is received, not even answers to pings."""
     UNANSWERED = "target silent"
     """The service answers, but nothing arrives from the target."""
     DELAYED = "input delayed"
-    """The target sends, but does not acknowledge what it was sent."""
+    """The target sends, but does not acknowledge input."""
     AWAY = "target away"
-    """The service says that the target has no connection."""
+    """The service reports that the target has no connection."""
     RECONNECTING = "reconnecting"
     CLOSING = "closing"
     CLOSED = "closed"
@@ -51,7 +51,7 @@ class LinkHealth(NamedTuple):
 
     @property
     def clauses(self) -> tuple[str, ...]:
-        """What to say behind the word for the state, the longest wording first; empty where the word says it all."""
+        """The details that follow the word for the state, the longest wording first; empty if there are none."""
         seconds = int(self.lasted)
         if self.restored_after is not None:
             restored = f"restored after {_duration(self.restored_after)}"
@@ -78,7 +78,7 @@ class LinkHealth(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The same for a line of its own, without a full stop; empty while all is well."""
+        """The same as a sentence without a full stop; empty while the link works."""
         seconds = int(self.lasted)
         if self.restored_after is not None:
             return f"connection {self.clauses[0]}"
@@ -101,7 +101,7 @@ def _duration(seconds: float) -> str:
 
 
 class LinkStatus(NamedTuple):
-    """What a status line shows of the link at one moment."""
+    """The content of a status line."""
 
     health: LinkHealth
     label: str

@@ -20,9 +20,9 @@ from session_manager_plugin.errors import ConfigurationError
 
 LOOPBACK_HOSTS = ("127.0.0.1", "::1")
 BACKLOG = 1024
-"""Connections that the kernel keeps waiting, as far as it likes to."""
+"""Connections that the kernel queues, as far as its own limit allows."""
 ACCEPT_BURST = 64
-"""Connections accepted in a row before the other business of the event loop."""
+"""Connections accepted in a row before other events are handled."""
 ACCEPT_RETRY_DELAY = 1.0
 """Seconds without accepting when there are no descriptors left."""
 _PORT_ATTEMPTS = 16
@@ -58,7 +58,7 @@ class Listener:
         self.resume()
 
     def pause(self) -> None:
-        """Accept no more for now; the kernel keeps what comes waiting."""
+        """Stop accepting; the kernel queues further connections."""
         if self._accepting:
             self._accepting = False
             loop = asyncio.get_running_loop()

@@ -1,7 +1,6 @@
-"""What a session needs from the outside, as interfaces only.
+"""The interfaces between a session's handlers and the outside.
 
-This module is the leaf both sides meet at: ``communicator`` fulfils ``IDataChannel``, the handlers in this package
-use it, and neither imports the other.
+``communicator`` implements ``IDataChannel``, the handlers in this package use it, and neither imports the other.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ class IDataChannel(Protocol):
 
     @property
     def session_id(self) -> str:
-        """The session's id; empty when nobody has told it."""
+        """The session's id; empty if it is not known."""
 
     @property
     def is_open(self) -> bool:
-        """Whether the session goes on: it was opened and nothing has ended it, though the websocket may be away."""
+        """Whether the session was opened and has not ended; the websocket may be lost and being replaced."""
 
     @property
     def last_error(self) -> Exception | None:
-        """Why the last ``open`` gave False, or what ended the channel."""
+        """Why the last ``open`` returned False, or what ended the channel."""
 
     @property
     def latency(self) -> float | None:
@@ -46,11 +45,11 @@ class IDataChannel(Protocol):
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a websocket at this moment."""
+        """Whether the websocket is open at this moment."""
 
     @property
     def heard(self) -> bool:
-        """Whether any message has come from the far end: if not, nothing shows that there is a session."""
+        """Whether any message of the far end was received: without one it is not known that the session exists."""
 
     @property
     def health(self) -> LinkHealth:
@@ -74,30 +73,30 @@ class IDataChannel(Protocol):
         """``handler`` is called when the link's state changes, and when a trouble begins or is over."""
 
     async def open(self) -> bool:
-        """Connect. False when that failed; the reason is in ``last_error``."""
+        """Connect. Returns False if that failed; the reason is in ``last_error``."""
 
     async def close(self) -> None:
         """Disconnect; what was sent is given a short time to be acknowledged. May be called twice."""
 
     async def ready(self) -> SessionReady:
-        """Wait until the session has begun. Raises what ended it when it never does."""
+        """Wait until the session has begun. Raises the error that ended it before."""
 
     async def ended(self) -> str:
-        """Wait until the far end closes the session; gives its text, empty at a normal end. A lost link does not end
-        it as long as reconnecting may help.
+        """Wait until the far end closes the session, and return its text, which is empty for a normal end. A lost link
+        does not end the session while it can be restored.
 
-        Raises ``ConnectionLost``, ``TimedOut``, ``ProtocolError`` … when it ended in another way.
+        Raises ``ConnectionLost``, ``TimedOut``, ``ProtocolError`` … if the session ended in another way.
         """
 
     async def send_input_data(self, data: bytes, *, more_follows: bool = False) -> None:
-        """Send bytes to the remote program; waits while the window is full. Raises ``NotConnected`` when it is over.
+        """Send bytes to the remote program; waits while the window is full. Raises ``NotConnected`` once it is over.
 
         ``more_follows=True``: further data follows immediately; this piece may be delayed up to 1 ms to share a write.
         """
 
     @property
     def send_capacity(self) -> int:
-        """Bytes that ``send_now`` takes at this moment, in full messages; 0 when it has to be asked again later."""
+        """Bytes that ``send_now`` accepts at this moment, in full messages; 0 while the window is full."""
 
     def send_now(self, data: bytes, payload_type: PayloadType = PayloadType.OUTPUT) -> None:
         """Send at most ``send_capacity`` bytes without waiting.
@@ -109,13 +108,13 @@ class IDataChannel(Protocol):
         """``handler`` is called whenever something has happened and ``send_capacity`` is not 0."""
 
     async def send_size(self, columns: int, rows: int) -> None:
-        """Tell the remote the size of the terminal."""
+        """Send the size of the terminal."""
 
     async def send_flag(self, flag: Flag) -> None:
         """Send a flag, behind all data sent before; waits while the window is full. Raises ``NotConnected``."""
 
     async def drain(self) -> None:
-        """Wait until everything sent is acknowledged; raises what ended the session before that."""
+        """Wait until everything sent is acknowledged. Raises the error that ended the session before that."""
 
     @property
     def missing_output(self) -> MissingOutput | None:
@@ -141,14 +140,14 @@ class IDataChannel(Protocol):
 
 
 class Cancellable(Protocol):
-    """A call that has been planned."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Do not make it."""
+        """Cancel the call."""
 
 
 class Clock(Protocol):
-    """What a handler reads the time from, and plans calls with; an event loop is one."""
+    """Returns the time and schedules calls; an event loop is one."""
 
     def time(self) -> float:
         """Seconds since some instant; never goes back."""
@@ -191,7 +190,7 @@ class TerminalSize(NamedTuple):
 
 
 DEFAULT_SIZE = TerminalSize(80, 24)
-"""The size that a session is told when there is no terminal."""
+"""The size that is sent when there is no terminal."""
 
 
 class TerminalHold(Protocol):
@@ -199,7 +198,7 @@ class TerminalHold(Protocol):
 
     @property
     def size(self) -> TerminalSize:
-        """The size that the remote is told."""
+        """The size to send to the remote."""
 
     @property
     def hung_up(self) -> bool:
@@ -224,14 +223,16 @@ class Notices(Protocol):
     """
 
     def port_opened(self, port: int, addresses: Sequence[str], *, multiplexed: bool) -> None:
-        """A TCP port takes connections now, on ``addresses`` (each with the port). ``multiplexed``: any number of
-        connections at once, else one after the other."""
+        """A TCP port accepts connections from now on, on ``addresses`` (each with the port).
+
+        ``multiplexed``: any number of connections at once, else one after the other.
+        """
 
     def unix_socket_opened(self, path: str, *, multiplexed: bool) -> None:
-        """A unix socket takes connections now."""
+        """A unix socket accepts connections from now on."""
 
     def connection_accepted(self, *, multiplexed: bool) -> None:
-        """The first local connection has come."""
+        """The first local connection was accepted."""
 
     def destination_failed(self, connection: str) -> None:
         """The far end could not connect to its destination, for the local connection ``connection`` (empty when
@@ -241,7 +242,7 @@ class Notices(Protocol):
         """A signal asked to leave; the session is being ended."""
 
     def trouble(self, sentence: str) -> None:
-        """Something did not go as it should; the session goes on, or ends with a status of its own."""
+        """A problem that is not the end of the session, or that its exit status reports as well."""
 
 
 class DataKey(NamedTuple):
@@ -255,7 +256,7 @@ class DataKey(NamedTuple):
 
 
 class KeyService(Protocol):
-    """Where a session that asks for encryption gets its data key."""
+    """Provides the data key of an encrypted session."""
 
     async def generate_data_key(self, key_id: str, challenge: str) -> DataKey:
         """Have a key generated under ``key_id``, bound to the session and, unless it is empty, to ``challenge``.
@@ -265,7 +266,7 @@ class KeyService(Protocol):
 
 
 class ResumedSession(NamedTuple):
-    """What ResumeSession answers: a fresh token, and the stream URL if there was one in the answer."""
+    """The answer of ResumeSession: a new token, and the stream URL if the answer holds one."""
 
     token: str
     url: str | None = None
@@ -275,10 +276,10 @@ class ResumedSession(NamedTuple):
 
 
 class ResumeService(Protocol):
-    """Where a session gets a fresh token when the gateway does not take the one in hand any more."""
+    """Provides a new token when the gateway no longer accepts the present one."""
 
     async def resume_session(self) -> ResumedSession:
-        """Ask for one. Raises ``SessionExpired`` when there is no such session any more, and ``AccessDenied``,
+        """Return a new token. Raises ``SessionExpired`` if the session is over, and ``AccessDenied``,
         ``ConfigurationError`` or ``ConnectError`` when asking again later may help.
         """
 
@@ -314,7 +315,7 @@ class RequestSigner(Protocol):
 
 
 class SessionHandler(Protocol):
-    """What a session type does with its bytes."""
+    """Runs the sessions of one type."""
 
     async def run(self, channel: IDataChannel) -> Outcome:
         """Run the session to its end and return how it ended. Called when the channel is ready.
@@ -326,11 +327,11 @@ class SessionHandler(Protocol):
 
 @runtime_checkable
 class Interruptible(Protocol):
-    """A handler that has a use for the signals which otherwise end the program."""
+    """A handler that handles signals which otherwise end the program."""
 
     @property
     def interrupted(self) -> bool:
-        """Whether a signal makes it end the session: the next one is for the program."""
+        """Whether it is ending the session because of a signal: the next signal ends the program."""
 
     def interrupt(self, number: int) -> bool:
         """Take signal ``number``. False when the handler does nothing with it (any more): the program should leave.
@@ -344,4 +345,4 @@ class Forwarding(Protocol):
     """A handler that forwards local connections."""
 
     def connections(self) -> Sequence[str]:
-        """A line for each that is open at this moment."""
+        """Return a line for each connection that is open at this moment."""

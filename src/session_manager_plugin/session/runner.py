@@ -50,7 +50,7 @@ HANDLERS: dict[str, Callable[[Streams, SessionReady, SessionOptions], SessionHan
     COMMAND: _command,
     "Port": _port,
 }
-"""What runs each session type; it is imported when one of that type has begun."""
+"""The handler of each session type; it is imported when a session of that type has begun."""
 DEFAULT_SESSION_TYPE = "Standard_Stream"
 """The type of a session that announces none: a plain shell or an interactive command."""
 
@@ -105,7 +105,7 @@ class SessionRunner:
         return isinstance(self._handler, Interruptible) and self._handler.interrupted
 
     def connections(self) -> Sequence[str] | None:
-        """A line for each local connection that is forwarded at this moment; None when no port is forwarded."""
+        """Return a line for each local connection that is open; None if the session forwards no port."""
         if isinstance(self._handler, Forwarding):
             return self._handler.connections()
         return None

@@ -22,8 +22,8 @@ END_OF_TRANSMISSION = b"\x04"
 BULK_READ_SIZE = 256
 """A read of at least so many bytes is a paste or a program's: further input probably follows immediately."""
 SIZE_REPEAT_DELAY = 1.0
-"""Seconds after the first size until it is told once more: an agent may throw away what comes right behind its
-HandshakeComplete (protocol reference defect A8). The first output repeats it earlier."""
+"""Seconds after which the first size is sent again: an agent may discard messages right after its HandshakeComplete
+(protocol reference defect A8). The first output triggers that earlier."""
 _LATENCIES_KEPT = 8
 
 
@@ -97,7 +97,7 @@ class ShellHandler:
         self._streams.write_error(data)
 
     def _start_recording(self, session_id: str) -> None:
-        """Record the session if it is to be; a recording that cannot be made keeps nobody from working."""
+        """Record the session if that was asked for; a failing recording does not end the session."""
         try:
             self._recording = self._open_recording(session_id)
         except ConfigurationError as error:
@@ -107,7 +107,7 @@ class ShellHandler:
             self._recording.begin(self._terminal.size, session_id, os.environ)
 
     async def _type(self, channel: IDataChannel) -> None:
-        """Send what is typed, to the end of the input and, unless that closes the session, for ever after."""
+        """Send the input to its end; then wait for ever, unless the end of the input closes the session."""
         streams = self._streams
         last = b""
         try:
@@ -129,7 +129,7 @@ class ShellHandler:
         await asyncio.Event().wait()
 
     async def _tell_size(self, channel: IDataChannel) -> None:
-        """Tell the size now, once more soon after, and at every change."""
+        """Send the size now, again soon after, and at every change."""
         await self._tell(channel, self._terminal.size)
         repeat = asyncio.ensure_future(self._tell_again(channel))
         try:

@@ -13,13 +13,13 @@ from session_manager_plugin.session.outcome import EndReason, Outcome
 from session_manager_plugin.session.protocols import IDataChannel, Notices, Streams
 
 SILENCE_AFTER_EOF = 60.0
-"""Seconds without a byte, once standard input has ended and everything has arrived, after which the session is ended:
-the far end cannot be told that no more comes, so it may wait for ever."""
+"""Seconds without received bytes after which the session is ended, once standard input has ended and all of it is
+acknowledged: the protocol cannot signal the end of input, so the far end may wait for ever."""
 ABANDONED_CHECK_INTERVAL = 1.0
-"""Seconds between looks at whether anybody reads standard output, once the input has ended."""
+"""Seconds between checks whether standard output still has a reader, once the input has ended."""
 LOOK_INTERVAL = 5.0
-"""Seconds between looks, after the end of the input, at whether it is the link or a full standard output that keeps
-bytes away."""
+"""Seconds between checks, after the end of the input, whether the link or a full standard output is the reason that no
+bytes are received."""
 
 
 class StdioHandler:
@@ -72,8 +72,8 @@ class StdioHandler:
             await asyncio.gather(*ways_to_end, return_exceptions=True)
 
     async def _until_unread(self, output_failed: asyncio.Future[OSError]) -> None:
-        """Wait until nobody reads standard output any more. That shows when something is written; and once the input
-        has ended as well it is looked for: `ssh` may have been killed, and nothing come for an hour."""
+        """Wait until standard output has lost its reader. A write shows that; after the end of the input it is also
+        checked at intervals: `ssh` may have been killed while nothing is received for an hour."""
         ended = asyncio.ensure_future(self._input_ended.wait())
         try:
             await asyncio.wait((output_failed, ended), return_when=asyncio.FIRST_COMPLETED)
@@ -83,7 +83,7 @@ class StdioHandler:
             ended.cancel()
 
     async def _send(self, channel: IDataChannel) -> None:
-        """Send standard input to its end; returns when nothing more is expected after that."""
+        """Send standard input to its end, and return when no answer is expected any longer."""
         try:
             while data := await self._streams.read():
                 await channel.send_input_data(data)

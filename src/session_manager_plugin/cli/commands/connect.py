@@ -34,10 +34,10 @@ _DIAL = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:/\[\]@?#]+
 
 _EXAMPLES = """
 smp connect --url 'wss://ssmmessages.eu-west-1.amazonaws.com/v1/data-channel/...' --token-file token
-smp connect --token - --url "$URL" < token      (the token is seen by nobody; the rest of the input is the session's)
+smp connect --token - --url "$URL" < token      (keeps the token out of ps; the rest of the input is the session's)
 echo 'uname -a; exit' | SMP_TOKEN=... smp connect --url ...
 smp connect --url wss://gateway.example --session-id ID      (asks for the token)
-smp connect -v --log-file smp.log --url "$URL" --token-file token      (tells what happens, for a report)
+smp connect -v --log-file smp.log --url "$URL" --token-file token      (a log for a report)
 """
 
 
@@ -51,8 +51,8 @@ smp connect -v --log-file smp.log --url "$URL" --token-file token      (tells wh
 @click.option(
     "--token",
     metavar="TOKEN",
-    help="Token of the session; others on this machine can see it there. --token - reads it from the first line of "
-    "standard input, and the rest of the input is the session's. Asked for at a terminal if not given in any way.",
+    help="Token of the session; other users of this machine can see it in ps. --token - reads it from the first line "
+    "of standard input, and the rest of the input is the session's. Asked for at a terminal if not given in any way.",
 )
 @gateway_options
 @connection_options
@@ -106,14 +106,14 @@ def connect(
 ) -> Exit:
     """Join a session whose stream URL and token you have.
 
-    They come from the StartSession call of an AWS SDK, or from smp sandbox. The token can also be in the variable
-    SMP_TOKEN. What is missing is asked for at a terminal.
+    StartSession of an AWS SDK returns them, and smp sandbox prints them. The token can also be in the variable
+    SMP_TOKEN. At a terminal smp asks for what is missing.
 
-    Whatever kind of session it is, it is run here: a shell, a command, a forwarded port, or bytes for ssh. A
-    connection that is lost is made again, and the session goes on where it was. With --region, --profile,
-    --endpoint-url or AWS_ENDPOINT_URL_SSM a session that is left is terminated too.
+    The session may be a shell, a command, a forwarded port, or a byte stream for ssh. A lost connection is restored,
+    and the session continues where it was. With --region, --profile, --endpoint-url or
+    AWS_ENDPOINT_URL_SSM a session that you leave is terminated too.
 
-    In a pipe the output is the session's and nothing else. Everything smp itself has to say goes to standard error.
+    Standard output is the session's only. Messages of smp go to standard error.
     """
     from session_manager_plugin.aws.kms import KmsKeyService
     from session_manager_plugin.aws.resume import SessionResumer

@@ -21,7 +21,7 @@ MAX_COUNT = 100_000
 
 _EXAMPLES = """
 smp probe                                    the endpoints of your region
-smp probe i-0123456789abcdef0                starts a session there, looks at it and ends it
+smp probe i-0123456789abcdef0                starts a session there, checks it and terminates it
 smp probe --url 'wss://...' --token-file token --count 20
 smp probe --json | jq '.checks[] | select(.verdict == "fail")'
 """
@@ -38,8 +38,8 @@ smp probe --json | jq '.checks[] | select(.verdict == "fail")'
 @click.option(
     "--token",
     metavar="TOKEN",
-    help="Token of that session, which is used up; others on this machine can see it there. --token - reads it from "
-    "the first line of standard input. It can also be in the variable SMP_TOKEN.",
+    help="Token of that session, which is used up; other users of this machine can see it in ps. --token - reads it "
+    "from the first line of standard input. It can also be in the variable SMP_TOKEN.",
 )
 @gateway_options
 @click.option(
@@ -74,9 +74,7 @@ smp probe --json | jq '.checks[] | select(.verdict == "fail")'
     "host of the URL, whose name stays the one that is sent and checked. Examples: 10.0.0.5, [::1]:8443.",
 )
 @aws_options
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object when all is done. docs/probe.md tells its form."
-)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end. docs/probe.md describes it.")
 def probe(
     environment: Environment,
     *,
@@ -101,9 +99,9 @@ def probe(
     (i-..., mi-..., ecs:...) or the --url and token of a session also websocket, token, handshake, agent and latency.
     Without either it checks the endpoints that a client needs in your region.
 
-    A session that the probe starts, it also terminates. Nothing is asked for. Each check passes, warns, fails or is
-    skipped because an earlier one failed; what failed comes with advice. The exit status is 0 when nothing failed,
-    warnings or not, and 1 when something did.
+    A session that the probe starts is terminated at the end. Nothing is asked for. Each check passes, warns, fails, or
+    is skipped because an earlier one failed; a failure comes with advice. The exit status is 1 if a check failed,
+    else 0.
     """
     from session_manager_plugin.cli.commands.connect import parse_dial
     from session_manager_plugin.cli.probe.checks import Report

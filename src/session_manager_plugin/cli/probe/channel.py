@@ -26,13 +26,13 @@ from session_manager_plugin.session.protocols import DataKey, KeyService
 from session_manager_plugin.session.runner import DEFAULT_SESSION_TYPE, HANDLERS
 
 PING_INTERVAL = 0.2
-"""Seconds between two pings: the least that ping(8) lets everybody use."""
+"""Seconds between two pings: the shortest interval that ping(8) allows every user."""
 PING_TIMEOUT = 5.0
 SESSION_STAGES = (Stage.WEBSOCKET, Stage.CHANNEL, Stage.LATENCY)
 
 
 class Upgrade(Enum):
-    """What became of a request for a websocket."""
+    """The result of a request for a websocket."""
 
     OPEN = auto()
     SIGNATURE_REFUSED = auto()
@@ -51,7 +51,7 @@ async def check_upgrade(
     timeout: float,
     clock: bool,
 ) -> Upgrade:
-    """Ask for a websocket, with a signature if one is given. With `clock` the answer's `Date` is compared with this
+    """Ask for a websocket, with a signature if one is given. With `clock`, compare the answer's `Date` with this
     machine's clock."""
     answer: Answer | None = None
     headers: Mapping[str, str] = {}
@@ -106,9 +106,7 @@ async def check_session(
         accepted_at = channel.heard_at or (ready_at if ready is not None else None)
         if accepted_at is not None:
             check.took(accepted_at - begun)
-            check.passed(
-                "accepted" if channel.heard_at else "accepted: the connection stays open, nothing has come yet"
-            )
+            check.passed("accepted" if channel.heard_at else "accepted: the connection stays open, no message yet")
         else:
             assert failure is not None
             check.failed(*_token_failure(failure))
@@ -136,7 +134,7 @@ class _KeyCheck:
         self._group = group
 
     async def ask(self, key_id: str, asking: Awaitable[DataKey]) -> DataKey:
-        """The data key."""
+        """Return the data key."""
         with self._group.check(Stage.CHANNEL, "encryption") as check:
             try:
                 key = await asking
@@ -208,5 +206,5 @@ async def _check_latency(group: Group, report: Report, channel: ProbeChannel, co
 
 
 def session_channel(link: Link, route: Route, session_id: str) -> ProbeChannel:
-    """The channel of a session over a link."""
+    """Return the channel of a session over a link."""
     return ProbeChannel(link, route, session_id=session_id, session_types=frozenset(HANDLERS))

@@ -1,4 +1,4 @@
-"""What a probe finds out: checks with verdicts, and the report they add up to.
+"""The results of a probe: checks with verdicts, and the report that they form.
 
 A report consists of groups (this machine, one endpoint, the session), which may be worked at side by side; it always
 reads in the order in which they were planned.
@@ -42,19 +42,19 @@ class Stage(Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """One check. No text of it holds a secret, or a character that a terminal would obey."""
+    """One finished check. Its texts hold no secret and no control character."""
 
     stage: Stage
     name: str
     verdict: Verdict
     ms: float | None
-    """Milliseconds it took; None when nothing was done."""
+    """Its duration in milliseconds; None when nothing was done."""
     detail: str
     advice: str = ""
-    """One sentence that says what to do; empty when there is nothing to do."""
+    """One sentence that says what to do; empty if nothing has to be done."""
 
     def as_json(self) -> dict[str, Any]:
-        """As it stands in the report."""
+        """Return the check as an object of the report."""
         return {
             "stage": self.stage.value,
             "name": self.name,
@@ -74,12 +74,12 @@ class Latency:
 
     @property
     def lost(self) -> int:
-        """How many were not answered."""
+        """The number of pings without an answer."""
         return self.count - len(self.times)
 
     @property
     def mean(self) -> float:
-        """The mean time; of at least one answer."""
+        """The mean time; at least one ping must have been answered."""
         return sum(self.times) / len(self.times)
 
     @property
@@ -88,7 +88,7 @@ class Latency:
         return math.sqrt(max(0.0, sum(time * time for time in self.times) / len(self.times) - self.mean**2))
 
     def as_json(self) -> dict[str, Any]:
-        """As it stands in the report; without an answer the times are null."""
+        """Return an object of the report; without an answer the times are null."""
         times: list[float | None] = [None] * 4
         if self.times:
             times = [round(value, 3) for value in (min(self.times), self.mean, max(self.times), self.deviation)]
@@ -99,7 +99,7 @@ class Latency:
         }
 
     def __str__(self) -> str:
-        """As ping(8) prints it."""
+        """Return the text that ping(8) would print."""
         loss = f"{100 * self.lost / self.count:.4g}% loss"
         text = f"{self.count} sent, {len(self.times)} received, {loss}"
         if not self.times:
@@ -109,7 +109,7 @@ class Latency:
 
 
 class Running:
-    """A check that is being done. Say its verdict once; what is said later counts."""
+    """A check in progress. The last verdict wins."""
 
     def __init__(self, stage: Stage, name: str) -> None:
         self.stage = stage
@@ -119,27 +119,27 @@ class Running:
         self._ms: float | None = None
 
     def start(self) -> None:
-        """Its time begins."""
+        """Start the time."""
         self._begun = time.monotonic()
 
     def passed(self, detail: str) -> None:
-        """It is as it should be."""
+        """The check passes."""
         self._say(Verdict.PASS, detail, "")
 
     def warned(self, detail: str, advice: str) -> None:
-        """It works, or is not needed now, and should not stay so."""
+        """The check passes or is not needed, but something should be changed."""
         self._say(Verdict.WARN, detail, advice)
 
     def failed(self, detail: str, advice: str) -> None:
-        """It does not work."""
+        """The check fails."""
         self._say(Verdict.FAIL, detail, advice)
 
     def skipped(self, detail: str) -> None:
-        """There was nothing to check."""
+        """There is nothing to check."""
         self._say(Verdict.SKIPPED, detail, "")
 
     def took(self, seconds: float) -> None:
-        """The time, when it is not that from the beginning to the verdict."""
+        """Set the duration, if it is not the time from the beginning to the verdict."""
         self._ms = 1000 * seconds
 
     def _say(self, verdict: Verdict, detail: str, advice: str) -> None:
@@ -148,7 +148,7 @@ class Running:
         self._verdict = verdict, detail, advice
 
     def check(self) -> Check | None:
-        """What came out; None while there is no verdict."""
+        """The finished check; None while there is no verdict."""
         if self._verdict is None:
             return None
         verdict, detail, advice = self._verdict
@@ -158,7 +158,7 @@ class Running:
 
 @dataclass
 class Group:
-    """Checks that are done one after the other."""
+    """Consecutive checks."""
 
     changed: Callable[[], None] = field(repr=False)
     checks: list[Check] = field(default_factory=list)
@@ -167,7 +167,7 @@ class Group:
 
     @contextlib.contextmanager
     def check(self, stage: Stage, name: str) -> Iterator[Running]:
-        """A check, done for the length of the block. Without a verdict it is not reported."""
+        """Run a check for the length of the block. Without a verdict it is not reported."""
         running = Running(stage, name)
         self.running.append(running)
         self.changed()
@@ -181,52 +181,52 @@ class Group:
             self.changed()
 
     def add(self, check: Check) -> None:
-        """A check that is done."""
+        """Add a finished check."""
         get_logger(__name__).info("%s %s: %s: %s", check.stage.value, check.verdict.value, check.name, check.detail)
         self.checks.append(check)
 
     def skip(self, name: str, reason: str, *stages: Stage) -> None:
-        """These stages are not tried."""
+        """Report that these stages are skipped."""
         for stage in stages:
             self.add(Check(stage, clean(name), Verdict.SKIPPED, None, clean(reason)))
         self.changed()
 
     @property
     def has_failed(self) -> bool:
-        """Whether a check of it failed."""
+        """Whether one of its checks failed."""
         return any(check.verdict is Verdict.FAIL for check in self.checks)
 
     def finish(self) -> None:
-        """Nothing more comes."""
+        """No further checks follow."""
         self.done = True
         self.changed()
 
 
 @dataclass
 class Report:
-    """All of it; `changed` is called whenever something is new."""
+    """All checks of a probe; `changed` is called after every change."""
 
     changed: Callable[[], None] = lambda: None
     groups: list[Group] = field(default_factory=list)
     latency: Latency | None = None
 
     def group(self) -> Group:
-        """A new group, behind the others."""
+        """Return a new group, behind the others."""
         self.groups.append(Group(lambda: self.changed()))
         return self.groups[-1]
 
     @property
     def checks(self) -> list[Check]:
-        """All checks that are done, in order."""
+        """The finished checks, in order."""
         return [check for group in self.groups for check in group.checks]
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed."""
+        """Whether no check failed."""
         return not any(group.has_failed for group in self.groups)
 
     def as_json(self) -> dict[str, Any]:
-        """The documented form, see docs/probe.md."""
+        """Return the report as docs/probe.md describes it."""
         return {
             "ok": self.ok,
             "checks": [check.as_json() for check in self.checks],
@@ -235,5 +235,5 @@ class Report:
 
 
 def clean(text: str) -> str:
-    """`text` on one line, without secrets and without anything a terminal would obey."""
+    """Return `text` on one line, without secrets and control characters."""
     return printable(redact(text))

@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 PLUGIN = "session-manager-plugin"
 PROGRAM_TIMEOUT = 10.0
-"""Seconds a program may take to say its version; the AWS CLI is slow on a cold disk."""
+"""Seconds that a program may take to print its version; the AWS CLI is slow on a cold disk."""
 CREDENTIALS_TIMEOUT = 20.0
 """Seconds for finding credentials: botocore by itself would try for minutes."""
 ENVIRONMENT_TOKEN_VERSION = (1, 2, 497, 0)
-"""Up to this version of the plugin the AWS CLI gives it the token as an argument (awscli, sessionmanager.py)."""
+"""Up to this version of the plugin the AWS CLI passes the token as an argument (awscli, sessionmanager.py)."""
 CLI_TOKEN_VERSION = (2, 13, 37)
-"""From this version on the AWS CLI gives the token in the environment."""
+"""From this version on the AWS CLI passes the token in the environment."""
 SKEW_WARNING = timedelta(seconds=60)
 SKEW_LIMIT = timedelta(minutes=5)
-"""AWS refuses signatures that are older, or come from further in the future (Signature Version 4)."""
+"""AWS refuses signatures that are older, or further in the future (Signature Version 4)."""
 _VERSION = re.compile(r"\d+(?:\.\d+){1,3}")
 _CLI_VERSION = re.compile(r"aws-cli/(\d+(?:\.\d+)*)")
 
@@ -43,7 +43,7 @@ _CLI_VERSION = re.compile(r"aws-cli/(\d+(?:\.\d+)*)")
 
 
 async def check_programs(group: Group, variables: Mapping[str, str]) -> None:
-    """The plugin and the AWS CLI; both at once, since the AWS CLI takes its time."""
+    """Check the plugin and the AWS CLI, both at once: the AWS CLI is slow."""
     path = variables.get("PATH", os.defpath)
     cli = asyncio.ensure_future(_version_of(shutil.which("aws", path=path)))
     try:
@@ -109,7 +109,7 @@ def _check_cli(check: Running, path: str | None, text: str) -> None:
 
 
 def _all_on_path(program: str, path: str) -> list[str]:
-    """Every file of that name that can be run, without those that are the same file."""
+    """Return every executable file of that name, each once."""
     found: dict[str, str] = {}
     for directory in path.split(os.pathsep):
         file = shutil.which(program, path=directory or os.curdir)
@@ -123,19 +123,19 @@ def _is_same(file: str, other: str) -> bool:
 
 
 def _our_plugin() -> str | None:
-    """The plugin that was installed with this package."""
+    """Return the plugin that was installed with this package."""
     return shutil.which(PLUGIN, path=os.path.dirname(sys.executable))
 
 
 class _Answer(NamedTuple):
-    """What a program said, and after how many seconds."""
+    """The output of a program, and after how many seconds it was complete."""
 
     text: str
     seconds: float
 
 
 async def _version_of(path: str | None) -> _Answer:
-    """What a program says to `--version`; nothing when it fails."""
+    """Return a program's output for `--version`; nothing if it fails."""
     if path is None:
         return _Answer("", 0.0)
     begun = time.monotonic()
@@ -161,7 +161,7 @@ async def _version_of(path: str | None) -> _Answer:
 
 
 async def check_region(group: Group, settings: AwsSettings, *, needed: bool) -> Region | None:
-    """Which region, and who says so."""
+    """Check which region is set, and where."""
     from session_manager_plugin.aws.region import find_region
 
     with group.check(Stage.LOCAL, "region") as check:
@@ -178,7 +178,7 @@ async def check_region(group: Group, settings: AwsSettings, *, needed: bool) -> 
 
 
 async def check_credentials(group: Group, settings: AwsSettings, *, needed: bool) -> bool:
-    """Whether there are credentials; where they come from."""
+    """Check whether there are credentials, and where they come from."""
     from session_manager_plugin.aws.diagnosis import find_credentials
 
     with group.check(Stage.LOCAL, "credentials") as check:
@@ -236,7 +236,7 @@ def explain(error: Exception, settings: AwsSettings) -> tuple[str, str]:
 
 
 def check_clock(check: Running, date: str | None, now: datetime) -> None:
-    """This machine's clock against a service's `Date`; `now` is the instant at which that was said."""
+    """Compare this machine's clock with the `Date` of an answer, which was received at `now`."""
     try:
         there = parsedate_to_datetime(date or "")
     except ValueError:

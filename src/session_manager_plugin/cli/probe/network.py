@@ -38,7 +38,7 @@ _UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTA
 async def reached(
     group: Group, url: str, network: NetworkOptions, *, timeout: float
 ) -> AsyncIterator[tuple[Route, Link] | None]:
-    """A link to the endpoint of `url` (ws or wss), every stage of it checked; None when a stage has failed.
+    """Yield a link to the endpoint of `url` (ws or wss), every stage of it checked; None when a stage has failed.
 
     `timeout` is for each stage, in seconds. What could not be tried is reported as skipped.
     """
@@ -55,7 +55,7 @@ async def _reach(group: Group, url: str, network: NetworkOptions, timeout: float
     try:
         route = route_of(url, network)
     except ConfigurationError as error:
-        group.skip(name, "no way there is known", Stage.DNS, Stage.TCP)
+        group.skip(name, "the proxy is not usable", Stage.DNS, Stage.TCP)
         with group.check(Stage.PROXY, "settings") as check:
             check.failed(*split(error, "correct --proxy, or the variables HTTPS_PROXY and ALL_PROXY"))
         group.skip(name, "the proxy failed", Stage.TLS)
@@ -134,7 +134,7 @@ def _role(route: Route) -> str:
 
 
 async def _check_tcp(group: Group, route: Route, found: list[Addresses], timeout: float) -> socket.socket | None:
-    """Connect by every family; gives the quickest socket. A family that fails beside one that works is a warning:
+    """Connect by every family, and return the quickest socket. A family that fails beside one that works is a warning:
     clients try both."""
     chosen: Attempt | None = None
     results: list[tuple[Addresses, list[Attempt]]] = []
@@ -200,7 +200,7 @@ def _tcp_advice(route: Route, error: Exception) -> str:
 
 
 async def _check_proxy(group: Group, route: Route, connected: socket.socket, timeout: float) -> Link | None:
-    """A link to the endpoint itself, over `connected` or, through a SOCKS proxy, instead of it."""
+    """Return a link to the endpoint itself, over `connected` or, for a SOCKS proxy, over a new socket."""
     if route.proxy is None:
         with group.check(Stage.PROXY, "none") as check:
             check.passed(f"direct to {join_host_and_port(*route.dialled)}: {route.proxy_reason}")

@@ -39,15 +39,15 @@ from session_manager_plugin.communicator.stream_url import websocket_scheme
 from session_manager_plugin.utils.logging import get_logger
 
 ANSWER_TIMEOUT = 1.0
-"""Seconds that an interrupted StartSession has for its answer: the session it may have started is to be terminated."""
+"""Seconds to wait for the answer of an interrupted StartSession: a session that it has started is terminated."""
 API, GATEWAY = "ssm", "ssmmessages"
 PING_PATH = "/ping"
-"""What endpoints of AWS answer without a signature; any answer tells the time."""
+"""A path that endpoints of AWS answer without a signature; any answer has a date."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to probe, and how."""
+    """The subject and the settings of a probe."""
 
     network: NetworkOptions
     timeout: float
@@ -57,13 +57,13 @@ class Request:
     settings: AwsSettings
     variables: Mapping[str, str]
     stream: StartedSession | None = None
-    """A session that was started elsewhere. With an empty token only the way there is checked."""
+    """A session that was started elsewhere. With an empty token only the connection is checked."""
     target: str = ""
-    """Of the session; with no `stream`, one is started on it."""
+    """Target of the session; without `stream` a session is started with it."""
 
 
 async def probe(request: Request, report: Report) -> None:
-    """Do it all. What is found out goes into `report`, as it is found out."""
+    """Run all checks, and add each to `report` when it is finished."""
     needed = request.stream is None
     machine = report.group()
     await check_programs(machine, request.variables)
@@ -103,7 +103,7 @@ async def _probe_region(request: Request, report: Report, region: Region) -> Non
 async def _endpoints(
     request: Request, report: Report, region: Region, services: Sequence[str]
 ) -> dict[str, str] | None:
-    """The URLs of services; None, and a report of it, when they cannot be told."""
+    """Return the URLs of services; None, with a failed check, when they are not known."""
     group = report.group()
     try:
         endpoints = await asyncio.to_thread(find_endpoints, request.settings, region.name, services)
@@ -120,7 +120,7 @@ async def _endpoints(
 
 
 async def _probe_endpoint(request: Request, group: Group, service: str, url: str) -> bool:
-    """Whether an endpoint of AWS can be reached; of `ssm` also its clock."""
+    """Return whether an endpoint of AWS can be reached; for `ssm` compare the clocks too."""
     network = request.network if service == GATEWAY else replace(request.network, dial=None)
     try:
         async with reached(group, websocket_scheme(url), network, timeout=request.timeout) as way:
@@ -170,7 +170,7 @@ async def _probe_websocket(
     *,
     clock: bool,
 ) -> Upgrade:
-    """One connection, and the session on it unless the signature was refused."""
+    """Check one connection, and the session on it unless the signature was refused."""
     async with reached(group, stream.stream_url, request.network, timeout=request.timeout) as way:
         if way is None:
             group.skip("session", "its gateway cannot be reached", *SESSION_STAGES)
@@ -223,7 +223,7 @@ async def _probe_target(request: Request, report: Report, region: Region, *, sig
 async def _session(
     request: Request, group: Group, systems_manager: SystemsManager, report: Report
 ) -> AsyncIterator[StartedSession | None]:
-    """A session on the target, terminated on every way out; None when it could not be started."""
+    """Yield a session on the target, terminated on every way out; None when it could not be started."""
     starting = asyncio.ensure_future(systems_manager.start_session(request.target))
     started: StartedSession | None = None
     try:

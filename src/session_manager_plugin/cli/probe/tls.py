@@ -1,4 +1,4 @@
-"""The stage `tls`: whose certificate it is and, when it is refused, why and who issued it."""
+"""The stage `tls`: the handshake and the certificate."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def check_tls(
     ca_bundle: str | None,
     timeout: float,
 ) -> bool:
-    """Whether the link may be used: TLS is there, or the URL wants none. `timeout` is in seconds."""
+    """Return whether the link may be used: TLS is established, or the URL is without TLS. `timeout` is in seconds."""
     if not route.is_secure:
         group.skip(route.place, "not encrypted: the URL says so", Stage.TLS)
         return True

@@ -29,14 +29,14 @@ class View(Protocol):
     """Shows a report while it grows."""
 
     def changed(self) -> None:
-        """Something is new."""
+        """The report has changed."""
 
     def finish(self) -> None:
-        """Nothing more comes; may be called when the probe was interrupted, too."""
+        """The report is complete, or the probe was interrupted."""
 
 
 def view_of(report: Report, environment: Environment, *, as_json: bool) -> View:
-    """The view that fits: JSON if asked for, a live table at a capable terminal, else lines."""
+    """Return the view: JSON if asked for, a live table at a capable terminal, else lines."""
     if as_json:
         return JsonView(report, environment)
     # Log lines in between would tear a live table.
@@ -47,7 +47,7 @@ def view_of(report: Report, environment: Environment, *, as_json: bool) -> View:
 
 
 def summary(report: Report) -> str:
-    """As in `11 passed, 1 warning, 1 failed, 2 skipped`."""
+    """Return text such as `11 passed, 1 warning, 1 failed, 2 skipped`."""
     counts = Counter(check.verdict for check in report.checks)
     warnings = counts[Verdict.WARN]
     parts = [f"{counts[Verdict.PASS]} passed"]
@@ -61,21 +61,21 @@ def summary(report: Report) -> str:
 
 
 def milliseconds(check: Check) -> str:
-    """`12 ms`, with one decimal below 10; empty when nothing was done."""
+    """Return text such as `12 ms`, with one decimal below 10; empty when nothing was done."""
     if check.ms is None:
         return ""
     return f"{check.ms:.1f} ms" if check.ms < 10 else f"{check.ms:.0f} ms"
 
 
 class JsonView:
-    """One object, when all is done."""
+    """Prints one JSON object at the end."""
 
     def __init__(self, report: Report, environment: Environment) -> None:
         self._report = report
         self._environment = environment
 
     def changed(self) -> None:
-        """Nothing yet."""
+        """Do nothing yet."""
 
     def finish(self) -> None:
         """Print it."""
@@ -83,7 +83,7 @@ class JsonView:
 
 
 class PlainView:
-    """A line for each check, and one below it for the advice; groups in order. With `-q` failures only."""
+    """Prints a line for each check, and one below it for the advice; groups in order. With `-q` failures only."""
 
     def __init__(self, report: Report, environment: Environment) -> None:
         self._report = report
@@ -91,7 +91,7 @@ class PlainView:
         self._shown = 0
 
     def changed(self) -> None:
-        """Print what is certain by now: checks of the first groups that are done, and of the one behind them."""
+        """Print the checks of the groups that are complete so far, and those of the next group."""
         ready: list[Check] = []
         for group in self._report.groups:
             ready += group.checks
@@ -121,7 +121,7 @@ def _plain_lines(check: Check) -> list[str]:
 
 
 class TableView:
-    """A table that grows in place, and stays when all is done."""
+    """Draws a table that grows in place and stays at the end."""
 
     def __init__(self, report: Report, environment: Environment) -> None:
         from rich.console import Console
@@ -149,7 +149,7 @@ class TableView:
         self._drawn_at = 0.0
 
     def changed(self) -> None:
-        """Draw it anew; while several checks run, not so often that drawing is what they measure."""
+        """Draw the table; at a limited rate while several checks run, so that drawing does not distort their times."""
         running = sum(len(group.running) for group in self._report.groups)
         now = time.monotonic()
         if running <= 1 or now >= self._drawn_at + DRAW_INTERVAL:
