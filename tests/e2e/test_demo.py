@@ -43,6 +43,7 @@ def test_a_demo(tmp_path: Path) -> None:
             "42",
             "$ exit",
             f"smp: session {bar['session']} ended",
+            "smp: next: smp start, for your instances; smp sandbox, for a local account",
             "$ echo status $?",
             "status 0",
             "$",

@@ -189,7 +189,8 @@ def test_the_demo_in_a_pipe(smp: Smp, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.status == 0
     assert b"\n42 none\r\n" in run.out
     told = "smp: this is a demo: sh here, through a local Session Manager; exit leaves it\n"
-    assert re.fullmatch(re.escape(told) + ended("user-[0-9a-f]+"), run.err)
+    next_steps = "smp: next: smp start, for your instances; smp sandbox, for a local account\n"
+    assert re.fullmatch(re.escape(told) + ended("user-[0-9a-f]+") + re.escape(next_steps), run.err)
 
 
 def test_a_quiet_demo(smp: Smp, monkeypatch: pytest.MonkeyPatch) -> None:

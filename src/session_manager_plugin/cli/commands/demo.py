@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from session_manager_plugin.cli.signals import Interruption
     from session_manager_plugin.session.protocols import ResumedSession
 
+WHAT_NEXT = "next: smp start, for your instances; smp sandbox, for a local account"
+
 _EXAMPLES = """
 smp demo
 smp demo --status off
@@ -93,4 +95,6 @@ def demo(environment: Environment, *, status: str, escape_char: str, record: str
         )
     ending = run(main)
     tell_ending(environment, ending)
+    if ending.outcome.is_normal and not environment.quiet:
+        tell(environment, WHAT_NEXT, error=False)
     return exit_of_outcome(ending.outcome)
