@@ -33,6 +33,7 @@ from session_manager_plugin.agent.services.identity import Identity
 from session_manager_plugin.agent.services.instance_connect import InstanceConnect, PublicKey
 from session_manager_plugin.agent.services.managed_instances import ManagedInstances
 from session_manager_plugin.agent.services.rds import Rds
+from session_manager_plugin.agent.services.run_command import RunCommand
 from session_manager_plugin.agent.services.sessions import Sessions
 from session_manager_plugin.agent.session import EndReason, SandboxSession
 from session_manager_plugin.agent.signature import SignatureVerifier
@@ -139,6 +140,7 @@ class Sandbox:
         self._started = 0
         self._authorization = Authorization(self._get_inventory, self.region)
         self._instance_connect = InstanceConnect(self._get_inventory)
+        self._run_command = RunCommand(self._get_inventory, self.region)
         verifier = SignatureVerifier(
             self.access_key_id,
             self.secret_access_key,
@@ -156,6 +158,7 @@ class Sandbox:
             **Ecs(self._get_inventory, self.region, self).operations,
             **Rds(self._get_inventory, self.region).operations,
             **self._instance_connect.operations,
+            **self._run_command.operations,
             **Identity(self._get_inventory).operations,
             **({} if self.key_service is None else self.key_service.operations),
         }
@@ -189,7 +192,7 @@ class Sandbox:
         for session in sessions:
             session.terminate(EndReason.CLOSED, "The sandbox was closed.")
         await self._gateway.close()
-        await asyncio.gather(*(session.wait_closed() for session in sessions))
+        await asyncio.gather(self._run_command.close(), *(session.wait_closed() for session in sessions))
         self._remove_certificate()
 
     def _remove_certificate(self) -> None:

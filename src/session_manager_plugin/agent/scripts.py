@@ -1,0 +1,75 @@
+"""Shell scripts that Run Command runs: one process for each instance, both outputs kept up to Run Command's limits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MAX_STDOUT_LENGTH = 24_000
+MAX_STDERR_LENGTH = 8_000
+"""Characters that GetCommandInvocation returns."""
+
+_READ_SIZE = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptResult:
+    """What came of a script. ``status`` is its exit status, 128 + n when signal n ended it, None when it took too
+    long."""
+
+    status: int | None
+    stdout: str
+    stderr: str
+
+
+async def run_script(script: str, directory: str, environment: Mapping[str, str], timeout: float) -> ScriptResult:
+    """Run ``script`` with ``sh`` in ``directory``, the current one if it is empty, for at most ``timeout`` seconds.
+
+    Its whole process group is killed when it takes longer and when the caller is cancelled. Raises ``OSError`` when it
+    cannot be started.
+    """
+    process = await asyncio.create_subprocess_exec(
+        "sh",
+        "-c",
+        script,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=directory or None,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    stdout, stderr = bytearray(), bytearray()
+    status: int | None = None
+    try:
+        async with asyncio.timeout(timeout):
+            await asyncio.gather(
+                _read(process.stdout, stdout, MAX_STDOUT_LENGTH), _read(process.stderr, stderr, MAX_STDERR_LENGTH)
+            )
+            status = await process.wait()
+    except TimeoutError:
+        pass
+    finally:
+        if status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    if status is not None and status < 0:
+        status = 128 - status
+    return ScriptResult(status, _text(stdout, MAX_STDOUT_LENGTH), _text(stderr, MAX_STDERR_LENGTH))
+
+
+async def _read(stream: asyncio.StreamReader, kept: bytearray, length: int) -> None:
+    """Read to the end; keep enough bytes for ``length`` characters."""
+    while data := await stream.read(_READ_SIZE):
+        kept += data[: max(0, 4 * length - len(kept))]
+
+
+def _text(output: bytearray, length: int) -> str:
+    return output.decode(errors="replace")[:length]
