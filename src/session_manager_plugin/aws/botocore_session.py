@@ -98,18 +98,21 @@ def _call_once(
 
 
 def _endpoint(settings: AwsSettings, service: str) -> str | None:
-    """Return the endpoint of ``settings`` for the Systems Manager API, else None.
+    """Return the endpoint to use for ``service``, or None for botocore's own choice.
 
-    On loopback it is a sandbox's, which also answers for the services in ``_OF_TARGETS``.
+    An endpoint of Systems Manager on loopback is a sandbox's, which also answers for the services in ``_OF_TARGETS``.
     """
     from urllib.parse import urlsplit
 
     from session_manager_plugin.utils.hosts import is_loopback
 
-    endpoint = settings.endpoint_url
-    if service == "ssm" or endpoint is None:
-        return endpoint
-    return endpoint if service in _OF_TARGETS and is_loopback(urlsplit(endpoint).hostname or "") else None
+    if service == "ssm":
+        return settings.endpoint_url
+    variables = ("AWS_ENDPOINT_URL", f"AWS_ENDPOINT_URL_{service.upper()}")
+    if service not in _OF_TARGETS or any(os.environ.get(name) for name in variables):
+        return None
+    endpoint = settings.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_SSM", "")
+    return endpoint if is_loopback(urlsplit(endpoint).hostname or "") else None
 
 
 def find_frozen_credentials(settings: AwsSettings, *, max_age: float = math.inf) -> Any:

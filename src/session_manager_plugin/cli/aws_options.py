@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.types import StringParamType
 
 from session_manager_plugin.cli.click_options import FileName
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.errors import ConfigurationError, UsageError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 def aws_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,11 +60,50 @@ def check_proxy(url: str | None) -> str | None:
     return url
 
 
+class RegionName(StringParamType):
+    """An AWS region, completed from the list that comes with botocore."""
+
+    name = "region"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """The regions that begin as what was typed."""
+        from click.shell_completion import CompletionItem
+
+        from session_manager_plugin.aws.region_names import region_names
+
+        return [
+            CompletionItem(name, help=where) for name, where in region_names().items() if name.startswith(incomplete)
+        ]
+
+
+class ProfileName(StringParamType):
+    """A profile of the AWS config files."""
+
+    name = "profile"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """The profiles that begin as what was typed."""
+        from click.shell_completion import CompletionItem
+
+        from session_manager_plugin.aws.profile import profile_names
+
+        names = profile_names(ctx.ensure_object(Environment).variables)
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
 _OPTIONS = [
     click.option(
-        "--region", metavar="REGION", help="AWS region, instead of AWS_REGION or the profile's. Example: eu-west-1."
+        "--region",
+        type=RegionName(),
+        metavar="REGION",
+        help="AWS region, instead of AWS_REGION or the profile's. Example: eu-west-1.",
     ),
-    click.option("--profile", metavar="NAME", help="AWS profile for credentials and settings, instead of AWS_PROFILE."),
+    click.option(
+        "--profile",
+        type=ProfileName(),
+        metavar="NAME",
+        help="AWS profile for credentials and settings, instead of AWS_PROFILE.",
+    ),
     click.option(
         "--endpoint-url",
         metavar="URL",

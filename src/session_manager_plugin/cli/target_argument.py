@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from click.types import StringParamType
@@ -11,17 +13,66 @@ from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.errors import ConnectError, UsageError
 
 if TYPE_CHECKING:
+    import click
+    from click.shell_completion import CompletionItem
+
     from session_manager_plugin.aws.managed_instances import Instances, ManagedInstance
     from session_manager_plugin.aws.settings import AwsSettings
     from session_manager_plugin.cli.signals import Interruption
 
+_WORD = re.compile(r"[\w.@%+,/-]+", re.ASCII)
+"""A name that no shell takes apart or has to have quoted; a target with another name is completed by its id."""
 _HEADINGS = ("Name", "Id", "Platform", "IP", "Agent", "Last ping")
 
 
 class TargetName(StringParamType):
-    """A target in any of its forms."""
+    """A target in any of its forms, completed from the names that are kept on this machine.
+
+    Names that are not current are suggested nevertheless, and renewed in the background: Tab waits for no network.
+    """
 
     name = "target"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """Names, or ids and addresses if that is what was begun."""
+        from click.shell_completion import CompletionItem
+
+        from session_manager_plugin.aws.name_cache import NameCache
+        from session_manager_plugin.aws.settings import AwsSettings
+
+        given = {name: ctx.params.get(name) for name in ("region", "profile", "endpoint_url")}
+        environment = ctx.ensure_object(Environment)
+        cache = NameCache(AwsSettings(**given), environment.variables)
+        targets, is_current = cache.read()
+        if not is_current and cache.begin_refresh():
+            _refresh(environment, given)
+        found = {}
+        for target in targets:
+            if _WORD.fullmatch(target.name) and target.name.startswith(incomplete):
+                found[target.name] = f"{target.id} {target.platform}"
+            elif target.id.startswith(incomplete):
+                found[target.id] = f"{target.name} {target.platform}".strip()
+            elif incomplete and target.ip.startswith(incomplete):
+                found[target.ip] = f"{target.id} {target.name}".strip()
+        return [CompletionItem(word, help=found[word]) for word in sorted(found)]
+
+
+def _refresh(environment: Environment, given: Mapping[str, str | None]) -> None:
+    """Start a process that renews the names, and do not wait for it. It has no terminal, so it cannot prompt."""
+    import subprocess
+    import sys
+
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value]
+    variables = {name: value for name, value in environment.variables.items() if name != "_SMP_COMPLETE"}
+    with contextlib.suppress(OSError):
+        subprocess.Popen(
+            [sys.executable, "-m", "session_manager_plugin", "ls", "-q", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=variables,
+            start_new_session=True,
+        )
 
 
 def chosen_target(environment: Environment, settings: AwsSettings) -> str:
@@ -44,6 +95,8 @@ def chosen_target(environment: Environment, settings: AwsSettings) -> str:
 
 
 async def _pick(environment: Environment, settings: AwsSettings) -> str | None:
+    import asyncio
+
     from session_manager_plugin.aws.targets import ONLINE, find_all
     from session_manager_plugin.aws.threads import in_thread
 

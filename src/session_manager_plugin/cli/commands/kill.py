@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import click
@@ -32,6 +31,8 @@ def kill(environment: Environment, *, sessions: tuple[str, ...], mine: bool, set
 
     SESSION is a session's id; smp ls --sessions lists yours. The exit status is 255 if one could not be terminated.
     """
+    import asyncio
+
     from session_manager_plugin.aws.session_list import list_own_sessions, terminate_sessions
     from session_manager_plugin.aws.threads import in_thread
     from session_manager_plugin.cli.render import tell, tell_error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -127,6 +126,8 @@ def start(
     named = target if target is not None else chosen_target(environment, settings)
 
     async def main(interruption: Interruption) -> Ending:
+        import asyncio
+
         from session_manager_plugin.aws.targets import is_target_id, resolve_target
 
         with environment.queued_messages():
