@@ -50,7 +50,9 @@ async def test_waiting_alone_returns_after_50_mb_of_output() -> None:
         outcome = await asyncio.wait_for(session.wait(), DEADLINE)
         assert outcome.status == 0
         kept = await session.read()
-        assert READ_BUFFER_SIZE - 100_000 < len(kept) <= READ_BUFFER_SIZE
+        assert (
+            READ_BUFFER_SIZE - 256 * 1024 <= len(kept) <= READ_BUFFER_SIZE
+        )  # one read of the socket at most is left out
         assert len(kept) + outcome.discarded == size
         with pytest.raises(OutputIncomplete, match=f"{outcome.discarded} bytes"):
             await session.read()

@@ -12,10 +12,8 @@ the limit, and some close every descriptor below it. macOS refuses more than 10,
 def raise_descriptor_limit() -> None:
     """Raise the soft limit of open descriptors to the hard one, as far as that is of use: each connection that is
     forwarded takes one. Where there is no such limit, or it may not be changed, it stays as it is."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
+    import resource  # absent on Windows, where there is no session either
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return

@@ -92,7 +92,6 @@ def exit_of_outcome(outcome: Outcome) -> Exit:
 def die_of(number: int) -> NoReturn:
     """Take the default action of a signal, which ends this process."""
     signal.signal(number, signal.SIG_DFL)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)
     os._exit(SIGNAL_BASE + number)  # the first process of a container has no default actions

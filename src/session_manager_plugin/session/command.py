@@ -8,6 +8,7 @@ import signal
 from session_manager_plugin.errors import NotConnected
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.ending import describe_missing, wait_for_end
+from session_manager_plugin.session.first_of import first_of
 from session_manager_plugin.session.outcome import CommandExit, Outcome, parse_exit_status
 from session_manager_plugin.session.protocols import IDataChannel, Interruptible, Notices, Streams
 from session_manager_plugin.session.stopped_output import StoppedOutput
@@ -63,17 +64,13 @@ class CommandHandler(Interruptible):
         channel.set_payload_handler(PayloadType.EXIT_CODE, self._exited)
         channel.set_input_handler(streams.write)
         stopped_output = StoppedOutput(channel, streams, self._notices)
-        ways_to_end: set[asyncio.Future[str] | asyncio.Future[None]] = {ended, output_failed}
         try:
-            await asyncio.wait(ways_to_end, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                await streams.drain()
+            async with first_of(ended, output_failed, cancel=(ended, keys)):
+                if ended.done():
+                    await streams.drain()
         finally:
             self._keys = None
             stopped_output.close()
-            for task in (ended, keys):
-                task.cancel()
-            await asyncio.gather(ended, keys, return_exceptions=True)
         if output_failed.done():
             await output_failed
         if self._exit is None:

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from session_manager_plugin.errors import ConfigurationError
+from session_manager_plugin.utils.hosts import join_host_and_port
 
 LOOPBACK_HOSTS = ("127.0.0.1", "::1")
 BACKLOG = 1024
@@ -50,7 +51,7 @@ class Listener:
     @property
     def addresses(self) -> list[str]:
         """What it listens on, as `127.0.0.1:5432` and `[::1]:5432`."""
-        return [] if self.path is not None else [_address(each.getsockname()) for each in self._sockets]
+        return [] if self.path is not None else [join_host_and_port(*each.getsockname()[:2]) for each in self._sockets]
 
     def start(self, accepted: Callable[[socket.socket], None], failed: Callable[[OSError], None]) -> None:
         """Give every connection to `accepted`, non-blocking. `failed` is told why none can be accepted for a while."""
@@ -178,17 +179,12 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _port_sentence(host: str, port: int, error: OSError) -> str:
-    where = _address((host, port))
+    where = join_host_and_port(host, port)
     if error.errno == errno.EADDRINUSE:
         return f"{where} is in use by another program; choose another local port, or 0 for any that is free"
     if error.errno == errno.EACCES:
         return f"{where} may not be used by this user; choose a local port above 1023"
     return f"cannot listen on {where}: {error.strerror}"
-
-
-def _address(name: Sequence[object]) -> str:
-    host, port = name[:2]
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
 
 def listen_on_path(path: str) -> Listener:

@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Protocol, cast
 
+from session_manager_plugin.utils.hosts import join_host_and_port
+
 LINGER_TIMEOUT = 5.0
 """Seconds that a program has to close its end once it has been given the end of the data."""
 HURRIED_LINGER_TIMEOUT = 0.5
@@ -191,7 +193,7 @@ class LocalConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
-            self._peer = f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+            self._peer = join_host_and_port(peer[0], peer[1])
         self._owner.connection_made(self)
 
     def data_received(self, data: bytes) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from session_manager_plugin.errors import ConfigurationError, NotConnected, TerminalGone
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.ending import wait_for_end
+from session_manager_plugin.session.first_of import first_of
 from session_manager_plugin.session.handler_options import OpenRecording, StdinEof
 from session_manager_plugin.session.link_health import LinkStatus
 from session_manager_plugin.session.outcome import EndReason, Outcome
@@ -64,16 +65,12 @@ class ShellHandler:
             typing = asyncio.ensure_future(self._type(channel))
             channel.set_payload_handler(PayloadType.STDERR, self._show_error)
             channel.set_input_handler(self._show)
-            # Telling the size ends only by a fault.
-            ways_to_end: set[asyncio.Future[str] | asyncio.Future[None]] = {ended, typing, sizes, output_failed}
             try:
-                await asyncio.wait(ways_to_end, return_when=asyncio.FIRST_COMPLETED)
-                if ended.done():
-                    await streams.drain()
+                # Telling the size ends only by a fault.
+                async with first_of(ended, typing, sizes, output_failed, cancel=(ended, sizes, typing)):
+                    if ended.done():
+                        await streams.drain()
             finally:
-                for task in (ended, sizes, typing):
-                    task.cancel()
-                await asyncio.gather(ended, sizes, typing, return_exceptions=True)
                 if self._recording is not None:
                     self._recording.close()
         if output_failed.done():

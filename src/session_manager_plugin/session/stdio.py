@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 from session_manager_plugin.errors import NotConnected
 from session_manager_plugin.protocol.messages import Flag, PayloadType
 from session_manager_plugin.session.ending import post_termination, terminate, wait_for_end
+from session_manager_plugin.session.first_of import first_of
 from session_manager_plugin.session.outcome import EndReason, Outcome
 from session_manager_plugin.session.protocols import IDataChannel, Notices, Streams
 
@@ -48,28 +48,24 @@ class StdioHandler:
         sending = asyncio.ensure_future(self._send(channel))
         channel.set_payload_handler(PayloadType.FLAG, self._flags_received)
         channel.set_input_handler(self._received)
-        ways_to_end: set[asyncio.Future[Any]] = {ended, unread, sending}
         asked_to_end = False
         try:
-            await asyncio.wait(ways_to_end, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
+            async with first_of(ended, unread, sending, cancel=(ended, unread, sending)):
+                if ended.done():
+                    await streams.drain()
+                    _check_output(output_failed)
+                    return await wait_for_end(channel)
+                asked_to_end = True
+                await terminate(channel)
                 await streams.drain()
                 _check_output(output_failed)
-                return await wait_for_end(channel)
-            asked_to_end = True
-            await terminate(channel)
-            await streams.drain()
-            _check_output(output_failed)
-            if sending.done():
-                sending.result()
-            reason = EndReason.OUTPUT_UNREAD if unread.done() else EndReason.INPUT_ENDED
-            return Outcome(reason=reason, by_far_end=not channel.is_open)
+                if sending.done():
+                    sending.result()
+                reason = EndReason.OUTPUT_UNREAD if unread.done() else EndReason.INPUT_ENDED
+                return Outcome(reason=reason, by_far_end=not channel.is_open)
         finally:
-            if not asked_to_end and not ended.done():
+            if not asked_to_end and channel.is_open:
                 post_termination(channel)
-            for task in ways_to_end:
-                task.cancel()
-            await asyncio.gather(*ways_to_end, return_exceptions=True)
 
     async def _until_unread(self, output_failed: asyncio.Future[OSError]) -> None:
         """Wait until standard output has lost its reader. A write shows that; after the end of the input it is also
