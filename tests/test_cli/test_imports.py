@@ -37,6 +37,7 @@ NEVER = {
     "cryptography",
     "prompt_toolkit",
     "session_manager_plugin.agent",
+    "websockets.asyncio",
     "websockets.server",
     "xml",
     "html",
