@@ -245,6 +245,33 @@ async def test_u16_without_descriptors_accepting_rests(monkeypatch: pytest.Monke
         await visitors.until(lambda: visitors.sockets)
 
 
+async def test_accepting_leaves_descriptors_for_a_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes no more of the reserved ones at each attempt, and goes on when connections are closed."""
+    monkeypatch.setattr(LISTENER, "ACCEPT_RETRY_DELAY", 1000.0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with visited(listen_on_port(0)) as visitors, contextlib.ExitStack() as undo:
+        callers = [undo.enter_context(socket.socket()) for _ in range(12)]
+        with contextlib.ExitStack() as taken:
+            undo.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+            while (descriptor := os.dup(0)) < 256 - LISTENER.RESERVED_DESCRIPTORS - 4:
+                taken.callback(os.close, descriptor)
+            os.close(descriptor)
+            for caller in callers:
+                caller.connect(("127.0.0.1", visitors.listener.port))
+            await visitors.until(lambda: visitors.errors)
+            accepted = len(visitors.sockets)
+            for attempt in range(1, 4):
+                visitors.listener.resume()
+                await visitors.until(lambda: len(visitors.errors) > attempt)  # noqa: B023
+            assert [error.errno for error in visitors.errors] == [errno.EMFILE] * 4
+            assert 0 < len(visitors.sockets) == accepted < len(callers)
+            for _ in range(LISTENER.RESERVED_DESCRIPTORS // 2):
+                taken.callback(os.close, os.dup(0))
+        visitors.listener.resume()
+        await visitors.until(lambda: len(visitors.sockets) == len(callers))
+
+
 # Unix sockets.
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import socket
 import stat
@@ -26,6 +27,8 @@ ACCEPT_BURST = 64
 """Connections accepted in a row before other events are handled."""
 ACCEPT_RETRY_DELAY = 1.0
 """Seconds without accepting when there are no descriptors left."""
+RESERVED_DESCRIPTORS = 16
+"""Descriptors that accepting leaves free, for reconnecting: sockets, a resolver, certificates, a credential process."""
 _PORT_ATTEMPTS = 16
 """How many ports that the system has picked on one address are tried on the others."""
 _NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -43,6 +46,8 @@ class Listener:
         self._failed: Callable[[OSError], None] | None = None
         self._accepting = False
         self._retry: asyncio.TimerHandle | None = None
+        self._crowded = False
+        """Whether the last connection has taken one of the reserved descriptors."""
         self._file = _identity(path)
         self.requested_port = requested_port
         self.path = path
@@ -104,6 +109,8 @@ class Listener:
             if not self._accepting:
                 return
             try:
+                if self._crowded:
+                    self._check_room(listening)
                 connection, _peer = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
@@ -117,7 +124,26 @@ class Listener:
                 self._failed(error)
                 return
             connection.setblocking(False)
+            self._crowded = connection.fileno() >= _last_usable()
             self._accepted(connection)
+
+    def _check_room(self, listening: socket.socket) -> None:
+        """Raise `OSError` (EMFILE) if only reserved descriptors are left. The lowest free number is always next."""
+        descriptor = os.dup(listening.fileno())
+        os.close(descriptor)
+        self._crowded = descriptor >= _last_usable()
+        if self._crowded:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def _last_usable() -> float:
+    """The last descriptor that accepting may take; an eighth of them at most is reserved."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.inf
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return math.inf if limit == resource.RLIM_INFINITY else limit - 1 - min(RESERVED_DESCRIPTORS, limit // 8)
 
 
 def listen_on_port(port: int, hosts: Sequence[str] = LOOPBACK_HOSTS) -> Listener:
