@@ -111,3 +111,57 @@ async def test_the_reader_of_the_messages_has_gone(sandbox: Sandbox, program: st
             running.process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(5):
                 assert await running.process.wait() == -signal.SIGTERM
+
+
+@contextlib.asynccontextmanager
+async def unread_probe() -> AsyncIterator[tuple[Process, int, socket.socket]]:
+    """A probe that waits for a gateway: its process, the end of its output that is full, the connection."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    os.write(writing, b"-" * PIPE_SIZE)
+    with socket.create_server(("127.0.0.1", 0)) as gateway:
+        gateway.setblocking(False)
+        url = f"ws://127.0.0.1:{gateway.getsockname()[1]}/v1/data-channel/alice-1"
+        process = await asyncio.create_subprocess_exec(
+            *SMP,
+            "probe",
+            "--url",
+            url,
+            "--token",
+            "t" * 40,
+            stdin=DEVNULL,
+            stdout=writing,
+            stderr=DEVNULL,
+            env=environment(),
+        )
+        os.close(writing)
+        try:
+            loop = asyncio.get_running_loop()
+            connection, _ = await asyncio.wait_for(loop.sock_accept(gateway), DEADLINE)
+            with connection:
+                await asyncio.wait_for(loop.sock_recv(connection, 1), DEADLINE)
+                yield process, reading, connection
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+            os.close(reading)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_probe_whose_report_nobody_reads_ends_when_asked_to(number: signal.Signals) -> None:
+    async with unread_probe() as (process, _, _):
+        process.send_signal(number)
+        assert await asyncio.wait_for(process.wait(), DEADLINE) == -number
+
+
+async def test_a_probe_whose_report_is_read_late_prints_all_of_it() -> None:
+    async with unread_probe() as (process, reading, connection):
+        connection.close()
+        text = b""
+        while data := await asyncio.wait_for(asyncio.to_thread(os.read, reading, 65536), DEADLINE):
+            text += data
+        assert await process.wait() == 1
+    lines = text.lstrip(b"-").decode().splitlines()
+    assert "1 failed" in lines[-1]
+    assert any("tcp" in line.lower() for line in lines)

@@ -130,7 +130,12 @@ class Environment:
                 try:
                     data = data[os.write(self.stdout, data) :]
                 except BlockingIOError:  # somebody has made it non-blocking
-                    _wait_until_writable(self.stdout)
+                    is_writable(self.stdout, None)
+
+    @property
+    def is_output_writable(self) -> bool:
+        """Whether something can be written to standard output without waiting: 4 KiB if it is a pipe."""
+        return is_writable(self.stdout)
 
     def write_message(self, text: str) -> None:
         """Write a message to standard output; see `MessageStream`. Never raises."""
@@ -198,11 +203,13 @@ def parse_seconds(text: str, *, zero: bool) -> float:
     return seconds
 
 
-def _wait_until_writable(fd: int) -> None:
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(fd, select.POLLOUT)
-        poll.poll()
+def is_writable(fd: int, timeout: float | None = 0) -> bool:
+    """Whether `fd` takes something, or has no reader, within `timeout` milliseconds; None waits."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(timeout))
 
 
 def _encode(text: str, stream: TextIO | None) -> bytes:

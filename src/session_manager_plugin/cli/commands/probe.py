@@ -139,7 +139,7 @@ def probe(
     try:
         run(main)
     except BaseException:
-        if not as_json:
+        if not as_json and environment.is_output_writable:  # who interrupts does not wait for a reader
             view.finish()
         raise
     view.finish()

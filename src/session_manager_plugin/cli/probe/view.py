@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red", Verdict.SKIPPED: "dim"}
 _MARKS = {Verdict.PASS: "✓", Verdict.WARN: "!", Verdict.FAIL: "✗", Verdict.SKIPPED: "-"}
 _ASCII_MARKS = {Verdict.PASS: "+", Verdict.WARN: "!", Verdict.FAIL: "x", Verdict.SKIPPED: "-"}
+_PIECE = 256
+"""Characters written at once where nothing may wait; in any encoding less than a pipe takes that is writable."""
 DRAW_INTERVAL = 0.1
 """Seconds; drawing the table takes about a tenth of that."""
 
@@ -32,7 +34,7 @@ class View(Protocol):
         """The report has changed."""
 
     def finish(self) -> None:
-        """The report is complete, or the probe was interrupted."""
+        """The report is complete, or the probe was interrupted: write the rest, however long that takes."""
 
 
 def view_of(report: Report, environment: Environment, *, as_json: bool) -> View:
@@ -89,9 +91,13 @@ class PlainView:
         self._report = report
         self._environment = environment
         self._shown = 0
+        self._unwritten = ""
 
     def changed(self) -> None:
-        """Print the checks of the groups that are complete so far, and those of the next group."""
+        """Print the checks of the groups that are complete so far, and those of the next group.
+
+        What standard output does not take at once is kept: in the event loop nothing waits for a reader.
+        """
         ready: list[Check] = []
         for group in self._report.groups:
             ready += group.checks
@@ -99,14 +105,18 @@ class PlainView:
                 break
         new, self._shown = ready[self._shown :], len(ready)
         lines = [line for check in new if self._is_wanted(check) for line in _plain_lines(check)]
-        if lines:
-            self._environment.write("".join(f"{line}\n" for line in lines))
+        self._unwritten += "".join(f"{line}\n" for line in lines)
+        while self._unwritten and self._environment.is_output_writable:
+            piece, self._unwritten = self._unwritten[:_PIECE], self._unwritten[_PIECE:]
+            self._environment.write(piece)
 
     def finish(self) -> None:
         """Print the rest, and the summary."""
         self.changed()
+        rest, self._unwritten = self._unwritten, ""
         if not self._environment.quiet:
-            self._environment.write(f"{summary(self._report)}\n")
+            rest += f"{summary(self._report)}\n"
+        self._environment.write(rest)
 
     def _is_wanted(self, check: Check) -> bool:
         return not self._environment.quiet or check.verdict is Verdict.FAIL
@@ -128,6 +138,7 @@ class TableView:
         from rich.live import Live
 
         self._report = report
+        self._environment = environment
         self._is_ascii = not is_utf8(environment.variables)
         encoding = "ascii" if self._is_ascii else "utf-8"
         self._file: TextIO = open(os.dup(environment.stdout), "w", encoding=encoding, errors="replace")  # noqa: SIM115
@@ -152,7 +163,8 @@ class TableView:
         """Draw the table; at a limited rate while several checks run, so that drawing does not distort their times."""
         running = sum(len(group.running) for group in self._report.groups)
         now = time.monotonic()
-        if running <= 1 or now >= self._drawn_at + DRAW_INTERVAL:
+        is_due = running <= 1 or now >= self._drawn_at + DRAW_INTERVAL
+        if is_due and self._environment.is_output_writable:  # a terminal may be stopped (Ctrl-S)
             self._drawn_at = now
             self._live.update(self._table(), refresh=True)
 
