@@ -149,7 +149,34 @@ def test_a_secret_that_no_encoding_holds_is_hidden_too() -> None:
     assert redact("got bytes-\udcff-of-argv") == "got ***"
 
 
-def test_secrets_are_bounded_and_the_oldest_gives_way() -> None:
+class Owner:
+    """Something that has a secret."""
+
+
+def test_a_secret_is_kept_as_long_as_it_is_in_use() -> None:
+    """One process holds more than 256 sessions."""
+    owner, other = Owner(), Owner()
+    register_secret("a-live-secret", owner=owner)
+    register_secret("a-live-secret", owner=other)
+    for number in range(600):
+        register_secret(f"of-a-later-session-{number}")
+    assert redact("a-live-secret") == "***"
+    del owner
+    register_secret("one-more-secret")
+    assert redact("a-live-secret") == "***"
+    del other
+    register_secret("yet-another-secret")
+    assert redact("a-live-secret") == "a-live-secret"
+
+
+def test_as_many_secrets_as_sessions_that_live_are_kept() -> None:
+    owners = [Owner() for _ in range(600)]
+    for number, owner in enumerate(owners):
+        register_secret(f"token-of-session-{number}", owner=owner)
+    assert redact("token-of-session-0 token-of-session-599") == "*** ***"
+
+
+def test_secrets_without_an_owner_are_bounded_and_the_oldest_is_forgotten() -> None:
     register_secret("kept-by-being-registered-again")
     register_secret("the-oldest-of-them")
     for number in range(255):

@@ -112,6 +112,24 @@ async def test_nothing_is_reported_after_stop(terminal: Pty) -> None:
     assert (stopped.seen, going.seen) == ([], [(91, 24)])
 
 
+async def test_two_watchers_do_not_disturb_each_other(terminal: Pty) -> None:
+    first, second = Sizes(), Sizes()
+    watchers = [SizeWatcher(sizes, terminal.slave) for sizes in (first, second)]
+    for watcher in watchers:
+        watcher.start()
+    set_size(terminal, 100, 30)
+    os.kill(os.getpid(), signal.SIGWINCH)
+    await first.next()
+    await second.next()
+    watchers[0].stop()
+    set_size(terminal, 101, 31)
+    os.kill(os.getpid(), signal.SIGWINCH)
+    await second.next()
+    watchers[1].stop()
+    assert first.seen == [TerminalSize(100, 30)]
+    assert second.seen == [TerminalSize(100, 30), TerminalSize(101, 31)]
+
+
 async def test_system_without_the_signal(terminal: Pty, monkeypatch: pytest.MonkeyPatch) -> None:
     set_size(terminal, 80, 24)
     monkeypatch.delattr(signal, "SIGWINCH")

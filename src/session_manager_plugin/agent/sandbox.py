@@ -135,7 +135,7 @@ class Sandbox:
         self.access_key_id = prefix + base64.b32encode(secrets.token_bytes(10)).decode()
         self.secret_access_key = secrets.token_urlsafe(30)
         self.session_token = secrets.token_urlsafe(90) if require_signature else ""
-        register_secret(self.access_key_id)
+        register_secret(self.access_key_id, owner=self)
         self._sessions: dict[str, SandboxSession] = {}
         self._started = 0
         self._authorization = Authorization(self._get_inventory, self.region)

@@ -168,7 +168,7 @@ class SandboxSession:
     def issue_token(self) -> str:
         """A new token, good for one websocket; the one before it is void."""
         self._token = secrets.token_urlsafe(_TOKEN_BYTES)
-        register_secret(self._token)
+        register_secret(self._token, owner=self)
         return self._token
 
     def expire_token(self) -> None:

@@ -79,7 +79,7 @@ class OpeningSigner:
             ) from error
         for secret in (frozen.secret_key, frozen.token):
             if secret:
-                register_secret(secret)
+                register_secret(secret, owner=self)
         _LOGGER.info("signing for %s with credentials of the kind %s", region, credentials.method)
         return SigV4Auth(frozen, SERVICE, region)
 

@@ -12,12 +12,12 @@ from session_manager_plugin.cli.escape_commands import EscapeCommands
 from session_manager_plugin.cli.exit_status import HANG_UP, Signalled
 from session_manager_plugin.cli.link_news import LinkNews
 from session_manager_plugin.cli.render import tell
-from session_manager_plugin.cli.signals import Interruption
+from session_manager_plugin.cli.signals import Interruption, RunningSession
 from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.handler_options import OpenRecording, StdinEof
 from session_manager_plugin.session.outcome import EndReason, Outcome, outcome_of
-from session_manager_plugin.session.protocols import Notices
+from session_manager_plugin.session.protocols import Notices, Streams, TerminalHold
 from session_manager_plugin.session.runner import COMMAND, SessionRunner
 from session_manager_plugin.session.session import Session
 from session_manager_plugin.terminal.capabilities import has_margins, is_utf8
@@ -65,78 +65,135 @@ async def join(
     interruption: Interruption,
     *,
     status: StatusMode | None = None,
-    stdin_eof: StdinEof = StdinEof.EOT,
-    notices: Notices | None = None,
-    bind: Callable[[], Listener | None] | None = None,
-    terminate: Terminate | None = None,
-    began: Callable[[SessionReady], None] | None = None,
     escape_character: bytes | None = None,
+    bind: Callable[[], Listener | None] | None = None,
+    began: Callable[[SessionReady], None] | None = None,
+    terminate: Terminate | None = None,
+    notices: Notices | None = None,
+    stdin_eof: StdinEof = StdinEof.EOT,
     open_recording: OpenRecording = lambda _session_id: None,
 ) -> Ending:
-    """Open a session and join it to the standard streams until it ends; gives how it ended, and raises nothing else.
+    """Run the one session that has the terminal and the standard streams; see `run_session`.
 
-    `status` says how the state of the link is shown. `bind` makes the local end of a forwarded port, before anything
-    else happens. `began` is called when the session has begun, before anything of it is shown; by default a person is
-    told the far end's message, if it has one. `escape_character` turns the escapes on, at a terminal.
-    `open_recording` opens the recording of a shell.
-    Whatever ends the session but the far end, the terminal is given back first; then there are `LEAVE_TIMEOUT`
-    seconds for `terminate` and for closing.
+    `status` says how the state of the link is shown. `escape_character` turns the escapes on, at a terminal. `bind`
+    makes the local end of a forwarded port, before anything else happens. `began` is called when the session has begun,
+    before anything of it is shown; by default the far end's message, if it has one, is shown to a person.
     """
-    outcome = Outcome()
-    runner = SessionRunner(session)
-    ready: SessionReady | None = None
+    leave_escape = f"{show_escape_character(escape_character)}." if escape_character is not None else ""
     console: Console | None = None
     listener: Listener | None = None
-    try:
-        listener = bind() if bind is not None else None
-        leave_escape = f"{show_escape_character(escape_character)}." if escape_character is not None else ""
-        console = _open_console(environment, status, leave_escape)
-        interruption.restore, interruption.continued = console.give_back, console.continued
-        interruption.offer, interruption.ending = runner.interrupt, lambda: runner.interrupted
-        if escape_character is not None and console.is_terminal:
-            escapes = EscapeCommands(console, session, runner.connections, escape_character, interruption.fail)
-            interruption.suspend_with(escapes.suspend)
-            escapes.start()
-        LinkNews(environment, session, console, leave_escape).start()
-        ready = await session.open()
+
+    def has_begun(ready: SessionReady) -> None:
         _prepare_process(ready)
         if began is not None:
             began(ready)
         elif ready.customer_message and environment.is_interactive and not environment.quiet:
             tell(environment, ready.customer_message, error=False)
-        if ready.session_type == COMMAND or ready.is_stdio:
-            await console.stop_listening()  # the input is left to the next reader, or belongs to ssh
-        outcome = await runner.run(
-            console,
-            terminal=console,
-            stdin_eof=stdin_eof,
+
+    def prepare(running: RunningSession, runner: SessionRunner) -> SessionStreams:
+        nonlocal console, listener
+        listener = bind() if bind is not None else None
+        console = _open_console(environment, status, leave_escape)
+        interruption.restore, interruption.continued = console.give_back, console.continued
+        running.restore = console.give_back
+        if escape_character is not None and console.is_terminal:
+            escapes = EscapeCommands(console, session, runner.connections, escape_character, running.fail)
+            interruption.suspend_with(escapes.suspend)
+            escapes.start()
+        LinkNews(environment, session, console, leave_escape).start()
+        return SessionStreams(console, console, console.stop_listening, listener)
+
+    try:
+        ending = await run_session(
+            session,
+            interruption,
+            prepare,
+            began=has_begun,
+            terminate=terminate,
             notices=notices,
-            listener=listener,
+            stdin_eof=stdin_eof,
             open_recording=open_recording,
         )
-    except asyncio.CancelledError:
-        if interruption.error is None:
-            raise
-        outcome = outcome_of(interruption.error, incomplete=session.incomplete)
-        if isinstance(interruption.error, Signalled):
-            outcome = dataclasses.replace(outcome, reason=EndReason.INTERRUPTED)
-    except Exception as failure:
-        outcome = outcome_of(failure, incomplete=session.incomplete)
     finally:
-        interruption.leaving = True
-        if console is not None:
-            console.give_back()
-        await _leave(session, None if outcome.by_far_end else terminate, interruption.time_left(LEAVE_TIMEOUT))
         if console is not None:
             console.close()
         if listener is not None:
             listener.close()
-    if not outcome.is_normal and ready is not None and environment.has_screen:
+    if not ending.outcome.is_normal and session.began is not None and environment.has_screen:
         environment.write_error("\n")  # the cursor stands behind the remote's prompt
-    is_stdio = ready is not None and ready.is_stdio
-    is_command = ready is not None and ready.session_type == COMMAND
-    has_begun = ready is not None and session.heard
-    return Ending(session.session_id, outcome, has_begun, is_stdio, is_command)
+    return ending
+
+
+class SessionStreams(NamedTuple):
+    """What one session reads and writes."""
+
+    streams: Streams
+    terminal: TerminalHold | None = None
+    """Held by a shell; None where there is no terminal."""
+    release: Callable[[], Awaitable[None]] | None = None
+    """Leaves the input to its next reader, for a session that does not read keys."""
+    listener: Listener | None = None
+    """The local end of a forwarded port, if it is bound already; it is closed at the end."""
+
+
+async def run_session(
+    session: Session,
+    interruption: Interruption,
+    prepare: Callable[[RunningSession, SessionRunner], SessionStreams],
+    *,
+    began: Callable[[SessionReady], None] = lambda _ready: None,
+    terminate: Terminate | None = None,
+    notices: Notices | None = None,
+    stdin_eof: StdinEof = StdinEof.EOT,
+    open_recording: OpenRecording = lambda _session_id: None,
+) -> Ending:
+    """Open one of any number of sessions and run it to its end in the running task. Raises nothing but a cancellation
+    that is not the interruption's.
+
+    `prepare` returns the session's streams before it is opened. `began` is called when the session has begun.
+    `open_recording` opens the recording of a shell. Unless the far end has closed the session, the terminal is given
+    back first; then there are `LEAVE_TIMEOUT` seconds for `terminate` and for closing.
+    """
+    outcome = Outcome()
+    runner = SessionRunner(session)
+    with interruption.session(runner.interrupt, lambda: runner.interrupted) as running:
+        try:
+            if interruption.error is not None:
+                raise interruption.error
+            streams = prepare(running, runner)
+            ready = await session.open()
+            began(ready)
+            if streams.release is not None and (ready.session_type == COMMAND or ready.is_stdio):
+                await streams.release()
+            outcome = await runner.run(
+                streams.streams,
+                terminal=streams.terminal,
+                stdin_eof=stdin_eof,
+                notices=notices,
+                listener=streams.listener,
+                open_recording=open_recording,
+            )
+        except asyncio.CancelledError:
+            error = running.error or interruption.error
+            if error is None:
+                raise
+            running.task.uncancel()
+            outcome = _outcome_of(error, session)
+        except Exception as failure:
+            outcome = _outcome_of(failure, session)
+        finally:
+            running.leaving = True
+            running.restore()
+            await _leave(session, None if outcome.by_far_end else terminate, running.time_left(LEAVE_TIMEOUT))
+    ready_session = session.began
+    is_stdio = ready_session is not None and ready_session.is_stdio
+    is_command = ready_session is not None and ready_session.session_type == COMMAND
+    return Ending(session.session_id, outcome, ready_session is not None and session.heard, is_stdio, is_command)
+
+
+def _outcome_of(error: Exception, session: Session) -> Outcome:
+    outcome = outcome_of(error, incomplete=session.incomplete)
+    return dataclasses.replace(outcome, reason=EndReason.INTERRUPTED) if isinstance(error, Signalled) else outcome
 
 
 def status_mode(environment: Environment, choice: str, *, otherwise: StatusMode = StatusMode.BAR) -> StatusMode | None:

@@ -40,8 +40,52 @@ def handled_signals() -> list[int]:
     return [number for number in _HANDLED if number != _HANG_UP or signal.getsignal(number) is not signal.SIG_IGN]
 
 
+class RunningSession:
+    """One session of the process: the task that runs it, and what signals mean to it."""
+
+    def __init__(self, offer: Callable[[int], bool], ending: Callable[[], bool]) -> None:
+        """`offer` is called with a signal first and returns whether the session takes it; `ending` returns whether the
+        session is ending because of a signal that it took. Made in the task that runs the session."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+        self.offer = offer
+        self.ending = ending
+        self.leaving = False
+        """Set while the session is closed, which a signal must not cut short."""
+        self.restore: Callable[[], None] = lambda: None
+        """Gives the terminal back, if the session has it."""
+        self.error: Exception | None = None
+        """What ends this session, and no other."""
+        self.taken_at: float | None = None
+        """The instant (of the event loop) of the signal that the session took and is ending because of."""
+
+    def fail(self, error: Exception) -> None:
+        """End the session because of `error`; the first one counts."""
+        if self.error is None:
+            self.error = error
+            self.restore()
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel the task unless the session is being closed."""
+        if not self.leaving:
+            self.task.cancel()
+
+    def time_left(self, limit: float) -> float:
+        """Return what is left of `limit` seconds since the session took a signal; all of it, if it took none."""
+        if self.taken_at is None:
+            return limit
+        return max(0.1, self.taken_at + limit - asyncio.get_running_loop().time())
+
+
 class Interruption:
-    """The request to leave, by a signal or an equivalent event. It cancels the program's task, once."""
+    """The request to leave, by a signal or by what is as good as one, for every session of the process.
+
+    A signal is offered to each session. Those that do not take it are cancelled, if another one takes it; if none does,
+    the program leaves: all sessions are cancelled, and the program's task where there is no session. A program with
+    several sessions awaits their tasks; each ends with an outcome of its own.
+    """
 
     def __init__(self, task: asyncio.Task[Any], die: Callable[[int], NoReturn]) -> None:
         self._task = task
@@ -49,33 +93,35 @@ class Interruption:
         self._loop = asyncio.get_running_loop()
         self._handled = handled_signals()
         self._reason = ""
-        self._taken_at: float | None = None
-        """The instant (of the event loop) of the signal that the session has taken and is ending because of."""
         self._fault: Exception | None = None
+        self._sessions: list[RunningSession] = []
         self.number: int | None = None
         """The signal, once there was one."""
-        self.leaving = False
-        """Whether the program is leaving already; a signal then does not interrupt that."""
-        self.offer: Callable[[int], bool] = lambda _number: False
-        """Called first with each signal; returns True if the session handles it and the program does not leave."""
-        self.ending: Callable[[], bool] = lambda: False
-        """Whether the session is ending because of a signal it was offered."""
         self.restore: Callable[[], None] = lambda: None
         """Called first when the program leaves: restores the terminal."""
         self.continued: Callable[[], None] = lambda: None
         """Called on SIGCONT: puts the terminal into the session's modes again."""
         self._suspends = False
 
-    def interrupt(self, number: int, reason: str = "") -> None:
-        """Leave as if signal `number` had come, for `reason` if it has not. A second time: at once.
+    @contextlib.contextmanager
+    def session(
+        self, offer: Callable[[int], bool] = lambda _number: False, ending: Callable[[], bool] = lambda: False
+    ) -> Iterator[RunningSession]:
+        """Register a session that the running task runs, for the length of the block; see `RunningSession`."""
+        running = RunningSession(offer, ending)
+        self._sessions.append(running)
+        try:
+            yield running
+        finally:
+            self._sessions.remove(running)
 
-        But for SIGHUP, which nobody sends out of impatience: when a terminal is closed, the kernel sends one for the
+    def interrupt(self, number: int, reason: str = "") -> None:
+        """Leave as if signal `number` had been received, for `reason` if it has not. A second time: at once.
+
+        Except for SIGHUP, which nobody sends out of impatience: when a terminal is closed, the kernel sends one for the
         terminal and another when the session leader dies of the first.
         """
-        if self.number is None and not self.leaving and not reason and self.offer(number):
-            if self.ending():
-                self._taken_at = self._loop.time()
-                self._obey_the_next(number)
+        if self.number is None and not reason and self._offer(number):
             return
         if self.number is not None:
             if number != _HANG_UP:
@@ -84,7 +130,27 @@ class Interruption:
         self.number, self._reason = number, reason
         self.restore()
         self._obey_the_next(number)
-        if not self.leaving:
+        self._cancel()
+
+    def _offer(self, number: int) -> bool:
+        """Offer a signal to the sessions; return whether one of them took it."""
+        sessions = [session for session in self._sessions if not session.leaving]
+        taken = [session for session in sessions if session.offer(number)]
+        if not taken:
+            return False
+        for session in sessions:
+            if session not in taken:
+                session.fail(Signalled(number))
+        if all(session.ending() for session in taken):
+            for session in taken:
+                session.taken_at = self._loop.time()
+            self._obey_the_next(number)
+        return True
+
+    def _cancel(self) -> None:
+        for session in self._sessions:
+            session.cancel()
+        if not self._sessions:
             self._task.cancel()
 
     def _obey_the_next(self, number: int) -> None:
@@ -99,18 +165,13 @@ class Interruption:
         self.restore()
         self._die(number)
 
-    def time_left(self, limit: float) -> float:
-        """Return what is left of `limit` seconds since a signal began to end the session; all of them without one."""
-        return limit if self._taken_at is None else max(0.1, self._taken_at + limit - self._loop.time())
-
     def fail(self, error: Exception) -> None:
-        """Leave because of `error`: an uncaught exception of this program, or the user's wish."""
+        """Leave because of `error`, a fault of our own that nothing caught."""
         if self.number is not None or self._fault is not None:
             return
         self._fault = error
         self.restore()
-        if not self.leaving:
-            self._task.cancel()
+        self._cancel()
 
     def suspend_with(self, suspend: Callable[[], None]) -> None:
         """Have SIGTSTP call `suspend`, which stops us in a way of its own, also where our parent has it ignored."""

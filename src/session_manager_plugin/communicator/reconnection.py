@@ -317,7 +317,7 @@ class Reconnection:
             raise
         except Exception as error:  # of a service that is not ours
             raise ConnectError(f"the resume service failed: {type(error).__name__}: {error}") from error
-        register_secret(resumed.token)
+        register_secret(resumed.token, owner=self)
         config, url = self._config, resumed.url
         if not (url and validate_websocket_url(url) and url.startswith(config.url.partition("/")[0])):
             url = replace_token(config.url, config.token, resumed.token)

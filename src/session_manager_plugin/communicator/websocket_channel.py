@@ -65,7 +65,7 @@ class WebSocketChannel:
         self._keepalive = Keepalive(config.ping_interval, config.ping_timeout, self)
         self._message_count = 0
         self._error_count = 0
-        register_secret(config.token)
+        register_secret(config.token, owner=self)
 
     @property
     def config(self) -> WebSocketConfig:
@@ -157,7 +157,7 @@ class WebSocketChannel:
             if self.is_connected:
                 return True
             if config is not None:
-                register_secret(config.token)
+                register_secret(config.token, owner=self)
                 self._config = config
             self._set_state(ConnectionState.CONNECTING)
             try:

@@ -43,6 +43,11 @@ class MemoryStreams(Streams):
         self._input_ended = True
         self._input_changed.set()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the session was asked to pause, because the outputs were not taken."""
+        return self._paused
+
     def take_output(self) -> bytes:
         """Return what was written to standard output since the last call."""
         return self._take(self._output)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 from session_manager_plugin.session.protocols import TerminalSize
 
@@ -31,8 +32,7 @@ def terminal_size(*fds: int) -> TerminalSize | None:
 class SizeWatcher:
     """Calls back with the new size when the terminal's size has changed, once for a burst of SIGWINCH.
 
-    Instead of looking every 500 ms (reference defect A7). Between `start` and `stop` it owns the event loop's
-    handler of SIGWINCH.
+    Instead of looking every 500 ms (reference defect A7). All watchers of an event loop share its handler of SIGWINCH.
     """
 
     def __init__(
@@ -59,10 +59,13 @@ class SizeWatcher:
         window_changed = getattr(signal, "SIGWINCH", None)
         if window_changed is None:
             return
-        try:
-            self._loop.add_signal_handler(window_changed, self._signalled)
-        except NotImplementedError:
-            return
+        watchers = _WATCHERS.setdefault(self._loop, set())
+        if not watchers:
+            try:
+                self._loop.add_signal_handler(window_changed, _signal_all, watchers)
+            except NotImplementedError:
+                return
+        watchers.add(self)
         self._watching = True
 
     def stop(self) -> None:
@@ -72,7 +75,10 @@ class SizeWatcher:
             self._timer = None
         if self._watching:
             self._watching = False
-            self._loop.remove_signal_handler(signal.SIGWINCH)
+            watchers = _WATCHERS[self._loop]
+            watchers.discard(self)
+            if not watchers:
+                self._loop.remove_signal_handler(signal.SIGWINCH)
 
     def check(self) -> None:
         """Looks at once, and calls back if the size has changed.
@@ -91,3 +97,12 @@ class SizeWatcher:
     def _settled(self) -> None:
         self._timer = None
         self.check()
+
+
+_WATCHERS: WeakKeyDictionary[asyncio.AbstractEventLoop, set[SizeWatcher]] = WeakKeyDictionary()
+"""Those that watch, by event loop."""
+
+
+def _signal_all(watchers: set[SizeWatcher]) -> None:
+    for watcher in watchers:
+        watcher._signalled()

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TextIO
 from urllib.parse import quote
+from weakref import WeakSet
 
 LogFormat = Literal["text", "json"]
 
@@ -27,7 +28,7 @@ SHORTEST_SECRET = 8
 """Characters. A shorter value is not registered: hiding it would garble ordinary words."""
 
 _MOST_SECRETS = 256
-"""The most values registered at once; a further one replaces the oldest. A sandbox registers one for each session."""
+"""The most secrets kept that have no living owner; a further one replaces the oldest of them."""
 
 DETAILS_LIMIT = 4 * 1024 * 1024
 """Bytes at which the file of details becomes `NAME.1` and a new one is begun."""
@@ -72,28 +73,47 @@ _AWS_SECRET = re.compile(
     re.IGNORECASE,
 )
 
+
+class _Process:
+    """The owner of secrets that are in use as long as the process runs."""
+
+
+PROCESS = _Process()
+"""See `register_secret`: for secrets of the whole process, such as the password of a proxy."""
 _secrets_lock = threading.Lock()
 _secrets: dict[str, set[str]] = {}
+_owners: dict[str, WeakSet[object]] = {}
+"""The living owners of a secret, by its value."""
 _spellings: tuple[str, ...] = ()
 
 
-def register_secret(value: str, *, shortest: int = SHORTEST_SECRET) -> None:
+def register_secret(value: str, *, owner: object | None = None, shortest: int = SHORTEST_SECRET) -> None:
     """Replace `value` by `***` in every later log record.
 
     Its percent-encoded and its JSON-escaped spelling are hidden as well. A value shorter than
-    `shortest` is ignored.
+    `shortest` is ignored. It is hidden as long as `owner` exists, and after that, or without an owner, until
+    `_MOST_SECRETS` others without one were registered later.
     """
-    global _spellings
     if len(value) < shortest:
         return
     with _secrets_lock:
         _secrets.pop(value, None)
         encoded = {quote(value, safe, errors="surrogatepass") for safe in ("/", "")}
         _secrets[value] = {value, json.dumps(value)[1:-1], *encoded}
-        if len(_secrets) > _MOST_SECRETS:
-            del _secrets[next(iter(_secrets))]
-        # The longest first: where one secret is the beginning of another, the whole of the longer one is hidden.
-        _spellings = tuple(sorted(set().union(*_secrets.values()), key=len, reverse=True))
+        if owner is not None:
+            _owners.setdefault(value, WeakSet()).add(owner)
+        _forget_surplus()
+
+
+def _forget_surplus() -> None:
+    """Forget the oldest secrets without a living owner, as many as are too many. `_secrets_lock` is held."""
+    global _spellings
+    ownerless = [value for value in _secrets if not _owners.get(value)]
+    for value in ownerless[: max(0, len(ownerless) - _MOST_SECRETS)]:
+        del _secrets[value]
+        _owners.pop(value, None)
+    # The longest first: where one secret is the beginning of another, the whole of the longer one is hidden.
+    _spellings = tuple(sorted(set().union(*_secrets.values()), key=len, reverse=True))
 
 
 def _hide_token(match: re.Match[str]) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 from urllib.request import getproxies
 
-from session_manager_plugin.utils.logging import register_secret
+from session_manager_plugin.utils.logging import PROCESS, register_secret
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _ENDS_AUTHORITY = re.compile("[/?#]")
@@ -51,12 +51,12 @@ def register_password(url: str) -> None:
     if user_info is None:
         return
     password = user_info.partition(":")[2]
-    register_secret(password)
+    register_secret(password, owner=PROCESS)
     for piece in re.split("[/?#@]", password):
-        register_secret(piece)
+        register_secret(piece, owner=PROCESS)
     authority = _ENDS_AUTHORITY.split(user_info)[0]
     if authority.partition(":")[2]:
-        register_secret(authority, shortest=_SHORTEST_PAIR)
+        register_secret(authority, owner=PROCESS, shortest=_SHORTEST_PAIR)
 
 
 def register_environments_passwords() -> None:
