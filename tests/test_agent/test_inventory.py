@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,9 +14,11 @@ from session_manager_plugin.agent.inventory import (
     Instance,
     Inventory,
     InventoryError,
+    Permissions,
     load_inventory,
     parse_inventory,
 )
+from tools.docs import ROOT
 
 EVERYTHING = b"""
 account = "999988887777"
@@ -69,6 +73,16 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert inventory.databases[0].port == 5432
     assert not inventory.permissions.allows("ecs:ListTasks")
     assert inventory.permissions.allows("ssm:StartSession")
+
+
+def test_the_documented_file() -> None:
+    page = (ROOT / "docs" / "sandbox.md").read_text()
+    (toml,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    inventory = parse_inventory(toml.encode())
+    assert inventory.databases[0].cluster == inventory.database_clusters[0].id
+    for kind in (Instance, Permissions, Inventory):
+        for each in fields(kind):
+            assert re.search(rf"^\[*{each.name}\b", toml, re.MULTILINE), f"{each.name} is not in the example"
 
 
 @pytest.mark.parametrize(

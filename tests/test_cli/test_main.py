@@ -279,6 +279,17 @@ def test_the_line_for_smp_is_true_with_tls_and_reusable_tokens() -> None:
     assert "\n41\n" in outputs[0]
 
 
+def test_the_line_that_lists_the_inventory_can_be_pasted(tmp_path: Path) -> None:
+    inventory = tmp_path / "account.toml"
+    inventory.write_text('[[instances]]\nid = "i-0123456789abcdef0"\nname = "mine"\n')
+    with SandboxProcess("--inventory", str(inventory), "--start-rate", "20/s") as sandbox:
+        *_, line = sandbox.lines(10)
+        run = paste(line, "", XDG_CACHE_HOME=str(tmp_path))
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("i-0123456789abcdef0\tmine\t")
+    assert run.stdout.count("\n") == 1
+
+
 def test_the_options_of_the_sandbox_are_in_groups(capsys: pytest.CaptureFixture[str], smp: Smp) -> None:
     smp("sandbox", "--help")
     text = capsys.readouterr().out

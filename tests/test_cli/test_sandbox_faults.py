@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -76,6 +77,11 @@ def test_other_faults(arguments: str, expected: Faults) -> None:
         (["--agent-quirks", "all,none"], "--agent-quirks': the agent's quirks are signal-scan, "),
         (["--target", ""], "--target': a target's name is not empty"),
         (["--end-after", "-1"], "--end-after': '-1' is not a number of seconds"),
+        *(
+            (["--start-rate", text], "--start-rate': a rate is a number of sessions a second")
+            for text in ("x", "-1/s", "1/m", "inf", "1/")
+        ),
+        (["--inventory", "/nonexistent"], "--inventory': File '/nonexistent' does not exist"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(smp: Smp, arguments: list[str], sentence: str) -> None:
@@ -83,3 +89,11 @@ def test_what_cannot_be_is_refused_in_one_line(smp: Smp, arguments: list[str], s
     assert run.status == 2
     assert sentence in run.err
     assert run.err.count("\n") == 1
+
+
+def test_a_faulty_inventory_is_refused_with_the_place(smp: Smp, tmp_path: Path) -> None:
+    path = tmp_path / "account.toml"
+    path.write_text("[[instances]]\nid = 'i-1'\nport = 7\n")
+    run = smp("sandbox", "--inventory", str(path))
+    assert run.status == 2
+    assert f"--inventory': {path}: instances[1].port: unknown key; there are id, name, tags" in run.err

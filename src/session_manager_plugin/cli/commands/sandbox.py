@@ -318,6 +318,7 @@ def _as_text(sandbox: Sandbox, started: StartedSession, environment: Environment
     token = "as often as you like; the newest client has it" if sandbox.faults.tokens_reusable else "once"
     aws = f"aws ssm start-session --endpoint-url {sandbox.endpoint_url} --target {target}"
     others = _other_targets(sandbox)
+    ls = f"{shlex.join(smp)} ls --endpoint-url {sandbox.endpoint_url}"
     return f"""\
 # A Session Manager for this machine; Ctrl-C ends it. Paste into another terminal:
 
@@ -326,7 +327,10 @@ def _as_text(sandbox: Sandbox, started: StartedSession, environment: Environment
 
 # as many sessions as you like with the AWS CLI
 {_path_setting(smp[0])}{variables} {aws}
-{others}"""
+{others}
+# the instances, with smp (start, in place of ls, opens a session with one of them)
+{variables} {ls}
+"""
 
 
 def _other_targets(sandbox: Sandbox) -> str:
