@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from asyncio.subprocess import PIPE
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from session_manager_plugin.agent import Sandbox
+from session_manager_plugin.agent.inventory import Instance, Inventory, Permissions
 from session_manager_plugin.agent.session import EndReason
 from tests.e2e.conftest import BIN
 from tests.support.pty_process import PtyProcess
@@ -117,3 +119,43 @@ async def test_no_target_is_chosen(sandbox: Sandbox, environment: dict[str, str]
         terminal.type("\x1b")
         assert await terminal.wait() in (130, -signal.SIGINT)
     assert not sandbox.sessions
+
+
+def inventory(*instances: Instance, **permissions: Any) -> Inventory:
+    """An account with these instances."""
+    return Inventory(instances=instances, permissions=Permissions(**permissions))
+
+
+async def test_just_in_time_access(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    sandbox.inventory = inventory(Instance(id=WEB, name="web", request_access=True), pending_polls=1)
+    refused = await smp(sandbox, environment, "start", "web")
+    assert refused.status == 255
+    assert "needs ssm:StartSession on arn:" in refused.err
+    assert f"by just-in-time access: smp start {WEB} --request REASON" in refused.err
+    run = await smp(
+        sandbox, environment, "start", "web", "--request", "disk full", stdin=b"echo it''s $((6*7))\nexit\n"
+    )
+    assert b"its 42" in run.out
+    assert re.search(r"smp: access request oi-[0-9a-f]{12} is waiting for approval", run.err)
+    assert run.status == 0
+
+
+async def test_access_that_is_rejected(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    sandbox.inventory = inventory(Instance(id=WEB, request_access=True), pending_polls=0, access_request="Rejected")
+    run = await smp(sandbox, environment, "start", WEB, "--request", "disk full")
+    assert run.status == 255
+    assert re.search(r"the access request oi-\w+ was rejected", run.err)
+
+
+async def test_a_document_that_is_denied(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    sandbox.inventory = inventory(Instance(id=WEB, denied_documents=("AWS-*",)))
+    run = await smp(sandbox, environment, "start", WEB, "--document-name", "AWS-StartInteractiveCommand")
+    assert run.status == 255
+    assert ":document/AWS-StartInteractiveCommand; a plain shell, without a document, does not need it" in run.err
+
+
+async def test_a_container_of_ecs(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    run = await smp(sandbox, environment, "start", "ecs:shop/api/app")
+    assert run.status == 0
+    (session,) = sandbox.sessions.values()
+    assert session.target.startswith("ecs:shop_0a1b2c3d4e5f60718293a4b5c6d7e8f9_")

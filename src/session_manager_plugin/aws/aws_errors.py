@@ -78,6 +78,7 @@ CODES = {
     "AccessDenied": _DENIED,
     "AccessDeniedException": _DENIED,
     "AuthFailure": _UNKNOWN_CREDENTIALS,
+    "ClusterNotFoundException": _Row(ConnectError, "check the cluster's name, --region and --profile"),
     "DisabledException": _KEY_NOT_USABLE,
     "DoesNotExistException": _Row(ConnectError, "the session is over; start a new one"),
     "ExpiredToken": _EXPIRED_CREDENTIALS,
@@ -95,6 +96,7 @@ CODES = {
     "RequestExpired": _CLOCK,
     "RequestExpiredException": _CLOCK,
     "RequestTimeTooSkewed": _CLOCK,
+    "ServiceNotFoundException": _Row(ConnectError, "check the names of the cluster and of the service or task"),
     "ServiceUnavailable": _BUSY,
     "SignatureDoesNotMatch": _WRONG_SIGNATURE,
     "TargetNotConnected": _Row(
