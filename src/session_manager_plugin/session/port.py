@@ -11,6 +11,7 @@ import asyncio
 import re
 import signal
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from session_manager_plugin.errors import RemoteProtocolError, UsageError
@@ -105,6 +106,17 @@ def _property(fields: Mapping[str, Any], key: str) -> str:
     return value
 
 
+class PortState(Enum):
+    """Whether a signal can interrupt the forwarding."""
+
+    STARTING = "starting"
+    FORWARDING = "forwarding"
+    INTERRUPTED = "interrupted"
+    """A signal ends it; this lasts."""
+    OVER = "over"
+    """It has ended without a signal."""
+
+
 class PortHandler(Interruptible, Forwarding):
     """Forwards a port: `MuxForwarder` or `BasicForwarder`, by the version of the agent."""
 
@@ -121,8 +133,8 @@ class PortHandler(Interruptible, Forwarding):
         self._notices = notices
         self._listener = listener
         self._settings = settings
-        self._interrupted: asyncio.Future[None] | None = None
-        self._was_interrupted = False
+        self._state = PortState.STARTING
+        self._interrupted = asyncio.Event()
         self._running: Forwarder | None = None
 
     def connections(self) -> Sequence[str]:
@@ -132,14 +144,14 @@ class PortHandler(Interruptible, Forwarding):
     @property
     def interrupted(self) -> bool:
         """See `Interruptible`."""
-        return self._was_interrupted
+        return self._state is PortState.INTERRUPTED
 
     def interrupt(self, number: int) -> bool:
         """Take SIGINT, SIGQUIT or SIGTSTP, once: the session is ended properly, which takes two seconds at most."""
-        if number not in _INTERRUPTS or self._interrupted is None or self._interrupted.done():
+        if number not in _INTERRUPTS or self._state is not PortState.FORWARDING:
             return False
-        self._was_interrupted = True
-        self._interrupted.set_result(None)
+        self._state = PortState.INTERRUPTED
+        self._interrupted.set()
         self._notices.interrupted()
         return True
 
@@ -151,33 +163,38 @@ class PortHandler(Interruptible, Forwarding):
         """
         forwarder = self._running = self._forwarder(channel)
         ended = asyncio.ensure_future(channel.ended())
-        interrupted = asyncio.get_running_loop().create_future()
+        interrupted = asyncio.ensure_future(self._interrupted.wait())
         terminated = False
         try:
             with self._bind() as listener:
                 forwarder.start(listener)
                 self._announce(listener, forwarder.multiplexed)
-                self._interrupted = interrupted
+                self._state = PortState.FORWARDING
                 ways_to_end: set[asyncio.Future[Any]] = {ended, interrupted, forwarder.failed}
                 await asyncio.wait(ways_to_end, return_when=asyncio.FIRST_COMPLETED)
-                self._interrupted = None
-            if ended.done() and not interrupted.done():
+                self._leave_forwarding()
+            if ended.done() and not self.interrupted:
                 await forwarder.deliver()
                 return await wait_for_end(channel)
             await forwarder.close()
             terminated = True
             if self._agent_takes_flag:
-                await terminate(channel, INTERRUPTED_TIMEOUT if interrupted.done() else TERMINATE_TIMEOUT)
-            if not interrupted.done():
+                await terminate(channel, INTERRUPTED_TIMEOUT if self.interrupted else TERMINATE_TIMEOUT)
+            if not self.interrupted:
                 forwarder.failed.result()
             return Outcome(reason=EndReason.INTERRUPTED, by_far_end=not channel.is_open)
         finally:
-            self._interrupted = None
+            self._leave_forwarding()
             if not ended.done() and not terminated and self._agent_takes_flag:
                 post_termination(channel)
-            ended.cancel()
+            for task in (ended, interrupted):
+                task.cancel()
             await forwarder.close()
-            await asyncio.gather(ended, return_exceptions=True)
+            await asyncio.gather(ended, interrupted, return_exceptions=True)
+
+    def _leave_forwarding(self) -> None:
+        if self._state is not PortState.INTERRUPTED:
+            self._state = PortState.OVER
 
     @property
     def _agent_takes_flag(self) -> bool:

@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from enum import Enum
 
 from session_manager_plugin.errors import NotConnected
 from session_manager_plugin.protocol.messages import Flag, PayloadType
@@ -39,6 +40,19 @@ MAX_KEPT = 8 * 1024 * 1024
 """Bytes kept for a local program that does not read, or has not come yet, before reading from the network pauses."""
 
 
+class Exchange(Enum):
+    """What was exchanged over the agent's connection, and for which local connection."""
+
+    FRESH = "fresh"
+    """Nothing yet. What arrives is for the first local connection."""
+    SENT = "sent"
+    """Data of the current local connection was sent, and nothing has arrived since."""
+    RECEIVED = "received"
+    """Something has arrived for the current local connection since it last sent."""
+    STALE = "stale"
+    """The local connection that it was for has ended. What arrives is thrown away until the next one sends."""
+
+
 class BasicForwarder(Forwarder):
     """See the module docstring."""
 
@@ -48,8 +62,7 @@ class BasicForwarder(Forwarder):
         super().__init__(channel, notices, settings or PortSettings())
         self._current: LocalConnection | None = None
         """The local connection that what arrives is for."""
-        self._fresh = True
-        """Whether nothing was exchanged yet over the connection that the agent has made."""
+        self._exchange = Exchange.FRESH
         self._early: list[bytes] = []
         """What has arrived before the first local connection."""
         self._typed: deque[bytes] = deque()
@@ -59,8 +72,6 @@ class BasicForwarder(Forwarder):
         """Set when the local program has done something."""
         self._heard_at = 0.0
         """The instant at which something last came from the far end."""
-        self._unanswered = False
-        """Whether something was sent for the local connection, and nothing has arrived since."""
         self._reading_paused = False
 
     def _listen_to_far_end(self) -> None:
@@ -97,19 +108,20 @@ class BasicForwarder(Forwarder):
         """Join one local connection to the agent's until it has ended and the agent is done with it."""
         self._typed.clear()
         self._typed_size = 0
-        self._unanswered = False
         await self._open(connection, endpoint)
-        if self._fresh:
+        if self._exchange is Exchange.FRESH:
             self._current = connection
             self._give_early(connection)
         while data := await self._next_typed(connection):
-            self._current, self._fresh, self._unanswered = connection, False, True
+            self._current, self._exchange = connection, Exchange.SENT
             await self._channel.send_input_data(data)
-        exchanged = self._current is connection and not self._fresh
+        exchanged = self._exchange in (Exchange.SENT, Exchange.RECEIVED)
         if exchanged:
             await self._await_answer(connection)
             await self._channel.send_flag(Flag.DISCONNECT_TO_PORT)
         self._current = None
+        if exchanged:
+            self._exchange = Exchange.STALE
         connection.finish()
         if exchanged:
             await self._channel.drain()
@@ -117,7 +129,7 @@ class BasicForwarder(Forwarder):
 
     def _give_early(self, connection: LocalConnection) -> None:
         if self._early:
-            self._fresh = False
+            self._exchange = Exchange.RECEIVED
             connection.deliver(self._early)
             self._early = []
             self._apply_flow_control()
@@ -144,7 +156,7 @@ class BasicForwarder(Forwarder):
         await self._silence(self._settings.basic_silence, connection, watch)
         if watch.state is PeerState.CLOSED:
             connection.abort()
-        elif self._unanswered and not connection.closed:
+        elif self._exchange is Exchange.SENT and not connection.closed:
             if watch.state is PeerState.OPEN:
                 self._tell_cut(connection, f"the far end sent nothing for {self._settings.basic_silence:g} s")
             connection.reset()
@@ -206,11 +218,10 @@ class BasicForwarder(Forwarder):
 
     def _received(self, data: bytes) -> None:
         self._heard_at = self._clock.time()
-        self._unanswered = False
         if self._current is not None:
-            self._fresh = False
+            self._exchange = Exchange.RECEIVED
             self._current.deliver([data])
-        elif self._fresh:
+        elif self._exchange is Exchange.FRESH:
             self._early.append(data)
         self._apply_flow_control()
 
