@@ -1,6 +1,6 @@
-"""The data channel of one session: the pure ``Connection``, a ``WebSocketChannel`` and one timer.
+"""The data channel of one session: a ``SessionEndpoint``, a ``WebSocketChannel`` and one timer.
 
-Everything that happens ends in ``_pump``: send what is due, dispatch the events, re-arm the timer. It runs once per
+Every stimulus ends in ``_pump``: send what is due, dispatch the events, re-arm the timer. It runs once per
 socket read, not once per message.
 """
 
@@ -60,19 +60,18 @@ from session_manager_plugin.utils.logging import get_logger
 
 SHELL_SESSION_TYPES = ("Standard_Stream", "InteractiveCommands")
 CLOSE_DRAIN_TIMEOUT = 2.0
-"""Seconds that ``close`` gives what was sent to be acknowledged."""
+"""Seconds that ``close`` waits for acknowledgements."""
 
 
 class SessionDataChannel(IDataChannel):
     """See ``IDataChannel``. One instance is one session; it is opened once.
 
-    ``session_types`` are those the caller can run; ``handshake_required`` says that the session's document is known to
-    begin with a handshake, so its absence is an error rather than a plain shell. ``key_service`` is asked when the
-    session is to be encrypted.
+    ``session_types`` are those that the caller can run. ``handshake_required``: the session's document begins with a
+    handshake, so a missing one is an error, not a plain shell. ``key_service`` provides the key of encrypted sessions.
 
-    A lost websocket is replaced for ``reconnect_timeout`` seconds (0: never), with tokens of ``resume_service``; what
-    the far end had not acknowledged is sent again at once, what is sent meanwhile is kept. A session that nothing was
-    ever heard of is given up at the first obstacle.
+    A lost websocket is replaced for ``reconnect_timeout`` seconds (0: never), with tokens of ``resume_service``. Data
+    sent meanwhile is kept, and all that is unacknowledged is sent again at once. A session of which no message was ever
+    received ends at the first failure.
     """
 
     def __init__(
@@ -174,12 +173,12 @@ class SessionDataChannel(IDataChannel):
         return self._missing_output if self._over else self._stopped_output()
 
     def _stopped_output(self) -> MissingOutput | None:
-        """What is missing although messages that are still missing may arrive."""
+        """The output that is missing at this moment; the messages may still arrive."""
         missing = self._connection.missing_output
         return MissingOutput(stopped=True) if missing is not None and missing.stopped else None
 
     def get_channel_info(self) -> dict[str, Any]:
-        """Facts for monitoring: those of ``WebSocketChannel.get_connection_info`` and of the session."""
+        """Return facts for monitoring: those of ``WebSocketChannel.get_connection_info`` and of the session."""
         if self._life.state is LifeState.UNOPENED:
             return {"state": "not_initialized", "is_open": False}
         health = self.health
@@ -242,7 +241,7 @@ class SessionDataChannel(IDataChannel):
             except (TimeoutError, SessionManagerError):
                 self.logger.info("closed with %d messages unacknowledged", self._connection.in_flight)
             except asyncio.CancelledError:
-                self._channel.abort()  # whoever cancels wants to be gone
+                self._channel.abort()  # a caller that cancels does not wait for a closing handshake
                 raise
         if self._key_task is not None:
             self._key_task.cancel()
@@ -379,7 +378,7 @@ class SessionDataChannel(IDataChannel):
 
     def _channel_failed(self, error: Exception) -> None:
         if self._channel.connection_state is not ConnectionState.CONNECTED:
-            return  # an attempt to connect; whoever made it knows
+            return  # an attempt to connect; its caller receives the result
         now = self._clock()
         self._connection.disconnected(now)
         self._pump()  # a session that the service had closed already ends with its websocket
@@ -396,9 +395,9 @@ class SessionDataChannel(IDataChannel):
 
     async def _reconnect(self) -> None:
         try:
-            while not self._channel.is_connected:  # it may be lost again before we get here
+            while not self._channel.is_connected:  # it may have been lost again
                 await self._reconnection.run()
-        except Exception as error:  # whatever it is, nobody else would learn that reconnecting has stopped
+        except Exception as error:  # otherwise the session would wait for ever: reconnecting has stopped
             self._end(error)
             self._link.look(changed=True)
         finally:

@@ -24,7 +24,7 @@ async def fetch_data_key(service: KeyService | None, key_id: str, challenge: str
         key = await service.generate_data_key(key_id, challenge)
     except SessionManagerError:
         raise
-    except Exception as error:  # of a service that is not ours
+    except Exception as error:  # an exception of a foreign service
         _LOGGER.exception("the key service failed")
         raise EncryptionError(f"the key service failed: {type(error).__name__}: {error}") from error
     _LOGGER.info("the key service returned a data key")

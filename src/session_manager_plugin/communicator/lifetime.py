@@ -51,13 +51,13 @@ class Lifetime:
             outcome = SessionEnded("the session was closed before it began", output=outcome)
         else:
             self._ended.set_exception(outcome)
-            self._ended.exception()  # marks it as retrieved: nobody need be waiting for it
+            self._ended.exception()  # marks it as retrieved, since no caller need wait for it
         if not self._ready.done():
             self._ready.set_exception(outcome)
             self._ready.exception()
 
     async def ready(self) -> SessionReady:
-        """Wait until the session has begun. Raises what ended it before, ``NotConnected`` before ``open``."""
+        """Wait until the session has begun. Raises the error that ended it, or ``NotConnected`` before ``open``."""
         if self._ready is None:
             raise NotConnected("the data channel is not open")
         return await asyncio.shield(self._ready)

@@ -1,4 +1,4 @@
-"""One data channel over a link that is there already, driven by hand: each step of its beginning can be observed.
+"""One data channel over an established link, driven step by step, so that each step of its beginning can be checked.
 
 The websocket is that of a data channel (``GatewaySocket``), the session is a ``SessionEndpoint``. There is no flow
 control and no reconnection: this channel carries no data and lives for seconds.
@@ -95,7 +95,7 @@ class ProbeChannel(GatewaySocketOwner):
         self._changed.set()
 
     def write_paused(self, connection: GatewaySocket, paused: bool) -> None:
-        """Nothing much is written."""
+        """Do nothing: little is written."""
 
     def connection_ended(self, connection: GatewaySocket | None, error: Exception) -> None:
         """Note why the websocket was lost."""
@@ -114,10 +114,10 @@ class ProbeChannel(GatewaySocketOwner):
     async def until_ready(
         self, key_service: KeyService, key_asked: Callable[[str, Awaitable[DataKey]], Awaitable[DataKey]]
     ) -> SessionReady:
-        """Go on until the session has begun.
+        """Wait until the session has begun.
 
-        When it is to be encrypted, ``key_asked`` is given the key's id and the call that gets the data key, and makes
-        it. Raises what prevents the session: ``ConnectionLost`` with a close code, ``SessionEnded``, others.
+        If it is to be encrypted, ``key_asked`` receives the key's id and the awaitable that returns the data key, and
+        awaits it. Raises the error that prevents the session: ``ConnectionLost`` with a close code, ``SessionEnded``.
         """
         while True:
             for event in await self._turn(None):
@@ -140,9 +140,9 @@ class ProbeChannel(GatewaySocketOwner):
         self._send()
 
     async def ping(self, timeout: float) -> float | None:
-        """Seconds until the gateway answered a ping; None when it has not within ``timeout`` seconds.
+        """Ping the gateway; return the seconds until its answer, or None without one within ``timeout`` seconds.
 
-        Raises what ended the session meanwhile.
+        Raises the error that ended the session meanwhile.
         """
         sent_at = time.monotonic()
         payload = os.urandom(8)
@@ -153,15 +153,15 @@ class ProbeChannel(GatewaySocketOwner):
         return None if answered_at is None else answered_at - sent_at
 
     async def idle(self, seconds: float) -> None:
-        """Keep the session alive for a while. Raises what ended it meanwhile."""
+        """Run the session for some seconds. Raises the error that ended it meanwhile."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             await self._turn(until)
 
     async def _turn(self, until: float | None) -> list[Event]:
-        """Wait for something to happen, at most until an instant, and let the session see it; gives its events.
+        """Wait for an event, at most until an instant, and return the session's events.
 
-        Raises what ends the session.
+        Raises the error that ends the session.
         """
         events = self._take_events()
         if events:

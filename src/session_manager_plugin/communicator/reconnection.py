@@ -1,4 +1,4 @@
-"""Bringing a lost websocket back: when to try, with which token, and when to give up."""
+"""Replaces a lost websocket: when to try, with which token, and when to give up."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from session_manager_plugin.session.protocols import ResumeService
 from session_manager_plugin.utils.logging import get_logger, register_secret
 
 FIRST_DELAY = 0.05
-"""Seconds before the first attempt at most; twice that before the next, and so on."""
+"""The longest delay before the first attempt, in seconds; it doubles with each attempt."""
 MAX_DELAY = 5.0
-"""Seconds between two attempts at most: an hour in a tunnel, and five seconds after it the session is back."""
+"""The longest delay between two attempts, in seconds: the session is back soon after any outage."""
 ATTEMPT_TIMEOUT = 15.0
-"""Seconds for one attempt at most: what was begun on a network that is gone never ends."""
+"""The longest duration of one attempt, in seconds: one begun on a network that is gone never ends."""
 PROOF_DELAY = 1.0
 """Seconds that a new websocket has to stay open, when no message is received on it, to count as accepted: a gateway
 that refuses the token closes the websocket at once."""
 TELLING_DELAY = 1.0
-"""Seconds of an outage before there is a word about it."""
+"""Seconds of an outage before it is reported."""
 TOKEN_REFUSED = 1008
-"""The close code for a token that the gateway does not take (protocol reference 7)."""
+"""The close code for a token that the gateway refuses (protocol reference 7)."""
 _PROXY_REFUSED = 407
 
 
@@ -60,7 +60,7 @@ class Proof(Enum):
 
 
 class ProofInput(Enum):
-    """What happens to the websocket."""
+    """Events of the websocket."""
 
     OPENED = "opened"
     MESSAGE_RECEIVED = "message received"
@@ -79,12 +79,12 @@ PROOFS = {
 
 
 class Reconnection:
-    """One outage after the other, of one websocket.
+    """Ends the outages of one session's websocket.
 
-    The order of things: a new websocket with the token in hand; when that is refused, by an HTTP status, by close code
-    1008 or by closing before any message, a token from ``service`` and a websocket with that. Without credentials it
-    goes on with the token in hand. The owner reports ``opened``, ``message_received`` and ``lost``. An outage begins
-    with ``lost``, has ``timeout`` seconds, and is over when a new websocket is ``PROVEN``: then ``restored`` is called.
+    First a new websocket is opened with the present token. If that is refused, by an HTTP status, by close code 1008 or
+    by closing before any message, ``service`` is asked for a token, and a websocket opened with that. Without
+    credentials the attempts continue with the present token. The owner reports ``opened``, ``message_received`` and
+    ``lost``. An outage begins with ``lost``, has ``timeout`` seconds, and is over when a new websocket is ``PROVEN``: then ``restored`` is called.
     ``run`` may be needed several times in it, since an open websocket does not prove that the token was accepted.
 
     Attempts are made after delays that double, each drawn from its upper half, so that the clients of a gateway that
@@ -114,7 +114,7 @@ class Reconnection:
         self.proof = Proof.ABSENT
         self._proof_timer: asyncio.TimerHandle | None = None
         self._reusable = ""
-        """A token that a second websocket was proven with: it can be used again."""
+        """A token with which two websockets were proven: it can be used again."""
         self._proven_with = ""
         """The token of the last websocket that was proven."""
         self.began_at: float | None = None
@@ -122,14 +122,14 @@ class Reconnection:
         self._reason: Exception | None = None
         self._obstacle = ""
         self._no_token = ""
-        """Why there was no new token when one was asked for last: what stands behind the refusals of the old one."""
+        """Why the last request for a new token failed: the reason behind the refusals of the old token."""
         self._patient = True
         self._attempts = 0
         self._next_attempt_at = 0.0
         self._trying = False
         self._token_refused = False
         self._refusals = 0
-        """How often in a row the token in hand was refused."""
+        """How often in a row the present token was refused."""
         self._hurried = asyncio.Event()
 
     @property
@@ -220,11 +220,11 @@ class Reconnection:
 
     @property
     def reason(self) -> str:
-        """Why there is no websocket, as a clause: what keeps it from coming back, else what has ended the last one."""
+        """Why the websocket is lost, as a clause: the last failed attempt, or else the end of the last websocket."""
         return self._obstacle or str(self._reason)
 
     def next_attempt(self, now: float) -> str:
-        """Which attempt is under way or comes next, and when, as a clause."""
+        """Return which attempt is under way or comes next, and when, as a clause."""
         attempt = f"attempt {self._attempts + (not self._trying)}"
         wait = 0.0 if self._trying else self._next_attempt_at - now
         return f"{attempt} in {wait:.0f} s" if wait >= 1 else attempt
@@ -266,8 +266,8 @@ class Reconnection:
 
     async def _attempt(self) -> bool:
         if self._token_refused:
-            # The token in hand is tried again the next time: whatever keeps us from a new one may have been what
-            # refused the old one, a proxy with a page of its own for instance.
+            # The present token is tried again the next time: the obstacle to a new one may also have refused the old
+            # one, such as a proxy with a page of its own.
             self._token_refused = False
             try:
                 self._config = await self._resumed()
@@ -291,10 +291,10 @@ class Reconnection:
         self._refusals = self._refusals + 1 if token_refused else 0
 
     def _failed(self, failure: Exception | None) -> None:
-        """The websocket did not open, or did not last: find what is said of it.
+        """The websocket did not open, or did not stay open: find the reason.
 
-        A token that is refused after an outage is no obstacle yet: it may have been good for one websocket only, and
-        what has ended that one stays the reason.
+        A token that is refused after an outage is not the reason yet: it may be valid for one websocket only, and the
+        end of that one remains the reason.
         """
         if self._token_refused and (self._no_token or self._refusals == 1):
             self._obstacle = self._no_token
@@ -315,7 +315,7 @@ class Reconnection:
             resumed = await self._service.resume_session()
         except SessionManagerError:
             raise
-        except Exception as error:  # of a service that is not ours
+        except Exception as error:  # an exception of a foreign service
             raise ConnectError(f"the resume service failed: {type(error).__name__}: {error}") from error
         register_secret(resumed.token, owner=self)
         config, url = self._config, resumed.url

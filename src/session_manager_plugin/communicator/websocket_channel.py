@@ -1,4 +1,4 @@
-"""One websocket as its users see it: opening with retries, handlers, flow control, the end."""
+"""One websocket: opening with retries, handlers, flow control, closing."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ BatchHandler = Callable[[list[Message]], None]
 class WebSocketChannel:
     """A websocket to a message gateway.
 
-    Messages go to the handler set by ``set_message_handler`` one by one or, with less work, to that of
-    ``set_batch_handler`` read by read. While there is none they are kept, and from ``max_queue_size`` on reading
-    pauses (what the last read brought is kept too). Nothing is ever dropped. A handler that raises is told to the
-    error handler; one of messages read by read also ends the connection. All methods belong to one event loop.
+    The handler of ``set_message_handler`` receives each message; that of ``set_batch_handler``, with less work, all
+    messages of a read. Without a handler messages are kept, and from ``max_queue_size`` on reading pauses (all messages
+    of the last read are kept). No message is dropped. The error handler receives the exception of a handler; one of the
+    batch handler also ends the connection. All methods belong to one event loop.
     """
 
     def __init__(self, config: WebSocketConfig) -> None:
@@ -89,17 +89,17 @@ class WebSocketChannel:
 
     @property
     def can_write(self) -> bool:
-        """Whether the socket takes more without piling up what was written before."""
+        """Whether the socket's buffer has room."""
         return self._connection is not None and self._connection.is_open and self._writing_resumed.is_set()
 
     @property
     def unsent_size(self) -> int:
-        """Bytes that were written and that the network has not taken yet."""
+        """Bytes written and still in this process's buffer."""
         return 0 if self._connection is None else self._connection.transport.get_write_buffer_size()
 
     @property
     def reading_paused(self) -> bool:
-        """Whether reading from the network is stopped at the moment."""
+        """Whether reading from the network is paused."""
         return self._reading_paused or len(self._queue) >= self._config.max_queue_size
 
     def set_message_handler(self, handler: MessageHandler) -> None:
@@ -115,11 +115,11 @@ class WebSocketChannel:
         self._apply_flow_control()
 
     def set_error_handler(self, handler: ErrorHandler) -> None:
-        """``handler`` is told every failure: of connecting, of the connection, of the message handler."""
+        """``handler`` receives every failure: of connecting, of the connection, of the message handler."""
         self._error_handler = handler
 
     def set_connection_handler(self, handler: ConnectionHandler) -> None:
-        """``handler`` is told every change of state."""
+        """``handler`` is called at every change of state."""
         self._connection_handler = handler
 
     def set_write_resumed_handler(self, handler: Callable[[], None]) -> None:
@@ -132,16 +132,15 @@ class WebSocketChannel:
 
     @property
     def silent_since(self) -> float | None:
-        """The instant of a ping that has waited for an answer, or for anything else to come, for
-        ``SILENCE_DELAY`` seconds; None while all is well."""
+        """The instant of a ping after which nothing was received for ``SILENCE_DELAY`` seconds; None otherwise."""
         return self._keepalive.silent_since
 
     def check_link(self) -> None:
-        """Ping now unless an answer is awaited already: there is reason to doubt the link."""
+        """Ping now, to find out whether the link works, unless an answer is awaited already."""
         self._keepalive.check()
 
     def check_clock(self) -> None:
-        """Ping now if this machine has slept meanwhile. Costs next to nothing; to be called when a person acts."""
+        """Ping now if this machine has slept. It costs next to nothing; call it when a person acts."""
         self._keepalive.check_clock()
 
     # Opening.
@@ -178,7 +177,7 @@ class WebSocketChannel:
             return True
 
     async def _open_with_retries(self) -> GatewaySocket | None:
-        """None when every attempt failed, and when ``close`` was called meanwhile."""
+        """Return the connection; None if every attempt failed, or ``close`` was called meanwhile."""
         config = self._config
         self.logger.info("connecting to %s", redact_url(config.url))
         attempt = 1
@@ -220,7 +219,7 @@ class WebSocketChannel:
         self._connection.write_messages(messages)
 
     def pause_reading(self) -> None:
-        """Stop reading from the socket, and handing on what is already here."""
+        """Stop reading from the socket, and passing on messages."""
         self._reading_paused = True
         self._apply_flow_control()
 
@@ -231,10 +230,10 @@ class WebSocketChannel:
             self._flush_queue()
             self._apply_flow_control()
 
-    # What the connection tells (``GatewaySocketOwner``).
+    # ``GatewaySocketOwner``
 
     def contact(self) -> None:
-        """Something came in."""
+        """Bytes were received."""
         self.last_contact_at = time.monotonic()
 
     def messages_received(self, connection: GatewaySocket, messages: list[Message]) -> None:
@@ -251,7 +250,7 @@ class WebSocketChannel:
             self._apply_flow_control()
 
     def pong_received(self, payload: bytes) -> None:
-        """A pong came."""
+        """A pong was received."""
         self._keepalive.pong(payload)
         self.silence_changed()
 
@@ -272,7 +271,7 @@ class WebSocketChannel:
             self._write_resumed_handler()
 
     def connection_ended(self, connection: GatewaySocket | None, error: Exception) -> None:
-        """The connection broke or was closed by the far end; said once."""
+        """The connection broke or was closed by the far end; called once."""
         if connection is None or connection is not self._connection:
             return
         self._detach()
@@ -303,7 +302,7 @@ class WebSocketChannel:
         try:
             handler(messages)
         except Exception as error:
-            # A fault in our own code: the connection cannot be trusted any more, but the owner must hear of it.
+            # A bug on this side: the state of the session is unknown, so the connection ends with that error.
             self.logger.exception("the message handler failed")
             self.connection_ended(self._connection, error)
 
@@ -332,7 +331,7 @@ class WebSocketChannel:
         if connection is not None:
             connection.set_reading(True)  # to see the far end's answer
             try:
-                # Here once more: the library waits without a limit for room in the socket's buffer.
+                # The connection waits for the far end without a limit.
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await connection.close()
             except TimeoutError:
@@ -346,17 +345,17 @@ class WebSocketChannel:
         self.connection_ended(self._connection, error)
 
     def abort(self) -> None:
-        """Cut the connection without a word."""
+        """Cut the connection without a closing handshake."""
         connection = self._detach()
         if connection is not None:
             connection.transport.abort()
         self._set_state(ConnectionState.CLOSED)
 
     def _detach(self) -> GatewaySocket | None:
-        """Listen to the connection no more, and give it to whoever ends it."""
+        """Ignore the connection from now on, and return it to be closed."""
         connection, self._connection = self._connection, None
         self._keepalive.stop()
-        self._writing_resumed.set()  # whoever waits to send finds out
+        self._writing_resumed.set()  # a waiting sender then raises
         return connection
 
     def _failed(self, error: Exception) -> None:
@@ -380,7 +379,7 @@ class WebSocketChannel:
                 self.logger.exception("the connection handler failed")
 
     def get_connection_info(self) -> dict[str, Any]:
-        """Facts for monitoring; the URL's token reads ``***``, times are in seconds since the Unix epoch."""
+        """Return facts for monitoring; the URL's token reads ``***``, times are in seconds since the Unix epoch."""
         return {
             "state": self._state.value,
             "is_connected": self.is_connected,
@@ -396,7 +395,7 @@ class WebSocketChannel:
 
 @contextlib.asynccontextmanager
 async def websocket_channel(config: WebSocketConfig) -> AsyncIterator[WebSocketChannel]:
-    """A connected channel for the length of the block (check ``is_connected``: connecting may have failed)."""
+    """Yield a channel after an attempt to connect (check ``is_connected``), and close it at the end of the block."""
     channel = WebSocketChannel(config)
     try:
         await channel.connect()
