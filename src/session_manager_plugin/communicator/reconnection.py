@@ -84,8 +84,9 @@ class Reconnection:
     First a new websocket is opened with the present token. If that is refused, by an HTTP status, by close code 1008 or
     by closing before any message, ``service`` is asked for a token, and a websocket opened with that. Without
     credentials the attempts continue with the present token. The owner reports ``opened``, ``message_received`` and
-    ``lost``. An outage begins with ``lost``, has ``timeout`` seconds, and is over when a new websocket is ``PROVEN``: then ``restored`` is called.
-    ``run`` may be needed several times in it, since an open websocket does not prove that the token was accepted.
+    ``lost``. An outage begins with ``lost``, may last ``timeout`` seconds, and is over when a new websocket is
+    ``PROVEN``: then ``restored`` is called. ``run`` may be called several times in an outage, since an open websocket
+    does not prove that the token was accepted.
 
     Attempts are made after delays that double, each drawn from its upper half, so that the clients of a gateway that
     restarts do not come back all at once. A refused token shows that the network is back: the first refusal after other
