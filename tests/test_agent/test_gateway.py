@@ -68,11 +68,12 @@ async def read_response(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 
 def request(sandbox: Sandbox, operation: str, body: bytes, *headers: str) -> bytes:
+    credential = f"{sandbox.access_key_id}/20260101/us-east-1/ssm/aws4_request"
     lines = [
         "POST / HTTP/1.1",
         "Host: 127.0.0.1",
         f"X-Amz-Target: AmazonSSM.{operation}",
-        f"Authorization: AWS4-HMAC-SHA256 Credential={sandbox.access_key_id}/x, Signature=0",
+        f"Authorization: AWS4-HMAC-SHA256 Credential={credential}, Signature=0",
         f"Content-Length: {len(body)}",
         *headers,
     ]
