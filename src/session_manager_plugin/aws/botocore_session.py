@@ -232,18 +232,7 @@ def _data_loader() -> Any:
         return data
 
     loader.load_data = load
-    loader.list_available_services = lambda _type_name: _AllServices()
     return loader
-
-
-class _AllServices(tuple[str, ...]):
-    """Stands for the names of all services: botocore lists 400 directories to make them, for a check that loading the
-    service's own description makes too."""
-
-    __slots__ = ()
-
-    def __contains__(self, _name: object) -> bool:
-        return True
 
 
 def _forbid_prompts(session: Any) -> None:
