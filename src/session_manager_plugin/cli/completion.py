@@ -95,11 +95,11 @@ complete --command smp --no-files --keep-order --arguments "(__smp_complete)"
 """
 
 SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
-"""The script of each shell, by the shell's name."""
+"""The script for each shell, by name."""
 
 
 class _Answer(ShellComplete):
-    """Answers a script of ours; `words` are those behind the program's name."""
+    """Answers a completion script; `words` are the arguments of the program."""
 
     name = _PROGRAM
     source_template = ""
@@ -130,7 +130,7 @@ def answer(cli: Command, shell: str, arguments: Sequence[str], environment: Envi
 
 
 def _meaning(text: str) -> str:
-    """The first sentence of an option's help, on one line."""
+    """Return the first sentence of an option's help, on one line."""
     text = " ".join(text.split())
     first = text.partition(". ")[0].rstrip(".")
     return first if len(first) <= _MEANING_LIMIT else f"{first[: _MEANING_LIMIT - 3].rstrip()}..."

@@ -48,7 +48,7 @@ CLOSED = "\n\nSessionId: {} : {}\n\n"
 
 
 class ExitPolicy(NamedTuple):
-    """What status the AWS CLI is given: 0 for a normal end, 255 when our side failed, but 0 if that exposed a token.
+    """The exit status for the AWS CLI: 0 for a normal end, 255 if this side failed, but 0 if that exposed a token.
 
     `setting` is SMP_EXIT_STATUS: `always` passes the true status on, `never` gives 0.
     """
@@ -58,7 +58,7 @@ class ExitPolicy(NamedTuple):
 
     @property
     def hides_failures(self) -> bool:
-        """Whether the status is 0 whatever happens, a signal included."""
+        """Whether the status is always 0, also after a signal."""
         return self.setting == "never" or (self.setting != "always" and self.token_exposed)
 
     def die(self, number: int) -> NoReturn:
@@ -159,14 +159,14 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
 
 
 def _status_mode(environment: Environment) -> StatusMode | None:
-    """What SMP_STATUS asks for; by default nothing is shown while all is well. Nobody hears of a wrong value."""
+    """Return the mode of SMP_STATUS; by default nothing is shown while the link works. A wrong value is ignored."""
     choice = environment.variables.get("SMP_STATUS", "")
     known = choice in [mode.value for mode in StatusMode]
     return status_mode(environment, choice if known else "auto", otherwise=StatusMode.NOTICE)
 
 
 def _sign(environment: Environment) -> Sign:
-    """What SMP_SIGN asks for. Raises `UsageError`."""
+    """Return the value of SMP_SIGN. Raises `UsageError`."""
     try:
         return Sign(environment.variables.get("SMP_SIGN") or Sign.AUTO)
     except ValueError:
@@ -174,7 +174,7 @@ def _sign(environment: Environment) -> Sign:
 
 
 def _bind(invocation: Invocation) -> Listener | None:
-    """The local end of a forwarded port, if the arguments tell it; else only the session's properties do."""
+    """Return the local end of a forwarded port, if the arguments hold it; else only the session's properties do."""
     from session_manager_plugin.session.port import LocalEnd
 
     local_end = LocalEnd.of_request(invocation.parameters)
@@ -188,7 +188,7 @@ def _key_service(invocation: Invocation, settings: AwsSettings) -> KeyService:
 
 
 class _NoKeyService(KeyService):
-    """For callers so old that they do not tell with whose credentials to ask KMS."""
+    """For old callers, which do not pass the profile for KMS."""
 
     async def generate_data_key(self, key_id: str, challenge: str) -> DataKey:
         raise ConfigurationError(
@@ -206,7 +206,7 @@ def _configure_logging(environment: Environment) -> None:
 
 
 class _Texts:
-    """What the official plugin says, byte for byte: other tools parse it.
+    """The messages of the official plugin, byte for byte: other tools parse them.
 
     On standard output, or on standard error when the output belongs to another program's protocol (reference
     defect D11). For an unknown document only the session's type tells which, and the first text waits for it.
@@ -218,12 +218,12 @@ class _Texts:
         self._is_stdio = invocation.is_stdio
 
     def start(self) -> None:
-        """Before anything is connected."""
+        """Write the first message, before connecting."""
         if self._is_stdio is not None:
             self.say(STARTING.format(self._session_id))
 
     def begin(self, ready: SessionReady) -> None:
-        """The session has begun, and its type is known."""
+        """The session has begun; its type is known now."""
         if self._is_stdio is None:
             self._is_stdio = ready.is_stdio
             self.start()
@@ -245,7 +245,7 @@ class _Texts:
             tell_ending(self._environment, ending._replace(is_stdio=bool(self._is_stdio)))
 
     def say(self, text: str) -> None:
-        """Write what the official plugin writes. Never raises, and never waits in the event loop."""
+        """Write a message of the official plugin. Never raises, and never waits in the event loop."""
         if self._environment.quiet:
             return
         if self._is_stdio is False:

@@ -25,7 +25,7 @@ FAULTS = (
 
 
 def _probabilities(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[float, float]:
-    """How probable something is, to the client and to the agent: one number for both, or two with a comma."""
+    """Probabilities for the directions to the client and to the agent: one number for both, or two with a comma."""
     try:
         first, *rest = [_probability(part) for part in value.split(",")]
         (second,) = rest or [first]
@@ -68,7 +68,7 @@ def _probable(name: str, happens: str) -> _Option:
 
 
 def fault_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """All of them; `make_faults` makes `Faults` of their values."""
+    """Add all of them to a command; `make_faults` converts their values."""
     number = click.IntRange(min=0)
     options: list[_Option] = [
         _probable(
@@ -158,7 +158,7 @@ def fault_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def make_faults(options: dict[str, Any]) -> Faults:
-    """`Faults` of the values of `fault_options`. Raises `UsageError`."""
+    """Return the `Faults` for the values of `fault_options`. Raises `UsageError`."""
     from session_manager_plugin.agent import Faults, MessageFaults
 
     try:

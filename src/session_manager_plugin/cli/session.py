@@ -34,7 +34,7 @@ LEAVE_TIMEOUT = 1.8
 """Seconds for terminating the session and closing the websocket, together; then the process ends without. What a port
 session that was interrupted has taken to end counts too."""
 BAR_ROWS = 10
-"""Rows a terminal has at least before one of them is taken for a bar nobody asked for."""
+"""The least rows of a terminal for a bar that was not asked for."""
 HINT = "exit or Ctrl-D leaves"
 
 Terminate = Callable[[], Awaitable[None]]
@@ -197,7 +197,7 @@ def _outcome_of(error: Exception, session: Session) -> Outcome:
 
 
 def status_mode(environment: Environment, choice: str, *, otherwise: StatusMode = StatusMode.BAR) -> StatusMode | None:
-    """How the state of the link is shown; None where there is no screen, or one that does no more than print.
+    """Return how the state of the link is shown; None without a screen, or on one that can only print.
 
     `choice` is a `StatusMode` value or "auto". That means `otherwise`, but None on a terminal that has no margins, and
     no bar on fewer than `BAR_ROWS` rows.
@@ -240,7 +240,7 @@ def _open_console(environment: Environment, status: StatusMode | None, leave_esc
 
 
 def _prepare_process(ready: SessionReady) -> None:
-    """Set what a session that has begun needs for the whole process."""
+    """Adjust the process to the session that has begun."""
     if ready.session_type == "Port":
         from session_manager_plugin.session.port import forwards_port
 

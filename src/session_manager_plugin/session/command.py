@@ -16,7 +16,7 @@ from session_manager_plugin.session.stopped_output import StoppedOutput
 KEYS = {
     getattr(signal, name): key for name, key in (("SIGINT", b"\x03"), ("SIGQUIT", b"\x1c")) if hasattr(signal, name)
 }
-"""What stands for a signal: the agent looks at the first byte of a message, and sends the signal to the command."""
+"""The bytes for signals: the agent checks the first byte of a message, and sends the signal to the command."""
 
 
 class CommandHandler(Interruptible):
@@ -36,11 +36,11 @@ class CommandHandler(Interruptible):
 
     @property
     def interrupted(self) -> bool:
-        """Never: what a signal means is the command's affair."""
+        """Always false: the command decides what a signal does."""
         return False
 
     def interrupt(self, number: int) -> bool:
-        """Pass SIGINT and SIGQUIT on to the command, each once; who presses Ctrl-C again wants to leave."""
+        """Pass SIGINT and SIGQUIT on to the command, each once; a second Ctrl-C leaves."""
         if self._keys is None or number not in KEYS or number in self._sent:
             return False
         self._sent.add(number)

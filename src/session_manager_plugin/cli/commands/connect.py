@@ -1,4 +1,4 @@
-"""`smp connect`: a session whose stream URL and token are there already."""
+"""`smp connect`: a session whose stream URL and token are known."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def connect(
 
 
 def parse_dial(text: str | None) -> tuple[str, int | None] | None:
-    """Host and port of `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`. Raises `UsageError`."""
+    """Return host and port of `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`. Raises `UsageError`."""
     if text is None:
         return None
     match = _DIAL.fullmatch(text)
@@ -203,7 +203,7 @@ def parse_dial(text: str | None) -> tuple[str, int | None] | None:
 
 
 def _ask(environment: Environment, question: str, otherwise: str, *, hidden: bool = False) -> str:
-    """The answer of the person at the terminal; where there is none, and for no answer, a `UsageError`."""
+    """Return the answer typed at the terminal. Raises `UsageError` without a terminal, and without an answer."""
     answer = ""
     if environment.is_interactive:
         from session_manager_plugin.terminal.prompt import ask
@@ -216,7 +216,7 @@ def _ask(environment: Environment, question: str, otherwise: str, *, hidden: boo
 
 
 def _region_of(url: str) -> str | None:
-    """The region that the host of AWS in `url` names."""
+    """Return the region in the host name of `url`, if that is a host of AWS."""
     from session_manager_plugin.communicator.aws_hosts import aws_service
     from session_manager_plugin.communicator.stream_url import websocket_scheme
 

@@ -155,7 +155,7 @@ _GROUPS = {
     "--end-text",
     default="",
     metavar="TEXT",
-    help="What the service then tells the client, instead of naming the limit. Example: 'Terminated by bob.'",
+    help="Text that the service then sends to the client, instead of naming the limit. Example: 'Terminated by bob.'",
 )
 @click.option(
     "--agent-version",
