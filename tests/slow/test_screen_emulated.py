@@ -17,7 +17,7 @@ COLUMNS, ROWS = 30, 9
 SIZE = TerminalSize(COLUMNS, ROWS)
 BAR = b"\x1b[7m connected \x1b[0m 23 ms"
 BAR_TEXT = " connected  23 ms"
-STREAMS = int(os.environ.get("SMP_TEST_STREAMS", "5000"))
+STREAMS = int(os.environ.get("SMP_TEST_STREAMS", "10000"))
 LENGTH = 12
 BATCHES = 10
 # Ends what may be unfinished, and a wrap that is due: not all terminals restore that with the cursor.
@@ -241,6 +241,7 @@ def check(stream: bytes) -> Look:
         b"\x1b(0lqqk\x1b(B\x1b)0\x0elq\x0flq",
         b"\x1b[4h\x1b[1;1Habc\x1b[1;2Hx\x1b[4l",
         b"\x1b[?7l" + b"z" * 40 + b"\x1b[?7hz",
+        b"abc\x1b\r\x18\ndef\x1b[5\r\x1a\x1b7\x1b[H\x1b8x",
         "e\u0301a\u0308 \x1b]0;\u6f22\x07\u20ac".encode(),
     ],
 )

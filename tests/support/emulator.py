@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,22 +49,29 @@ class Life:
         """`plain`: xterm.js as it is; else it is made like DEC's terminals where it is unlike them."""
         self.columns, self.rows, self.plain = columns, rows, plain
         self.steps: list[dict[str, Any]] = []
+        self._unwritten = b""
 
     def write(self, data: bytes) -> Life:
         """The emulator gets `data`."""
-        if data:
-            self.steps.append({"write": base64.b64encode(data).decode()})
+        self._unwritten += data
         return self
 
     def resize(self, columns: int, rows: int) -> Life:
         """Its window gets another size."""
-        self.steps.append({"resize": [columns, rows]})
+        self._add({"resize": [columns, rows]})
         return self
 
     def look(self) -> Life:
         """It is looked at."""
-        self.steps.append({"look": True})
+        self._add({"look": True})
         return self
+
+    def _add(self, step: dict[str, Any]) -> None:
+        """Add a step behind what was written since the last one, which is one step however many pieces it had."""
+        if self._unwritten:
+            self.steps.append({"write": base64.b64encode(self._unwritten).decode()})
+            self._unwritten = b""
+        self.steps.append(step)
 
 
 def need_emulator() -> None:
@@ -76,13 +84,26 @@ def need_emulator() -> None:
     pytest.skip(reason)
 
 
+_BATCH = 32
+"""Lives that are sent to the emulator's process at once."""
+_NODE = ("node", "--max-semi-space-size=64", "driver.js")
+"""Each terminal leaves much garbage behind, of which little is alive when there is more room for it."""
+
+
+def _batches(lives: Iterable[Life]) -> Iterator[list[Life]]:
+    remaining = iter(lives)
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch
+
+
 def live(lives: Iterable[Life]) -> Iterator[list[Look]]:
     """What each of `lives` shows at its looks, in order. They are carried out one after the other, by one process."""
-    with subprocess.Popen(["node", "driver.js"], cwd=DIRECTORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as node:
+    with subprocess.Popen(_NODE, cwd=DIRECTORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as node:
         assert node.stdin is not None
         try:
-            for life in lives:
-                yield [_look(each) for each in _carry_out(node, life, life.steps)]
+            for some in _batches(lives):
+                for looks in _answers(node, [_request(life, life.steps) for life in some]):
+                    yield [_look(each) for each in looks]
         finally:
             node.stdin.close()
 
@@ -94,9 +115,7 @@ class Emulator:
         self._life = Life(columns, rows, plain=plain)
 
     def __enter__(self) -> Emulator:
-        self._node = subprocess.Popen(
-            ["node", "driver.js"], cwd=DIRECTORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self._node = subprocess.Popen(_NODE, cwd=DIRECTORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         return self
 
     def __exit__(self, *_raised: object) -> None:
@@ -129,14 +148,21 @@ def live_one(life: Life) -> list[Look]:
 def _carry_out(
     node: subprocess.Popen[bytes], life: Life, steps: list[dict[str, Any]], *, keep: bool = False
 ) -> list[Any]:
+    return _answers(node, [_request(life, steps, keep=keep)])[0]
+
+
+def _request(life: Life, steps: list[dict[str, Any]], *, keep: bool = False) -> dict[str, Any]:
+    return {"columns": life.columns, "rows": life.rows, "plain": life.plain, "keep": keep, "steps": steps}
+
+
+def _answers(node: subprocess.Popen[bytes], requests: list[dict[str, Any]]) -> list[list[Any]]:
     assert node.stdin is not None
     assert node.stdout is not None
-    request = {"columns": life.columns, "rows": life.rows, "plain": life.plain, "keep": keep, "steps": steps}
-    node.stdin.write(json.dumps(request).encode() + b"\n")
+    node.stdin.write(json.dumps(requests).encode() + b"\n")
     node.stdin.flush()
     answer = node.stdout.readline()
     assert answer, "the emulator has died"
-    answered: list[Any] = json.loads(answer)
+    answered: list[list[Any]] = json.loads(answer)
     return answered
 
 

@@ -144,8 +144,9 @@ class ScreenTracker(ScreenState):
     def sequence(self, sequence: Sequence, raw: bytes) -> bytes:
         """A complete CSI or ESC sequence."""
         _, kind, body, final = sequence
-        if not kind:
-            return raw
+        if not kind:  # it was cancelled, but not the controls in it
+            controls = b"".join(CONTROL.findall(raw))
+            return self.text(controls) + CONTROL.sub(b"", raw) if controls else raw
         if body and CONTROL.search(body) is not None:
             # Terminals obey them at once.
             controls = b"".join(CONTROL.findall(body))

@@ -1,8 +1,9 @@
-// A terminal emulator on a pipe: JSON lines in, JSON lines out, one for each terminal's life.
+// A terminal emulator on a pipe: JSON lines in, JSON lines out. Each line is a list with an element for each terminal's
+// life; they are carried out in order.
 //
 // In:  {"columns": 80, "rows": 24, "plain": BOOL, "keep": BOOL, "steps": [STEP ...]}
 //      STEP: {"write": BASE64} | {"resize": [COLUMNS, ROWS]} | {"look": true} | {"take": true}
-//      "plain" leaves xterm.js as it is; with "keep" the next line's steps are carried out by the same terminal.
+//      "plain" leaves xterm.js as it is; with "keep" the next life's steps are carried out by the same terminal.
 // Out: a list with the answers typed since, as BASE64, for each "take", and with what is shown at each "look":
 //      {"rows": [TEXT ...], "cells": [ATTRIBUTES ...], "history": [TEXT ...], "cursor": [COLUMN, ROW], "title": TEXT,
 //       "alternate": BOOL, "modes": {...}, "region": [TOP, BOTTOM], "typed": BASE64}
@@ -146,5 +147,5 @@ function run(life) {
 }
 
 readline.createInterface({ input: process.stdin, terminal: false }).on('line', (line) => {
-  process.stdout.write(`${JSON.stringify(run(JSON.parse(line)))}\n`);
+  process.stdout.write(`${JSON.stringify(JSON.parse(line).map(run))}\n`);
 });
