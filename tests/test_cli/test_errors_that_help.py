@@ -449,17 +449,3 @@ def test_a_path_that_is_no_socket(tmp_path: Path) -> None:
     assert raised(lambda: listen_on_path(str(tmp_path / "file"))) == (
         f"{tmp_path / 'file'} exists and is not a socket; choose another path"
     )
-
-
-@pytest.mark.parametrize(
-    ("system", "variables", "terminal", "mintty"),
-    [
-        ("nt", {"MSYSTEM": "MINGW64"}, False, True),
-        ("nt", {"MSYSTEM": "MINGW64"}, True, False),
-        ("nt", {}, False, False),
-        ("posix", {"MSYSTEM": "MINGW64"}, False, False),
-    ],
-)
-def test_a_window_of_git_bash(system: str, variables: dict[str, str], terminal: bool, mintty: bool) -> None:
-    environment = Environment(variables=variables, is_terminal=lambda _fd: terminal, system=system)
-    assert environment.is_mintty is mintty

@@ -26,6 +26,7 @@ from session_manager_plugin.communicator.reconnection import (
     Proof,
     ProofInput,
     Reconnection,
+    refuses_token,
 )
 from session_manager_plugin.errors import (
     AccessDenied,
@@ -702,7 +703,7 @@ async def test_refusals_in_a_row_are_not_answered_at_once_for_ever(monkeypatch: 
     ],
 )
 def test_what_means_that_the_token_is_refused(error: Exception, refuses: bool) -> None:
-    assert RECONNECTION._refuses_token(error) is refuses
+    assert refuses_token(error) is refuses
 
 
 OPENED, MESSAGE, STAYED, LOST = ProofInput

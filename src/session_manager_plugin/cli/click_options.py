@@ -195,12 +195,6 @@ def command(
             environment = click.get_current_context().ensure_object(Environment)
             environment.verbosity, environment.quiet, environment.color = verbose, quiet, color
             _configure_logging(environment, log_file, log_format)
-            if environment.is_mintty and not quiet:
-                tell(
-                    environment,
-                    f"this window is no terminal for Windows programs; if nothing is shown, try: winpty smp {name}",
-                    error=False,
-                )
             return function(environment, **options)
 
         made = click.command(name, cls=Command, examples=examples, groups=groups)(prepared)

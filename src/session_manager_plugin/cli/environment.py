@@ -33,7 +33,6 @@ class Environment:
     variables: MutableMapping[str, str] = field(default_factory=lambda: os.environ)
     is_terminal: Callable[[int], bool] = os.isatty
     """Of a descriptor; a closed one is none."""
-    system: str = os.name
     verbosity: int = 0
     """How often `-v` was given."""
     quiet: bool = False
@@ -55,11 +54,6 @@ class Environment:
     def is_dumb(self) -> bool:
         """Whether the terminal is unknown or without ANSI sequences, such as colours."""
         return self.variables.get("TERM", "dumb") in ("", "dumb", "unknown", "vt52")
-
-    @property
-    def is_mintty(self) -> bool:
-        """Whether the terminal is a window of MSYS or Git Bash, which are pipes to Windows programs."""
-        return self.system == "nt" and "MSYSTEM" in self.variables and not self.is_terminal(self.stdin)
 
     @property
     def state_log(self) -> Path | None:

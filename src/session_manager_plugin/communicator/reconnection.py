@@ -160,7 +160,7 @@ class Reconnection:
         ``patient`` is for sessions that are known to exist: only then is a failure to get a token tried again.
         """
         self._patient = patient
-        self._judge(self.proof is Proof.UNPROVEN or _refuses_token(reason))
+        self._judge(self.proof is Proof.UNPROVEN or refuses_token(reason))
         self._apply(ProofInput.LOST)
         if self.began_at is None:
             self.began_at, self._reason = now, reason
@@ -283,7 +283,7 @@ class Reconnection:
         if await self._websocket.connect(self._config):
             return True
         failure = self._websocket.last_error
-        self._judge(failure is not None and _refuses_token(failure))
+        self._judge(failure is not None and refuses_token(failure))
         self._failed(failure)
         return False
 
@@ -325,7 +325,8 @@ class Reconnection:
         return replace(config, url=url, token=resumed.token)
 
 
-def _refuses_token(error: Exception) -> bool:
+def refuses_token(error: Exception) -> bool:
+    """Whether the gateway has refused the token: by close code 1008, or by a status that is about this request."""
     if isinstance(error, ConnectionLost):
         return error.close_code == TOKEN_REFUSED
     if isinstance(error, Refused):
