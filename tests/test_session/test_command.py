@@ -77,7 +77,7 @@ async def command() -> AsyncIterator[Command]:
 async def test_d12_the_outputs_are_apart_and_the_exit_status_is_none_of_them() -> None:
     """Reference defect D12: standard error and ``EXIT_CODE: N`` are printed on standard output.
 
-    It would be back if ``session/command.py``: ``CommandHandler.run`` gave ``console.write`` as the handler of
+    It would be back if ``session/command.py``: ``CommandHandler.run`` gave ``streams.write`` as the handler of
     ``PayloadType.STDERR``, or of ``PayloadType.EXIT_CODE``.
     """
     async with command() as session:
@@ -170,7 +170,7 @@ async def test_prefixes_are_passed_on_as_they_come() -> None:
 async def test_d10_a_flag_is_never_shown() -> None:
     """Reference defect D10: flags are shown as output.
 
-    It would be back if ``session/command.py``: ``CommandHandler.run`` gave ``console.write`` as a handler of
+    It would be back if ``session/command.py``: ``CommandHandler.run`` gave ``streams.write`` as a handler of
     ``PayloadType.FLAG``.
     """
     async with command() as session:
@@ -371,7 +371,7 @@ async def test_a_closed_standard_error_is_no_error() -> None:
 async def test_d15_what_has_arrived_is_written_although_the_session_is_over() -> None:
     """Reference defect D15: channel_closed ends the process at once; what was not written yet is lost.
 
-    It would be back if ``session/command.py``: ``CommandHandler.run`` did not ``await console.drain()`` when the
+    It would be back if ``session/command.py``: ``CommandHandler.run`` did not ``await streams.drain()`` when the
     session has ended.
     """
     data = random.Random(1).randbytes(500_000)
