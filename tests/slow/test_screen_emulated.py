@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -446,3 +447,20 @@ def test_a_session_that_ends_behind_the_alternate_screen_leaves_no_old_bar() -> 
     shared.life.write(shared.screen.release()).write(shared.screen.leave())
     (back,) = live_one(shared.life.look())
     assert back.rows == ["one", *[""] * (ROWS - 1)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_many_colours_in_one_piece_are_those_of_one_by_one(seed: int) -> None:
+    source = random.Random(seed)
+    colours = ["38;2;%d;0;0", "48;2;0;%d;0", "38;5;%d", "48;5;%d", "38;5;%d;1", "3%d", "4;4%d", "0;38;5;%d", "7"]
+    sequences = [
+        b"\x1b[%bm" % source.choice(colours).replace("%d", str(source.randrange(8))).encode() for _ in range(200)
+    ]
+    at_once, one_by_one = Shared(), Shared()
+    at_once.output(b"\x1b[H", b"".join(sequences))
+    one_by_one.output(b"\x1b[H", *sequences)
+    for shared in (at_once, one_by_one):
+        shared.draw()
+        shared.output(b"x")
+    ((first,), (second,)) = live([at_once.life.look(), one_by_one.life.look()])
+    assert first.cells == second.cells

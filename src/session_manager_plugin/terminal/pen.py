@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _SGR = re.compile(rb"\x1b\[([0-9;:]*)m")
+_COLOUR_ALONE = re.compile(rb"[34]8;(?:5;[0-9]+|2;[0-9]+;[0-9]+;[0-9]+)")
 _RESETS = re.compile(rb"0*(?:;|\Z)")
 _KEPT = 64
 """Sequences since the last reset that are kept as they came; then what is still in force is worked out."""
@@ -89,7 +90,10 @@ class Pen:
             self._attributes = ()
             if text.find(b"\x1b", start + 3) < 0:
                 return
-        for parameters in _SGR.findall(text, max(0, start)):
+        sequences = _SGR.findall(text, max(0, start))
+        if len(sequences) > _KEPT:
+            sequences = _without_replaced_colours(sequences)
+        for parameters in sequences:
             self.set_attributes(parameters)
 
     def set_attributes(self, parameters: bytes) -> None:
@@ -118,6 +122,18 @@ class Pen:
     def follow_link(self, osc: bytes) -> None:
         """The content of an OSC 8, behind `8;`."""
         self.link = osc if osc.partition(b";")[2] and len(osc) <= _LONGEST_LINK else b""
+
+
+def _without_replaced_colours(sequences: list[bytes]) -> list[bytes]:
+    """SGR sequences without those that set nothing but a colour which a later one sets too."""
+    kept, seen = [], set()
+    for parameters in reversed(sequences):
+        if _COLOUR_ALONE.fullmatch(parameters):
+            if parameters[:2] in seen:
+                continue
+            seen.add(parameters[:2])
+        kept.append(parameters)
+    return kept[::-1]
 
 
 def _in_force(sequences: tuple[bytes, ...]) -> tuple[bytes, ...]:
