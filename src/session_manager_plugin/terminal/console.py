@@ -81,6 +81,8 @@ class Console(Streams, TerminalHold):
         """Output that arrived while another job has the terminal."""
         self._again = b""
         """What restores the remote's state of the screen when we have the terminal again."""
+        self._continued_in_suspend = False
+        """Whether the next SIGCONT is the one that ended `suspend`, which has taken the terminal and asked it anew."""
         self._has_terminal = asyncio.Event()
         self._has_terminal.set()
 
@@ -162,6 +164,7 @@ class Console(Streams, TerminalHold):
 
         In the background it is left alone: a session that needs it is stopped again.
         """
+        in_suspend, self._continued_in_suspend = self._continued_in_suspend, False
         if self._foreground.waiting:
             self._foreground.continued()
         elif self._holder is None and not self._listens:
@@ -173,7 +176,7 @@ class Console(Streams, TerminalHold):
                     self._again = self._display.lose()
                 self._wait_for_foreground()
         else:
-            if self._reports is not None:
+            if self._reports is not None and not in_suspend:
                 self._reports.forget()
             with contextlib.suppress(OSError):  # the terminal has gone; reading from it says so
                 self._raw_mode.enter(keep_signals=self._listens)
@@ -197,6 +200,7 @@ class Console(Streams, TerminalHold):
         # Not SIGTSTP to ourselves: the AWS CLI ignores that one, so it would run on while we are stopped, and the
         # shell, which sees the CLI only, would never take the terminal back.
         os.kill(0, signal.SIGSTOP)
+        self._continued_in_suspend = True
         if self._reports is not None:
             self._reports.forget()
         if self._keyboard is not None:
