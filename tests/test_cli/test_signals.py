@@ -584,3 +584,14 @@ async def test_a_fault_of_ours_ends_the_program_and_one_of_a_library_is_logged(
     callback: Callable[[], object], outcome: str
 ) -> None:
     assert await outcome_of(callback) == outcome
+
+
+async def test_the_cause_of_a_hang_up_may_be_known_after_the_signal() -> None:
+    """The kernel sends SIGHUP to the jobs of a terminal before a pidfd tells that the session leader has ended."""
+    interruption = Interruption(asyncio.ensure_future(asyncio.sleep(0)), _refuse_to_die)
+    with interruption.handling():
+        interruption.interrupt(signal.SIGHUP)
+        ended = interruption.error
+        interruption.interrupt(signal.SIGHUP, "because of rain")
+    asyncio.get_running_loop().set_exception_handler(None)
+    assert str(ended) == "because of rain"

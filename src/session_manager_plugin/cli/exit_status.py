@@ -39,6 +39,10 @@ class Signalled(Exception):
         super().__init__(reason or f"by {signal_name(number)}")
         self.number = number
 
+    def explain(self, reason: str) -> None:
+        """Set the reason, which became known after the signal."""
+        self.args = (reason,)
+
 
 def signal_name(number: int) -> str:
     """`SIGTERM` for 15."""

@@ -92,16 +92,19 @@ class Interruption:
         self._die = die
         self._loop = asyncio.get_running_loop()
         self._handled = handled_signals()
-        self._reason = ""
+        self._signalled: Signalled | None = None
         self._fault: Exception | None = None
         self._sessions: list[RunningSession] = []
-        self.number: int | None = None
-        """The signal, once there was one."""
         self.restore: Callable[[], None] = lambda: None
         """Called first when the program leaves: restores the terminal."""
         self.continued: Callable[[], None] = lambda: None
         """Called on SIGCONT: puts the terminal into the session's modes again."""
         self._suspends = False
+
+    @property
+    def number(self) -> int | None:
+        """The signal, once there was one."""
+        return None if self._signalled is None else self._signalled.number
 
     @contextlib.contextmanager
     def session(
@@ -123,11 +126,13 @@ class Interruption:
         """
         if self.number is None and not reason and self._offer(number):
             return
-        if self.number is not None:
+        if self._signalled is not None:
             if number != _HANG_UP:
                 self._die(number)
+            elif reason:
+                self._signalled.explain(reason)  # the kernel's SIGHUP was faster than our own notice of its cause
             return
-        self.number, self._reason = number, reason
+        self._signalled = Signalled(number, reason)
         self.restore()
         self._obey_the_next(number)
         self._cancel()
@@ -184,7 +189,7 @@ class Interruption:
         """The exception that ends the program, if it was asked to leave."""
         if self._fault is not None:
             return self._fault
-        return None if self.number is None else Signalled(self.number, self._reason)
+        return self._signalled
 
     def _uncaught(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception that a callback of the event loop, or a task that nobody awaits, has raised.
