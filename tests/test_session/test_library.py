@@ -50,9 +50,8 @@ async def test_waiting_alone_returns_after_50_mb_of_output() -> None:
         outcome = await asyncio.wait_for(session.wait(), DEADLINE)
         assert outcome.status == 0
         kept = await session.read()
-        assert (
-            READ_BUFFER_SIZE - 256 * 1024 <= len(kept) <= READ_BUFFER_SIZE
-        )  # one read of the socket at most is left out
+        # What was received at once and does not fit is discarded as a whole.
+        assert READ_BUFFER_SIZE // 2 <= len(kept) <= READ_BUFFER_SIZE
         assert len(kept) + outcome.discarded == size
         with pytest.raises(OutputIncomplete, match=f"{outcome.discarded} bytes"):
             await session.read()
@@ -97,6 +96,6 @@ async def test_a_link_lost_behind_the_exit_status_does_not_change_it() -> None:
 async def test_a_session_that_forwards_a_port_is_refused_at_once() -> None:
     agent = MemoryAgent(properties={"type": "LocalPortForwarding", "portNumber": "80"})
     session = Session(MemoryChannel(agent))
-    with pytest.raises(UsageError, match=r"forwards a port: use forward\(\)"):
+    with pytest.raises(UsageError, match=r"forwards a port: smp connect serves it"):
         await asyncio.wait_for(session.__aenter__(), DEADLINE)
     assert session.state == "closed"

@@ -196,7 +196,7 @@ class Session:
         if self._ready is None:
             raise NotConnected("the session is not open")
         if self._ready.session_type == "Port" and not self._ready.is_stdio:
-            raise UsageError(f"session {self.session_id} forwards a port: use forward() for it")
+            raise UsageError(f"session {self.session_id} forwards a port: smp connect serves it")
         if self._claimed:
             return
         self._claimed = True
