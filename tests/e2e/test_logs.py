@@ -70,7 +70,7 @@ async def test_no_secret_of_an_encrypted_session_is_told(encrypted: Sandbox, tmp
     assert "token=***" in told
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert any(line["logger"] == "botocore.credentials" for line in lines)
-    assert any("KMS gave a data key" in line["message"] for line in lines)
+    assert any("the key service returned a data key" in line["message"] for line in lines)
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 

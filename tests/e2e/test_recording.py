@@ -93,7 +93,7 @@ async def test_an_existing_file_is_refused(sandbox: Sandbox, environment: dict[s
     path.write_text("precious")
     async with PtyProcess(await command(sandbox, "--record", str(path)), env=environment) as terminal:
         await terminal.expect("smp:.* exists; a recording overwrites nothing")
-        assert await terminal.wait() == 255
+        assert await terminal.wait() == 2
     assert path.read_text() == "precious"
 
 
