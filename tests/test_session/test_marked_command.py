@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import signal
 import time
 
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from session_manager_plugin.errors import LocalProtocolError
 from session_manager_plugin.session.marked_command import MarkedCommand, MarkedState
+from tests.support.programs import need_program
 
 DEADLINE = 20.0
 SHELLS = ["dash -i", "bash --norc -i", "zsh -f -i", "busybox ash -i", "fish --no-config -i"]
@@ -54,8 +54,7 @@ class Shell:
 
 def run(shell: str, command: bytes) -> tuple[bytes, int | None]:
     argv = shell.split()
-    if shutil.which(argv[0]) is None:
-        pytest.skip(f"{argv[0]} is not installed")
+    need_program(argv[0])
     running = Shell(argv, command)
     try:
         running.run()

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tests.support.programs import need_program
+
 SHELLS = ("dash", "bash", "busybox")
 _TOOLS = (
     "sh tr printf dd tail head gzip tar stat wc base64 od sha256sum sha512sum sha1sum md5sum cat tee chmod touch mv "
@@ -16,6 +18,7 @@ TOOLS = tuple(f"{_TOOLS} mkdir rm readlink stty".split())
 
 def tools_directory(parent: Path, shell: str, without: frozenset[str] = frozenset()) -> Path:
     """Make a directory that holds all the tools that a target has, as links; with ``busybox``, only its applets."""
+    need_program(shell)
     directory = parent / "bin"
     directory.mkdir()
     for tool in TOOLS:
