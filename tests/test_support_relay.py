@@ -55,9 +55,11 @@ async def relay(server: TcpServer) -> AsyncIterator[Relay]:
 
 async def pair(relay: Relay, server: TcpServer, clients: Clients) -> tuple[Peer, Peer]:
     """Both ends of a new connection through the relay."""
-    number = len(server.peers)
+    number, carried = len(server.peers), len(relay.connections)
     client = await clients.connect(relay.port)
-    return client, await server.accepted(number)
+    far = await server.accepted(number)
+    await wait_until(lambda: len(relay.connections) > carried)  # the relay learns last that it is connected
+    return client, far
 
 
 async def test_without_faults_it_forwards_everything_both_ways_and_each_end_by_itself(
