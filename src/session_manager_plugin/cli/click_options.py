@@ -340,6 +340,17 @@ _CONNECTION_OPTIONS = [
 ]
 
 
+stdin_eof_option = click.option(
+    "--stdin-eof",
+    type=Choice("eot", "close", "ignore"),
+    default="eot",
+    show_default=True,
+    help="At the end of an input that is not a terminal: eot types Ctrl-D, close ends the session, ignore waits for "
+    "the remote end.",
+)
+"""`--stdin-eof`: what the end of standard input means."""
+
+
 sign_option = click.option(
     "--sign",
     type=Choice("auto", "always", "never"),

@@ -54,7 +54,7 @@ class RunningSession:
         self.leaving = False
         """Set while the session is closed, which a signal must not cut short."""
         self.restore: Callable[[], None] = lambda: None
-        """Gives the terminal back, if the session has it."""
+        """Restores the terminal, if the session has it."""
         self.error: Exception | None = None
         """What ends this session, and no other."""
         self.taken_at: float | None = None

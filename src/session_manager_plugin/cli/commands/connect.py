@@ -13,13 +13,13 @@ import click
 
 from session_manager_plugin.cli.aws_options import aws_options
 from session_manager_plugin.cli.click_options import (
-    Choice,
     command,
     connection_options,
     escape_option,
     gateway_options,
     record_options,
     status_option,
+    stdin_eof_option,
 )
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.errors import UsageError
@@ -73,15 +73,7 @@ smp connect -v --log-file smp.log --url "$URL" --token-file token      (a log fo
 @status_option
 @escape_option
 @record_options
-@click.option(
-    "--stdin-eof",
-    type=Choice("eot", "close", "ignore"),
-    default="eot",
-    show_default=True,
-    help="What happens at the end of an input that is no terminal: eot types Ctrl-D, close ends the session, ignore "
-    "waits "
-    "for the far end.",
-)
+@stdin_eof_option
 def connect(
     environment: Environment,
     *,

@@ -9,13 +9,13 @@ import click
 
 from session_manager_plugin.cli.aws_options import aws_options
 from session_manager_plugin.cli.click_options import (
-    Choice,
     command,
     connection_options,
     escape_option,
     record_options,
     sign_option,
     status_option,
+    stdin_eof_option,
 )
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.target_argument import TargetName
@@ -70,14 +70,7 @@ smp start i-0123456789abcdef0 --document-name AWS-StartInteractiveCommand --para
 @status_option
 @escape_option
 @record_options
-@click.option(
-    "--stdin-eof",
-    type=Choice("eot", "close", "ignore"),
-    default="eot",
-    show_default=True,
-    help="At the end of an input that is not a terminal: eot types Ctrl-D, close ends the session, ignore waits for "
-    "the remote end.",
-)
+@stdin_eof_option
 @connection_options
 @sign_option
 def start(
