@@ -1,19 +1,22 @@
-"""The asyncio API: a session on a stream URL."""
+"""The asyncio API: a session on a stream URL, and one that is started on a target."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.communicator import LinkOptions, SessionDataChannel, complete_stream_url
 from session_manager_plugin.errors import InvalidURL
+from session_manager_plugin.session.document_names import needs_handshake
 from session_manager_plugin.session.outcome import Outcome
-from session_manager_plugin.session.protocols import KeyService, RequestSigner, ResumeService
+from session_manager_plugin.session.protocols import IDataChannel, KeyService, RequestSigner, ResumeService
 from session_manager_plugin.session.runner import HANDLERS
 from session_manager_plugin.session.session import Session
 from session_manager_plugin.utils.hosts import is_loopback
 
-__all__ = ["AwsSettings", "LinkOptions", "Outcome", "Session", "connect"]
+__all__ = ["AwsSettings", "LinkOptions", "Outcome", "Session", "connect", "start"]
 
 
 def connect(
@@ -67,3 +70,69 @@ def connect(
         reconnect_timeout=link.reconnect_timeout,
     )
     return Session(channel)
+
+
+def start(
+    target: str,
+    *,
+    document: str = "",
+    parameters: Mapping[str, Sequence[str]] | None = None,
+    reason: str = "",
+    aws: AwsSettings | None = None,
+    link: LinkOptions | None = None,
+    signer: RequestSigner | None = None,
+) -> Session:
+    """Return a session with a target; `async with` starts it with StartSession and opens it, and terminates it at the
+    end unless the far end has ended it.
+
+    `target` is what `aws.targets.resolve_target` takes: an id, a name, an address, a tag. Without a `document` it is a
+    shell; `parameters` are the document's. `reason` is kept by AWS with the session. `aws` says which account and
+    region, `link` how the connection is made and kept.
+
+    Opening raises `UsageError` and `ConnectError` for a target that is not found, `AccessDenied`, and what prevents
+    the connection. A call of `open` that is cancelled leaves no session behind.
+    """
+    return Session(
+        starter=_TargetStarter(
+            target, document, parameters or {}, reason, aws or AwsSettings(), link or LinkOptions(), signer
+        )
+    )
+
+
+@dataclass
+class _TargetStarter:
+    """Fulfils `SessionStarter` with StartSession and TerminateSession."""
+
+    target: str
+    document: str
+    parameters: Mapping[str, Sequence[str]]
+    reason: str
+    aws: AwsSettings
+    link: LinkOptions
+    signer: RequestSigner | None
+    session_id: str = field(default="", init=False)
+
+    async def start(self) -> IDataChannel:
+        """See `SessionStarter`."""
+        from session_manager_plugin.aws.systems_manager import SystemsManager
+        from session_manager_plugin.aws.targets import resolve_target
+
+        target = await resolve_target(self.aws, self.target)
+        started = await SystemsManager(self.aws).start_session(target, self.document, self.parameters, self.reason)
+        self.session_id = started.session_id
+        return connect(
+            started.stream_url,
+            started.token,
+            session_id=started.session_id,
+            link=self.link,
+            aws=self.aws,
+            target=target,
+            handshake_required=needs_handshake(self.document),
+            signer=self.signer,
+        ).channel
+
+    async def terminate(self) -> None:
+        """See `SessionStarter`."""
+        from session_manager_plugin.aws.systems_manager import SystemsManager
+
+        await SystemsManager(self.aws).try_to_terminate(self.session_id)

@@ -6,18 +6,19 @@ import asyncio
 
 import pytest
 
-from session_manager_plugin import Session, connect
+from session_manager_plugin import AwsSettings, Session, connect, start
 from session_manager_plugin.agent import Sandbox
-from session_manager_plugin.errors import ConnectionLost, OutputIncomplete, UsageError
+from session_manager_plugin.agent.session import EndReason
+from session_manager_plugin.errors import ConnectionLost, NotConnected, OutputIncomplete, UsageError
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.session import READ_BUFFER_SIZE
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, wait_until
 
 COMMAND = "AWS-StartNonInteractiveCommand"
 
 
-async def start(sandbox: Sandbox, command: str) -> Session:
+async def start_command(sandbox: Sandbox, command: str) -> Session:
     started = await sandbox.start_session(COMMAND, {"command": [command], "separateOutputStream": ["true"]})
     return connect(started.stream_url, started.token or "", session_id=started.session_id)
 
@@ -37,7 +38,7 @@ async def read_all_errors(session: Session) -> bytes:
 
 
 async def test_the_outputs_and_the_exit_status_of_a_command() -> None:
-    async with Sandbox() as sandbox, await start(sandbox, "sh -c 'echo out; echo err >&2; exit 3'") as session:
+    async with Sandbox() as sandbox, await start_command(sandbox, "sh -c 'echo out; echo err >&2; exit 3'") as session:
         async with asyncio.timeout(DEADLINE):
             stdout, stderr, outcome = await asyncio.gather(read_all(session), read_all_errors(session), session.wait())
     assert (stdout, stderr, outcome.status) == (b"out\n", b"err\n", 3)
@@ -46,7 +47,7 @@ async def test_the_outputs_and_the_exit_status_of_a_command() -> None:
 
 async def test_waiting_alone_returns_after_50_mb_of_output() -> None:
     size = 50_000_000
-    async with Sandbox() as sandbox, await start(sandbox, f"head -c {size} /dev/zero") as session:
+    async with Sandbox() as sandbox, await start_command(sandbox, f"head -c {size} /dev/zero") as session:
         outcome = await asyncio.wait_for(session.wait(), DEADLINE)
         assert outcome.status == 0
         kept = await session.read()
@@ -59,7 +60,7 @@ async def test_waiting_alone_returns_after_50_mb_of_output() -> None:
 
 async def test_a_reader_beside_wait_loses_nothing() -> None:
     size = 3 * READ_BUFFER_SIZE
-    async with Sandbox() as sandbox, await start(sandbox, f"head -c {size} /dev/zero") as session:
+    async with Sandbox() as sandbox, await start_command(sandbox, f"head -c {size} /dev/zero") as session:
         waiting = asyncio.ensure_future(session.wait())
         async with asyncio.timeout(DEADLINE):
             assert len(await read_all(session)) == size
@@ -99,3 +100,55 @@ async def test_a_session_that_forwards_a_port_is_refused_at_once() -> None:
     with pytest.raises(UsageError, match=r"forwards a port: smp connect serves it"):
         await asyncio.wait_for(session.__aenter__(), DEADLINE)
     assert session.state == "closed"
+
+
+def aws_of(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> AwsSettings:
+    """Settings that reach the sandbox, whose credentials are put into the environment."""
+    for name, value in sandbox.environment.items():
+        monkeypatch.setenv(name, value)
+    return AwsSettings(region="us-east-1", endpoint_url=sandbox.endpoint_url)
+
+
+async def test_a_session_is_started_on_a_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Sandbox() as sandbox:
+        command = {"command": ["sh -c 'echo out; exit 3'"], "separateOutputStream": ["true"]}
+        session = start("local", document=COMMAND, parameters=command, aws=aws_of(sandbox, monkeypatch))
+        assert (session.session_id, session.state) == ("", "opening")
+        async with session, asyncio.timeout(DEADLINE):
+            assert await read_all(session) == b"out\n"
+            assert (await session.wait()).status == 3
+        assert sandbox.session(session.session_id).end_reason is not EndReason.TERMINATED
+
+
+async def test_a_started_session_is_terminated_when_it_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Sandbox() as sandbox:
+        async with asyncio.timeout(DEADLINE), start("local", aws=aws_of(sandbox, monkeypatch)) as session:
+            assert session.state == "open"
+        assert sandbox.session(session.session_id).end_reason is EndReason.TERMINATED
+
+
+async def test_a_started_session_that_cannot_be_used_is_terminated(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Sandbox() as sandbox:
+        document, parameters = "AWS-StartPortForwardingSession", {"portNumber": ["80"]}
+        session = start("local", document=document, parameters=parameters, aws=aws_of(sandbox, monkeypatch))
+        with pytest.raises(UsageError, match="forwards a port"):
+            async with asyncio.timeout(DEADLINE), session:
+                pass
+        assert sandbox.session(session.session_id).end_reason is EndReason.TERMINATED
+
+
+async def test_a_start_that_is_cancelled_leaves_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Sandbox() as sandbox, asyncio.timeout(DEADLINE):
+        opening = asyncio.ensure_future(start("local", aws=aws_of(sandbox, monkeypatch)).open())
+        await wait_until(lambda: sandbox.sessions)
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        assert opening.cancelled()
+        assert [session.end_reason for session in sandbox.sessions.values()] == [EndReason.TERMINATED]
+
+
+async def test_what_needs_a_started_session_says_so() -> None:
+    session = start("local")
+    with pytest.raises(NotConnected, match="not started"):
+        _ = session.channel
+    await session.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ START_LIMITS = CallLimits(10.0, 20.0, 8, mode="adaptive")
 """StartSession is throttled when many sessions are started at once."""
 RESUME_LIMITS = CallLimits(5.0, 5.0, 1)
 """A failed call is repeated by the caller."""
+LEAVE_TIMEOUT = 1.8
+"""Seconds for terminating a session whose start was cancelled."""
 TERMINATE_LIMITS = CallLimits(1.5, 1.5, 1)
 """The program is about to end."""
 RESUME_CREDENTIALS_MAX_AGE = 5.0
@@ -51,7 +54,8 @@ class SystemsManager:
     ) -> StartedSession:
         """Start a session on ``target``, an instance's id or ``ecs:CLUSTER_TASK_RUNTIME``.
 
-        Without a ``document`` it is a shell: naming the default document takes a permission of its own.
+        Without a ``document`` it is a shell: naming the default document takes a permission of its own. A session that
+        the cancelled call starts nevertheless is terminated, within ``LEAVE_TIMEOUT`` seconds.
         """
         request: dict[str, Any] = {"Target": target}
         if document:
@@ -60,8 +64,16 @@ class SystemsManager:
             request["Parameters"] = {name: list(values) for name, values in parameters.items()}
         if reason:
             request["Reason"] = reason
+        calling = asyncio.ensure_future(
+            self._call("StartSession", START_LIMITS, lambda client: client.start_session(**request))
+        )
         try:
-            answer = await self._call("StartSession", START_LIMITS, lambda client: client.start_session(**request))
+            answer = await asyncio.shield(calling)
+        except asyncio.CancelledError:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(LEAVE_TIMEOUT):
+                    await self.try_to_terminate((await calling)["SessionId"])
+            raise
         except SessionManagerError as error:
             refusal = await explain_refusal(self._settings, error, target, document)
             raise refusal from error.__cause__

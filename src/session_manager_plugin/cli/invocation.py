@@ -23,17 +23,15 @@ from typing import Any
 
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.errors import UsageError
+from session_manager_plugin.session import document_names
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 """Halves of surrogate pairs, which cannot be written anywhere; Go's decoder replaces them, too."""
 VARIABLE_PREFIX = "AWS_SSM_START_SESSION_RESPONSE"
 OPERATION = "StartSession"
-DEFAULT_DOCUMENT = "SSM-SessionManagerRunShell"
-_STDIO_DOCUMENT = "AWS-StartSSHSession"
-_PORT_DOCUMENTS = "AWS-StartPortForwardingSession"
-"""What the names of all documents that forward ports begin with."""
-_COMMAND_DOCUMENT = "AWS-StartNonInteractiveCommand"
-_KNOWN_DOCUMENTS = frozenset({DEFAULT_DOCUMENT, _STDIO_DOCUMENT, _COMMAND_DOCUMENT, "AWS-StartInteractiveCommand"})
+_KNOWN_DOCUMENTS = frozenset(
+    {document_names.SHELL, document_names.SSH, document_names.COMMAND, document_names.INTERACTIVE_COMMAND}
+)
 
 
 class InvalidOperation(UsageError):
@@ -65,29 +63,19 @@ class Invocation:
         """Whether standard output belongs to another program's protocol; None if only the session type shows that."""
         if self.document is None:
             return None
-        if self.document in _KNOWN_DOCUMENTS or self.document.startswith(_PORT_DOCUMENTS):
-            return self.document == _STDIO_DOCUMENT
+        if self.document in _KNOWN_DOCUMENTS or document_names.forwards_port(self.document):
+            return self.document == document_names.SSH
         return None
 
     @property
     def forwards_port(self) -> bool:
         """Whether the document is known to forward a port."""
-        return forwards_port(self.document or "")
+        return document_names.forwards_port(self.document or "")
 
     @property
     def needs_handshake(self) -> bool:
         """Whether the document is known to begin with a handshake (sessions for ports and commands do)."""
-        return needs_handshake(self.document or "")
-
-
-def forwards_port(document: str) -> bool:
-    """Return whether a document is known to forward a port."""
-    return document.startswith(_PORT_DOCUMENTS)
-
-
-def needs_handshake(document: str) -> bool:
-    """Return whether a document is known to begin with a handshake."""
-    return document in (_STDIO_DOCUMENT, _COMMAND_DOCUMENT) or forwards_port(document)
+        return document_names.needs_handshake(self.document or "")
 
 
 def take_response(argument: str, environment: Environment) -> str | None:
@@ -155,7 +143,7 @@ def _request(parameters: str) -> dict[str, Any]:
 
 def _document(request: dict[str, Any]) -> str:
     document = request.get("DocumentName")
-    return document if isinstance(document, str) and document else DEFAULT_DOCUMENT
+    return document if isinstance(document, str) and document else document_names.SHELL
 
 
 def _parameters(request: dict[str, Any]) -> dict[str, Any]:

@@ -314,6 +314,16 @@ class RequestSigner(Protocol):
         """The unsigned request has opened the websocket; ``sentence`` is for a person."""
 
 
+class SessionStarter(Protocol):
+    """Starts one session by the service's API, and terminates it."""
+
+    async def start(self) -> IDataChannel:
+        """Start the session and return its channel, which is not open yet. Raises what prevents it."""
+
+    async def terminate(self) -> None:
+        """Terminate the session. Best effort, in bounded time; raises nothing."""
+
+
 class SessionHandler(Protocol):
     """Runs the sessions of one type."""
 

@@ -14,7 +14,7 @@ from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.ending import describe_missing, wait_for_end
 from session_manager_plugin.session.link_health import LinkHealth
 from session_manager_plugin.session.outcome import Outcome, parse_exit_status
-from session_manager_plugin.session.protocols import IDataChannel
+from session_manager_plugin.session.protocols import IDataChannel, SessionStarter
 
 READ_BUFFER_SIZE = 8 * 1024 * 1024
 """Bytes of one output that are kept until they are read; beyond that reading from the network pauses."""
@@ -43,10 +43,15 @@ class Session:
     """A session over a data channel. An async context manager: entering opens it, leaving closes it.
 
     A session that forwards a port has neither input nor output: entering it raises `UsageError`.
+
+    It is made of a channel, or of a `starter` whose session is started when this object is opened, and terminated when
+    it is closed, unless the far end has ended it before. Until it is started, what needs the channel raises
+    `NotConnected`.
     """
 
-    def __init__(self, channel: IDataChannel) -> None:
-        self._channel = channel
+    def __init__(self, channel: IDataChannel | None = None, *, starter: SessionStarter | None = None) -> None:
+        self._started_channel = channel
+        self._starter = starter
         self._ready: SessionReady | None = None
         self._output, self._error_output = _Output(), _Output()
         self._claimed = False
@@ -60,9 +65,15 @@ class Session:
         return self._channel
 
     @property
+    def _channel(self) -> IDataChannel:
+        if self._started_channel is None:
+            raise NotConnected("the session is not started")
+        return self._started_channel
+
+    @property
     def session_id(self) -> str:
-        """The session's id."""
-        return self._channel.session_id
+        """The session's id; empty before the session is started."""
+        return "" if self._started_channel is None else self._started_channel.session_id
 
     @property
     def state(self) -> str:
@@ -118,15 +129,24 @@ class Session:
         return self._channel.latency
 
     async def open(self) -> SessionReady:
-        """Connect and wait until the session has begun. Raises what prevents it."""
+        """Start the session if that is left to do, connect and wait until it has begun. Raises what prevents it."""
+        if self._started_channel is None and self._starter is not None:
+            self._started_channel = await self._starter.start()
         if not await self._channel.open():
             raise self._channel.last_error or ConnectError("the data channel could not be opened")
         self._ready = await self._channel.ready()
         return self._ready
 
     async def close(self) -> None:
-        """Disconnect. May be called twice."""
-        await self._channel.close()
+        """Disconnect, and terminate a session that was started by this object. May be called twice."""
+        if self._started_channel is None:
+            return
+        channel, starter = self._started_channel, self._starter
+        self._starter = None
+        if starter is None or (not channel.is_open and await _is_ended_by_far_end(channel)):
+            await channel.close()
+        else:
+            await asyncio.gather(starter.terminate(), channel.close())
 
     async def __aenter__(self) -> Self:
         try:
@@ -254,3 +274,12 @@ class Session:
         finally:
             ended.cancel()
             await asyncio.gather(ended, return_exceptions=True)
+
+
+async def _is_ended_by_far_end(channel: IDataChannel) -> bool:
+    """Whether a channel that is not open was closed by the far end."""
+    try:
+        await channel.ended()
+    except SessionManagerError:
+        return False
+    return True

@@ -103,14 +103,14 @@ def start(
     In a pipe the output is the session's and nothing else; messages of smp go to standard error.
     """
     from session_manager_plugin.aws.systems_manager import SystemsManager
+    from session_manager_plugin.cli.access_request import requested_access
     from session_manager_plugin.cli.document_parameters import parse_parameters
     from session_manager_plugin.cli.exit_status import exit_of_outcome
-    from session_manager_plugin.cli.invocation import forwards_port, needs_handshake
     from session_manager_plugin.cli.recording_options import recorder
     from session_manager_plugin.cli.render import tell, tell_ending
     from session_manager_plugin.cli.signals import run
-    from session_manager_plugin.cli.start_session import requested_access, started_session
     from session_manager_plugin.cli.target_argument import chosen_target
+    from session_manager_plugin.session.document_names import forwards_port, needs_handshake
     from session_manager_plugin.terminal.escapes import parse_escape_character
 
     escape_character = parse_escape_character(escape_char)
@@ -137,7 +137,7 @@ def start(
             from session_manager_plugin.session.notices import PlainNotices
             from session_manager_plugin.session.port import LocalEnd
 
-            started = await started_session(starting, systems_manager)
+            started = await starting
             local_end = LocalEnd.of_request(values) if forwards_port(document_name) else None
             session = connect(
                 started.stream_url,

@@ -1,33 +1,18 @@
-"""What comes before a session that a command starts: access that is asked for, and StartSession."""
+"""Just-in-time access to a target: the request, and the wait for its approval."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 
 from session_manager_plugin.aws.settings import AwsSettings
-from session_manager_plugin.aws.systems_manager import StartedSession, SystemsManager
 from session_manager_plugin.aws.threads import in_thread
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.render import tell
 from session_manager_plugin.utils.text import printable
 
-LEAVE_TIMEOUT = 1.8
-"""Seconds for terminating a session that was being started when the program was interrupted."""
 _POLL_INTERVALS = (1.0, 2.0, 3.0)
 """Seconds between the first calls of GetAccessToken; the last interval is repeated."""
-
-
-async def started_session(starting: asyncio.Task[StartedSession], systems_manager: SystemsManager) -> StartedSession:
-    """Return the result of ``starting``. When cancelled, terminate the session that it starts nevertheless."""
-    try:
-        return await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(LEAVE_TIMEOUT):
-                await systems_manager.try_to_terminate((await starting).session_id)
-        raise
 
 
 async def requested_access(environment: Environment, settings: AwsSettings, target: str, reason: str) -> AwsSettings:

@@ -1,0 +1,21 @@
+"""The session documents that AWS owns, and what their names show before the session has begun."""
+
+from __future__ import annotations
+
+SHELL = "SSM-SessionManagerRunShell"
+SSH = "AWS-StartSSHSession"
+COMMAND = "AWS-StartNonInteractiveCommand"
+INTERACTIVE_COMMAND = "AWS-StartInteractiveCommand"
+PORT_FORWARDING = "AWS-StartPortForwardingSession"
+"""To a port of the target; what the names of all documents that forward ports begin with."""
+PORT_FORWARDING_TO_HOST = "AWS-StartPortForwardingSessionToRemoteHost"
+
+
+def forwards_port(document: str) -> bool:
+    """Whether a document is known to forward a port."""
+    return document.startswith(PORT_FORWARDING)
+
+
+def needs_handshake(document: str) -> bool:
+    """Whether a document is known to begin with a handshake: sessions for ports and commands do."""
+    return document in (SSH, COMMAND) or forwards_port(document)
