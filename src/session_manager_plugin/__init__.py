@@ -14,14 +14,24 @@ Four parts, and greater than 1.2.764.0: agents and the AWS CLI compare it with v
 plugin, and for an older one they switch features off or pass the session's token in argv.
 """
 
-__all__ = ["PLUGIN_VERSION", "AwsSettings", "LinkOptions", "Outcome", "Session", "__version__", "connect", "start"]
+__all__ = [
+    "PLUGIN_VERSION",
+    "AwsSettings",
+    "LinkOptions",
+    "Outcome",
+    "Session",
+    "__version__",
+    "connect",
+    "copy",
+    "start",
+]
 
 # Type checkers take this name for True wherever it comes from, and `typing` is too much to import for it.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from session_manager_plugin.library import AwsSettings, LinkOptions, Outcome, Session, connect, start
+    from session_manager_plugin.library import AwsSettings, LinkOptions, Outcome, Session, connect, copy, start
 else:
-    _LIBRARY_NAMES = frozenset({"AwsSettings", "LinkOptions", "Outcome", "Session", "connect", "start"})
+    _LIBRARY_NAMES = frozenset({"AwsSettings", "LinkOptions", "Outcome", "Session", "connect", "copy", "start"})
 
     def __getattr__(name):
         if name not in _LIBRARY_NAMES:

@@ -1,22 +1,28 @@
-"""The asyncio API: a session on a stream URL, and one that is started on a target."""
+"""The asyncio API: a session on a stream URL, one that is started on a target, and copies of files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.communicator import LinkOptions, SessionDataChannel, complete_stream_url
-from session_manager_plugin.errors import InvalidURL
-from session_manager_plugin.session.document_names import needs_handshake
+from session_manager_plugin.errors import InvalidURL, UsageError
+from session_manager_plugin.session.document_names import COMMAND, needs_handshake
 from session_manager_plugin.session.outcome import Outcome
 from session_manager_plugin.session.protocols import IDataChannel, KeyService, RequestSigner, ResumeService
 from session_manager_plugin.session.runner import HANDLERS
 from session_manager_plugin.session.session import Session
 from session_manager_plugin.utils.hosts import is_loopback
 
-__all__ = ["AwsSettings", "LinkOptions", "Outcome", "Session", "connect", "start"]
+if TYPE_CHECKING:
+    from session_manager_plugin.transfer.report import Report
+
+__all__ = ["AwsSettings", "LinkOptions", "Outcome", "Session", "connect", "copy", "start"]
 
 
 def connect(
@@ -136,3 +142,75 @@ class _TargetStarter:
         from session_manager_plugin.aws.systems_manager import SystemsManager
 
         await SystemsManager(self.aws).try_to_terminate(self.session_id)
+
+
+async def copy(
+    sources: str | Sequence[str],
+    destination: str,
+    *,
+    recursive: bool = False,
+    preserve: bool = False,
+    aws: AwsSettings | None = None,
+    link: LinkOptions | None = None,
+    report: Report | None = None,
+) -> Report:
+    """Copy files between this machine and a target; return what was copied, and what was not.
+
+    One side is `TARGET:PATH`: all of `sources`, of one target, or `destination`. `recursive` copies directories,
+    `preserve` keeps modes and times. `report` is called with the progress. A source that cannot be read is one of
+    `report.problems`; the others are copied.
+
+    Raises `UsageError` unless exactly one side is remote, `CopyFailed`, `OSError` for what this machine cannot write,
+    and what prevents a session. No incomplete file has its final name then.
+    """
+    from session_manager_plugin.aws.targets import resolve_target
+    from session_manager_plugin.transfer.download import download
+    from session_manager_plugin.transfer.names import parse_location
+    from session_manager_plugin.transfer.report import CopyOptions, Report
+    from session_manager_plugin.transfer.upload import upload
+
+    sources = [sources] if isinstance(sources, str) else list(sources)
+    remote_sources = [location for source in sources if (location := parse_location(source)) is not None]
+    remote_destination = parse_location(destination)
+    if not sources or (remote_sources and len(remote_sources) < len(sources)):
+        raise UsageError("the sources must be all local, or all on one target (TARGET:PATH)")
+    if bool(remote_sources) == (remote_destination is not None):
+        raise UsageError("one side of a copy is on a target, written TARGET:PATH, and the other one is local")
+    if len({location.target for location in remote_sources}) > 1:
+        raise UsageError("the sources must be on one target")
+    aws, report = aws or AwsSettings(), report or Report()
+    options = CopyOptions(recursive=recursive, preserve=preserve)
+    target = (remote_destination or remote_sources[0]).target
+    sessions = _TargetSessions(await resolve_target(aws, target), aws, link or LinkOptions())
+    if remote_destination is not None:
+        await upload(sessions, [os.fsencode(source) for source in sources], remote_destination.path, options, report)
+    else:
+        paths = [location.path for location in remote_sources]
+        await download(sessions, paths, os.fsencode(destination), options, report)
+    return report
+
+
+@dataclass(frozen=True)
+class _TargetSessions:
+    """Fulfils `transfer.sessions.Sessions` with `start`."""
+
+    target: str
+    aws: AwsSettings
+    link: LinkOptions
+
+    def command(self, command: str) -> AbstractAsyncContextManager[IDataChannel]:
+        """See `Sessions`."""
+        return self._session(COMMAND, {"command": [command], "separateOutputStream": ["true"]})
+
+    def shell(self) -> AbstractAsyncContextManager[IDataChannel]:
+        """See `Sessions`."""
+        return self._session("", {})
+
+    @asynccontextmanager
+    async def _session(self, document: str, parameters: Mapping[str, Sequence[str]]) -> AsyncIterator[IDataChannel]:
+        session = start(self.target, document=document, parameters=parameters, aws=self.aws, link=self.link)
+        try:
+            await session.open()
+            yield session.channel
+        finally:
+            await session.close()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from session_manager_plugin.errors import CopyFailed, RemoteProtocolError
 from session_manager_plugin.transfer.download_plan import Data, DownloadParser, EntryEnded, Event, Finished
 from session_manager_plugin.transfer.names import RemotePath, base_name, escape_name, parse_location, partial_name
-from session_manager_plugin.transfer.upload_plan import FRAME_SIZE, WINDOW, UploadPlan
+from session_manager_plugin.transfer.upload_plan import FRAME_SIZE, WINDOW_SIZE, UploadPlan
 
 
 def _printed(contents: bytes, *, encoding: str = "base64", gzipped: bool = False) -> bytes:
@@ -124,7 +124,7 @@ def test_the_window_holds_at_most_four_mebibytes() -> None:
     plan = UploadPlan()
     assert not plan.may_send
     plan.receive_data(HELLO)
-    for _ in range(WINDOW):
+    for _ in range(WINDOW_SIZE // FRAME_SIZE):
         assert plan.may_send
         plan.frame(bytes(FRAME_SIZE))
     assert not plan.may_send

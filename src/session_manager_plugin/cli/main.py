@@ -26,6 +26,7 @@ COMMANDS = {
     "start": "Start a session with a target: a shell on an instance or in a container.",
     "ls": "List targets, or your sessions.",
     "kill": "Terminate sessions.",
+    "cp": "Copy files to or from a target, without S3 and with nothing installed there.",
     "connect": "Join a session whose stream URL and token you have.",
     "demo": "Try a session on this machine: a sandbox and a session with it.",
     "probe": "Check what a session needs, stage by stage, and say what to do.",

@@ -19,6 +19,11 @@ _COMMON = r"""LC_ALL=C; export LC_ALL; mask=$(umask); umask 077
 has() { command -v "$1" >/dev/null 2>&1; }
 name() { n_=$(printf '%b.' "${1#=}"); n_=${n_%.}; }
 plain() { printf '%s' "$1" | tr '\n' ' '; }
+reason() { while :; do case $1 in *': '*) ;; *) break;; esac
+r_=${1%%"
+"*}; case $r_ in *': '*) printf '%s' "${r_##*: }"; return;; esac
+set -- "${1#*"
+"}"; done; plain "$1"; }
 if has sha256sum; then algorithm=sha256; sum() { sha256sum; }
 elif has shasum; then algorithm=sha256; sum() { shasum -a 256; }
 elif has openssl; then algorithm=sha256; sum() { openssl dgst -sha256 -r; }
@@ -120,8 +125,8 @@ fail "$n_: the $algorithm of what was received differs: damaged on the way"; fi;
 while IFS=' ' read -r k_ file mode time partial hidden; do case $k_ in
 f) place "$file" "$partial"; if [ -d "$f_" ]; then made=; fail "${f_#./}: Is a directory"; fi
 if [ -e "$f_" ] && ! [ -f "$f_" ]; then made=; w_=$f_; else w_=$made; fi
-m_=$( { : >"$w_"; } 2>&1 ) || { made=; fail "${f_#./}: ${m_##*: }"; }
-m_=$( frames 7>&1 6>"$w_" ) || fail "${f_#./}: ${m_##*: }"
+m_=$( { : >"$w_"; } 2>&1 ) || { made=; fail "${f_#./}: $(reason "$m_")"; }
+m_=$( frames 7>&1 6>"$w_" ) || fail "${f_#./}: $(reason "$m_")"
 IFS=' ' read -r k_ want || exit 1
 if [ "$made" ]; then check "$want" "$(digest <"$w_")"
 if [ "$time" = - ] && [ -e "$f_" ]; then o_=$(facts "$f_"); o_=${o_%% *}; if [ "$o_" != - ]; then mode=$o_; fi; fi
@@ -141,8 +146,7 @@ IFS=' ' read -r k_ want || exit 1
 case "
 $o_" in *'
 failed
-'*) fail "${f_#./}: ${o_%%
-*}";; esac
+'*) fail "${f_#./}: $(reason "$o_")";; esac
 if [ $piped != none ]; then check "$want" "${o_##*
 }"; fi
 if ! [ -e "$f_" ]; then settle "$mode" "$time" "$made"; m_=$(mv "$made" "$f_" 2>&1) || fail "$m_"
@@ -180,12 +184,13 @@ def typed_line(size: int, marker: str) -> bytes:
 
     The script follows once ``marker`` was printed, in a line of its own: from there on the terminal is raw. The line
     is short, because a terminal takes 4,095 bytes of one; it holds the marker in two pieces, so that its echo is none.
-    The script's shell is a child of the session's first process: when that is killed, the child gets SIGHUP, and
-    removes what is incomplete.
+    Without HISTFILE bash writes no file of its history. The script's shell is a child of the session's first process:
+    when that is killed, the child gets SIGHUP, and removes what is incomplete.
     """
     half = len(marker) // 2
     line = (
-        f' exec /bin/sh -c \'stty raw -echo || exit; printf "\\n%s%s\\n" {marker[:half]} {marker[half:]}; '
+        " unset HISTFILE; exec /bin/sh -c 'stty raw -echo || exit; "
+        f'printf "\\n%s%s\\n" {marker[:half]} {marker[half:]}; '
         f'c=$(dd bs=1 count={size} 2>/dev/null; echo .); /bin/sh -c "${{c%.}}"; exit\'\r'
     )
     return line.encode()

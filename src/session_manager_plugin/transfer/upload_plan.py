@@ -31,8 +31,8 @@ from session_manager_plugin.transfer.names import escape_name
 
 FRAME_SIZE = 1024 * 1024
 """Bytes of a file in a frame, before it is compressed."""
-WINDOW = 4
-"""Frames that are sent before the first is acknowledged: at most 4 MiB are on the way."""
+WINDOW_SIZE = 4 * FRAME_SIZE
+"""Bytes of files that are on the way at most: sent, and not acknowledged by the target."""
 _GAIN = 0.9
 """A frame is sent compressed if that makes it shorter than this part of it."""
 _RETRY_AFTER = 8
@@ -52,11 +52,6 @@ class Receiver:
     tar: bool
     exact: bool
     kind: str
-
-    @property
-    def window(self) -> int:
-        """Frames that may be on the way: where the target may read more than one at a time, only one."""
-        return WINDOW if self.exact else 1
 
 
 class UploadPlan:
@@ -79,12 +74,13 @@ class UploadPlan:
 
     @property
     def may_send(self) -> bool:
-        """Whether another frame, or a line, may be sent now."""
+        """Whether another frame, or a line, may be sent now. Where the target may read more than one frame at a time,
+        only one is on the way."""
         if self.receiver is None:
             return False
         if not self.receiver.exact:
-            return not self._sizes and not self._orders
-        return len(self._sizes) < self.receiver.window
+            return self.settled
+        return sum(self._sizes) <= WINDOW_SIZE - FRAME_SIZE
 
     @property
     def settled(self) -> bool:

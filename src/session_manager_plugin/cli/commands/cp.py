@@ -1,0 +1,108 @@
+"""`smp cp`: files copied to and from a target, without S3 and without anything installed there."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from session_manager_plugin.cli.aws_options import aws_options
+from session_manager_plugin.cli.click_options import command
+from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.exit_status import Exit, ExitStatus
+
+if TYPE_CHECKING:
+    from session_manager_plugin.aws.settings import AwsSettings
+    from session_manager_plugin.cli.signals import Interruption
+    from session_manager_plugin.transfer.report import Report
+
+_EXAMPLES = """
+smp cp i-0123456789abcdef0:/var/log/syslog .
+smp cp app.tar.gz i-0123456789abcdef0:/tmp/
+smp cp -rp site web-1:/srv/www      (a directory, with modes and times)
+smp cp 'web-1:/var/log/*.log' logs/      (the target expands a pattern)
+pg_dump shop | smp cp - db-1:/tmp/shop.sql
+smp cp db-1:/tmp/shop.sql - | less
+"""
+
+
+@command("cp", examples=_EXAMPLES)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("destination", metavar="DESTINATION")
+@click.option("-r", "--recursive", is_flag=True, help="Copy directories. Links are followed, as scp does.")
+@click.option("-p", "--preserve", is_flag=True, help="Keep modes and times.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print an object a line: event is copied, failed or ended. Not with - as the destination.",
+)
+@aws_options
+def cp(
+    environment: Environment,
+    *,
+    sources: tuple[str, ...],
+    destination: str,
+    recursive: bool,
+    preserve: bool,
+    as_json: bool,
+    settings: AwsSettings,
+) -> Exit:
+    """Copy files to or from a target: no S3, no open port, no ssh, and nothing installed on the target.
+
+    One side is TARGET:PATH, as for scp. A relative PATH starts at the home directory of the session's user. - is
+    standard input or standard output. A file takes its name when its digest is right. When the connection is lost the
+    copy goes on where it was.
+
+    The exit status is 0 if everything was copied, else 255.
+    """
+    from session_manager_plugin.cli.copy_progress import copy_progress
+    from session_manager_plugin.cli.render import tell
+    from session_manager_plugin.cli.signals import run
+    from session_manager_plugin.communicator import LinkOptions
+    from session_manager_plugin.errors import SessionManagerError, UsageError
+    from session_manager_plugin.library import copy
+    from session_manager_plugin.transfer.report import CopiedFile, Report
+
+    if as_json and destination == "-":
+        raise UsageError("--json and - as the destination would both use standard output")
+
+    def print_event(event: str, **facts: object) -> None:
+        if as_json:
+            environment.write(f"{json.dumps({'event': event, **facts})}\n")
+
+    def print_copied(file: CopiedFile) -> None:
+        print_event("copied", name=file.name, bytes=file.size, digest=file.digest)
+
+    def print_problem(name: str, text: str) -> None:
+        print_event("failed", name=name, error=text)
+        tell(environment, f"{name}: {text}")
+
+    async def main(_interruption: Interruption) -> Report:
+        with copy_progress(environment) as on_progress:
+            report = Report(
+                on_progress=on_progress,
+                on_copied=print_copied,
+                on_problem=print_problem,
+                on_notice=lambda sentence: None if environment.quiet else tell(environment, sentence, error=False),
+            )
+            link = LinkOptions(proxy=settings.proxy, ca_bundle=settings.ca_bundle)
+            return await copy(
+                sources, destination, recursive=recursive, preserve=preserve, aws=settings, link=link, report=report
+            )
+
+    began_at = time.monotonic()
+    try:
+        report = run(main)
+    except SessionManagerError as error:
+        print_event("failed", name="", error=str(error))
+        raise
+    print_event(
+        "ended",
+        files=len(report.files),
+        bytes=sum(file.size for file in report.files),
+        seconds=round(time.monotonic() - began_at, 3),
+    )
+    return Exit(ExitStatus.FAILURE if report.problems else ExitStatus.SUCCESS)

@@ -1,0 +1,73 @@
+"""How a copy goes: options in, progress and results out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class CopyOptions:
+    """``recursive``: directories are copied. ``preserve``: modes and times are kept."""
+
+    recursive: bool = False
+    preserve: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``name`` is copied now; ``done`` bytes of ``total`` known ones are copied, of all files together."""
+
+    name: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class CopiedFile:
+    """One file or directory, which is complete: bytes that were copied, and their digest in hexadecimal."""
+
+    name: str
+    size: int
+    digest: str
+
+
+@dataclass
+class Report:
+    """Collects the results. ``on_progress`` and ``on_problem`` are called in the event loop."""
+
+    on_progress: Callable[[Progress], None] = lambda _progress: None
+    on_copied: Callable[[CopiedFile], None] = lambda _file: None
+    on_problem: Callable[[str, str], None] = lambda _name, _text: None
+    on_notice: Callable[[str], None] = lambda _sentence: None
+    files: list[CopiedFile] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    _name: str = ""
+    _done: int = 0
+    _total: int = 0
+
+    def expect(self, size: int) -> None:
+        """``size`` more bytes are to be copied."""
+        self._total += size
+
+    def start(self, name: str) -> None:
+        """A file begins."""
+        self._name = name
+        self.advance(0)
+
+    def advance(self, size: int) -> None:
+        """``size`` more bytes are copied."""
+        self._done += size
+        self._total = max(self._total, self._done)
+        self.on_progress(Progress(self._name, self._done, self._total))
+
+    def copied(self, name: str, size: int, digest: str) -> None:
+        """A file is complete."""
+        self.files.append(CopiedFile(name, size, digest))
+        self.on_copied(self.files[-1])
+
+    def problem(self, name: str, text: str) -> None:
+        """A file is not copied; one that was reported before is reported once."""
+        if (name, text) not in self.problems:
+            self.problems.append((name, text))
+            self.on_problem(name, text)

@@ -1,0 +1,227 @@
+"""Whole copies: the local part and the lines of sh, with sessions that are processes of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from session_manager_plugin.errors import ConnectionLost, CopyFailed
+from session_manager_plugin.transfer.download import download
+from session_manager_plugin.transfer.report import CopyOptions, Report
+from session_manager_plugin.transfer.upload import upload
+from session_manager_plugin.transfer.upload_plan import WINDOW_SIZE
+from tests.support.waiting import DEADLINE
+from tests.test_transfer.script_sessions import ScriptSessions
+from tests.test_transfer.shells import SHELLS, tools_directory
+
+NOISE = random.Random(1).randbytes(300_000) + b"\xef\xbf\xbd" * 1000 + bytes(range(256))
+LOST = ConnectionLost("cut")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The local directory."""
+    directory = tmp_path / "here"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    return directory
+
+
+@pytest.fixture
+def sessions(tmp_path: Path) -> ScriptSessions:
+    """Sessions with the tools of this machine and dash."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return ScriptSessions(tools_directory(tmp_path, "dash"), home)
+
+
+async def _download(
+    sessions: ScriptSessions, *paths: bytes, to: bytes = b".", recursive: bool = False, preserve: bool = False
+) -> Report:
+    report = Report()
+    async with asyncio.timeout(DEADLINE):
+        await download(sessions, paths, to, CopyOptions(recursive, preserve), report)
+    return report
+
+
+async def _upload(
+    sessions: ScriptSessions, *paths: bytes, to: bytes = b"", recursive: bool = False, preserve: bool = False
+) -> Report:
+    report = Report()
+    async with asyncio.timeout(DEADLINE):
+        await upload(sessions, paths, to, CopyOptions(recursive, preserve), report)
+    return report
+
+
+def _names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+async def test_a_file_there_and_back(tmp_path: Path, here: Path, shell: str) -> None:
+    (tmp_path / "home").mkdir()
+    sessions = ScriptSessions(tools_directory(tmp_path, shell), tmp_path / "home")
+    (here / "first").write_bytes(NOISE)
+    (here / "first").chmod(0o750)
+    report = await _upload(sessions, b"first", to=b"a new name")
+    assert (sessions.home / "a new name").read_bytes() == NOISE
+    assert (sessions.home / "a new name").stat().st_mode & 0o777 == 0o750
+    assert [(file.name, file.size) for file in report.files] == [("first", len(NOISE))]
+    report = await _download(sessions, b"a new name")
+    assert (here / "a new name").read_bytes() == NOISE
+    assert [(file.name, file.size) for file in report.files] == [("a new name", len(NOISE))]
+    assert _names(here) == {"first", "a new name"}
+    assert _names(sessions.home) == {"a new name"}
+
+
+@pytest.mark.parametrize("loss", [None, LOST], ids=["stopped", "lost"])
+async def test_a_download_that_is_cut_goes_on_in_another_session(
+    sessions: ScriptSessions, here: Path, loss: ConnectionLost | None
+) -> None:
+    (sessions.home / "file").write_bytes(NOISE)
+    sessions.stops = [(150_000, loss), (150_001, loss), (100, loss)]
+    await _download(sessions, b"file")
+    assert (here / "file").read_bytes() == NOISE
+    assert len(sessions.channels) == 4
+    sent_again = sum(channel.printed for channel in sessions.channels) - len(NOISE) * 4 // 3
+    assert 0 < sent_again < 3 * 65536 * 4 // 3 + 50_000
+
+
+async def test_a_tree_that_is_cut_goes_on_in_another_session(sessions: ScriptSessions, here: Path) -> None:
+    (sessions.home / "tree" / "sub").mkdir(parents=True)
+    (sessions.home / "tree" / "noise").write_bytes(NOISE)
+    (sessions.home / "tree" / "sub" / "noise").write_bytes(NOISE)
+    sessions.stops = [(300_000, LOST), (600_000, LOST)]
+    await _download(sessions, b"tree", recursive=True)
+    assert (here / "tree" / "noise").read_bytes() == NOISE
+    assert (here / "tree" / "sub" / "noise").read_bytes() == NOISE
+    assert _names(here) == {"tree"}
+
+
+async def test_a_link_that_is_lost_again_and_again_is_given_up(sessions: ScriptSessions, here: Path) -> None:
+    (sessions.home / "file").write_bytes(NOISE)
+    sessions.stops = [(10, LOST)] * 10
+    with pytest.raises(ConnectionLost):
+        await _download(sessions, b"file")
+    assert len(sessions.channels) == 3
+    assert not _names(here)
+
+
+async def test_where_commands_are_denied_a_shell_sends_the_file(sessions: ScriptSessions, here: Path) -> None:
+    (sessions.home / "file").write_bytes(NOISE)
+    sessions.commands_denied = True
+    notices: list[str] = []
+    report = Report(on_notice=notices.append)
+    async with asyncio.timeout(DEADLINE):
+        await download(sessions, [b"file"], b".", CopyOptions(), report)
+    assert (here / "file").read_bytes() == NOISE
+    assert len(notices) == 1
+    assert "AWS-StartNonInteractiveCommand" in notices[0]
+
+
+@pytest.mark.parametrize(
+    "existing", ["", "file", "directory"], ids=["a new name", "an existing file", "into a directory"]
+)
+async def test_a_destination_as_scp_takes_it(sessions: ScriptSessions, here: Path, existing: str) -> None:
+    (sessions.home / "file").write_bytes(NOISE)
+    (sessions.home / "file").chmod(0o755)
+    if existing == "directory":
+        (here / "there").mkdir()
+    elif existing:
+        (here / "there").write_text("before")
+        (here / "there").chmod(0o600)
+    await _download(sessions, b"file", to=b"there")
+    arrived = here / "there" / "file" if existing == "directory" else here / "there"
+    assert arrived.read_bytes() == NOISE
+    assert arrived.stat().st_mode & 0o777 == (0o600 if existing == "file" else 0o755 & ~_umask())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+async def test_what_cannot_be_read_is_named_and_the_rest_is_copied(sessions: ScriptSessions, here: Path) -> None:
+    for name in ("1", "2"):
+        (sessions.home / name).write_text(name)
+    report = await _download(sessions, b"1", b"absent", b"2")
+    assert report.problems == [("absent", "No such file or directory")]
+    assert _names(here) == {"1", "2"}
+    (here / "directory").mkdir()
+    report = await _upload(sessions, b"absent", b"directory", b"1")
+    assert report.problems == [
+        ("absent", "No such file or directory"),
+        ("directory", "is a directory (-r copies directories)"),
+    ]
+
+
+async def test_a_file_that_does_not_fit_is_named_and_leaves_nothing(sessions: ScriptSessions, here: Path) -> None:
+    (here / "file").write_bytes(NOISE)
+    with pytest.raises(CopyFailed, match=r"^/dev/full: No space left on device$"):
+        await _upload(sessions, b"file", to=b"/dev/full")
+    (sessions.home / "file").write_bytes(NOISE)
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        await _download(sessions, b"file", to=b"/dev/full")
+
+
+def _make_large(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 64 * WINDOW_SIZE)
+
+
+async def test_an_upload_that_is_cancelled_leaves_nothing(sessions: ScriptSessions, here: Path) -> None:
+    _make_large(here / "file")
+    begun = asyncio.Event()
+    report = Report(on_progress=lambda progress: begun.set() if progress.done else None)
+    copying = asyncio.ensure_future(upload(sessions, [b"file"], b"", CopyOptions(), report))
+    async with asyncio.timeout(DEADLINE):
+        await begun.wait()
+        copying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await copying
+        while _names(sessions.home):  # noqa: ASYNC110 - the shell removes it when its terminal is closed
+            await asyncio.sleep(0.001)
+
+
+async def test_a_download_that_is_cancelled_leaves_nothing(sessions: ScriptSessions, here: Path) -> None:
+    _make_large(sessions.home / "file")
+    begun = asyncio.Event()
+    report = Report(on_progress=lambda progress: begun.set() if progress.done else None)
+    copying = asyncio.ensure_future(download(sessions, [b"file"], b".", CopyOptions(), report))
+    async with asyncio.timeout(DEADLINE):
+        await begun.wait()
+        copying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await copying
+    assert not _names(here)
+
+
+async def test_a_tree_there_and_back_keeps_modes_and_times(sessions: ScriptSessions, here: Path) -> None:
+    top = here / "tree"
+    (top / "sub dir" / "empty").mkdir(parents=True)
+    (top / "sub dir" / "new\nline").write_bytes(NOISE)
+    (top / "link").symlink_to("sub dir")
+    (top / os.fsdecode(b"\xff")).write_text("x")
+    (top / "sub dir" / "new\nline").chmod(0o4711)
+    for path in [*top.rglob("*"), top]:
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    await _upload(sessions, b"tree", recursive=True, preserve=True)
+    await _download(sessions, b"tree", to=b"back", recursive=True, preserve=True)
+    back = here / "back"
+    assert _facts(back) == _facts(top)
+    assert (back / "link" / "new\nline").read_bytes() == NOISE
+    assert _names(here) == {"tree", "back"}
+    assert _names(sessions.home) == {"tree"}
+
+
+def _facts(top: Path) -> dict[str, tuple[int, int]]:
+    paths = [top]
+    for parent, directories, files in os.walk(top, followlinks=True):
+        paths += [Path(parent, name) for name in (*directories, *files)]
+    facts = {str(path.relative_to(top)): path.stat() for path in paths}
+    return {name: (stat.st_mode, int(stat.st_mtime)) for name, stat in facts.items()}
