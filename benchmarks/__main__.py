@@ -18,12 +18,13 @@ import json
 import math
 import os
 import platform
+import random
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import latency, memory, start, throughput
+from benchmarks import latency, memory, screen, start, throughput
 from benchmarks.far_end import FarEnd
 from benchmarks.figures import Figure
 from benchmarks.link import Link
@@ -101,6 +102,15 @@ def bar(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
         transfers = {status: (shell(status, scenario), MESSAGES) for status in ("off", "bar")}
         least = take_turns(far_end, transfers, options.rounds)
         yield Figure(f"CPU with the bar, {name}", least["bar"][1] / least["off"][1], "of off", "<=", goal)
+
+
+def screen_(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
+    """What following the screen costs, with the bar and without."""
+    for name, (make, *goals) in screen.STREAMS.items():
+        stream = make(random.Random(name))
+        for bar, goal in zip((True, False), goals, strict=True):
+            least = min(screen.cost(stream, bar=bar) for _ in range(options.rounds))
+            yield Figure(f"{name}, {'bar' if bar else 'off'}, CPU", least, "s/MB", "<=" if goal else "", goal)
 
 
 def echo(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
@@ -204,6 +214,7 @@ GROUPS: dict[str, Callable[[FarEnd, argparse.Namespace], Iterator[Figure]]] = {
     "output": output,
     "input": input_,
     "bar": bar,
+    "screen": screen_,
     "echo": echo,
     "connections": connections,
     "idle": idle,

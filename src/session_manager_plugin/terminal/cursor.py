@@ -19,6 +19,10 @@ _SEQUENCE = re.compile(rb"\x1b\[[0-9;:]*[mK]")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _PIECES = re.compile(rb"[\x00-\x1f\x7f]|[^\x00-\x1f\x7f]+")
 _TAB_WIDTH = 8
+_CONTROLS = bytes([*range(0x20), 0x7F])
+_MANY_CONTROLS = 6
+"""More of them in a line that is not UTF-8 are binary data, not another encoding."""
+_JOINER = JOINER.encode()
 
 
 class Cursor:
@@ -133,11 +137,19 @@ class Cursor:
         if _CONTROL.search(text) is None:
             self._print(text)
             return
+        if len(text) - len(text.translate(None, _CONTROLS)) > _MANY_CONTROLS and not _is_utf8(text):
+            self._follow_binary(text)
+            return
         for piece in _PIECES.findall(text):
             if piece[0] < 0x20 or piece[0] == 0x7F:
                 self.control(piece[0])
             else:
                 self._print(piece)
+
+    def _follow_binary(self, text: bytes) -> None:
+        """Text that is not worth following exactly: any column, and the bottom row if that cannot be left."""
+        self._wrap(0, 1, 0, 0)
+        self.joins = text.endswith(_JOINER)
 
     def control(self, byte: int) -> None:
         """A C0 control."""
@@ -287,6 +299,9 @@ class Cursor:
             if self.column == self.columns:
                 self.written = b"" if self.slack else text[-1:]
             return
+        if self._may_be_anywhere:
+            self.joins = text.endswith(_JOINER)
+            return
         base = ""
         for character in text.decode("utf-8", "surrogateescape"):
             least, most = width_range(character)
@@ -317,6 +332,13 @@ class Cursor:
                 self.written = b"" if self.slack else self.written
             else:
                 self.written = self.written + encoded if character_width(base[0]) == 0 else encoded
+
+    @property
+    def _may_be_anywhere(self) -> bool:
+        """Whether text tells nothing about the position any more: any column, and a row that a wrap does not change."""
+        if self.slack < self.columns or not self.wraps:
+            return False
+        return self.unknown_rows > self.last or (not self.unknown_rows and self.row == self.bottom)
 
     def _run(self, length: int) -> None:
         """`length` characters of one cell each, of which the last ones are beyond the end of the row."""
@@ -351,3 +373,11 @@ class Cursor:
             self.unknown_rows = self.last + 1
         self._span(0, self.columns)
         self.written = b""
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

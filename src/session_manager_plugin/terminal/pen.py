@@ -73,6 +73,11 @@ class Pen:
         return self._sets, self._shift
 
     @property
+    def is_ascii(self) -> bool:
+        """Whether G0 is ASCII."""
+        return self._sets[0] == _ASCII
+
+    @property
     def sets_plain(self) -> bytes:
         """What selects ASCII; empty if it is selected."""
         return b"\x1b(B\x0f" if self._sets[0] != _ASCII or self._shift else b""

@@ -291,7 +291,8 @@ class Screen:
         out = []
         tracker = self._tracker
         position = 0
-        search = (NOT_PLAIN_OR_C1 if b"\xc2" in data else NOT_PLAIN).search
+        has_c2 = b"\xc2" in data
+        search = (NOT_PLAIN_OR_C1 if has_c2 else NOT_PLAIN).search
         while position < len(data):
             if self._string is not None:
                 stop, is_over = sequences.string_end(data, position, self._string == b"]")
@@ -313,6 +314,10 @@ class Screen:
                 text = data[position:start]
                 out.append(tracker.text(text))
                 self._tail = (self._tail + text[-_TAIL:])[-_TAIL:]
+            if data[start + 1 : start + 2] == b"[" and (end := tracker.redraw(data, start, has_c2)) > start:
+                out.append(data[start:end])
+                position, self._tail = end, b""
+                continue
             sequence = sequences.sequence_at(data, start)
             if sequence is None:
                 rest = data[start:]

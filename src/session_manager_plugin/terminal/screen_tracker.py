@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable
 
 from session_manager_plugin.terminal import sequences
-from session_manager_plugin.terminal.character_width import width_range
+from session_manager_plugin.terminal.character_width import JOINER, width_range
 from session_manager_plugin.terminal.cursor import Cursor
 from session_manager_plugin.terminal.keyboard_flags import KeyboardFlags
 from session_manager_plugin.terminal.modes import Modes
 from session_manager_plugin.terminal.movements import MOVEMENTS, first
 from session_manager_plugin.terminal.pen import PLAIN, Pen
+from session_manager_plugin.terminal.redraw import MODES, last_position, redraw_end
 from session_manager_plugin.terminal.saved_cursor import SavedCursor
 from session_manager_plugin.terminal.screen_state import (
     ABSOLUTE,
@@ -33,6 +34,7 @@ from session_manager_plugin.terminal.terminal_reports import Report
 #  - what repeats a character behind something of ours.
 # What undoes the margins is followed by what sets them again. Otherwise nothing is changed.
 
+_JOINER = JOINER.encode()
 _INVISIBLE_END = re.compile(rb"(?:\x1b\[[0-9;:]*[mK]|[\x00-\x1f\x7f])*\Z")
 _ERASES_CHARACTER = re.compile(rb"\x1b\[0*[12]K")
 _CONFINED = re.compile(rb"\x1b\[[0-9;:]*[mK]|[\x00-\x1f\x7f]|[^\x00-\x1f\x7f]+")
@@ -54,7 +56,7 @@ class ScreenTracker(ScreenState):
             cursor.follow(text)
         if b"\x0e" in text or b"\x0f" in text:
             self.pen.shift(1 if text.rfind(b"\x0e") > text.rfind(b"\x0f") else 0)
-        if cursor.column >= cursor.columns:
+        if cursor.is_wrap_due:
             self._follow_to_last_column(text)
         elif b"\x1b" in text:
             self.pen.follow(text)
@@ -165,6 +167,40 @@ class ScreenTracker(ScreenState):
         if self.in_force == self.margins and (not cursor.unknown_rows or self.margins[1] == cursor.last):
             return written
         return written + self.apply_region()
+
+    def redraw(self, data: bytes, start: int, has_c2: bool) -> int:
+        """Follow a redraw that begins at `start`, if nothing of it has to be corrected; return where the last CUP of it
+        ends. `start` if there is no such redraw."""
+        cursor, pen = self.cursor, self.pen
+        limited = self.limited
+        if self.origin or cursor.has_sides or self.modes.is_vt52 or (limited and not self._scrolls_as_a_whole):
+            return start
+        rows = cursor.last + 1 if limited else None
+        end = redraw_end(data, start, rows, in_ascii=pen.is_ascii, has_c2=has_c2)
+        if end == start:
+            return start
+        last = last_position(data, start, end)
+        drawn = data[start : last.start()]
+        if drawn:
+            pen.follow(drawn)
+            if b"\x1b[?" in drawn:
+                self._follow_modes(drawn)
+            if _JOINER in drawn:
+                cursor.joins = True
+        row, column = last.groups()
+        cursor.move_to(int(row or 1) - 1, int(column or 1) - 1)
+        return last.end()
+
+    @property
+    def _scrolls_as_a_whole(self) -> bool:
+        """Whether the scroll region is in force, and all rows of the remote's."""
+        return self.in_force == self.margins == (0, self.cursor.last)
+
+    def _follow_modes(self, drawn: bytes) -> None:
+        for number in MODES:
+            switch = b"\x1b[?%d" % number
+            if (place := drawn.rfind(switch)) >= 0:
+                self.modes.set_private(number, drawn[place + len(switch)] == ord("h"))
 
     def _escape(self, body: bytes, final: str, raw: bytes) -> bytes:
         cursor = self.cursor

@@ -1,0 +1,82 @@
+"""Redraws of a screen, recognised as a whole: runs of absolute positions with what is drawn between them. Pure."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Protocol
+
+# A redraw is a CUP and everything after it that is harmless. Where the cursor is at its last CUP depends on that one
+# alone, and nothing in it reaches below the last row, if the scroll region is the whole screen. Full-screen programs
+# write little else, so two searches, for what is not harmless, take the place of following each sequence.
+#
+# Harmless is text without shifts of the character set; SGR and EL; what moves the cursor and is stopped by the margins;
+# what inserts, deletes and erases within a row or scrolls within the region; the modes `MODES`.
+
+MODES = (25, 2026)
+"""The private modes that a redraw may switch: the cursor is shown, output is synchronized."""
+_SHIFTS = (b"\x0e", b"\x0f")
+_POSITION = re.compile(rb"\x1b\[([0-9]*);?([0-9]*)[Hf]")
+
+
+class Search(Protocol):
+    """The method `search` of a compiled expression."""
+
+    def __call__(self, data: bytes, start: int, end: int, /) -> re.Match[bytes] | None: ...
+
+
+def redraw_end(data: bytes, start: int, rows: int | None, *, in_ascii: bool, has_c2: bool) -> int:
+    """Return where the redraw ends that begins at `start`; `start` if there is none.
+
+    `rows` are those that an address may name; None if it may name any. `in_ascii`: G0 is ASCII, so that designating it
+    again changes nothing. `has_c2`: the data contains a byte C2, the first one of every C1 control.
+    """
+    if _POSITION.match(data, start) is None:
+        return start
+    end = len(data)
+    searches = [_harmful(in_ascii, has_c2)] if rows is None else [_harmful(in_ascii, has_c2), _beyond(rows)]
+    for search in searches:
+        if (found := search(data, start, end)) is not None:
+            end = found.start()
+    for shift in _SHIFTS:
+        if (place := data.find(shift, start, end)) >= 0:
+            end = place
+    return end
+
+
+def last_position(data: bytes, start: int, end: int) -> re.Match[bytes]:
+    """Return the last CUP of the redraw `data[start:end]`; its groups are row and column, counted from 1, or empty."""
+    while True:
+        end = data.rfind(b"\x1b", start, end)
+        found = _POSITION.match(data, end)
+        if found is not None:
+            return found
+
+
+@functools.lru_cache
+def _harmful(in_ascii: bool, has_c2: bool) -> Search:
+    """Return the search for a sequence that is not harmless wherever it addresses, or not finished."""
+    harmless = (
+        rb"\[[0-9;:]*+[@-IK-MPSTXZ`adfm]|\[\?(?:12|25|2026)[hl]"  # 12, whether the cursor blinks, is not followed
+    )
+    ascii_set = rb"|\(B" if in_ascii else b""
+    c1 = rb"|\xc2[\x80-\x9f]" if has_c2 else b""
+    return re.compile(rb"\x1b(?!%b%b)%b" % (harmless, ascii_set, c1)).search
+
+
+@functools.lru_cache(maxsize=8)
+def _beyond(rows: int) -> Search:
+    """Return the search for an address below row `rows`."""
+    return re.compile(rb"\x1b\[(?=[0-9;]*+[Hdf])(?!0*(?:%b)?[;Hdf])" % _number_up_to(rows)).search
+
+
+def _number_up_to(most: int) -> bytes:
+    """An expression of the decimal numbers from 1 to `most`, without leading zeros."""
+    digits = str(most)
+    ways = [rb"[1-9][0-9]{%d}" % (length - 1) for length in range(1, len(digits))]
+    for place, digit in enumerate(digits):
+        least = 1 if place == 0 else 0
+        if int(digit) > least:
+            others = len(digits) - place - 1
+            ways.append(rb"%b[%d-%d][0-9]{%d}" % (digits[:place].encode(), least, int(digit) - 1, others))
+    return rb"|".join([*ways, digits.encode()])
