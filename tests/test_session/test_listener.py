@@ -173,7 +173,7 @@ def test_a_port_that_may_not_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(LISTENER, "_bind", refuse)
-    with pytest.raises(ConfigurationError, match=r"127\.0\.0\.1:80 may not be used by this user"):
+    with pytest.raises(ConfigurationError, match=r"no permission to listen on 127\.0\.0\.1:80"):
         listen_on_port(80)
 
 

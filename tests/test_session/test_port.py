@@ -81,7 +81,7 @@ async def test_port_forwarding(properties: dict[str, Any]) -> None:
 async def test_a_type_that_is_no_string() -> None:
     console = Console()
     ready = SessionReady("Port", {"type": 5}, "3.3.0.0")
-    with pytest.raises(RemoteProtocolError, match="properties of the port session are wrong: type is not a string"):
+    with pytest.raises(RemoteProtocolError, match="malformed properties of the port session: type is not a string"):
         port_handler(console, ready, SilentNotices())
     console.close()
 
@@ -140,12 +140,12 @@ def test_properties_of_the_wrong_type(key: str, value: object) -> None:
 
 @pytest.mark.parametrize("port", ["http", "-1", "65536", "1e3", "80 ", "٣", "0x50", "99999999999999999999"])
 def test_ports_that_are_none(port: str) -> None:
-    with pytest.raises(UsageError, match=r"localPortNumber is .*; it should be a port, 0 for any that is free"):
+    with pytest.raises(UsageError, match=r"localPortNumber is .*; expected a port number, or 0 for any free port"):
         LocalEnd.of_session({"localPortNumber": port})
 
 
 def test_a_unix_socket_without_a_path() -> None:
-    with pytest.raises(UsageError, match="localUnixSocket does not say which"):
+    with pytest.raises(UsageError, match="localUnixSocket is missing"):
         LocalEnd.of_session({"localConnectionType": "unix"})
 
 

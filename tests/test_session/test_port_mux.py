@@ -392,7 +392,7 @@ async def test_without_descriptors_the_next_connection_waits_until_one_is_closed
                 async with asyncio.timeout(DEADLINE):
                     assert await loop.sock_recv(newcomer, 5) == b"hello"
     (trouble,) = forwarding.notices.troubles
-    assert trouble == "new connections have to wait: Too many open files; raise the limit (ulimit -n)"
+    assert trouble == "cannot accept further connections for now: Too many open files; raise the limit (ulimit -n)"
 
 
 async def test_the_far_ends_close_comes_behind_its_data_and_ends_the_connection() -> None:
@@ -483,7 +483,7 @@ async def test_h16_a_stalled_stream_with_4_mib_unread_pauses_all_and_is_named() 
     async with mux(lambda: destinations.pop(0)) as (forwarding, _agent), stalled(forwarding.notices.port) as program:
         await forwarding.notices.until(lambda: forwarding.notices.troubles)
         name = f"connection 1 from 127.0.0.1:{program.getsockname()[1]}"
-        assert forwarding.notices.troubles[0].startswith(f"{name} does not read what comes for it")
+        assert forwarding.notices.troubles[0].startswith(f"{name} does not read its data")
         assert forwarding.channel.reading_paused
         reader, writer = await forwarding.connect()
         writer.write(b"hello")

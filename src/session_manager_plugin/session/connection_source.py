@@ -1,4 +1,4 @@
-"""Where the connections that a session forwards come from: its own listener, or an owner that deals them out."""
+"""The source of a session's local connections: its own listener, or an owner that deals them to several sessions."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Failed = Callable[[OSError], None]
 
 
 class ConnectionSource(Protocol):
-    """What `Listener` does for one session."""
+    """The part of ``Listener`` that one session uses."""
 
     def start(self, accepted: Accepted, failed: Failed) -> None:
-        """Call ``accepted`` with each connection, non-blocking; ``failed`` when none can be accepted for a while."""
+        """Call ``accepted`` with each connection, non-blocking, and ``failed`` when accepting has failed for now."""
 
     def resume(self) -> None:
-        """Go on accepting after ``failed`` was called."""
+        """Accept again after a call of ``failed``."""
 
     def close(self) -> None:
         """Accept no more. Idempotent."""
@@ -41,7 +41,7 @@ class HandedConnections(ConnectionSource):
 
     @property
     def is_running(self) -> bool:
-        """Whether the session takes connections at this moment."""
+        """Whether the session accepts connections now."""
         return self._accepted is not None
 
     def start(self, accepted: Accepted, failed: Failed) -> None:
@@ -65,7 +65,7 @@ class HandedConnections(ConnectionSource):
         self._accepted(connection)
 
     def fail(self, error: OSError) -> None:
-        """Report that no connection can be accepted for a while. Only while ``is_running``."""
+        """Report that accepting has failed for now. Only while ``is_running``."""
         assert self._failed is not None
         self._failed(error)
 
@@ -73,7 +73,7 @@ class HandedConnections(ConnectionSource):
 class ConnectionDealer:
     """Deals the connections of one listener to several sessions, in turn.
 
-    While none of them is running the kernel keeps the connections waiting.
+    While none of the sessions is running, the kernel queues connections.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -88,7 +88,7 @@ class ConnectionDealer:
         return source
 
     def remove(self, source: HandedConnections) -> None:
-        """Deal nothing to ``source`` any more."""
+        """Deal no further connections to ``source``."""
         source.close()
         self._sources.remove(source)
         if not any(each.is_running for each in self._sources):
@@ -109,7 +109,7 @@ class ConnectionDealer:
             self._listener.resume()
 
     def _next(self) -> HandedConnections | None:
-        """Return the running source whose turn it is, and move it to the end of the row."""
+        """Return the running source whose turn it is, and move it to the end of the queue."""
         for source in self._sources:
             if source.is_running:
                 self._sources.remove(source)
@@ -132,10 +132,11 @@ class ConnectionDealer:
 
 
 async def receive_socks_request(client: socket.socket) -> tuple[SocksServer, SocksRequest | None]:
-    """Read the SOCKS handshake of ``client``, a non-blocking socket, and nothing of what follows it.
+    """Read the SOCKS handshake of ``client``, a non-blocking socket, and no byte beyond it.
 
-    Returns the server's end, and the request; None for the request where the client was refused, or said nothing more
-    for ``HANDSHAKE_TIMEOUT`` seconds. Then ``error`` of the server's end may say why. Raises ``OSError``.
+    Returns the server's state machine and the request. The request is None when the client was refused, has
+    disconnected, or has not completed the handshake within ``HANDSHAKE_TIMEOUT`` seconds; the reason of a refusal is in
+    ``SocksServer.error``. Raises ``OSError``.
     """
     loop = asyncio.get_running_loop()
     server = SocksServer()

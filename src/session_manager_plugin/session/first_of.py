@@ -1,4 +1,4 @@
-"""Waiting for the first of several ways in which a session may end, and leaving no task behind."""
+"""Waiting for the first of several events that may end a session, and leaving no task behind."""
 
 from __future__ import annotations
 

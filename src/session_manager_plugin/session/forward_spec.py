@@ -1,6 +1,6 @@
-"""What ``-L`` and ``-D`` of ``smp forward`` ask for.
+"""The values of ``-L`` and ``-D`` of ``smp forward``.
 
-The forms of ``-L``, those of kubectl and ssh, in this order::
+The forms of ``-L`` are those of kubectl and ssh, and one for databases::
 
     LOCAL:PORT                   a port of the target itself
     LOCAL:HOST:PORT              a port of a host that the target reaches
@@ -8,8 +8,8 @@ The forms of ``-L``, those of kubectl and ssh, in this order::
     LOCAL:rds:NAME[:PORT]        the endpoint of an RDS instance or cluster
     BIND:LOCAL:rds:NAME[:PORT]
 
-LOCAL is a port, 0 or nothing for any that is free, or the path of a unix socket, which begins with ``/`` or ``.``.
-IPv6 addresses stand in brackets.
+LOCAL is a port (0 or empty: any free port), or the path of a unix socket, which begins with ``/`` or ``.``. IPv6
+addresses are written in brackets.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _RDS_NAME = re.compile("[A-Za-z][A-Za-z0-9-]{0,62}")
 
 @dataclass(frozen=True, slots=True)
 class LocalAddress:
-    """Where a forwarded port listens: ``port`` (0: any that is free) of ``host``, or ``path``, a unix socket.
+    """Where a forwarded port listens: on ``port`` (0: any free port) of ``host``, or on the unix socket ``path``.
 
-    An empty ``host`` is loopback, both families.
+    An empty ``host`` means loopback, IPv4 and IPv6.
     """
 
     host: str = ""
@@ -42,7 +42,7 @@ class LocalAddress:
 class ForwardSpec:
     """One forwarded port. An empty ``host`` is the target itself; ``rds`` names a database instead of a host.
 
-    ``port`` is None where the database's own is meant.
+    ``port`` is None for the port of the database's endpoint.
     """
 
     local: LocalAddress
@@ -57,7 +57,7 @@ class ForwardSpec:
 
     @property
     def remote(self) -> str:
-        """The destination as a person writes it."""
+        """The destination in the form of ``-L``."""
         if self.rds:
             return f"{RDS}:{self.rds}" + ("" if self.port is None else f":{self.port}")
         host = f"[{self.host}]" if ":" in self.host else self.host or "localhost"
@@ -65,7 +65,7 @@ class ForwardSpec:
 
 
 def parse_forward(text: str) -> ForwardSpec:
-    """Return what the value of ``-L`` asks for. Raises ``UsageError``, which quotes it and names the forms."""
+    """Parse a value of ``-L``. Raises ``UsageError``, which quotes the value and lists the forms."""
     fields = _fields(text)
     if fields and fields[0][:1] in ("/", "."):
         local, rest = LocalAddress(path=fields[0]), fields[1:]
@@ -83,7 +83,7 @@ def parse_forward(text: str) -> ForwardSpec:
 
 
 def parse_socks(text: str) -> LocalAddress:
-    """Return where the SOCKS server of ``-D [BIND:]PORT`` listens. Raises ``UsageError``."""
+    """Parse a value of ``-D``, ``[BIND:]PORT``, the address of a SOCKS server. Raises ``UsageError``."""
     fields = _fields(text)
     if len(fields) not in (1, 2):
         raise UsageError(f"-D {text}: expected PORT or BIND:PORT, as in 1080 or [::1]:1080")
@@ -93,7 +93,7 @@ def parse_socks(text: str) -> LocalAddress:
 def is_loopback_name(host: str) -> bool:
     """Whether ``host``, as the target sees it, is the target itself.
 
-    Agents from 3.3.4851 on refuse these in the document for remote hosts (product contract 1.9).
+    Agents since 3.3.4851 refuse these names in the document for remote hosts.
     """
     if not host or host.lower().rstrip(".") == "localhost":
         return True
@@ -104,7 +104,7 @@ def is_loopback_name(host: str) -> bool:
 
 
 def _fields(text: str) -> list[str]:
-    """Return the fields that colons separate; none where brackets, which enclose a field with colons, do not match."""
+    """Split ``text`` at the colons outside brackets. Returns an empty list if the brackets do not match."""
     fields: list[str] = []
     position = 0
     while True:

@@ -1,4 +1,4 @@
-"""What both ways of forwarding a port have in common: accepting local connections, and ending them."""
+"""The part that multiplexed and basic port forwarding share: accepting local connections, and ending them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from session_manager_plugin.session.peer_state import PeerState, SocketTable
 from session_manager_plugin.session.protocols import Clock, IDataChannel, Notices
 
 DELIVERY_PATIENCE = 10.0
-"""Seconds that a local program may take nothing of what is left for it when the session is over."""
+"""Seconds without any progress after which a local program that does not read its last data is given up."""
 
 
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
@@ -25,28 +25,28 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 @dataclass(frozen=True, slots=True)
 class PortSettings:
-    """Limits of a forwarded port, and what it learns the time and the state of local programs from."""
+    """Limits of a forwarded port, its clock, and its source for the state of local programs."""
 
     mux_silence: float = 5.0
-    """Seconds that the far end may send nothing after a local program's last byte before the connection is given up."""
+    """Seconds of silence of the far end, after a local program's last byte, before the connection is given up."""
     basic_silence: float = 1.0
-    """The same without multiplexing. It is shorter since the next connection has to wait for it."""
+    """The same without multiplexing. Shorter, because the next local connection has to wait that long."""
     settle_silence: float = 0.25
-    """Seconds without data after which an agent without multiplexing has sent the last of a connection."""
+    """Seconds without data after which an agent without multiplexing has sent everything of a closed connection."""
     max_held: int = 256
     """Half-closed connections held at once."""
     max_held_unknown: int = 16
-    """The same, of those that may be closed altogether."""
+    """Of these, connections whose program may have closed its socket: the system cannot tell."""
     clock: Clock | None = None
     """By default the event loop."""
     peer_state: Callable[[socket.socket], PeerState] | None = None
-    """Returns the state of the program at the other end of a socket; by default the kernel is asked."""
+    """Returns the state of the program at the other end of a socket. By default the kernel is asked."""
 
 
 class Forwarder(ConnectionOwner, ABC):
     """The local connections of one session; belongs to the running event loop.
 
-    `failed` gets what makes forwarding impossible.
+    ``failed`` receives the error that makes forwarding impossible.
     """
 
     multiplexed: bool
@@ -61,7 +61,7 @@ class Forwarder(ConnectionOwner, ABC):
         self._ask_peer = settings.peer_state or self._socket_table.peer_state
         self._listener: Listener | None = None
         self._starved = False
-        """Whether connections wait to be accepted until one of ours has gone."""
+        """Whether accepting is paused until one of the open connections has been closed."""
         self._told_starved = False
         self._told_cut = False
         self._accepted = 0
@@ -72,14 +72,14 @@ class Forwarder(ConnectionOwner, ABC):
         self.failed: asyncio.Future[None] = self._loop.create_future()
 
     def start(self, listener: Listener) -> None:
-        """Take what comes through the data channel, from its first byte on, and what connects to `listener`."""
+        """Start to receive from the data channel, from its first byte on, and to accept from ``listener``."""
         self._listener = listener
         self._listen_to_far_end()
         listener.start(self._accept, self._accept_failed)
 
     @abstractmethod
     def _listen_to_far_end(self) -> None:
-        """Take what comes through the data channel."""
+        """Register the handlers for data received through the data channel."""
 
     # Accepting.
 
@@ -100,18 +100,18 @@ class Forwarder(ConnectionOwner, ABC):
     def _accept_failed(self, error: OSError) -> None:
         no_descriptors = error.errno in _NO_DESCRIPTORS
         if no_descriptors and self._release_descriptor():
-            self._loop.call_soon(self._resume_accepting)  # by then the descriptor is free
+            self._loop.call_soon(self._resume_accepting)  # by then its descriptor is closed
             return
-        self._starved = True  # until a connection has gone; the listener tries again after a second as well
+        self._starved = True  # until a connection is closed; the listener also tries again after a second
         if not self._told_starved:
             self._told_starved = True
             self._notices.trouble(
-                f"new connections have to wait: {error.strerror}"
+                f"cannot accept further connections for now: {error.strerror}"
                 + ("; raise the limit (ulimit -n)" if no_descriptors else "")
             )
 
     def _release_descriptor(self) -> bool:
-        """Close a connection that is missed little; False when there is none."""
+        """Close the half-closed connection that is needed least. Returns False when none is held."""
         return False
 
     def _resume_accepting(self) -> None:
@@ -127,14 +127,14 @@ class Forwarder(ConnectionOwner, ABC):
     def connection_made(self, connection: LocalConnection) -> None:
         self._connections.add(connection)
         if self._over:
-            connection.abort()  # it must not wait for what never comes (reference defects H12, U16)
+            connection.abort()  # the program would wait for an answer for ever (reference defects H12, U16)
 
     def connection_lost(self, connection: LocalConnection) -> None:
         self._connections.discard(connection)
         self._gone.set()
         if self._starved:
             self._starved = False
-            self._loop.call_soon(self._resume_accepting)  # by then its descriptor is free
+            self._loop.call_soon(self._resume_accepting)  # by then its descriptor is closed
 
     # Half-closed connections.
 
@@ -142,16 +142,16 @@ class Forwarder(ConnectionOwner, ABC):
         return self._ask_peer(connection.endpoint)
 
     def _tell_cut(self, connection: LocalConnection, reason: str) -> None:
-        """Say once a session that a half-closed connection was reset."""
+        """Notify the user, once a session, that a half-closed connection was reset."""
         if not self._told_cut:
             self._told_cut = True
             self._notices.trouble(
-                f"{connection} was reset while its program, which had finished sending, waited for an answer: "
-                f"{reason}; the protocol cannot pass a half-close on"
+                f"{connection} was reset: its program had finished sending and waited for an answer, but {reason}; "
+                "the protocol has no half-close"
             )
 
     def describe(self) -> list[str]:
-        """A line for each connection that is open, oldest first."""
+        """Return one line for each open connection, oldest first."""
         return [
             f"{connection}{', half closed' if connection.at_eof else ''}"
             for connection in sorted(self._connections, key=lambda connection: connection.number)
@@ -160,14 +160,14 @@ class Forwarder(ConnectionOwner, ABC):
     # The end.
 
     async def deliver(self) -> None:
-        """The session is over: give the local programs what has arrived, and end their connections.
+        """After the end of the session: deliver what has arrived to the local programs, and end their connections.
 
-        Those that the far end had not finished are reset. Returns when they are gone; a program that takes nothing
-        for `DELIVERY_PATIENCE` is given up.
+        Connections that the far end had not finished are reset. Returns when all are closed; a connection whose
+        program reads nothing for ``DELIVERY_PATIENCE`` seconds is aborted.
         """
         self._stop()
         for connection in self._connections:
-            connection.reset()  # but for those that are finishing
+            connection.reset()  # no effect on connections that the far end has finished
             connection.hurry()
         before, left = -1, self._undelivered()
         while self._connections and left != before:
@@ -178,7 +178,7 @@ class Forwarder(ConnectionOwner, ABC):
         await self.close()
 
     async def close(self) -> None:
-        """End all local connections at once, with a reset, and return when they are gone."""
+        """Reset all local connections at once. Returns when they are closed."""
         self._stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for connection in self._connections:
@@ -187,7 +187,7 @@ class Forwarder(ConnectionOwner, ABC):
         self._socket_table.close()
 
     def _stop(self) -> None:
-        """Take nothing more from either side."""
+        """Stop receiving, from the data channel and from local programs."""
         self._over = True
 
     def _undelivered(self) -> int:

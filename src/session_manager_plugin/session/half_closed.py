@@ -1,9 +1,9 @@
-"""Local connections whose program has sent its last byte and may still read: their FIN is held back.
+"""Local connections whose program has shut down writing and may still read: the FIN to the far end is held back.
 
-Pure but for the question about a program, which the owner passes in. A connection stays here until its program has
-closed it, the far end has been silent for too long, or there are too many of them; then the one that has heard
-nothing for the longest time leaves. Where it is not known whether a program waits for an answer, most do not, and only
-a few are held.
+A connection is held until its program has closed its socket, the far end has been silent for too long, or too many
+connections are held; then the connection with the longest silence is released. Fewer connections are held of those
+whose program's state is unknown, because most such programs have closed their socket. Apart from the function that
+asks for that state, which the owner passes in, the module is pure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from session_manager_plugin.session.peer_state import PeerState, PeerWatch
 @dataclass(slots=True)
 class _Held:
     heard_at: float
-    """The instant of the FIN, or of the far end's last sign after it."""
+    """When the program shut down writing, or data last arrived after that."""
     watch: PeerWatch
 
 
@@ -28,17 +28,18 @@ class HalfClosedConnections:
     def __init__(
         self, ask: Callable[[LocalConnection], PeerState], *, silence: float, maximum: int, maximum_unknown: int
     ) -> None:
-        """``silence`` is in seconds; at most ``maximum`` connections are held, ``maximum_unknown`` of them without
-        knowing whether their program waits."""
+        """``ask`` returns the state of a connection's program. ``silence`` is in seconds. At most ``maximum``
+        connections are held, and at most ``maximum_unknown`` whose program's state is unknown."""
         self._ask = ask
         self._silence = silence
         self._maximum = maximum
         self._maximum_unknown = maximum_unknown
         self._held: dict[LocalConnection, _Held] = {}
-        """The longest silence first."""
+        """In the order of their silence, the longest first."""
 
     def hold(self, connection: LocalConnection, now: float) -> bool:
-        """Hold a connection whose program has just stopped writing; False when the program has closed it."""
+        """Hold a connection whose program has just shut down writing. Returns False, and does not hold it, when the
+        program has closed its socket."""
         watch = PeerWatch(lambda: self._ask(connection), now)
         if watch.state is PeerState.CLOSED:
             return False
@@ -46,33 +47,34 @@ class HalfClosedConnections:
         return True
 
     def heard(self, connection: LocalConnection, now: float) -> None:
-        """The far end has sent something for a connection, or its silence says nothing. Others are ignored."""
+        """Restart the wait for silence: data has arrived for the connection, or its silence does not count. Does
+        nothing for a connection that is not held."""
         held = self._held.pop(connection, None)
         if held is not None:
             held.heard_at = now
             self._held[connection] = held
 
     def discard(self, connection: LocalConnection) -> None:
-        """Hold a connection no longer, if it is held."""
+        """Release a connection, if it is held."""
         self._held.pop(connection, None)
 
     def clear(self) -> None:
-        """Hold nothing any more."""
+        """Release all connections."""
         self._held.clear()
 
     def waits(self, connection: LocalConnection) -> bool:
-        """Whether the program is known to wait for an answer."""
+        """Whether the program is known to have its socket open, and so waits for an answer."""
         held = self._held.get(connection)
         return held is not None and held.watch.state is PeerState.OPEN
 
     def next_timeout(self) -> float | None:
-        """The instant of the next question, or of the next silence that lasts too long; None when nothing is held."""
+        """When to call ``take_closed`` and ``silent`` next; None when no connection is held."""
         instants = [min(held.watch.check_at, held.heard_at + self._silence) for held in self._held.values()]
         return min(instants, default=None)
 
     def take_closed(self, now: float) -> list[LocalConnection]:
-        """Ask about the connections that are due; returns those whose program has closed them, and holds them no
-        longer."""
+        """Check the programs of the connections that are due. Releases and returns the connections whose program has
+        closed its socket."""
         due = [
             connection
             for connection, held in self._held.items()
@@ -84,19 +86,19 @@ class HalfClosedConnections:
         return closed
 
     def silent(self, now: float) -> list[LocalConnection]:
-        """The connections whose far end has been silent for too long."""
+        """Return the connections whose far end has been silent for too long. They stay held."""
         return [connection for connection, held in self._held.items() if held.heard_at + self._silence <= now]
 
     def surplus(self) -> LocalConnection | None:
-        """The connection to release when there are too many; else None."""
+        """Return the connection to release when too many are held; otherwise None."""
         unknown = [connection for connection in self._held if not self.waits(connection)]
         if len(unknown) > self._maximum_unknown:
             return unknown[0]
         return self.oldest() if len(self._held) > self._maximum else None
 
     def oldest(self) -> LocalConnection | None:
-        """The connection that is missed least: one of which it is not known that its program waits, or the one that
-        has heard nothing for the longest time."""
+        """Return the connection to give up first: the longest silent one whose program is not known to wait, or else
+        the longest silent one. None when no connection is held."""
         return next(
             (connection for connection in self._held if not self.waits(connection)), next(iter(self._held), None)
         )

@@ -13,27 +13,27 @@ if TYPE_CHECKING:
     from session_manager_plugin.terminal.recording import Recording
 
 OpenRecording = Callable[[str], "Recording | None"]
-"""Returns the recording of the session with this id; None if it is not recorded. Raises `ConfigurationError`."""
+"""Returns the recording of the session with this id; None if it is not recorded. Raises ``ConfigurationError``."""
 
 
 class StdinEof(Enum):
-    """How the end of a standard input that is not a terminal is passed on: a remote pty has no end of input."""
+    """How the end of a standard input that is not a terminal reaches the remote pty, which has no end of file."""
 
     EOT = "eot"
-    """Type Ctrl-D, twice if the input did not end in a newline: the first one then only ends the line."""
+    """Send Ctrl-D, twice if the input did not end in a newline: the first Ctrl-D then only ends the line."""
     CLOSE = "close"
     """End the session."""
     IGNORE = "ignore"
-    """Nothing: the session goes on until the far end closes it."""
+    """Send nothing. The session lasts until the far end closes it."""
 
 
 class SessionOptions(NamedTuple):
     """Options of a handler."""
 
     terminal: TerminalHold
-    """What a shell holds for its length."""
+    """The terminal, for shells."""
     stdin_eof: StdinEof
-    """What the end of standard input means; shells only."""
+    """What the end of standard input does, for shells."""
     notices: Notices
     listener: Listener | None
     """The local end of a forwarded port, if it was bound before the session was opened."""

@@ -1,7 +1,7 @@
-"""The local end of a forwarded port: sockets that listen, bound long before they accept.
+"""The local end of a forwarded port: listening sockets, which are bound some time before they accept.
 
-Binding and accepting are apart, so that a port in use is noticed before a session is opened for nothing. From the
-binding on the kernel keeps connections waiting; they are accepted once the session is ready.
+A port in use is noticed when it is bound, before a session is opened. From then on the kernel queues connections;
+they are accepted once the session is ready.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from session_manager_plugin.utils.hosts import join_host_and_port
 
 LOOPBACK_HOSTS = ("127.0.0.1", "::1")
 BACKLOG = 1024
-"""Connections that the kernel queues, as far as its own limit allows."""
+"""Connections that the kernel may queue, within its own limit."""
 ACCEPT_BURST = 64
 """Connections accepted in a row before other events are handled."""
 ACCEPT_RETRY_DELAY = 1.0
-"""Seconds without accepting when there are no descriptors left."""
+"""Seconds until the next attempt after accepting failed, usually because no descriptors were left."""
 RESERVED_DESCRIPTORS = 16
-"""Descriptors that accepting leaves free, for reconnecting: sockets, a resolver, certificates, a credential process."""
+"""Descriptors left free for reconnecting: sockets, a resolver, certificates, a credential process."""
 _PORT_ATTEMPTS = 16
-"""How many ports that the system has picked on one address are tried on the others."""
+"""Attempts to find a free port: the port that the system picks on one address may be taken on another."""
 _NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 class Listener:
-    """Sockets that listen on one port of several addresses, or on one path. A context manager: leaving closes it.
+    """Sockets that listen on one port of several addresses, or on one path. Leaving the context manager closes them.
 
-    `port` is the port, also where any free one was asked for; None for a unix socket, which has a `path`.
+    ``port`` is the bound port, also after a request for any free port; None for a unix socket, which has a ``path``.
     """
 
     def __init__(self, sockets: Sequence[socket.socket], *, requested_port: int | None, path: str | None) -> None:
@@ -47,7 +47,7 @@ class Listener:
         self._accepting = False
         self._retry: asyncio.TimerHandle | None = None
         self._crowded = False
-        """Whether the last connection has taken one of the reserved descriptors."""
+        """Whether the last accepted connection uses one of the reserved descriptors."""
         self._file = _identity(path)
         self.requested_port = requested_port
         self.path = path
@@ -55,11 +55,12 @@ class Listener:
 
     @property
     def addresses(self) -> list[str]:
-        """What it listens on, as `127.0.0.1:5432` and `[::1]:5432`."""
+        """The addresses it listens on, as in ``127.0.0.1:5432`` and ``[::1]:5432``; empty for a unix socket."""
         return [] if self.path is not None else [join_host_and_port(*each.getsockname()[:2]) for each in self._sockets]
 
     def start(self, accepted: Callable[[socket.socket], None], failed: Callable[[OSError], None]) -> None:
-        """Give every connection to `accepted`, non-blocking. `failed` is told why none can be accepted for a while."""
+        """Accept connections. Calls ``accepted`` with each socket, non-blocking, and ``failed`` with the error when
+        accepting has failed; it is then retried after ``ACCEPT_RETRY_DELAY`` seconds."""
         self._accepted, self._failed = accepted, failed
         self.resume()
 
@@ -75,7 +76,7 @@ class Listener:
             self._retry = None
 
     def resume(self) -> None:
-        """Go on accepting."""
+        """Accept connections again."""
         if self._accepting or not self._sockets:
             return
         self.pause()  # the retry, if there is one
@@ -116,9 +117,10 @@ class Listener:
                 return
             except OSError as error:
                 if number:
-                    return  # without descriptors accept(2) fails with nobody waiting too; if somebody is, we are called
-                # The socket stays readable as long as somebody waits, so to try again at once would take all the
-                # time there is (reference defect U16).
+                    return  # accept(2) without a free descriptor fails even if no connection waits; if one waits, the
+                    # loop calls this method again
+                # The socket stays readable while a connection waits, so an immediate retry would be a busy loop
+                # (reference defect U16).
                 self.pause()
                 self._retry = asyncio.get_running_loop().call_later(ACCEPT_RETRY_DELAY, self.resume)
                 self._failed(error)
@@ -128,7 +130,10 @@ class Listener:
             self._accepted(connection)
 
     def _check_room(self, listening: socket.socket) -> None:
-        """Raise `OSError` (EMFILE) if only reserved descriptors are left. The lowest free number is always next."""
+        """Raise ``OSError`` (EMFILE) if only reserved descriptors are left.
+
+        The kernel always assigns the lowest free number, so duplicating a descriptor returns the next one.
+        """
         descriptor = os.dup(listening.fileno())
         os.close(descriptor)
         self._crowded = descriptor >= _last_usable()
@@ -137,7 +142,7 @@ class Listener:
 
 
 def _last_usable() -> float:
-    """The last descriptor that accepting may take; an eighth of them at most is reserved."""
+    """Return the highest descriptor that an accepted connection may use. At most an eighth of all are reserved."""
     try:
         import resource
     except ImportError:  # Windows
@@ -147,10 +152,10 @@ def _last_usable() -> float:
 
 
 def listen_on_port(port: int, hosts: Sequence[str] = LOOPBACK_HOSTS) -> Listener:
-    """Listen on one TCP port of all `hosts` (numeric addresses); port 0 picks one that is free on all of them.
+    """Listen on one TCP port of all ``hosts`` (numeric addresses); port 0 picks a port that is free on all of them.
 
-    An address that this machine does not have (IPv6 may be switched off) is left out. Raises `ConfigurationError`
-    when the port is taken or may not be used, or no address is left.
+    Addresses that this machine does not have (IPv6 may be disabled) are left out. Raises ``ConfigurationError`` when
+    the port is in use or not permitted, or when the machine has none of the addresses.
     """
     for attempt in range(_PORT_ATTEMPTS):
         try:
@@ -162,7 +167,7 @@ def listen_on_port(port: int, hosts: Sequence[str] = LOOPBACK_HOSTS) -> Listener
 
 
 class _PickedPortTaken(Exception):
-    """The port that the system has picked on the first address is taken on another one."""
+    """The port that the system has picked on the first address is in use on another address."""
 
 
 def _bind_all(port: int, hosts: Sequence[str]) -> list[socket.socket]:
@@ -191,7 +196,7 @@ def _bind_all(port: int, hosts: Sequence[str]) -> list[socket.socket]:
 def _bind(host: str, port: int) -> socket.socket:
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        if os.name == "posix":  # elsewhere it would let two programs have the same port
+        if os.name == "posix":  # on Windows it would allow two programs to bind the same port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if listening.family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -207,21 +212,21 @@ def _bind(host: str, port: int) -> socket.socket:
 def _port_sentence(host: str, port: int, error: OSError) -> str:
     where = join_host_and_port(host, port)
     if error.errno == errno.EADDRINUSE:
-        return f"{where} is in use by another program; choose another local port, or 0 for any that is free"
+        return f"{where} is in use by another program; choose another local port, or 0 for any free port"
     if error.errno == errno.EACCES:
-        return f"{where} may not be used by this user; choose a local port above 1023"
+        return f"no permission to listen on {where}; choose a local port above 1023"
     return f"cannot listen on {where}: {error.strerror}"
 
 
 def listen_on_path(path: str) -> Listener:
     """Listen on a unix socket that only this user may connect to.
 
-    A socket nobody listens on any more is replaced (reference defects U13, U14). Raises `ConfigurationError` when the
-    path is too long or taken, or its directory cannot be written to.
+    A socket file without a listening program is replaced (reference defects U13, U14). Raises ``ConfigurationError``
+    when the path is too long or in use, or its directory is not writable.
     """
     if not hasattr(socket, "AF_UNIX"):
         raise ConfigurationError("this system has no unix sockets; choose a local port")
-    if not path or "\0" in path:  # to Linux these are names outside the file system
+    if not path or "\0" in path:  # on Linux these are abstract addresses, which are not files
         raise ConfigurationError(f"{path!r} is not the path of a unix socket")
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -230,7 +235,7 @@ def listen_on_path(path: str) -> Listener:
             listening.bind(path)
         except OSError as error:
             raise ConfigurationError(_path_sentence(path, error)) from error
-        os.chmod(path, 0o600)  # before `listen` nobody gets in
+        os.chmod(path, 0o600)  # before ``listen``, so that nobody else can connect in between
         listening.listen(BACKLOG)
         listening.setblocking(False)
     except BaseException:
@@ -240,15 +245,16 @@ def listen_on_path(path: str) -> Listener:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the socket of a program that has ended; raises `ConfigurationError` for anything else that is there."""
+    """Remove the socket file of a program that has ended. Raises ``ConfigurationError`` if ``path`` is anything
+    else."""
     try:
         mode = os.lstat(path).st_mode
     except OSError:
-        return  # not there, or not to be found out: `bind` says what is wrong
+        return  # the path does not exist, or ``bind`` reports the error
     if not stat.S_ISSOCK(mode):
         raise ConfigurationError(f"{path} exists and is not a socket; choose another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # a program that is slow to accept is there nevertheless
+        probe.setblocking(False)  # do not wait for a program that is slow to accept
         try:
             probe.connect(path)
         except ConnectionRefusedError:
@@ -264,12 +270,12 @@ def _remove_stale(path: str) -> None:
 def _path_sentence(path: str, error: OSError) -> str:
     if error.errno is None:  # Python's own check
         length = len(os.fsencode(path))
-        return f"{path} is too long for a unix socket: {length} bytes, and Linux takes 107, macOS 103"
+        return f"{path} is too long for a unix socket: {length} bytes; Linux allows 107, macOS 103"
     return f"cannot listen on {path}: {error.strerror}"
 
 
 def _identity(path: str | None) -> tuple[int, int] | None:
-    """What tells a file from another one of the same name."""
+    """Return the device and inode of a file, to recognise it later; None when there is no such file."""
     if path is None:
         return None
     try:

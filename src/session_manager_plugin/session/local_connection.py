@@ -1,13 +1,14 @@
 """One connection of a local program to a forwarded port.
 
-Towards the far end it does nothing by itself: what the program writes goes to the owner at once, and the owner pauses
-it. Towards the program it never makes anybody wait: what the socket does not take at once is kept here, and the
-owner is told when it has gone. How it ends::
+From the program to the far end: data is passed to the owner as soon as it is read; the owner pauses and resumes the
+reading. From the far end to the program: ``deliver`` never waits. Data that the socket does not accept at once is kept,
+and the owner is called back once it is written. Three ways to end the connection::
 
-    finish()   what is kept is delivered, then the end of the data. What the program still writes is read and thrown
-               away for a while: a socket closed with something unread sends a reset, which may overtake the data.
-    reset()    what is kept is delivered, then a reset: nobody must take a part for the whole.
-    abort()    at once, with a reset.
+    finish()   writes the kept data, then shuts down writing. Until the program closes its socket, and for
+               ``LINGER_TIMEOUT`` at most, its further data is read and discarded: closing a socket with unread data
+               sends a reset, and the program might lose data that it has not read yet.
+    reset()    writes the kept data, then resets, so that the program does not take incomplete data for complete.
+    abort()    resets at once.
 """
 
 from __future__ import annotations
@@ -24,29 +25,29 @@ from typing import Protocol, cast
 from session_manager_plugin.utils.hosts import join_host_and_port
 
 LINGER_TIMEOUT = 5.0
-"""Seconds that a program has to close its end once it has been given the end of the data."""
+"""Seconds that a program has to close its socket after our shutdown of writing."""
 HURRIED_LINGER_TIMEOUT = 0.5
-"""The same when the session is over and everybody waits."""
+"""The same after the end of the session, which waits for all connections."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class ConnectionOwner(Protocol):
-    """What a `LocalConnection` tells. None of these may raise."""
+    """The callbacks of a ``LocalConnection``. They must not raise."""
 
     def connection_made(self, connection: LocalConnection) -> None:
-        """It is open. Unless the owner pauses it, `data_received` follows."""
+        """The connection is open. ``data_received`` follows unless the owner pauses reading."""
 
     def data_received(self, connection: LocalConnection, data: bytes) -> None:
-        """The program has written something."""
+        """The program has written ``data``."""
 
     def eof_received(self, connection: LocalConnection) -> None:
-        """The program writes no more, but may still read."""
+        """The program has shut down writing or closed its socket. It may still read."""
 
     def data_delivered(self, connection: LocalConnection, size: int) -> None:
-        """`size` bytes that were kept have gone to the socket."""
+        """``size`` bytes that were kept have been written to the socket."""
 
     def connection_lost(self, connection: LocalConnection) -> None:
-        """It is gone, for whatever reason; said once for each `connection_made`."""
+        """The connection is closed. Called once for each ``connection_made``."""
 
 
 class _Ending(Enum):
@@ -56,12 +57,13 @@ class _Ending(Enum):
 
 
 class LocalConnection(asyncio.Protocol):
-    """See the module docstring. `stream_id` and `answered` (something came from the far end) are the owner's."""
+    """See the module docstring. ``stream_id`` and ``answered`` (data has arrived from the far end) are set by the
+    owner."""
 
     def __init__(self, owner: ConnectionOwner, number: int) -> None:
         self._owner = owner
         self.number = number
-        """From 1, in the order of their coming."""
+        """Counted from 1, in the order of accepting."""
         self._transport: asyncio.Transport | None = None
         self._kept: deque[bytes | bytearray] = deque()
         self._socket_full = False
@@ -70,9 +72,9 @@ class LocalConnection(asyncio.Protocol):
         self._linger_timeout = LINGER_TIMEOUT
         self._peer = ""
         self.kept_size = 0
-        """Bytes that the socket has not taken."""
+        """Bytes kept because the socket did not accept them."""
         self.at_eof = False
-        """Whether the program has written its last."""
+        """Whether the program has shut down writing or closed its socket."""
         self.closed = False
         self.stream_id = 0
         self.answered = False
@@ -82,26 +84,27 @@ class LocalConnection(asyncio.Protocol):
 
     @property
     def ending(self) -> bool:
-        """Whether the owner has ended it; what the program writes is of no interest any more."""
+        """Whether the owner has called ``finish`` or ``reset``. The program's further data is discarded."""
         return self._ending is not _Ending.NONE
 
     @property
     def endpoint(self) -> socket.socket:
-        """The accepted socket, to ask about; only while the connection is open."""
+        """The accepted socket, to ask the kernel about its peer. Only while the connection is open."""
         assert self._transport is not None
         endpoint: socket.socket = self._transport.get_extra_info("socket")
         return endpoint
 
     @property
     def undelivered(self) -> int:
-        """Bytes kept here and in the transport's buffer; the kernel's are not known."""
+        """Bytes kept here and in the transport's buffer, without those in the kernel's."""
         transport = self._transport
         return self.kept_size + (transport.get_write_buffer_size() if transport is not None else 0)
 
     # From the far end to the program.
 
     def deliver(self, pieces: Sequence[bytes | bytearray]) -> int:
-        """Write to the program; gives how many bytes need not be kept. For the rest `data_delivered` follows."""
+        """Write to the program. Returns the number of bytes that were not kept; ``data_delivered`` follows for the
+        others."""
         if self._transport is None or self.ending or self._transport.is_closing():
             return sum(map(len, pieces))
         if self._socket_full:
@@ -115,20 +118,20 @@ class LocalConnection(asyncio.Protocol):
         return sum(map(len, pieces))
 
     def finish(self) -> None:
-        """The far end has nothing more: see the module docstring."""
+        """End the connection after the far end has sent everything: see the module docstring."""
         self._end(_Ending.FINISH)
 
     def reset(self) -> None:
-        """The far end is gone without having finished: see the module docstring."""
+        """End the connection before the far end has sent everything: see the module docstring."""
         self._end(_Ending.RESET)
 
     def abort(self) -> None:
-        """Close it at once."""
+        """Reset the connection at once."""
         if self._transport is not None and not self.closed:
             self._reset()
 
     def hurry(self) -> None:
-        """Do not wait long for a program that is, or will be, given the end of the data."""
+        """Wait only ``HURRIED_LINGER_TIMEOUT`` seconds for the program to close its socket, now or after ``finish``."""
         self._linger_timeout = HURRIED_LINGER_TIMEOUT
         if self._lingering is not None:
             self._linger()
@@ -137,24 +140,24 @@ class LocalConnection(asyncio.Protocol):
         if self.ending or self.closed:
             return
         self._ending = ending
-        self.resume_reading()  # to see the end of what is thrown away
+        self.resume_reading()  # the data is discarded; its end is what matters
         self._proceed()
 
     def _proceed(self) -> None:
-        """Go on ending, if everything kept is delivered."""
+        """Take the next step of ``finish`` or ``reset``, if all kept data is written."""
         transport = self._transport
         if self._kept or self.closed or transport is None:
             return
         if self._ending is _Ending.RESET:
             if transport.get_write_buffer_size():
-                transport.set_write_buffer_limits(0)  # `resume_writing` comes when it is empty
+                transport.set_write_buffer_limits(0)  # ``resume_writing`` comes when it is empty
             else:
                 self._reset()
         elif self._ending is _Ending.FINISH:
             if self.at_eof:
                 self._close()
             elif self._lingering is None:
-                with contextlib.suppress(OSError):  # it is gone already
+                with contextlib.suppress(OSError):  # the program has disconnected
                     transport.write_eof()
                 self._linger()
 
@@ -165,7 +168,7 @@ class LocalConnection(asyncio.Protocol):
 
     def _close(self) -> None:
         if self._transport is not None:
-            self._transport.close()  # what is in its buffer is written first
+            self._transport.close()  # writes its buffer first
 
     def _reset(self) -> None:
         assert self._transport is not None
@@ -178,12 +181,12 @@ class LocalConnection(asyncio.Protocol):
     # From the program to the far end.
 
     def pause_reading(self) -> None:
-        """Take no more from the program for now."""
+        """Stop reading from the program until ``resume_reading``."""
         if self._transport is not None and not self.at_eof:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on."""
+        """Read from the program again."""
         if self._transport is not None and not self.at_eof:
             self._transport.resume_reading()
 
@@ -221,10 +224,10 @@ class LocalConnection(asyncio.Protocol):
             self._transport.write(piece)
         self.kept_size -= delivered
         if self.ending:
-            # Not at once: asyncio's transport, which is calling us, does not expect to be closed meanwhile.
+            # Later: asyncio's transport is calling us, and must not be closed during the call.
             asyncio.get_running_loop().call_soon(self._proceed)
         if delivered:
-            self._owner.data_delivered(self, delivered)  # last: the owner may have more for us
+            self._owner.data_delivered(self, delivered)  # last, because the owner may call ``deliver`` again
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True

@@ -1,27 +1,27 @@
 """A command run in a shell session, with its exit status: for targets where no command session can be started.
 
-A shell session is one terminal: nothing but the bytes that it shows tells where the command's output begins and ends,
-and how the command ended. So the shell is asked to print a marker before and behind it. Each marker contains
-random letters, is recognised only at the start of a line, and is never written in one piece in what is typed, so the
-terminal's echo of it is no marker::
+A shell session carries the bytes of one terminal; nothing else in it marks the start and the end of the command's
+output, or reports the exit status. So the shell is asked to print a marker before the output and one after it. Each
+marker contains random letters and is recognised only at the start of a line. The typed line holds each marker in two
+parts, so that the terminal's echo does not contain a marker::
 
-    typed           exec /bin/sh -c '…'               one short line: a terminal takes 4,095 bytes of one at most
-    shown           prompt, echo, whatever the shell says
+    sent            exec /bin/sh -c '…'               one short line: a terminal accepts lines of 4,095 bytes at most
+    received        prompt, echo, greeting of the shell
                     LF begin-marker LF
-    sent            the command, of a size that the line has named
-    shown           the output
+    sent            the command; the first line contains its size
+    received        the output
                     RS LF end-marker SPACE status LF
 
-RS (0x1E) lets a newline at the end of the output pass at once: alone it would be kept as the marker's beginning. The
-terminal is raw by then: no echo, no newline rewritten, no limit of a line. The command's standard input is
-/dev/null and its output a pipe, as for a command without a terminal; standard error shares it. Ctrl-C interrupts the
-command and not the lines around it.
+The end-marker begins with RS (0x1E) rather than with LF, so that a newline at the end of the output so far is returned
+at once, and not kept as a possible beginning of the marker. From the begin-marker on the terminal is raw: no echo, no
+rewriting of newlines, no limit of a line's length. The command's standard input is /dev/null; its standard output and
+standard error are one pipe. Ctrl-C interrupts the command, but not the shell that runs it.
 
 States::
 
-    STARTING   the begin-marker was not found yet
-    RUNNING    what is received is the command's output
-    ENDED      the end-marker was found; what follows is discarded
+    STARTING   the begin-marker was not received yet
+    RUNNING    received bytes are the command's output
+    ENDED      the end-marker was received; further bytes are discarded
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from enum import Enum, auto
 from session_manager_plugin.errors import LocalProtocolError
 
 _MARKER_SIZE = 24
-"""Letters in a marker: 96 random bits in hexadecimal."""
+"""Hexadecimal digits in a marker: 96 random bits."""
 _STATUS = re.compile(rb" ([0-9]{1,3})\r?\n")
 _MAX_STATUS_SIZE = 6
-"""Bytes from the end-marker to the end of its line, at most."""
+"""Bytes between the end-marker and the end of its line, at most."""
 _BEGIN_SEARCHED = 64
-"""Bytes kept while the begin-marker is searched for: more than one with its line ends."""
+"""Bytes kept while searching for the begin-marker: longer than the marker and its line ends."""
 _LINE = (
     ' exec /bin/sh -c \'stty raw -echo; printf "\\n%s%s\\n" {begin_head} {begin_tail}; '
     "c=$(dd bs=1 count={size} 2>/dev/null; echo .); c=${{c%.}}; stty isig; trap : INT; "
@@ -65,7 +65,7 @@ class MarkedCommand:
     """
 
     def __init__(self, command: bytes, token_hex: Callable[[int], str] = secrets.token_hex) -> None:
-        """``command`` is a line, or several, for ``sh``. ``token_hex`` returns random hexadecimal digits."""
+        """``command`` is one or more lines for ``sh``. ``token_hex`` returns random hexadecimal digits."""
         self._command = command
         begin, end = (token_hex(_MARKER_SIZE // 2) for _ in range(2))
         half = _MARKER_SIZE // 2
@@ -76,7 +76,7 @@ class MarkedCommand:
             end_tail=end[half:],
             size=len(command),
         ).encode()
-        """What is typed first."""
+        """The bytes to send first."""
         self._begin = re.compile(rb"\n" + begin.encode() + rb"\r?\n")
         self._end = b"\x1e\n" + end.encode()
         self._received = b""
@@ -87,7 +87,7 @@ class MarkedCommand:
         """The exit status of the command, 0 to 255; None before it has ended."""
 
     def receive_data(self, data: bytes) -> bytes:
-        """Return the bytes of the command's output in ``data``, and in what was kept of the data before."""
+        """Return the command's output in ``data``, preceded by kept bytes that turned out to be no marker."""
         if self.state is MarkedState.ENDED:
             return b""
         data = self._received + data
@@ -101,18 +101,18 @@ class MarkedCommand:
         return self._output(data)
 
     def data_to_send(self) -> bytes:
-        """Return what is to be sent now, once."""
+        """Return the bytes to send now, and clear them."""
         data, self._to_send = self._to_send, b""
         return data
 
     def interrupt(self) -> bytes:
-        """Return the key that interrupts the command. Raises ``LocalProtocolError`` unless it is running."""
+        """Return the bytes that interrupt the command. Raises ``LocalProtocolError`` unless it is running."""
         if self.state is not MarkedState.RUNNING:
             raise LocalProtocolError(f"no command to interrupt in state {self.state.name}")
         return b"\x03"
 
     def finish(self) -> bytes:
-        """The session is over: return what was kept because it might have been the beginning of a marker."""
+        """Return the kept bytes, a possible beginning of the end-marker, at the end of the session."""
         kept, self._received = self._received, b""
         return kept if self.state is MarkedState.RUNNING else b""
 
@@ -133,7 +133,7 @@ class MarkedCommand:
 
 
 def _marker_start(data: bytes, marker: bytes) -> int:
-    """Return where a beginning of ``marker`` at the end of ``data`` starts; its length if there is none."""
+    """Return the offset of the longest beginning of ``marker`` that ends ``data``; ``len(data)`` if there is none."""
     start = data.rfind(marker[:1], max(0, len(data) - len(marker)))
     while start >= 0:
         if marker.startswith(data[start:]):

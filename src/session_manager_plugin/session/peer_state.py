@@ -1,7 +1,7 @@
-"""Whether the program at the other end of an accepted connection has closed its socket, or has only stopped writing.
+"""Whether the program at the other end of an accepted connection has closed its socket, or only shut down writing.
 
-Both send the same FIN. On the machine itself the kernel knows the difference: a socket that no process holds any more
-is an orphan, and has inode 0 in the socket table. Linux answers questions about one socket through netlink
+Both send the same FIN. For a connection within one machine the kernel knows the difference: a socket that no process
+has open is an orphan, with inode 0 in the socket table. Linux answers requests about one socket through netlink
 (sock_diag(7))::
 
     offset  0                  16       17         18          20        24     72
@@ -12,10 +12,11 @@ is an orphan, and has inode 0 in the socket table. Linux answers questions about
     id      source port, destination port (big-endian), source address (16), destination address (16), interface,
             cookie (8, all ones: any)
 
-Integers are in the machine's byte order but for the ports. The source is the socket that is asked about: the peer's.
+Integers are in the machine's byte order, except for the ports. The source is the socket that the request is about: the
+peer's.
 
-A unix socket needs no question: poll(2) reports POLLHUP when the peer has closed it, and POLLRDHUP alone when it has
-only stopped writing.
+A unix socket needs no request: poll(2) reports POLLHUP when the peer has closed its socket, and only POLLRDHUP when
+the peer has shut down writing.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from enum import Enum, auto
 from typing import Any, Final
 
 FIRST_CHECK_DELAY: Final = 0.02
-"""Seconds after the FIN until the second question: the kernel sends the FIN before it gives the socket up."""
+"""Seconds from the FIN to the second check: the kernel sends the FIN before it orphans the socket."""
 MAX_CHECK_DELAY: Final = 1.0
-"""Seconds between two questions, in the end; the delay doubles from ``FIRST_CHECK_DELAY``."""
+"""Seconds between two checks at most. The delay starts at ``FIRST_CHECK_DELAY`` and doubles."""
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
@@ -50,14 +51,14 @@ _ANY_COOKIE = 0xFFFFFFFF
 
 
 class PeerState(Enum):
-    """What is known about the program at the other end of a connection."""
+    """The state of the program at the other end of a connection."""
 
     OPEN = auto()
-    """It holds its socket."""
+    """The program has its socket open."""
     CLOSED = auto()
-    """It has closed its socket, or has ended."""
+    """The program has closed its socket, or has ended."""
     UNKNOWN = auto()
-    """This system cannot be asked, or the program runs on another machine or in another network namespace."""
+    """The system has no such request, or the program runs on another machine or in another network namespace."""
 
 
 class SocketTable:
@@ -68,21 +69,21 @@ class SocketTable:
         self._sequence = itertools.count(1)
         self._loopback = 0
         with contextlib.suppress(OSError, AttributeError):
-            self._loopback = socket.if_nametoindex("lo")  # finds sockets that are bound to it, and all the others
+            self._loopback = socket.if_nametoindex("lo")  # matches unbound sockets as well as those bound to ``lo``
 
     def close(self) -> None:
-        """Ask no more; every answer is ``UNKNOWN`` from now on. Idempotent."""
+        """Close the descriptor. Every later ``peer_state`` of a TCP socket is ``UNKNOWN``. Idempotent."""
         if self._netlink is not None:
             self._netlink.close()
             self._netlink = None
 
     def peer_state(self, endpoint: socket.socket) -> PeerState:
-        """The state of the peer of ``endpoint``, a connected stream socket that has not been shut down for writing.
+        """Return the state of the peer of ``endpoint``, a connected stream socket not shut down for writing.
 
-        Never waits, and raises nothing.
+        Does not block and does not raise.
         """
         if sys.platform != "linux":
-            return PeerState.UNKNOWN  # poll(2) of other systems reports POLLHUP for a half-close too
+            return PeerState.UNKNOWN  # on other systems poll(2) reports POLLHUP for a half-close as well
         try:
             if _is_hung_up(endpoint):
                 return PeerState.CLOSED
@@ -106,7 +107,7 @@ class SocketTable:
         if message_type != _SOCK_DIAG_BY_FAMILY:
             return PeerState.UNKNOWN
         _, state, *_, inode = _ANSWER.unpack_from(answer, _HEADER.size)
-        if state == _LISTEN:  # the program's port is also one that somebody listens on, and the connection is gone
+        if state == _LISTEN:  # the connection is gone, and the request matched a listener on the program's port
             return PeerState.CLOSED
         return PeerState.OPEN if inode else PeerState.CLOSED
 
@@ -119,7 +120,7 @@ def _open_netlink() -> socket.socket | None:
         netlink = socket.socket(family, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG)
     except OSError:
         return None
-    netlink.setblocking(False)  # the answer is there when the question has been sent
+    netlink.setblocking(False)  # the answer is available as soon as the request is sent
     try:
         netlink.connect((0, 0))
     except OSError:
@@ -151,9 +152,9 @@ def _is_hung_up(endpoint: socket.socket) -> bool:
 
 
 class PeerWatch:
-    """Questions about one connection whose program has stopped writing: at once, then after growing delays.
+    """Checks of one connection whose program has shut down writing: the first at once, then after growing delays.
 
-    ``state`` is the last answer, ``check_at`` the instant of the next question.
+    ``state`` is the result of the last check, ``check_at`` the time of the next.
     """
 
     def __init__(self, ask: Callable[[], PeerState], now: float) -> None:
@@ -163,7 +164,7 @@ class PeerWatch:
         self.check_at = now + self._delay
 
     def check(self, now: float) -> PeerState:
-        """Ask again; returns the new ``state``."""
+        """Check again. Returns the new ``state``."""
         self.state = self._ask()
         self._delay = min(2 * self._delay, MAX_CHECK_DELAY)
         self.check_at = now + self._delay

@@ -1,8 +1,8 @@
-"""Port sessions: which of the three kinds one is, and forwarding a port from its local end to its end.
+"""Port sessions: choosing the handler for a session's type, and forwarding a local port until the session ends.
 
-A port session joins one local end to a TCP port that the agent connects to. With the type LocalPortForwarding that
-is a listener here, and the agent's version tells whether its connections are multiplexed; any other type is standard
-input and output (for `ssh`, as its ProxyCommand).
+A port session connects a local end to a TCP port that the agent dials. For the type LocalPortForwarding the local
+end is a listener, and the agent's version decides whether its connections are multiplexed. For any other type the
+local end is standard input and output, as for ``ssh`` with a ProxyCommand.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 FORWARDING = "LocalPortForwarding"
 _INTERRUPTS = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGTSTP") if hasattr(signal, name))
-"""What ends a port session, as in the official client."""
+"""The signals that end a port session, as in the official client."""
 INTERRUPTED_TIMEOUT = 0.5
-"""Seconds that an interrupted session waits for the agent's acknowledgement; closing the channel waits on, beside what
-else there is to do in the two seconds."""
+"""Seconds that an interrupted session waits for the agent to acknowledge the TerminateSession flag. Short, because the
+whole clean-up after Ctrl-C takes two seconds at most; closing the channel waits for the acknowledgement as well."""
 _PORT_NUMBER = re.compile("[0-9]{1,18}")
 
 
@@ -54,8 +54,10 @@ class LocalEnd(NamedTuple):
 
     @classmethod
     def of_session(cls, properties: Mapping[str, Any]) -> LocalEnd:
-        """As the properties of a session say. Raises `RemoteProtocolError` when one of them is no string, and
-        `UsageError` when it is of no use."""
+        """Return the local end that the session's properties name.
+
+        Raises ``RemoteProtocolError`` for a property that is not a string, and ``UsageError`` for an invalid value.
+        """
         fields = lower_keys(properties)
         kind, path, port = (
             _property(fields, key) for key in ("localConnectionType", "localUnixSocket", "localPortNumber")
@@ -64,8 +66,11 @@ class LocalEnd(NamedTuple):
 
     @classmethod
     def of_request(cls, parameters: Mapping[str, Any]) -> LocalEnd | None:
-        """As the parameters of a StartSession request say (each a list with one string), so that it can be bound
-        before the session is opened; None when they do not tell. Raises `UsageError`."""
+        """Return the local end that the parameters of a StartSession request name, each a list with one string.
+
+        With it the port can be bound before the session is opened. Returns None when the parameters name neither a
+        port nor a path. Raises ``UsageError`` for an invalid value.
+        """
         values = {
             key: value[0]
             for key, value in parameters.items()
@@ -80,20 +85,20 @@ class LocalEnd(NamedTuple):
     def _of(cls, kind: str, path: str, port: str) -> LocalEnd:
         if kind == "unix":
             if not path:
-                raise UsageError("the session is to listen on a unix socket, and localUnixSocket does not say which")
+                raise UsageError("localConnectionType is unix, but localUnixSocket is missing: set it to a path")
             return cls(path=path)
         if port and not (_PORT_NUMBER.fullmatch(port) and int(port) < 65536):
-            raise UsageError(f"localPortNumber is {port[:40]!r}; it should be a port, 0 for any that is free")
+            raise UsageError(f"localPortNumber is {port[:40]!r}; expected a port number, or 0 for any free port")
         return cls(port=int(port or "0"))
 
     def bind(self) -> Listener:
-        """Listen there, on loopback only. Raises `ConfigurationError` when that is not possible."""
+        """Bind the port on loopback, or the path. Raises ``ConfigurationError`` when that is not possible."""
         from session_manager_plugin.session.listener import listen_on_path, listen_on_port
 
         return listen_on_port(self.port) if self.path is None else listen_on_path(self.path)
 
     def is_bound_by(self, listener: Listener) -> bool:
-        """Whether it is what `listener` was asked to listen on."""
+        """Whether ``listener`` was created for this local end."""
         return (listener.requested_port, listener.path) == (None if self.path is not None else self.port, self.path)
 
 
@@ -102,23 +107,23 @@ def _property(fields: Mapping[str, Any], key: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise RemoteProtocolError(f"the properties of the port session are wrong: {key} is not a string")
+        raise RemoteProtocolError(f"malformed properties of the port session: {key} is not a string")
     return value
 
 
 class PortState(Enum):
-    """Whether a signal can interrupt the forwarding."""
+    """Where a forwarding stands. A signal can interrupt it only in ``FORWARDING``."""
 
     STARTING = "starting"
     FORWARDING = "forwarding"
     INTERRUPTED = "interrupted"
-    """A signal ends it; this lasts."""
+    """A signal has ended the forwarding. Final."""
     OVER = "over"
-    """It has ended without a signal."""
+    """The forwarding has ended without a signal. Final."""
 
 
 class PortHandler(Interruptible, Forwarding):
-    """Forwards a port: `MuxForwarder` or `BasicForwarder`, by the version of the agent."""
+    """Forwards a port with a ``MuxForwarder`` or a ``BasicForwarder``, depending on the agent's version."""
 
     def __init__(
         self,
@@ -127,7 +132,7 @@ class PortHandler(Interruptible, Forwarding):
         listener: Listener | None = None,
         settings: PortSettings | None = None,
     ) -> None:
-        """`listener` is the local end if that was bound before; it is closed in the end."""
+        """``listener`` is the local end, if it was bound before the session was opened. The handler closes it."""
         self._properties = ready.properties
         self._agent_version = ready.peer_version
         self._notices = notices
@@ -138,16 +143,19 @@ class PortHandler(Interruptible, Forwarding):
         self._running: Forwarder | None = None
 
     def connections(self) -> Sequence[str]:
-        """A line for each local connection that is open."""
+        """Return one line for each open local connection."""
         return [] if self._running is None else self._running.describe()
 
     @property
     def interrupted(self) -> bool:
-        """See `Interruptible`."""
+        """See ``Interruptible``."""
         return self._state is PortState.INTERRUPTED
 
     def interrupt(self, number: int) -> bool:
-        """Take SIGINT, SIGQUIT or SIGTSTP, once: the session is ended properly, which takes two seconds at most."""
+        """End the session on the first SIGINT, SIGQUIT or SIGTSTP, which takes two seconds at most.
+
+        Returns False, and does nothing, for other signals and in any state but ``FORWARDING``.
+        """
         if number not in _INTERRUPTS or self._state is not PortState.FORWARDING:
             return False
         self._state = PortState.INTERRUPTED
@@ -158,8 +166,9 @@ class PortHandler(Interruptible, Forwarding):
     async def run(self, channel: IDataChannel) -> Outcome:
         """Forward until the session ends or is interrupted.
 
-        Raises what is wrong with the local end, what made forwarding impossible, and what the channel raises. The
-        listener and all local connections are closed then, in each case.
+        Raises ``ConfigurationError``, ``UsageError`` or ``RemoteProtocolError`` if the local end cannot be bound, the
+        error that made forwarding impossible, and whatever the channel raises. In every case the listener and all local
+        connections are closed on return.
         """
         forwarder = self._running = self._forwarder(channel)
         ended = asyncio.ensure_future(channel.ended())
@@ -232,9 +241,9 @@ class PortHandler(Interruptible, Forwarding):
 
 
 def forwards_port(ready: SessionReady) -> bool:
-    """Whether a port session listens on a local port; else it is standard input and output.
+    """Whether the local end of a port session is a listener, rather than standard input and output.
 
-    Raises `RemoteProtocolError` when the session's properties do not tell what it is for.
+    Raises ``RemoteProtocolError`` when the session's type is not a string.
     """
     return _property(lower_keys(ready.properties), "type") == FORWARDING
 
@@ -242,9 +251,10 @@ def forwards_port(ready: SessionReady) -> bool:
 def port_handler(
     streams: Streams, ready: SessionReady, notices: Notices, listener: Listener | None = None
 ) -> SessionHandler:
-    """The handler for a port session that has begun. `listener` is its local end if that was bound before.
+    """Return the handler for a port session that is ready.
 
-    Raises `RemoteProtocolError` when the session's properties do not tell what it is for.
+    ``listener`` is the local end, if it was bound before the session was opened. Raises ``RemoteProtocolError`` when
+    the session's type is not a string.
     """
     if forwards_port(ready):
         return PortHandler(ready, notices, listener)

@@ -1,24 +1,28 @@
-"""Port forwarding for agents from before multiplexing: one local connection after the other.
+"""Port forwarding for agents older than multiplexing: one local connection at a time.
 
-The agent has one connection to the destination. It opens it when the session begins, closes it when we send the flag
-DisconnectToPort, and opens another one when the next data comes. It says nothing when the destination closes.
-The local connections that come meanwhile wait in the listener's backlog.
+The agent has one connection to the destination. The agent opens that connection when the session begins, closes it on
+the flag DisconnectToPort, and opens a new connection when the next data arrives. The agent does not report that the
+destination has closed. Further local connections wait in the listener's backlog.
 
-**What belongs to whom.** Nothing in the data tells which of the agent's connections it came from (reference defect D9:
-what is left of one reaches the next local program). But the agent connects again only when data comes. So until the
-first data of a local connection is sent, whatever arrives is of an earlier one, and is thrown away. (Before the first
-local connection it is kept: the agent has connected already.) And that first data is sent only when the agent has
-acknowledged the flag, which it does after closing, and then nothing has arrived for `PortSettings.settle_silence`
-seconds: in this time comes the one piece that the agent may have read before it closed. A local connection that
-exchanged nothing leaves the agent's as it is.
+**Whose data it is.** Received data does not name the agent's connection that it came from (reference defect D9: the
+rest of an earlier connection reaches the next local program). But the agent opens a new connection only after it has
+received data. Therefore:
 
-A protocol in which the server speaks first works on the first connection only. That is the agent's doing: it does not
-connect again before we have sent something.
+- Data that arrives before a local connection has sent anything belongs to an earlier connection, and is discarded.
+  The first local connection is the exception: the agent is connected already, so the data is kept for it.
+- The first data of a local connection is sent only after the agent has acknowledged DisconnectToPort, which it does
+  after closing, and after a further ``PortSettings.settle_silence`` seconds without data. In that time the last piece
+  arrives that the agent may have read before it closed.
+- After a local connection without any data in either direction, DisconnectToPort is not sent: the next local
+  connection uses the same connection of the agent.
 
-**Half-close.** DisconnectToPort closes the destination in both directions, so it is sent only when nothing has come for
-`PortSettings.basic_silence` seconds after a local program's last byte, or when the program has closed the connection
-altogether. Since the agent does not say when the destination has closed, silence is also the end of an answer; but a
-local connection is reset if nothing has arrived after the last data that it sent.
+A protocol in which the server sends first works on the first local connection only, because the agent does not open
+its next connection before it has received data.
+
+**Half-close.** DisconnectToPort closes both directions of the destination. It is therefore sent once the local program
+has closed its socket, or once nothing has arrived for ``PortSettings.basic_silence`` seconds after the program's last
+byte. That silence also counts as the end of the answer, since the agent does not report that the destination has
+closed. If nothing at all has arrived since the program last sent, the local connection is reset.
 """
 
 from __future__ import annotations
@@ -37,20 +41,21 @@ from session_manager_plugin.session.peer_state import PeerState, PeerWatch
 from session_manager_plugin.session.protocols import IDataChannel, Notices
 
 MAX_KEPT = 8 * 1024 * 1024
-"""Bytes kept for a local program that does not read, or has not come yet, before reading from the network pauses."""
+"""Bytes kept for a local program that does not read, or has not connected yet, before reading from the network
+pauses."""
 
 
 class Exchange(Enum):
-    """What was exchanged over the agent's connection, and for which local connection."""
+    """The data exchanged over the agent's connection, and the local connection that received data is for."""
 
     FRESH = "fresh"
-    """Nothing yet. What arrives is for the first local connection."""
+    """No data yet. Received data is for the first local connection."""
     SENT = "sent"
     """Data of the current local connection was sent, and nothing has arrived since."""
     RECEIVED = "received"
-    """Something has arrived for the current local connection since it last sent."""
+    """Data has arrived for the current local connection since it last sent."""
     STALE = "stale"
-    """The local connection that it was for has ended. What arrives is thrown away until the next one sends."""
+    """The local connection has ended. Received data is discarded until the next local connection sends."""
 
 
 class BasicForwarder(Forwarder):
@@ -61,17 +66,17 @@ class BasicForwarder(Forwarder):
     def __init__(self, channel: IDataChannel, notices: Notices, settings: PortSettings | None = None) -> None:
         super().__init__(channel, notices, settings or PortSettings())
         self._current: LocalConnection | None = None
-        """The local connection that what arrives is for."""
+        """The local connection that received data is for."""
         self._exchange = Exchange.FRESH
         self._early: list[bytes] = []
-        """What has arrived before the first local connection."""
+        """Data that has arrived before the first local connection."""
         self._typed: deque[bytes] = deque()
-        """What the local program has written and was not sent."""
+        """Data that the local program has written and that was not sent yet."""
         self._typed_size = 0
         self._something = asyncio.Event()
-        """Set when the local program has done something."""
+        """Set when the local program has written, shut down or closed its socket, and when the wait for it is over."""
         self._heard_at = 0.0
-        """The instant at which something last came from the far end."""
+        """When data last arrived from the far end."""
         self._reading_paused = False
 
     def _listen_to_far_end(self) -> None:
@@ -91,7 +96,7 @@ class BasicForwarder(Forwarder):
             assert self._listener is not None
             self._listener.resume()
         elif not isinstance(error, NotConnected) and not self.failed.done():
-            self.failed.set_exception(error)  # else the session is over, and its owner knows how
+            self.failed.set_exception(error)  # ``NotConnected``: the session has ended, and the channel reports why
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -105,7 +110,7 @@ class BasicForwarder(Forwarder):
     # One local connection.
 
     async def _serve(self, connection: LocalConnection, endpoint: socket.socket) -> None:
-        """Join one local connection to the agent's until it has ended and the agent is done with it."""
+        """Forward one local connection. Returns once it has ended and the agent has closed its own connection."""
         self._typed.clear()
         self._typed_size = 0
         await self._open(connection, endpoint)
@@ -135,7 +140,7 @@ class BasicForwarder(Forwarder):
             self._apply_flow_control()
 
     async def _next_typed(self, connection: LocalConnection) -> bytes:
-        """What the local program has written; b"" when it has written its last or is gone."""
+        """Wait for data of the local program and return it; b"" after its end of data or once it has disconnected."""
         while not self._typed:
             if connection.at_eof or connection.closed:
                 return b""
@@ -148,8 +153,8 @@ class BasicForwarder(Forwarder):
         return data
 
     async def _await_answer(self, connection: LocalConnection) -> None:
-        """The program has sent its last byte: return when it has closed the connection, or when nothing more is
-        expected from the far end. Resets the connection if it has got no answer."""
+        """After the program's last byte: wait until the program has closed its socket, or the far end has been silent
+        for ``PortSettings.basic_silence``. Resets the connection if no answer has arrived."""
         if connection.closed:
             return
         watch = PeerWatch(lambda: self._peer_state(connection), self._clock.time())
@@ -164,10 +169,11 @@ class BasicForwarder(Forwarder):
     async def _silence(
         self, seconds: float, connection: LocalConnection | None = None, watch: PeerWatch | None = None
     ) -> None:
-        """Return when nothing has come from the far end for so long; or when `connection`, if given, is gone, or its
-        program has closed it.
+        """Wait until nothing has arrived from the far end for ``seconds``, ``connection`` is lost, or ``watch`` reports
+        that its program has closed it.
 
-        While the link is down or what we sent may not have arrived, silence says nothing.
+        Silence does not count while the link is down, while sent data may not have arrived, or while the program
+        has not read what is kept for it.
         """
         since = self._clock.time()
         while not (connection is not None and connection.closed):
@@ -186,7 +192,7 @@ class BasicForwarder(Forwarder):
             await self._something_until(deadline)
 
     async def _something_until(self, deadline: float) -> None:
-        """Wait until something has happened on either side, or for that instant."""
+        """Wait until the local program has done something, or until ``deadline``."""
         self._something.clear()
         timer = self._clock.call_later(max(0.0, deadline - self._clock.time()), self._something.set)
         try:
@@ -194,7 +200,7 @@ class BasicForwarder(Forwarder):
         finally:
             timer.cancel()
 
-    # What the local program does (`ConnectionOwner`).
+    # Callbacks for the local program (``ConnectionOwner``).
 
     def data_received(self, connection: LocalConnection, data: bytes) -> None:
         self._typed.append(data)
@@ -214,7 +220,7 @@ class BasicForwarder(Forwarder):
         self._something.set()
         self._apply_flow_control()
 
-    # What the far end does.
+    # Callbacks for the far end.
 
     def _received(self, data: bytes) -> None:
         self._heard_at = self._clock.time()

@@ -1,18 +1,18 @@
 """Port forwarding for current agents: every local connection is a stream of one smux session.
 
-**Half-close.** smux version 1 cannot say "no more from me": the far end closes the destination for good when our FIN
-comes, so the answer to a request that ends with shutdown(SHUT_WR) would be lost (reference defect D8). Our FIN is
-therefore held back, after a local program's last byte, until the far end has finished too, or has sent nothing for
-`PortSettings.mux_silence` seconds although nothing of ours is on its way. Then the local connection is reset, since
-what has arrived may not be the whole answer: a server that answers only after the end of its input gets that end too
-late. A connection whose program has closed it altogether is not held; the kernel knows which (`peer_state`).
+**Half-close.** smux version 1 has no half-close: on our FIN the agent closes both directions of the destination, so
+the answer to a request that ends with shutdown(SHUT_WR) would be lost (reference defect D8). After a local program's
+last byte our FIN is therefore held back until the far end has sent its own FIN, or has sent nothing for
+``PortSettings.mux_silence`` seconds while none of our data was on its way. In the second case the local connection is
+reset, since the answer may be incomplete: a server that answers only at the end of its input sees that end too late.
+No FIN is held back for a program that has closed its socket, which the kernel reports (``peer_state``).
 
-**Slow readers.** What a local program does not read is kept, counted by `MuxSession` as unread, and stops nobody else
-until the budgets are used up (reference defects H15, H16). Then reading from the network pauses, and the culprit is
-named.
+**Slow readers.** Data that a local program does not read is kept, and ``MuxSession`` counts it as unread. Other
+connections are not affected until the budgets are used up (reference defects H15, H16). Then reading from the network
+pauses, and a notice names the connection that caused it.
 
-**Fairness.** Frames are made when the data channel takes them, never ahead, and a local program that writes faster is
-not read from meanwhile.
+**Fairness.** Frames are built only when the data channel accepts them, never ahead. A local program that writes faster
+than that is not read from in the meantime.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from session_manager_plugin.session.protocols import Cancellable, IDataChannel, 
 
 
 class MuxForwarder(Forwarder):
-    """See the module docstring. `failed` gets what makes the multiplexed session unusable."""
+    """See the module docstring. ``failed`` receives the error that makes the smux session unusable."""
 
     multiplexed = True
 
@@ -56,10 +56,10 @@ class MuxForwarder(Forwarder):
             maximum_unknown=settings.max_held_unknown,
         )
         self._refusals = 0
-        """Times the far end said that it could not connect, and it is not known yet for which stream."""
+        """ConnectToPortError flags that have not been attributed to a stream yet."""
         self._reading_paused = False
         self._named: set[LocalConnection] = set()
-        """Those that were called slow."""
+        """The connections that a notice has named as slow."""
         self._link_away = False
         self._flushing: asyncio.Handle | None = None
         self._timer: Cancellable | None = None
@@ -82,7 +82,7 @@ class MuxForwarder(Forwarder):
                 handle.cancel()
         self._apply_flow_control()
 
-    # What local programs do (`ConnectionOwner`).
+    # Callbacks for local programs (``ConnectionOwner``).
 
     def connection_made(self, connection: LocalConnection) -> None:
         super().connection_made(connection)
@@ -90,7 +90,7 @@ class MuxForwarder(Forwarder):
             return
         connection.stream_id = self._mux.open_stream()
         self._streams[connection.stream_id] = connection
-        # Not before the program's first bytes have been read, if they are here already: they leave together.
+        # Later, so that bytes which the program has sent already are read first and share a message with the SYN.
         self._loop.call_soon(self._flush_soon)
 
     def data_received(self, connection: LocalConnection, data: bytes) -> None:
@@ -123,7 +123,7 @@ class MuxForwarder(Forwarder):
         self._close_stream(connection)
         self._apply_flow_control()
 
-    # What the far end does.
+    # Callbacks for the far end.
 
     def _received(self, data: bytes) -> None:
         if self._over:
@@ -134,7 +134,7 @@ class MuxForwarder(Forwarder):
         self._apply_flow_control()
 
     def _flags_received(self, data: bytes) -> None:
-        flags = [data[start : start + 4] for start in range(0, len(data), 4)]  # those that came together are one piece
+        flags = [data[start : start + 4] for start in range(0, len(data), 4)]  # several flags may arrive as one piece
         for _ in range(flags.count(Flag.CONNECT_TO_PORT_ERROR.serialize())):
             if all(connection.answered for connection in self._streams.values()):
                 self._notices.destination_failed("")
@@ -150,7 +150,7 @@ class MuxForwarder(Forwarder):
             elif isinstance(event, StreamWritable):
                 self._streams[event.stream_id].resume_reading()
             elif isinstance(event, StreamOpened):
-                self._mux.close_stream(event.stream_id)  # no agent opens one
+                self._mux.close_stream(event.stream_id)  # refused: an agent has no reason to open a stream
             else:
                 self._stop()
                 if not self.failed.done():
@@ -165,12 +165,12 @@ class MuxForwarder(Forwarder):
     def _finished(self, connection: LocalConnection) -> None:
         self._held.discard(connection)
         if self._refusals and not connection.answered:
-            # The flag says not which stream it is about. Agents connect one stream after the other, and close the
-            # one they could not connect right behind the flag: it is the next one that ends without any data.
+            # The flag does not name its stream. Agents connect one stream at a time, and send the FIN of a stream
+            # that they could not connect right after the flag: it is the next stream that finishes without data.
             self._refusals -= 1
             self._notices.destination_failed(str(connection))
         connection.finish()
-        if not connection.kept_size:  # else it counts towards the budgets until all is delivered
+        if not connection.kept_size:  # otherwise the stream counts towards the budgets until all is delivered
             self._close_stream(connection)
 
     # Streams.
@@ -182,13 +182,13 @@ class MuxForwarder(Forwarder):
             self._flush_soon()
 
     def _flush(self) -> None:
-        """Send as much as the data channel takes."""
+        """Send as much as the data channel accepts."""
         if self._over or not self._mux.send_pending:
             return
         channel, mux = self._channel, self._mux
         while mux.send_pending and (capacity := channel.send_capacity) and (data := mux.data_to_send(capacity)):
             channel.send_now(data)
-        self._dispatch()  # who may write again
+        self._dispatch()  # ``StreamWritable`` events
 
     def _flush_soon(self) -> None:
         if self._flushing is None and not self._over:
@@ -211,8 +211,7 @@ class MuxForwarder(Forwarder):
         if culprit not in self._named:
             self._named.add(culprit)
             self._notices.trouble(
-                f"{culprit} does not read what comes for it; the other connections have to wait, since all go through "
-                "one channel"
+                f"{culprit} does not read its data; all connections share one channel, so the others have to wait"
             )
 
     # Time.
@@ -220,7 +219,7 @@ class MuxForwarder(Forwarder):
     def _arm_timer(self) -> None:
         deadlines = [at for at in (self._held.next_timeout(), self._mux.next_timeout()) if at is not None]
         deadline = min(deadlines, default=self._timer_at)
-        if deadline < self._timer_at:  # a later one leaves it as it is: it fires early and is armed again
+        if deadline < self._timer_at:  # for a later deadline the timer fires early and is armed again
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = deadline
@@ -247,7 +246,11 @@ class MuxForwarder(Forwarder):
             self._arm_timer()
 
     def _is_waiting(self, connection: LocalConnection) -> bool:
-        """Whether silence says nothing: what is ours has not left or may not have arrived, or we do not listen."""
+        """Whether the far end's silence does not count.
+
+        It does not while data of ours is unsent or may not have arrived, while the local program has not read what
+        is kept for it, and while the link is down or reading from it is paused.
+        """
         mux, channel = self._mux, self._channel
         waits = mux.send_buffered(connection.stream_id) or mux.unread(connection.stream_id)
         return bool(waits or self._reading_paused or channel.retransmitting or not channel.is_connected)
@@ -255,12 +258,13 @@ class MuxForwarder(Forwarder):
     # Half-closed connections.
 
     def _drop(self, connection: LocalConnection) -> None:
-        """The program has closed its end: what it has sent still leaves, and nobody reads an answer."""
+        """End a connection whose program has closed its socket. Data that the program has sent is still sent."""
         self._close_stream(connection)
         connection.abort()
 
     def _cut(self, connection: LocalConnection, reason: str) -> None:
-        """Wait no longer for the rest of an answer; the program must not take what it has for the whole."""
+        """Stop waiting for the rest of an answer: reset the connection, so that the program does not take an
+        incomplete answer for a complete one."""
         if self._held.waits(connection):
             self._tell_cut(connection, reason)
         self._close_stream(connection)
@@ -271,5 +275,5 @@ class MuxForwarder(Forwarder):
         if connection is None:
             return False
         self._cut(connection, "no descriptors were left for new connections")
-        connection.abort()  # at once, whatever it has not read
+        connection.abort()  # at once, even if data is undelivered
         return True

@@ -1,4 +1,4 @@
-"""The notice that an agent sends no more of a command's output, and its repetition when nothing more is shown."""
+"""The notice that the agent has stopped sending a command's output, and its repetition after ten silent seconds."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.protocols import IDataChannel, Notices, Streams
 
 SILENCE = 10.0
-"""Seconds without output, after it has stopped, until the notice is repeated: what was on its way is still shown after
-the first notice, and may scroll it off the screen."""
+"""Seconds without output until the notice is repeated. Output that was on its way is shown after the first notice, and
+may scroll it off the screen."""
 OUTPUT_STOPPED = (
-    "the connection was lost while the command ran: the agent sends no more of its output, and a command that waits "
-    "for its output to be read never ends; interrupt twice to leave"
+    "the connection was lost while the command ran, and the agent does not send the rest of the command's output; the "
+    "command may block for ever on writing it; interrupt twice to leave"
 )
 
 
 class StoppedOutput:
-    """Watches a command session: one notice when its output has stopped, a second one after ``SILENCE`` seconds.
+    """Prints a notice when a command session's output has stopped, and a second one after ``SILENCE`` seconds.
 
-    A command that is legitimately quiet is left alone: it may still send its exit status.
+    The session goes on: the command may still run, and send its exit status.
     """
 
     def __init__(self, channel: IDataChannel, streams: Streams, notices: Notices) -> None:
@@ -43,7 +43,7 @@ class StoppedOutput:
         self._wait()
 
     def _watched(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """Return ``write`` with a new wait for silence before it."""
+        """Return a function that restarts the wait for silence and calls ``write``."""
 
         def write_and_wait(data: bytes) -> None:
             self._wait()
