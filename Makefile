@@ -1,10 +1,10 @@
 BIN := .venv/bin
 BENCH_BIN := .bench-venv/bin
 
-.PHONY: help style types test slow docs bench soak fuzz build demo clean
+.PHONY: help style types test test-all slow docs bench soak fuzz build demo clean
 
 help:  ## list the verbs
-	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile
 
 .venv/.complete: pyproject.toml
 	python3 -m venv .venv
@@ -21,7 +21,10 @@ types: .venv/.complete  ## check the types
 test: .venv/.complete  ## run the tests, but for the slow ones
 	$(BIN)/pytest -n auto --dist worksteal
 
+test-all: test slow  ## run all tests
+
 slow: .venv/.complete  ## run the slow tests: real programs, a terminal emulator, long transfers, random input
+	$(BIN)/pytest -n auto --dist worksteal -m slow
 	$(BIN)/pytest -n auto --dist worksteal tests/e2e tests/fuzz tests/slow
 	$(BIN)/pytest tests/soak
 

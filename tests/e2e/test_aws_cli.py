@@ -49,10 +49,14 @@ async def test_a_shell(aws: str, sandbox: Sandbox, environment: dict[str, str]) 
         terminal.type("while [ \"$(stty size)\" != '40 120' ]; do :; done; stty size\r")
         await terminal.expect(r"\r\n40 120\r\n.*" + PROMPT)
 
-        terminal.type("echo sleeping; sleep 600\r")
+        # The program that is interrupted is the one that says that it runs: an interrupt that reaches the shell
+        # before its next program is in the foreground ends nothing.
+        terminal.type("sh -c 'echo sleeping; exec sleep 600'\r")
         await terminal.expect(r"\r\nsleeping\r\n")
         terminal.type("\x03")
-        await terminal.expect(r"\^C.*" + PROMPT)
+        await terminal.expect(PROMPT)
+        terminal.type("echo status $?\r")
+        await terminal.expect(r"\r\nstatus 130\r\n.*" + PROMPT)
 
         terminal.type("\x04")
         assert await terminal.wait() == 0

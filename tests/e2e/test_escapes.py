@@ -97,10 +97,9 @@ def suspend_and_return(tmux: Tmux, command: str, *, has_bar: bool) -> None:
         terminal.wait(at(REMOTE), "the prompt of the session")
         terminal.enter(f"until [ \"$(stty size)\" = '{rows - has_bar} {columns}' ]; do :; done; clear; cat")
         terminal.wait(lambda view: not any(view.rows[:-1]), "an empty screen")
-        terminal.type("typed")
-        terminal.wait_for("typed")  # Ctrl-C discards an echo that is still on its way
+        terminal.enter("typed")
+        terminal.wait(lambda view: view.rows[:2] == ("typed", "typed"), "cat's answer: it is in the foreground")
         terminal.press("C-c")
-        terminal.wait_for("typed^C")  # by the terminal of the far end
         terminal.wait(at(REMOTE), "the prompt of the session")
         terminal.wait(lambda view: ("leaves" in view.rows[-1]) == has_bar, "the bar")
     terminal.enter("exit 0")

@@ -59,6 +59,7 @@ def test_everything_is_on_the_background_sandbox_itself() -> None:
         assert background.inventory.instances[0].id == "i-1"
 
 
+@pytest.mark.slow
 def test_the_fixture_serves_other_test_suites(tmp_path: Path) -> None:
     (tmp_path / "test_theirs.py").write_text(
         "import pytest\n"

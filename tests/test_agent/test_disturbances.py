@@ -80,6 +80,7 @@ async def test_every_message_fault_both_ways_at_once() -> None:
     assert counts.cuts == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [None, 1000, 1006])
 async def test_a_websocket_that_is_cut_again_and_again(code: int | None) -> None:
     async with Sandbox(faults=Faults(cut_every=100_000, cut_code=code)) as sandbox:

@@ -355,6 +355,7 @@ async def test_above_a_limit_nothing_more_is_read_that_would_be_answered() -> No
     connection.connection_lost(None)
 
 
+@pytest.mark.slow
 async def test_a_client_that_reads_late_gets_everything(sandbox: Sandbox) -> None:
     size = 8 * 1024 * 1024
     started = await sandbox.start_session(

@@ -103,6 +103,7 @@ async def test_an_end_of_file_of_the_destination_closes_both_directions(sandbox:
         assert peer.received == b""
 
 
+@pytest.mark.slow
 async def test_a_destination_that_ends_without_reading_closes_its_stream_at_once(
     sandbox: Sandbox, client: MuxClient
 ) -> None:
@@ -122,6 +123,7 @@ async def test_a_destination_that_ends_without_reading_closes_its_stream_at_once
 # Many streams.
 
 
+@pytest.mark.slow
 async def test_64_streams_at_once_both_ways(sandbox: Sandbox, client: MuxClient) -> None:
     async with TcpServer(echoes=True) as server:
         await forward(sandbox, client, server.port)
@@ -156,6 +158,7 @@ async def test_a_destination_that_does_not_read_stops_nobody_within_the_budget(
         await wait_until(lambda: len(peer.received) == MAX_STREAM_UNREAD)
 
 
+@pytest.mark.slow
 async def test_a_destination_that_uses_up_the_budget_stops_the_client_at_its_window(
     sandbox: Sandbox, client: MuxClient
 ) -> None:
@@ -178,6 +181,7 @@ async def test_a_destination_that_uses_up_the_budget_stops_the_client_at_its_win
         assert server.peers[0].received == data
 
 
+@pytest.mark.slow
 async def test_what_waits_for_a_slow_destination_is_counted_after_the_client_closed_the_stream(
     sandbox: Sandbox, client: MuxClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,6 +393,7 @@ async def test_closing_the_sandbox_leaves_no_socket(client: MuxClient) -> None:
         await wait_until(lambda: all(peer.gone for peer in server.peers))
 
 
+@pytest.mark.slow
 async def test_nothing_is_lost_over_a_lost_connection(sandbox: Sandbox, client: MuxClient) -> None:
     down, up = (random.Random(seed).randbytes(4 * MIB) for seed in (5, 6))
     async with TcpServer(greeting=down) as server:

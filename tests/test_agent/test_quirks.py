@@ -269,6 +269,7 @@ async def test_the_gateway_tells_the_agent_when_the_client_leaves_and_returns(tm
         await wait_until(written.exists)
         resumed = sandbox.resume(started.session_id)
         await client.open(resumed.stream_url, resumed.token)
+        await client.until_size(1024)  # the agent knows that the client is back
         await second.open()
         assert await client.until_closed() == ""
         assert len(client.output) == 1024
@@ -325,6 +326,7 @@ async def test_the_closing_limit_does_not_wait_for_a_client_that_is_away(
     assert await far.until_finished() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quirks", [[], ["oldest-only-resend"]])
 async def test_a_lossy_link_loses_the_end_for_real(
     quirks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -354,6 +354,7 @@ def test_it_runs_on_uvloop() -> None:
         assert runner.run(echo(data)) == data
 
 
+@pytest.mark.slow
 async def test_4_mib_through_a_program_that_echoes_all_its_input(sandbox: Sandbox, client: RawClient) -> None:
     data = random.Random(5).randbytes(4 * 1024 * 1024)
     await command(sandbox, client, f"stty raw -echo; echo ready; head -c {len(data)}")
@@ -434,6 +435,7 @@ async def test_closing_the_sandbox_ends_commands_and_connections(client: RawClie
 # Coming back.
 
 
+@pytest.mark.slow
 async def test_nothing_is_lost_over_a_lost_connection(
     sandbox: Sandbox, ssm: Ssm, client: RawClient, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from session_manager_plugin.aws.botocore_session import create_session
 from session_manager_plugin.aws.settings import AwsSettings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("service", ["kms", "ssm", "sts", "sso", "sso-oidc"])
 @pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "cn-north-1", "us-gov-west-1", "a-region-nobody-knows-1"])
 def test_the_addresses_are_botocores_though_most_are_forgotten(service: str, region: str) -> None:

@@ -183,6 +183,7 @@ async def test_a_search_goes_on_when_nobody_waits_and_is_waited_for_again(
     assert asked.read_text() == "\n"
 
 
+@pytest.mark.slow
 def test_a_provider_that_hangs_does_not_keep_the_process_alive(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

@@ -169,6 +169,7 @@ def test_a_name_that_does_not_exist(smp: Smp, monkeypatch: pytest.MonkeyPatch) -
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -207,6 +208,7 @@ def test_a_path_that_is_no_text_in_this_locale(tmp_path: Path, options: list[str
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("locale", "written"),
     [("C", b"Pr\\xfcf"), ("POSIX", b"Pr\\xfcf"), ("C.UTF-8", "Pr\u00fcf".encode()), ("", b"Pr\\xfcf")],

@@ -186,6 +186,7 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path, zsh_cache: Path) -> Sh
     return start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "arguments"),
     [
@@ -206,6 +207,7 @@ async def test_the_tab_key(shell: Shell, typed: str, arguments: list[str]) -> No
         assert match[1].decode() == "".join(f" [{argument}]" for argument in arguments)
 
 
+@pytest.mark.slow
 async def test_the_tab_key_lists_the_commands(shell: Shell) -> None:
     async with shell() as terminal:
         terminal.type("smp \t\t")

@@ -259,6 +259,7 @@ def test_the_sandbox_for_programs() -> None:
     assert (run.returncode, run.stderr) == (0, ended(facts["session_id"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--require-signature"]])
 def test_the_line_for_smp_can_be_pasted(options: list[str]) -> None:
     with SandboxProcess(*options) as sandbox:
@@ -270,6 +271,7 @@ def test_the_line_for_smp_can_be_pasted(options: list[str]) -> None:
     assert "\n42\n" in run.stdout
 
 
+@pytest.mark.slow
 def test_the_line_for_smp_is_true_with_tls_and_reusable_tokens() -> None:
     with SandboxProcess("--tls", "--reusable-tokens") as sandbox:
         *_, comment, line = sandbox.lines(4)
@@ -279,6 +281,7 @@ def test_the_line_for_smp_is_true_with_tls_and_reusable_tokens() -> None:
     assert "\n41\n" in outputs[0]
 
 
+@pytest.mark.slow
 def test_the_line_that_lists_the_inventory_can_be_pasted(tmp_path: Path) -> None:
     inventory = tmp_path / "account.toml"
     inventory.write_text('[[instances]]\nid = "i-0123456789abcdef0"\nname = "mine"\n')

@@ -149,6 +149,7 @@ def test_sigint_ends_eight_sessions_each_in_its_way() -> None:
     assert error is None, "the program itself goes on: each session has ended in its own way"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_other_signals_end_all_sessions_and_the_program(number: int) -> None:
     endings, kept, error = end_by(number)

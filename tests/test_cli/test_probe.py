@@ -405,6 +405,7 @@ def test_a_session_that_cannot_be_terminated(
     assert "aws ssm terminate-session --session-id" in ended.advice
 
 
+@pytest.mark.slow
 def test_the_api_answers_late_or_not_at_all(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAAAAAAAAAAAAAAAAA")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -419,6 +420,7 @@ def test_the_api_answers_late_or_not_at_all(prober: Prober, monkeypatch: pytest.
     assert report.one("channel", "StartSession").verdict == "fail"
 
 
+@pytest.mark.slow
 async def test_interrupted_by_ctrl_c_it_terminates_the_session_it_started(tmp_path: Path) -> None:
     async with Sandbox() as sandbox:
         arguments = ["local", "--endpoint-url", sandbox.endpoint_url, "--count", "100000"]
@@ -438,6 +440,7 @@ async def test_interrupted_by_ctrl_c_it_terminates_the_session_it_started(tmp_pa
     assert b" passed" in output
 
 
+@pytest.mark.slow
 async def test_interrupted_while_starting_the_session(tmp_path: Path) -> None:
     """The answer to StartSession comes after the signal; the session it tells of is terminated all the same."""
     terminated: list[str] = []

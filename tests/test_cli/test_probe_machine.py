@@ -140,6 +140,7 @@ def test_a_program_of_many_directories_is_told_once(prober: Prober, monkeypatch:
     assert plugin(prober).detail == f"{prober.bin}/{PLUGIN} is version {PLUGIN_VERSION}, this package"
 
 
+@pytest.mark.slow
 def test_an_sso_login_that_has_expired(prober: Prober) -> None:
     """In a process of its own: botocore looks for the home directory when it is imported."""
     (prober.home / "config").write_text(

@@ -285,6 +285,7 @@ def test_a_proxy_spoken_to_by_tls_with_an_unknown_ca(prober: Prober, authority: 
     assert "the certificate of the proxy 127.0.0.1" in report.one("proxy").detail
 
 
+@pytest.mark.slow
 def test_no_proxy_for_excepted_hosts_and_loopback(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", ".test")

@@ -27,6 +27,8 @@ from tests.support.raw_server import RawServer
 from tests.support.relay import Relay
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 SMP = [sys.executable, "-m", "session_manager_plugin"]
 DEADLINE = 20.0
 

@@ -19,6 +19,8 @@ from session_manager_plugin.agent import Sandbox
 from tests.support.servers import free_port
 from tests.test_cli.test_signals import PLUGIN, SMP, VARIABLE, end_of, environment, listens
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 20.0
 PIPE_SIZE = 4096
 REFUSALS = 200

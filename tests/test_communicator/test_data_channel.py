@@ -488,6 +488,7 @@ class SlowConsumer(Consumer):
         self._channel.resume_reading()
 
 
+@pytest.mark.slow
 async def test_20_mib_through_a_consumer_that_pauses() -> None:
     piece, pieces = noise(1024 * 1024), 20
     size = pieces * len(piece)
@@ -710,6 +711,7 @@ async def test_the_acknowledgements_of_one_read_leave_in_one_write(monkeypatch: 
     assert writes <= reads
 
 
+@pytest.mark.slow
 async def test_a_far_end_that_reads_no_acknowledgements_is_not_waited_for_in_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -120,6 +120,7 @@ async def test_a_name_that_stops_resolving_is_asked_for_until_it_does(resolver: 
         assert channel.reconnects == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [407, 502, 503])
 async def test_a_proxy_that_refuses_for_a_while_is_asked_again(status: int) -> None:
     """As at a captive portal, or while the proxy's own login is renewed."""

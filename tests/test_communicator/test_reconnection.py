@@ -298,6 +298,7 @@ async def test_credentials_that_are_expired_are_asked_for_again() -> None:
         assert service.calls == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refusal", [refuse(403), close(1008)], ids=["403", "1008"])
 async def test_what_keeps_us_from_a_new_token_is_what_is_told(refusal: Script) -> None:
     """Not that the old one is refused in between, again and again: nobody can do anything about that."""
@@ -497,6 +498,7 @@ async def test_closing_while_reconnecting_takes_no_time() -> None:
         assert channel.health.state.value == "closed"
 
 
+@pytest.mark.slow
 async def test_h7_a_silent_link_is_told_within_two_seconds_and_then_replaced() -> None:
     """Reference defect H7: no deadline for reading, so that a dead link is noticed after many minutes or never."""
     assert KEEPALIVE.SILENCE_DELAY == 2.0

@@ -351,6 +351,7 @@ def test_the_same_seed_gives_the_same_run() -> None:
     assert runs[0] == runs[1]
 
 
+@pytest.mark.slow
 def test_the_bench_notices_a_link_that_lets_nothing_through() -> None:
     pair = Pair(to_agent=Link(dice=random.Random(0), drop=1.0))
     plain(pair)

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Callable
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -178,6 +179,7 @@ def stream_message(number: int) -> bytes:
     return [peer.stream("$ ") for _ in range(number + 1)][number]
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.sampled_from(sorted(OPENINGS)), st.lists(STEPS, max_size=12))
 @example("client in a session", [lambda owner: owner.receive(stream_message(1)), lambda owner: owner.wait(0.1)])

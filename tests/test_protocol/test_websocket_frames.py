@@ -144,6 +144,7 @@ def test_a_frame_with_too_much_payload_is_not_waited_for(masked: bool) -> None:
     assert reader.read(binary=True) == ([], b"")
 
 
+@pytest.mark.slow
 def test_a_read_full_of_small_frames_costs_what_they_cost() -> None:
     """Whoever sends nothing but empty pings must not have us copy what is left for each of them."""
 

@@ -45,6 +45,7 @@ async def test_the_outputs_and_the_exit_status_of_a_command() -> None:
     assert (outcome.text, outcome.by_far_end, outcome.incomplete, outcome.discarded) == ("", True, "", 0)
 
 
+@pytest.mark.slow
 async def test_waiting_alone_returns_after_50_mb_of_output() -> None:
     size = 50_000_000
     async with Sandbox() as sandbox, await start_command(sandbox, f"head -c {size} /dev/zero") as session:
@@ -58,6 +59,7 @@ async def test_waiting_alone_returns_after_50_mb_of_output() -> None:
             await session.read()
 
 
+@pytest.mark.slow
 async def test_a_reader_beside_wait_loses_nothing() -> None:
     size = 3 * READ_BUFFER_SIZE
     async with Sandbox() as sandbox, await start_command(sandbox, f"head -c {size} /dev/zero") as session:

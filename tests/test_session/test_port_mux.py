@@ -493,6 +493,7 @@ async def test_h16_a_stalled_stream_with_4_mib_unread_pauses_all_and_is_named() 
     assert len(forwarding.notices.troubles) == 1
 
 
+@pytest.mark.slow
 async def test_h16_many_stalled_streams_are_limited_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reference defect H16: the other budget: what all streams together hold is limited too.
 
@@ -684,11 +685,6 @@ async def test_h14_a_second_completed_handshake_changes_nothing() -> None:
         assert await read_exactly(reader, 5) == b"hello"
 
 
-def temporary_files() -> set[str]:
-    """What is in the directory for temporary files."""
-    return set(os.listdir(tempfile.gettempdir()))
-
-
 async def test_u13_no_file_stands_for_the_multiplexer() -> None:
     """Reference defect U13: a private unix socket with a predictable name in the shared temporary directory, which,
     left behind, makes the next run fail.
@@ -699,7 +695,7 @@ async def test_u13_no_file_stands_for_the_multiplexer() -> None:
         reader, writer = await forwarding.connect()
         writer.write(b"hello")
         assert await read_exactly(reader, 5) == b"hello"
-        assert not [name for name in temporary_files() if name.endswith("_session_manager_plugin_mux.sock")]
+        assert not os.listdir(tempfile.gettempdir())  # it is this test's own
         writer.close()
 
 

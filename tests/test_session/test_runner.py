@@ -149,6 +149,7 @@ async def test_stderr_is_read_apart() -> None:
         assert await asyncio.wait_for(session.read(), DEADLINE) == b"out"
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_has_the_network_wait() -> None:
     piece = random.Random(3).randbytes(1024 * 1024)
     pieces = READ_BUFFER_SIZE // len(piece) + 6

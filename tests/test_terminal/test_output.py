@@ -175,6 +175,7 @@ async def test_flow_stops_and_goes_again_each_time(pipe: tuple[int, int]) -> Non
     writer.close()
 
 
+@pytest.mark.slow
 async def test_single_bytes_cost_what_they_are(pipe: tuple[int, int]) -> None:
     writer = OutputWriter(pipe[1])
     writer.write(b"x" * 200_000)
