@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import os
-import tarfile
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import IO
 
 from session_manager_plugin.errors import (
     AccessDenied,
@@ -31,7 +29,8 @@ from session_manager_plugin.transfer.download_plan import (
     Warned,
     new_digest,
 )
-from session_manager_plugin.transfer.local_files import CHUNK_SIZE, PartialFile, current_umask
+from session_manager_plugin.transfer.local_files import PRIVATE_DIRECTORY, Attributes, PartialFile
+from session_manager_plugin.transfer.local_tree import PartialTree
 from session_manager_plugin.transfer.names import base_name
 from session_manager_plugin.transfer.report import CopyOptions, Report
 from session_manager_plugin.transfer.scripts import BLOCK_SIZE, command_words, download_script
@@ -116,10 +115,10 @@ class _Download:
         self._into = destination != STDOUT and os.path.isdir(destination)
         self._options = options
         self._report = report
-        self._umask = current_umask()
+        self._attributes = Attributes(preserve=options.preserve)
         self._tops: set[bytes] = set()
         self._entry: EntryStarted | None = None
-        self._file: PartialFile | None = None
+        self._file: PartialFile | PartialTree | None = None
         self._size = 0
         self._skipped = 0
         self._complete = 0
@@ -157,7 +156,7 @@ class _Download:
                 self._report.problem("tar", event.text)
             case Finished():
                 for path, mode, mtime, made in reversed(self._directories):
-                    self._settle(path, mode, mtime, made)
+                    self._attributes.settle_directory(path, mode, mtime, made=made)
                 self.finished = True
 
     def _start(self, entry: EntryStarted) -> None:
@@ -171,7 +170,10 @@ class _Download:
         path = self._path(entry)
         self._skipped = self._size = 0
         if entry.kind is Kind.DIRECTORY:
-            self._make_directory(path, entry.mode, entry.time)
+            made = not os.path.isdir(path)
+            if made:
+                os.mkdir(path, PRIVATE_DIRECTORY)
+            self._directories.append((path, entry.mode, entry.time, made))
             self._complete += 1
             return
         self._entry = entry
@@ -179,7 +181,10 @@ class _Download:
         self._report.start(os.fsdecode(entry.name or self._patterns[0] or b"."))
         self._report.expect(entry.size if entry.kind is Kind.FILE else 0)
         if self._destination != STDOUT:
-            self._file = PartialFile(path if entry.kind is Kind.FILE else path.rstrip(b"/") + b".tar")
+            if entry.kind is Kind.FILE:
+                self._file = PartialFile(path, self._attributes)
+            else:
+                self._file = PartialTree(path, base_name(entry.name), self._attributes, self._problem)
 
     async def _write(self, data: bytes) -> None:
         if self._skipped:
@@ -206,17 +211,14 @@ class _Download:
             self._report.problem(name, "its digest differs: it was changed while it was copied, or damaged on the way")
         else:
             if self._file is not None:
-                if entry.kind is Kind.FILE:
-                    self._file.commit(entry.mode, entry.time, self._umask, preserve=self._options.preserve)
-                else:
-                    try:
-                        await asyncio.to_thread(self._unpack, self._file, entry)
-                    finally:
-                        self._file.discard()
+                self._file.commit(entry.mode, entry.time)
             self._report.copied(name, self._size, end.digest)
         self._file = self._entry = None
         self._size = 0
         self._complete += 1
+
+    def _problem(self, name: bytes, text: str) -> None:
+        self._report.problem(os.fsdecode(name), text)
 
     def close(self) -> None:
         """Remove what is incomplete."""
@@ -249,59 +251,6 @@ class _Download:
         if entry.kind is Kind.FILE and os.path.isdir(path):
             raise CopyFailed(f"{os.fsdecode(path)}: is a directory")
         return path
-
-    # Directories.
-
-    def _make_directory(self, path: bytes, mode: int | None, mtime: int | None) -> None:
-        made = not os.path.isdir(path)
-        if made:
-            os.mkdir(path, 0o700)
-        self._directories.append((path, mode, mtime, made))
-
-    def _settle(self, path: bytes, mode: int | None, mtime: int | None, made: bool) -> None:
-        preserve = self._options.preserve
-        if preserve and mode is not None:
-            os.chmod(path, mode)
-        elif made:
-            os.chmod(path, (0o777 if mode is None else mode) & 0o777 & ~self._umask)
-        if preserve and mtime is not None:
-            os.utime(path, (mtime, mtime))
-
-    def _unpack(self, file: PartialFile, entry: EntryStarted) -> None:
-        """Unpack an archive that is complete. Its links are files, since the target's tar follows links."""
-        root = self._path(entry)
-        prefix = base_name(entry.name)
-        with (
-            file.reopened() as stream,
-            tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape") as archive,
-        ):
-            for member in archive:
-                parts = [part for part in os.fsencode(member.name).split(b"/") if part not in (b"", b".")]
-                if prefix:
-                    if parts[:1] != [prefix]:
-                        raise CopyFailed(f"the target sent a file that was not asked for: {member.name!r}")
-                    parts = parts[1:]
-                if not all(_is_component(part) for part in parts):
-                    raise CopyFailed(f"the target sent a file that was not asked for: {member.name!r}")
-                path = os.path.join(root, *parts)
-                if member.isdir():
-                    self._make_directory(path, member.mode & 0o7777, int(member.mtime))
-                    continue
-                contents = archive.extractfile(member) if member.isreg() or member.islnk() else None
-                if contents is None:
-                    self._report.problem(member.name, "is not a regular file")
-                    continue
-                self._unpack_file(path, member, contents)
-
-    def _unpack_file(self, path: bytes, member: tarfile.TarInfo, contents: IO[bytes]) -> None:
-        partial = PartialFile(path)
-        try:
-            while data := contents.read(CHUNK_SIZE):
-                partial.write(data)
-            mode, mtime = member.mode & 0o7777, int(member.mtime)
-            partial.commit(mode, mtime, self._umask, preserve=self._options.preserve)
-        finally:
-            partial.discard()
 
 
 def _matches(name: bytes, pattern: bytes) -> bool:

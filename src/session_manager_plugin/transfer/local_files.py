@@ -6,24 +6,75 @@ import contextlib
 import os
 import secrets
 import stat
-import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO
 
 from session_manager_plugin.errors import CopyFailed
+from session_manager_plugin.transfer.archive import BLOCK_SIZE, END, member_header
 from session_manager_plugin.transfer.names import partial_name
 
 CHUNK_SIZE = 256 * 1024
 """Bytes read from a file at a time."""
 
 
-def current_umask() -> int:
-    """Return the umask of the process."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+PRIVATE_DIRECTORY = 0o700
+"""The mode of a directory until it is complete."""
+
+
+@contextlib.contextmanager
+def named_errors(path: bytes) -> Iterator[None]:
+    """Set the file name of an ``OSError`` to ``path``, instead of none or that of a partial file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fsdecode(path)) from None
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write ``data``, all of it."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+class Attributes:
+    """Which modes and times files take: those of the target with ``preserve``, else as a new file has them.
+
+    Without ``preserve`` a file or directory that was there keeps its mode. None stands for what the target cannot tell.
+    """
+
+    def __init__(self, *, preserve: bool) -> None:
+        self._preserve = preserve
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+
+    def new_mode(self, mode: int | None, default: int = 0o666) -> int:
+        """Return the mode of a new file or directory."""
+        if mode is None:
+            mode = default
+        elif self._preserve:
+            return mode
+        return mode & 0o777 & ~self._umask
+
+    def keep(self, file: int | bytes, mode: int | None, mtime: int | None) -> None:
+        """Set the mode and the time of a new file, if they are kept."""
+        if self._preserve:
+            if mode is not None:
+                os.chmod(file, mode)
+            if mtime is not None:
+                os.utime(file, (mtime, mtime))
+
+    def keep_existing(self, path: bytes, replacement: bytes) -> None:
+        """Give ``replacement`` the mode of the file that it replaces. Raises ``FileNotFoundError`` if there is none."""
+        if not self._preserve:
+            os.chmod(replacement, stat.S_IMODE(os.stat(path).st_mode))
+
+    def settle_directory(self, path: bytes, mode: int | None, mtime: int | None, *, made: bool) -> None:
+        """Set the mode and the time of a directory whose files are complete. ``made``: it was not there before."""
+        if made:
+            os.chmod(path, self.new_mode(mode, 0o777))
+        self.keep(path, mode, mtime)
 
 
 class PartialFile:
@@ -32,51 +83,37 @@ class PartialFile:
     What is there and is no regular file, such as ``/dev/null``, is written directly; a link is followed.
     """
 
-    def __init__(self, path: bytes) -> None:
+    def __init__(self, path: bytes, attributes: Attributes) -> None:
         self._path = os.path.realpath(path)
-        self._mode: int | None = None
+        self._attributes = attributes
         self._temporary: bytes | None = None
-        with contextlib.suppress(FileNotFoundError):
-            found = os.stat(self._path).st_mode
-            self._mode = stat.S_IMODE(found)
-            if not stat.S_ISREG(found):
-                self._descriptor = os.open(self._path, os.O_WRONLY)
-                return
-        directory, name = os.path.split(self._path)
-        self._temporary = os.path.join(directory, partial_name(name, secrets.token_hex(4)))
-        try:
-            self._descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, os.fsdecode(path)) from None
+        with named_errors(path):
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISREG(os.stat(self._path).st_mode):
+                    self._descriptor = os.open(self._path, os.O_WRONLY)
+                    return
+            directory, name = os.path.split(self._path)
+            temporary = os.path.join(directory, partial_name(name, secrets.token_hex(4)))
+            self._descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        self._temporary = temporary
 
     def write(self, data: bytes) -> None:
         """Append ``data``."""
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[os.write(self._descriptor, view) :]
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, os.fsdecode(self._path)) from None
+        with named_errors(self._path):
+            write_all(self._descriptor, data)
 
-    def reopened(self) -> IO[bytes]:
-        """Return what was written, from its beginning; closing it leaves the file as it is."""
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        return os.fdopen(self._descriptor, "rb", closefd=False)
-
-    def commit(self, mode: int | None, mtime: int | None, umask: int, *, preserve: bool) -> None:
-        """Give the file its mode and its name, and its time if ``preserve``. A file that was there keeps its mode
-        unless ``preserve``."""
-        if self._temporary is not None:
-            if not preserve or mode is None:
-                mode = self._mode if self._mode is not None else (0o666 if mode is None else mode) & 0o777 & ~umask
-            os.fchmod(self._descriptor, mode)
-            if preserve and mtime is not None:
-                os.utime(self._descriptor, (mtime, mtime))
-        os.close(self._descriptor)
-        self._descriptor = -1
-        if self._temporary is not None:
-            os.replace(self._temporary, self._path)
-            self._temporary = None
+    def commit(self, mode: int | None, mtime: int | None) -> None:
+        """Give the file its mode, time and name."""
+        with named_errors(self._path):
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+            if self._temporary is not None:
+                os.chmod(self._temporary, self._attributes.new_mode(mode))
+                with contextlib.suppress(FileNotFoundError):
+                    self._attributes.keep_existing(self._path, self._temporary)
+                self._attributes.keep(self._temporary, mode, mtime)
+                os.replace(self._temporary, self._path)
+                self._temporary = None
 
     def discard(self) -> None:
         """Remove what is incomplete. May be called twice, and after ``commit``."""
@@ -101,17 +138,19 @@ class LocalEntry:
     is_directory: bool
 
 
-def walk(top: bytes, report: Callable[[bytes, str], None]) -> Iterator[LocalEntry]:
+Report = Callable[[bytes, str], None]
+"""Called with the path of what is left out, and the reason."""
+
+
+def walk(top: bytes, report: Report) -> Iterator[LocalEntry]:
     """Yield a file, or a directory and all that is below it, each directory before what it holds. Links are followed.
 
-    ``report`` is called with the path of what is left out, and the reason.
+    Files are not opened here.
     """
     yield from _walk(top, b"", (), report)
 
 
-def _walk(
-    path: bytes, name: bytes, above: tuple[tuple[int, int], ...], report: Callable[[bytes, str], None]
-) -> Iterator[LocalEntry]:
+def _walk(path: bytes, name: bytes, above: tuple[tuple[int, int], ...], report: Report) -> Iterator[LocalEntry]:
     try:
         found = os.stat(path)
         is_directory = stat.S_ISDIR(found.st_mode)
@@ -122,9 +161,6 @@ def _walk(
         if is_directory and identity in above:
             report(path, "is a link to a directory above it")
             return
-        if not os.access(path, os.R_OK | (os.X_OK if is_directory else 0)):
-            report(path, "Permission denied")
-            return
         inner = sorted(os.listdir(path)) if is_directory else []
     except OSError as error:
         report(path, error.strerror or str(error))
@@ -133,33 +169,48 @@ def _walk(
     yield LocalEntry(path, name, stat.S_IMODE(found.st_mode), int(found.st_mtime), size, is_directory)
     for component in inner:
         relative = b"%b/%b" % (name, component) if name else component
-        yield from _walk(os.path.join(path, component), relative, (*above, identity), report)
+        yield from _walk(b"%b/%b" % (path, component), relative, (*above, identity), report)
 
 
-def read_file(entry: LocalEntry) -> Iterator[bytes]:
-    """Yield the bytes of a file, as many as it had when it was found. Raises ``CopyFailed`` if it has fewer."""
+def open_file(entry: LocalEntry, report: Report) -> int | None:
+    """Return a descriptor of the file; None, and a report, if it cannot be opened."""
+    try:
+        return os.open(entry.path, os.O_RDONLY)
+    except OSError as error:
+        report(entry.path, error.strerror or str(error))
+        return None
+
+
+def read_file(descriptor: int, entry: LocalEntry) -> Iterator[bytes]:
+    """Yield the bytes of a file, as many as it had when it was found, and close it. Raises ``CopyFailed`` if it has
+    fewer."""
     left = entry.size
-    with open(entry.path, "rb", buffering=0) as file:
+    try:
         while left:
-            data = file.read(min(left, CHUNK_SIZE))
+            with named_errors(entry.path):
+                data = os.read(descriptor, min(left, CHUNK_SIZE))
             if not data:
                 raise CopyFailed(f"{os.fsdecode(entry.path)}: became shorter while it was copied")
             left -= len(data)
             yield data
+    finally:
+        os.close(descriptor)
 
 
-def archive(entries: Iterator[LocalEntry], umask: int, *, preserve: bool) -> Iterator[bytes]:
-    """Yield a tar archive of a tree, its top being ``./``; see ``read_file`` for what it raises."""
+def archive(entries: Iterable[LocalEntry], umask: int, report: Report, *, preserve: bool) -> Iterator[bytes]:
+    """Yield a tar archive of a tree, its top being ``./``; see ``read_file`` for what it raises.
+
+    A file that cannot be opened is reported and left out.
+    """
     now = int(time.time())
     for entry in entries:
-        name = os.fsdecode(b"./" + entry.name)
-        header = tarfile.TarInfo(name)
-        header.type = tarfile.DIRTYPE if entry.is_directory else tarfile.REGTYPE
-        header.mode = entry.mode if preserve else entry.mode & 0o777 & ~umask
-        header.mtime = entry.mtime if preserve else now
-        header.size = entry.size
-        yield header.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
-        if not entry.is_directory:
-            yield from read_file(entry)
-            yield bytes(-entry.size % tarfile.BLOCKSIZE)
-    yield bytes(tarfile.RECORDSIZE)
+        descriptor = None if entry.is_directory else open_file(entry, report)
+        if descriptor is None and not entry.is_directory:
+            continue
+        mode = entry.mode if preserve else entry.mode & 0o777 & ~umask
+        mtime = entry.mtime if preserve else now
+        yield member_header(b"./" + entry.name, mode, mtime, entry.size, is_directory=entry.is_directory)
+        if descriptor is not None:
+            yield from read_file(descriptor, entry)
+            yield bytes(-entry.size % BLOCK_SIZE)
+    yield END

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from session_manager_plugin.errors import CopyFailed, NotConnected
 from session_manager_plugin.transfer.download_plan import new_digest
-from session_manager_plugin.transfer.local_files import LocalEntry, archive, read_file, walk
+from session_manager_plugin.transfer.local_files import LocalEntry, archive, open_file, read_file, walk
 from session_manager_plugin.transfer.names import base_name
 from session_manager_plugin.transfer.report import CopyOptions, Report
 from session_manager_plugin.transfer.scripts import upload_script
@@ -83,9 +83,12 @@ class _Upload:
             await self._copy_file(entry, name, receiver)
 
     async def _copy_file(self, entry: LocalEntry, name: bytes, receiver: Receiver) -> None:
+        descriptor = open_file(entry, self._problem)
+        if descriptor is None:
+            return
         mode, mtime = self._attributes(entry, receiver)
         self._report.expect(entry.size)
-        await self._send_file(os.fsdecode(entry.path), name, mode, mtime, _pieces(read_file(entry)))
+        await self._send_file(os.fsdecode(entry.path), name, mode, mtime, _pieces(read_file(descriptor, entry)))
 
     async def _copy_tree(self, source: bytes, name: bytes, receiver: Receiver) -> None:
         entries = list(walk(source, self._problem))
@@ -95,7 +98,7 @@ class _Upload:
             self._report.expect(sum(entry.size for entry in entries))
             mode, _ = self._attributes(entries[0], receiver)
             mtime = entries[0].mtime if self._options.preserve else None
-            pieces = _pieces(archive(iter(entries), receiver.umask, preserve=self._options.preserve))
+            pieces = _pieces(archive(entries, receiver.umask, self._problem, preserve=self._options.preserve))
             await self._send_file(os.fsdecode(source), name, mode, mtime, pieces, is_archive=True)
             return
         directories = []

@@ -1,0 +1,157 @@
+"""A directory on this machine that is unpacked from a tar archive beside its place, until it is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+
+from session_manager_plugin.errors import CopyFailed
+from session_manager_plugin.transfer.archive import ArchiveParser, Member, MemberKind
+from session_manager_plugin.transfer.local_files import PRIVATE_DIRECTORY, Attributes, named_errors, write_all
+from session_manager_plugin.transfer.names import partial_name
+
+
+class PartialTree:
+    """A directory that takes its name when it is complete, or is then merged into the directory of that name.
+
+    ``prefix`` is the name of the archive's top, empty for ``.``. Hard links in the archive become files of their own;
+    symbolic links are not expected, since the target's tar follows them. What is neither a file nor a directory is
+    passed to ``report`` with the reason. Raises ``OSError``, and ``CopyFailed`` for names that an archive of this
+    directory cannot hold.
+    """
+
+    def __init__(
+        self, path: bytes, prefix: bytes, attributes: Attributes, report: Callable[[bytes, str], None]
+    ) -> None:
+        self._path = os.path.realpath(path)
+        self._prefix = prefix
+        self._attributes = attributes
+        self._report = report
+        self._parser = ArchiveParser()
+        self._directories: list[tuple[bytes, Member]] = []
+        """Each by its path below the top, empty for the top itself."""
+        self._made = {b""}
+        self._merged: set[bytes] = set()
+        """Directories that were there before."""
+        self._descriptor = -1
+        self._member: Member | None = None
+        self._left = 0
+        """Bytes of the member that have not arrived."""
+        parent, name = os.path.split(self._path)
+        self._temporary = os.path.join(parent, partial_name(name, secrets.token_hex(4)))
+        self._exists = False
+        """Whether the temporary directory is there."""
+        with named_errors(path):
+            os.mkdir(self._temporary, PRIVATE_DIRECTORY)
+        self._exists = True
+
+    def write(self, data: bytes) -> None:
+        """Unpack what ``data`` completes."""
+        with named_errors(self._path):
+            for event in self._parser.receive_data(data):
+                if isinstance(event, Member):
+                    self._start(event)
+                else:
+                    self._receive(event)
+
+    def commit(self, mode: int | None, mtime: int | None) -> None:
+        """Give the directory its name. Modes and times are those of the archive, that of the top included."""
+        if self._left:
+            raise CopyFailed("the archive ended too early")
+        with named_errors(self._path):
+            if os.path.isdir(self._path):
+                self._merge(b"")
+                shutil.rmtree(self._temporary)
+                self._settle(self._path)
+            else:
+                self._settle(self._temporary)
+                os.rename(self._temporary, self._path)
+        self._exists = False
+
+    def discard(self) -> None:
+        """Remove what is incomplete. May be called twice, and after ``commit``."""
+        self._close()
+        if self._exists:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._exists = False
+
+    # Unpacking.
+
+    def _start(self, member: Member) -> None:
+        self._member, self._left = member, member.size
+        name = self._below(member.name)
+        path = self._temporary + b"/" + name
+        if member.kind is MemberKind.DIRECTORY:
+            self._make_directories(name)
+            self._directories.append((name, member))
+            return
+        self._make_directories(name.rpartition(b"/")[0])
+        if member.kind is MemberKind.OTHER:
+            self._report(member.name, "is not a regular file")
+            return
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        self._descriptor = os.open(path, flags, self._attributes.new_mode(member.mode))
+        if member.kind is MemberKind.HARD_LINK:
+            linked = self._temporary + b"/" + self._below(member.link)
+            with open(linked, "rb") as source, open(self._descriptor, "wb", closefd=False) as copy:
+                shutil.copyfileobj(source, copy)
+        if not self._left:
+            self._end_file(member)
+
+    def _receive(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._descriptor >= 0:
+            write_all(self._descriptor, data)
+            if not self._left and self._member is not None:
+                self._end_file(self._member)
+
+    def _end_file(self, member: Member) -> None:
+        self._attributes.keep(self._descriptor, member.mode, member.time)
+        self._close()
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _below(self, name: bytes) -> bytes:
+        """Return the path below the top. Raises ``CopyFailed`` if it is not below: the target must not choose what is
+        written here."""
+        parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+        if (self._prefix and parts[:1] != [self._prefix]) or b".." in parts:
+            raise CopyFailed(f"the target sent a file that was not asked for: {os.fsdecode(name)!r}")
+        return b"/".join(parts[1:] if self._prefix else parts)
+
+    def _make_directories(self, name: bytes) -> None:
+        if name in self._made:
+            return
+        self._make_directories(name.rpartition(b"/")[0])
+        os.mkdir(self._temporary + b"/" + name, PRIVATE_DIRECTORY)
+        self._made.add(name)
+
+    # The end.
+
+    def _merge(self, name: bytes) -> None:
+        """Move what is in one directory to the directory of the same name that is there."""
+        self._merged.add(name)
+        for entry in os.scandir(os.path.join(self._temporary, name)):
+            below = b"%b/%b" % (name, entry.name) if name else entry.name
+            path = os.path.join(self._path, below)
+            if entry.is_dir() and os.path.isdir(path):
+                self._merge(below)
+                continue
+            if not entry.is_dir():
+                path = os.path.realpath(path)
+                with contextlib.suppress(FileNotFoundError):
+                    self._attributes.keep_existing(path, entry.path)
+            os.replace(entry.path, path)
+
+    def _settle(self, top: bytes) -> None:
+        """Set the modes and times of the directories, the innermost first."""
+        for name, member in reversed(self._directories):
+            self._attributes.settle_directory(
+                os.path.join(top, name), member.mode, member.time, made=name not in self._merged
+            )
