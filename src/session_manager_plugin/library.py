@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.communicator import LinkOptions, SessionDataChannel, complete_stream_url
+from session_manager_plugin.communicator.config import session_websocket_config
 from session_manager_plugin.errors import InvalidURL, UsageError
 from session_manager_plugin.session.document_names import COMMAND, needs_handshake
 from session_manager_plugin.session.outcome import Outcome
@@ -67,7 +68,7 @@ def connect(
         resume_service = resume_service or SessionResumer(SystemsManager(aws), session_id)
         signer = signer or OpeningSigner(aws)
     channel = SessionDataChannel(
-        link.websocket_config(url, token, signer),
+        session_websocket_config(link, url, token, signer),
         session_id=session_id,
         session_types=frozenset(HANDLERS),
         handshake_required=handshake_required,

@@ -93,7 +93,7 @@ class Plugin:
 
     def __call__(self, *arguments: str, stdin: bytes | int = b"") -> Run:
         return run_captured(
-            lambda environment: drop_in.run_session(arguments, environment), "session-manager-plugin", stdin
+            lambda environment: drop_in.run_invocation(arguments, environment), "session-manager-plugin", stdin
         )
 
 

@@ -14,6 +14,7 @@ import pytest
 from session_manager_plugin import connect
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.cli.exit_status import Exit, Signalled, by_signal, exit_of_outcome
+from session_manager_plugin.cli.run_options import RunOptions
 from session_manager_plugin.cli.session import Ending, SessionStreams, run_session
 from session_manager_plugin.cli.signals import Interruption, run
 from session_manager_plugin.session.handler_options import StdinEof
@@ -47,8 +48,7 @@ class Running:
                 session,
                 self.interruption,
                 lambda _running, _runner: SessionStreams(self.streams),
-                notices=self.notices,
-                stdin_eof=StdinEof.IGNORE,
+                RunOptions(notices=self.notices, stdin_eof=StdinEof.IGNORE),
             )
         )
         return self
@@ -167,7 +167,9 @@ def test_a_session_that_would_start_after_the_signal_is_not_opened() -> None:
 
         await asyncio.wait({asyncio.create_task(interrupted())})
         session = connect("ws://127.0.0.1:1/v1/data-channel/s-1", "a token")
-        return await run_session(session, interruption, lambda _running, _runner: pytest.fail("it was opened"))
+        return await run_session(
+            session, interruption, lambda _running, _runner: pytest.fail("it was opened"), RunOptions()
+        )
 
     ending = run(main, die=_refuse_to_die)
     assert ending.outcome.reason is EndReason.INTERRUPTED

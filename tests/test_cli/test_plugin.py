@@ -23,7 +23,7 @@ from session_manager_plugin.errors import ConnectError, UsageError
 from session_manager_plugin.protocol import readiness
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.outcome import Outcome
-from session_manager_plugin.utils.link_defaults import CONNECT_TIMEOUT, KEEPALIVE, RECONNECT_TIMEOUT
+from session_manager_plugin.utils.link_options import CONNECT_TIMEOUT, KEEPALIVE, RECONNECT_TIMEOUT
 from tests.support.certificates import Authority
 from tests.support.fake_gateway import (
     channel_closed,

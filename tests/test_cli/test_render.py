@@ -13,8 +13,9 @@ import pytest
 
 from session_manager_plugin.cli.environment import Environment, parse_seconds
 from session_manager_plugin.cli.exit_status import Exit, Signalled, exit_of_outcome
+from session_manager_plugin.cli.process import BAR_ROWS, status_mode
 from session_manager_plugin.cli.render import ending_sentence, error_sentence, tell, tell_ending, tell_error
-from session_manager_plugin.cli.session import BAR_ROWS, Ending, status_mode
+from session_manager_plugin.cli.session import Ending
 from session_manager_plugin.errors import (
     ConfigurationError,
     ConnectionLost,

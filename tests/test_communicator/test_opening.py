@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from session_manager_plugin.communicator.config import NetworkOptions
 from session_manager_plugin.communicator.opening import Link, Opening, Stage, connect_to_any, look_up
 from session_manager_plugin.communicator.route import route_of
+from session_manager_plugin.utils.link_options import NetworkOptions
 from tests.support.certificates import Authority
 from tests.support.raw_server import Peer, RawServer
 from tests.support.waiting import DEADLINE, Happenings

@@ -15,6 +15,7 @@ from session_manager_plugin.errors import ConnectionLost, OutputIncomplete
 from session_manager_plugin.protocol.events import MissingOutput
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.ending import describe_missing
+from session_manager_plugin.session.handler_options import HandlerOptions
 from session_manager_plugin.session.outcome import EndReason, Outcome
 from session_manager_plugin.session.runner import SessionRunner
 from session_manager_plugin.session.session import Session
@@ -62,7 +63,7 @@ class Running:
             await self.agent.until(lambda: self.agent.capacity)
             self.agent.send(b"$ ")
         await asyncio.wait_for(opening, DEADLINE)
-        self.task = asyncio.ensure_future(self.runner.run(self.pipes.console, notices=self.notices))
+        self.task = asyncio.ensure_future(self.runner.run(self.pipes.console, HandlerOptions(notices=self.notices)))
         await self.agent.until(lambda: not self.agent.connection.in_flight)
 
     def lose(self) -> None:

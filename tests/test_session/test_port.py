@@ -16,6 +16,7 @@ import pytest
 from session_manager_plugin.errors import ConfigurationError, NotConnected, RemoteProtocolError, UsageError
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.protocol.messages import Flag, PayloadType
+from session_manager_plugin.session.handler_options import HandlerOptions
 from session_manager_plugin.session.listener import Listener, listen_on_path, listen_on_port
 from session_manager_plugin.session.notices import SilentNotices
 from session_manager_plugin.session.port import FORWARDING, LocalEnd, PortHandler, port_handler
@@ -317,7 +318,7 @@ async def test_a_session_hands_on_what_it_is_told() -> None:
     async with opened(agent) as (session, console):
         runner = SessionRunner(session)
         assert not runner.interrupt(signal.SIGINT)
-        running = asyncio.ensure_future(runner.run(console, notices=notices, listener=listener))
+        running = asyncio.ensure_future(runner.run(console, HandlerOptions(notices=notices, listener=listener)))
         await notices.until(lambda: notices.port)
         assert notices.port == listener.port
         assert runner.interrupt(signal.SIGINT)
@@ -333,7 +334,7 @@ async def test_a_session_that_is_no_port_session_closes_the_listener(tmp_path: P
     listener = listen_on_path(path)
     async with opened(agent) as (session, console):
         runner = SessionRunner(session)
-        running = asyncio.ensure_future(runner.run(console, listener=listener))
+        running = asyncio.ensure_future(runner.run(console, HandlerOptions(listener=listener)))
         await agent.until(lambda: agent.received)
         assert not runner.interrupt(signal.SIGINT)
         agent.close_channel()
@@ -356,5 +357,5 @@ async def test_a_session_that_is_not_open_runs_nothing() -> None:
         session = Session(MemoryChannel(MemoryAgent()))
         console = Console()
         with pytest.raises(NotConnected):
-            await SessionRunner(session).run(console, listener=listener)
+            await SessionRunner(session).run(console, HandlerOptions(listener=listener))
         console.close()

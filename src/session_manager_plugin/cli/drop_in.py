@@ -22,11 +22,12 @@ from session_manager_plugin.cli.environment import Environment, prepare_standard
 from session_manager_plugin.cli.exit_status import HANG_UP, Exit, ExitStatus, die_of, exit_of, exit_of_outcome
 from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, exposes_token, parse, take_response
 from session_manager_plugin.cli.parent import watched_parent
+from session_manager_plugin.cli.process import Process, run_process, status_mode
 from session_manager_plugin.cli.recording_options import recorder
-from session_manager_plugin.cli.render import closing_advice, tell, tell_ending, tell_error, tell_incomplete
-from session_manager_plugin.cli.session import Ending, join, status_mode
-from session_manager_plugin.cli.signals import Interruption, handled_signals, run
-from session_manager_plugin.communicator import LinkOptions, Sign
+from session_manager_plugin.cli.render import closing_advice, tell, tell_ending, tell_error, tell_incomplete, tell_note
+from session_manager_plugin.cli.run_options import TerminalOptions
+from session_manager_plugin.cli.session import Ending, run_terminal_session
+from session_manager_plugin.cli.signals import handled_signals
 from session_manager_plugin.errors import ConfigurationError, UsageError
 from session_manager_plugin.library import connect
 from session_manager_plugin.protocol.events import SessionReady
@@ -34,7 +35,13 @@ from session_manager_plugin.session.notices import OfficialNotices
 from session_manager_plugin.session.protocols import DataKey, KeyService
 from session_manager_plugin.terminal.escapes import DEFAULT_CHARACTER, parse_escape_character
 from session_manager_plugin.terminal.link_status import StatusMode
-from session_manager_plugin.utils.link_defaults import CONNECT_TIMEOUT, KEEPALIVE, RECONNECT_TIMEOUT
+from session_manager_plugin.utils.link_options import (
+    CONNECT_TIMEOUT,
+    KEEPALIVE,
+    RECONNECT_TIMEOUT,
+    LinkOptions,
+    Sign,
+)
 from session_manager_plugin.utils.logging import configure
 from session_manager_plugin.utils.setting_names import PLUGIN_SETTINGS
 from session_manager_plugin.utils.text import printable_lines
@@ -82,8 +89,8 @@ class ExitPolicy(NamedTuple):
         return ExitStatus.SUCCESS if self.setting == "never" else ExitStatus.FAILURE
 
 
-def run_session(arguments: Sequence[str], environment: Environment | None = None) -> int:
-    """Run the session that three or more `arguments` describe; gives the exit status.
+def run_invocation(arguments: Sequence[str], environment: Environment | None = None) -> int:
+    """Run the session that three or more `arguments` describe; return the exit status.
 
     Does not return when a signal ended the session and the caller is to see that.
     """
@@ -118,10 +125,18 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
     )
     settings = AwsSettings(invocation.region, invocation.profile, invocation.endpoint_url, trusted)
     systems_manager = SystemsManager(settings)
-    escape_character = parse_escape_character(environment.variables.get("SMP_ESCAPE_CHAR") or DEFAULT_CHARACTER)
     texts = _Texts(environment, invocation)
+    options = TerminalOptions(
+        status=_status_mode(environment),
+        escape_character=parse_escape_character(environment.variables.get("SMP_ESCAPE_CHAR") or DEFAULT_CHARACTER),
+        open_recording=recorder(environment),
+        notices=OfficialNotices(invocation.session_id, texts.say, partial(tell, environment)),
+        began=texts.begin,
+        bind=partial(_bind, invocation) if invocation.forwards_port else None,
+        terminate=partial(systems_manager.try_to_terminate, invocation.session_id),
+    )
 
-    async def main(interruption: Interruption) -> Ending:
+    async def main(process: Process) -> Ending:
         session = connect(
             invocation.stream_url,
             invocation.token,
@@ -130,30 +145,14 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
             handshake_required=invocation.needs_handshake,
             key_service=_key_service(invocation, settings),
             resume_service=SessionResumer(systems_manager, invocation.session_id),
-            signer=OpeningSigner(
-                settings,
-                tell=lambda sentence: None if environment.quiet else tell(environment, sentence, error=False),
-            ),
+            signer=OpeningSigner(settings, tell=partial(tell_note, environment)),
         )
-        with (
-            environment.queued_messages(),
-            watched_parent(partial(interruption.interrupt, HANG_UP, "because the program that started it has ended")),
-        ):
+        leave = partial(process.interruption.interrupt, HANG_UP, "because the program that started it has ended")
+        with watched_parent(leave):
             texts.start()
-            return await join(
-                session,
-                environment,
-                interruption,
-                status=_status_mode(environment),
-                escape_character=escape_character,
-                open_recording=recorder(environment),
-                terminate=partial(systems_manager.try_to_terminate, invocation.session_id),
-                began=texts.begin,
-                notices=OfficialNotices(invocation.session_id, texts.say, partial(tell, environment)),
-                bind=partial(_bind, invocation) if invocation.forwards_port else None,
-            )
+            return await run_terminal_session(session, process, options)
 
-    ending = run(main, die=policy.die)
+    ending = run_process(environment, main, die=policy.die)
     texts.end(ending)
     return exit_of_outcome(ending.outcome)
 

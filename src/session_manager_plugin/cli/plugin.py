@@ -69,11 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # What is imported lives as long as the process: to look for garbage in it takes a tenth of the time to the prompt.
     gc.disable()
-    from session_manager_plugin.cli.drop_in import run_session
+    from session_manager_plugin.cli.drop_in import run_invocation
 
     gc.freeze()
     gc.enable()
-    return run_session(given)
+    return run_invocation(given)
 
 
 def _print(text: str) -> int:

@@ -48,6 +48,12 @@ def tell(environment: Environment, sentence: str, *, error: bool = True) -> None
     environment.write_error(f"{name} {printable(redact(sentence))}\n")
 
 
+def tell_note(environment: Environment, sentence: str) -> None:
+    """Write one line to stderr that reports no error, unless quiet was asked for."""
+    if not environment.quiet:
+        tell(environment, sentence, error=False)
+
+
 def tell_error(environment: Environment, error: BaseException) -> None:
     """Write the message of an error, with a traceback at `-vv`."""
     tell_traceback(environment, error)
@@ -68,8 +74,8 @@ def tell_ending(environment: Environment, ending: Ending) -> None:
     outcome = ending.outcome
     if outcome.is_normal:
         belongs_to_another = ending.is_stdio or (ending.is_command and not environment.is_terminal(environment.stderr))
-        if not environment.quiet and not belongs_to_another:
-            tell(environment, _normal_end(ending), error=False)
+        if not belongs_to_another:
+            tell_note(environment, _normal_end(ending))
         return
     if ending.is_hang_up_of_ssh:
         return

@@ -1,15 +1,11 @@
 """The shell to the network: websockets to a message gateway, and the data channel over them."""
 
 from session_manager_plugin.communicator.config import (
-    Bearer,
     ConnectionHandler,
     ConnectionState,
     ErrorHandler,
-    LinkOptions,
     MessageHandler,
     MessageType,
-    NetworkOptions,
-    Sign,
     WebSocketConfig,
     WebSocketMessage,
     create_websocket_config,
@@ -17,6 +13,7 @@ from session_manager_plugin.communicator.config import (
 from session_manager_plugin.communicator.data_channel import SessionDataChannel
 from session_manager_plugin.communicator.stream_url import build_stream_url, complete_stream_url, validate_websocket_url
 from session_manager_plugin.communicator.websocket_channel import WebSocketChannel, websocket_channel
+from session_manager_plugin.utils.link_options import Bearer, LinkOptions, NetworkOptions, Sign
 
 __all__ = [
     "Bearer",

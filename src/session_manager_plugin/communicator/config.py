@@ -8,9 +8,8 @@ from enum import Enum
 from typing import Any
 
 from session_manager_plugin.session.protocols import RequestSigner
-from session_manager_plugin.utils.link_defaults import CONNECT_TIMEOUT, KEEPALIVE, RECONNECT_TIMEOUT
+from session_manager_plugin.utils.link_options import LinkOptions, NetworkOptions
 from session_manager_plugin.utils.logging import redact_url
-from session_manager_plugin.utils.setting_names import SMP_SETTINGS, SettingNames
 
 
 class MessageType(Enum):
@@ -40,69 +39,6 @@ class WebSocketMessage:
     message_type: MessageType
     data: str | bytes
     timestamp: float | None = None
-
-
-class Bearer(Enum):
-    """Whether the token also goes into an ``Authorization: Bearer`` header of the opening request."""
-
-    AUTO = "auto"
-    """To hosts that are not AWS service hosts, which take the token from the first message."""
-    ALWAYS = "always"
-    NEVER = "never"
-
-
-class Sign(Enum):
-    """Whether the opening request is signed with AWS credentials (SigV4)."""
-
-    AUTO = "auto"
-    """To the message gateways of AWS."""
-    ALWAYS = "always"
-    NEVER = "never"
-
-
-@dataclass(frozen=True)
-class NetworkOptions:
-    """How to reach the host of the URL."""
-
-    bearer: Bearer = Bearer.AUTO
-    proxy: str | None = field(default=None, repr=False)
-    """URL of an HTTP or SOCKS proxy (it may hold a password); None takes the environment's. Loopback is never
-    proxied."""
-    ca_bundle: str | None = None
-    """File of CA certificates instead of the platform's."""
-    dial: tuple[str, int | None] | None = None
-    """Host and port to connect to instead of the URL's, whose name stays in TLS and in the Host header."""
-    sign: Sign = Sign.AUTO
-    """A request has one ``Authorization`` header: with ``Bearer.ALWAYS`` nothing is signed, else a signature takes the
-    place of the token."""
-    names: SettingNames = SMP_SETTINGS
-    """How messages name these settings."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinkOptions(NetworkOptions):
-    """How the link of a session is made, watched and restored. Times are in seconds."""
-
-    keepalive: float = KEEPALIVE
-    """Between two pings; 0 sends none."""
-    connect_timeout: float = CONNECT_TIMEOUT
-    """For each attempt to connect: DNS, TCP, proxy, TLS and websocket together."""
-    reconnect_timeout: float = RECONNECT_TIMEOUT
-    """For restoring a lost connection; 0 ends the session with it."""
-    insecure: bool = False
-    """Allow ``ws://`` to another machine, where the token travels unencrypted."""
-
-    def websocket_config(self, url: str, token: str, signer: RequestSigner | None = None) -> WebSocketConfig:
-        """Return the configuration of this link's websockets. Each is tried once: a session repeats attempts itself."""
-        return WebSocketConfig(
-            url,
-            token,
-            ping_interval=self.keepalive,
-            connect_timeout=self.connect_timeout,
-            retry_attempts=1,
-            network=self,
-            signer=signer,
-        )
 
 
 @dataclass(frozen=True)
@@ -141,6 +77,21 @@ class WebSocketConfig:
 MessageHandler = Callable[[WebSocketMessage], None]
 ErrorHandler = Callable[[Exception], None]
 ConnectionHandler = Callable[[ConnectionState], None]
+
+
+def session_websocket_config(
+    link: LinkOptions, url: str, token: str, signer: RequestSigner | None = None
+) -> WebSocketConfig:
+    """Return the configuration of a session's websockets. Each is tried once: a session repeats attempts itself."""
+    return WebSocketConfig(
+        url,
+        token,
+        ping_interval=link.keepalive,
+        connect_timeout=link.connect_timeout,
+        retry_attempts=1,
+        network=link,
+        signer=signer,
+    )
 
 
 def create_websocket_config(stream_url: str, token: str, **kwargs: Any) -> WebSocketConfig:

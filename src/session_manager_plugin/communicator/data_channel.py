@@ -55,7 +55,7 @@ from session_manager_plugin.session.protocols import (
     OutputHandler,
     ResumeService,
 )
-from session_manager_plugin.utils.link_defaults import RECONNECT_TIMEOUT
+from session_manager_plugin.utils.link_options import RECONNECT_TIMEOUT
 from session_manager_plugin.utils.logging import get_logger
 
 SHELL_SESSION_TYPES = ("Standard_Stream", "InteractiveCommands")

@@ -26,7 +26,7 @@ from websockets.uri import parse_uri
 
 from session_manager_plugin.communicator.aws_hosts import is_aws_host
 from session_manager_plugin.communicator.certificate import look_at_certificate
-from session_manager_plugin.communicator.config import Bearer, WebSocketConfig
+from session_manager_plugin.communicator.config import WebSocketConfig
 from session_manager_plugin.communicator.connect_errors import connect_failure
 from session_manager_plugin.communicator.http_answer import Answer, NotHTTP, answer_of
 from session_manager_plugin.communicator.opening import USER_AGENT, Opening, Stage
@@ -44,6 +44,7 @@ from session_manager_plugin.errors import (
 )
 from session_manager_plugin.protocol.websocket_frames import FragmentJoiner, FrameReader
 from session_manager_plugin.utils.hosts import host_and_port, join_host_and_port
+from session_manager_plugin.utils.link_options import Bearer
 from session_manager_plugin.utils.logging import get_logger, redact_url
 from session_manager_plugin.utils.text import printable, ssl_text
 

@@ -10,9 +10,9 @@ from websockets.headers import build_host
 from websockets.uri import parse_uri
 
 from session_manager_plugin.communicator.aws_hosts import aws_service
-from session_manager_plugin.communicator.config import Bearer, NetworkOptions, Sign
 from session_manager_plugin.errors import SessionManagerError
 from session_manager_plugin.session.protocols import OpeningRequest, RequestSigner
+from session_manager_plugin.utils.link_options import Bearer, NetworkOptions, Sign
 from session_manager_plugin.utils.logging import get_logger
 
 SIGN_TIMEOUT = 5.0

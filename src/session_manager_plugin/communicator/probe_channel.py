@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from websockets.exceptions import InvalidStatus
 
 from session_manager_plugin import PLUGIN_VERSION
-from session_manager_plugin.communicator.config import Bearer
 from session_manager_plugin.communicator.gateway_socket import (
     GatewaySocket,
     GatewaySocketOwner,
@@ -37,6 +36,7 @@ from session_manager_plugin.protocol.events import (
 )
 from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.session.protocols import DataKey, KeyService
+from session_manager_plugin.utils.link_options import Bearer
 
 MAX_MESSAGE_SIZE = 1024 * 1024
 CLOSE_TIMEOUT = 1.0

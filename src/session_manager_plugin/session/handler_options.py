@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from session_manager_plugin.session.notices import SilentNotices
 from session_manager_plugin.session.protocols import Notices, TerminalHold
+from session_manager_plugin.session.streams import NoTerminal
 
 if TYPE_CHECKING:
     from session_manager_plugin.session.listener import Listener
@@ -27,15 +30,21 @@ class StdinEof(Enum):
     """Send nothing. The session lasts until the far end closes it."""
 
 
-class SessionOptions(NamedTuple):
-    """Options of a handler."""
+def not_recorded(session_id: str) -> None:
+    """Open no recording."""
 
-    terminal: TerminalHold
+
+@dataclass(frozen=True, kw_only=True)
+class HandlerOptions:
+    """What a handler needs besides its streams. Each kind of handler uses a part of it."""
+
+    notices: Notices = field(default_factory=SilentNotices)
+    """Receives messages for a person or a tool."""
+    terminal: TerminalHold = field(default_factory=NoTerminal)
     """The terminal, for shells."""
-    stdin_eof: StdinEof
+    stdin_eof: StdinEof = StdinEof.EOT
     """What the end of standard input does, for shells."""
-    notices: Notices
-    listener: Listener | None
-    """The local end of a forwarded port, if it was bound before the session was opened."""
-    open_recording: OpenRecording
+    open_recording: OpenRecording = not_recorded
     """Opens the recording of a shell, if it is to be recorded."""
+    listener: Listener | None = None
+    """The local end of a forwarded port, if it was bound before the session was opened; it is closed at the end."""

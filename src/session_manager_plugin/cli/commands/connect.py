@@ -12,23 +12,18 @@ from urllib.parse import urlsplit
 import click
 
 from session_manager_plugin.cli.aws_options import aws_options
-from session_manager_plugin.cli.click_options import (
-    command,
-    connection_options,
-    escape_option,
-    gateway_options,
-    record_options,
-    status_option,
-    stdin_eof_option,
-)
+from session_manager_plugin.cli.click_options import command
 from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.session_options import gateway_options, link_options, terminal_options
 from session_manager_plugin.errors import UsageError
 
 if TYPE_CHECKING:
     from session_manager_plugin.aws.settings import AwsSettings
     from session_manager_plugin.cli.exit_status import Exit
+    from session_manager_plugin.cli.process import Process
+    from session_manager_plugin.cli.run_options import TerminalOptions
     from session_manager_plugin.cli.session import Ending
-    from session_manager_plugin.cli.signals import Interruption
+    from session_manager_plugin.utils.link_options import LinkOptions
 
 _DIAL = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:/\[\]@?#]+))(?::(?P<port>[0-9]{1,5}))?")
 
@@ -55,13 +50,11 @@ smp connect -v --log-file smp.log --url "$URL" --token-file token      (a log fo
     "of standard input, and the rest of the input is the session's. Asked for at a terminal if not given in any way.",
 )
 @gateway_options
-@connection_options
 @click.option(
     "--dial",
     metavar="HOST[:PORT]",
     help="Connect there, by TCP or through the proxy, instead of to the host of the URL, whose name stays the one "
-    "that is "
-    "sent and checked. For VPC endpoints and tunnels. Examples: 10.0.0.5, [::1]:8443.",
+    "that is sent and checked. For VPC endpoints and tunnels. Examples: 10.0.0.5, [::1]:8443.",
 )
 @click.option(
     "--target",
@@ -70,10 +63,8 @@ smp connect -v --log-file smp.log --url "$URL" --token-file token      (a log fo
     help="Target of the session, which its key is bound to if it is encrypted with KMS. Example: i-0123456789abcdef0.",
 )
 @aws_options
-@status_option
-@escape_option
-@record_options
-@stdin_eof_option
+@link_options
+@terminal_options
 def connect(
     environment: Environment,
     *,
@@ -82,19 +73,12 @@ def connect(
     token_file: str | None,
     session_id: str | None,
     bearer: str,
-    sign: str,
     insecure: bool,
-    connect_timeout: float,
-    keepalive: float,
-    reconnect_timeout: float,
     dial: str | None,
     target: str,
     settings: AwsSettings,
-    status: str,
-    escape_char: str,
-    record: str | None,
-    record_input: bool,
-    stdin_eof: str,
+    link: LinkOptions,
+    options: TerminalOptions,
 ) -> Exit:
     """Join a session whose stream URL and token you have.
 
@@ -112,29 +96,14 @@ def connect(
     from session_manager_plugin.aws.signing import OpeningSigner
     from session_manager_plugin.aws.systems_manager import SystemsManager
     from session_manager_plugin.cli.exit_status import exit_of_outcome
-    from session_manager_plugin.cli.recording_options import recorder
-    from session_manager_plugin.cli.render import tell, tell_ending
-    from session_manager_plugin.cli.session import join, status_mode
-    from session_manager_plugin.cli.signals import run
+    from session_manager_plugin.cli.process import run_process
+    from session_manager_plugin.cli.render import tell_ending, tell_note
+    from session_manager_plugin.cli.session import run_terminal_session
     from session_manager_plugin.cli.token import check_token, find_token
-    from session_manager_plugin.communicator import Bearer, LinkOptions, Sign, complete_stream_url
+    from session_manager_plugin.communicator import Bearer, complete_stream_url
     from session_manager_plugin.library import connect as open_session
-    from session_manager_plugin.session.handler_options import StdinEof
-    from session_manager_plugin.session.notices import PlainNotices
-    from session_manager_plugin.terminal.escapes import parse_escape_character
 
-    escape_character = parse_escape_character(escape_char)
-    link = LinkOptions(
-        bearer=Bearer(bearer),
-        proxy=settings.proxy,
-        ca_bundle=settings.ca_bundle,
-        dial=parse_dial(dial),
-        sign=Sign(sign),
-        keepalive=keepalive,
-        connect_timeout=connect_timeout,
-        reconnect_timeout=reconnect_timeout,
-        insecure=insecure,
-    )
+    link = dataclasses.replace(link, bearer=Bearer(bearer), dial=parse_dial(dial), insecure=insecure)
     variables = environment.variables
     endpoint = settings.endpoint_url or variables.get("AWS_ENDPOINT_URL_SSM") or variables.get("AWS_ENDPOINT_URL")
     can_call = bool(settings.region or settings.profile or endpoint)
@@ -150,9 +119,10 @@ def connect(
         settings = dataclasses.replace(settings, region=url_region)
     systems_manager = SystemsManager(settings)
     can_resume = bool(known_id and (can_call or url_region))
-    open_recording = recorder(environment, record, keeps_input=record_input)
+    if known_id and can_call:
+        options = dataclasses.replace(options, terminate=partial(systems_manager.try_to_terminate, known_id))
 
-    async def main(interruption: Interruption) -> Ending:
+    async def main(process: Process) -> Ending:
         session = open_session(
             stream_url,
             secret,
@@ -160,25 +130,11 @@ def connect(
             link=link,
             key_service=KmsKeyService(settings, known_id, target),
             resume_service=SessionResumer(systems_manager, known_id) if can_resume else None,
-            signer=OpeningSigner(
-                settings,
-                tell=lambda sentence: None if environment.quiet else tell(environment, sentence, error=False),
-            ),
+            signer=OpeningSigner(settings, tell=partial(tell_note, environment)),
         )
-        with environment.queued_messages():
-            return await join(
-                session,
-                environment,
-                interruption,
-                status=status_mode(environment, status),
-                stdin_eof=StdinEof(stdin_eof),
-                notices=PlainNotices(partial(tell, environment, error=False)),
-                escape_character=escape_character,
-                open_recording=open_recording,
-                terminate=partial(systems_manager.try_to_terminate, known_id) if known_id and can_call else None,
-            )
+        return await run_terminal_session(session, process, options)
 
-    ending = run(main)
+    ending = run_process(environment, main)
     tell_ending(environment, ending)
     return exit_of_outcome(ending.outcome)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -59,7 +60,7 @@ def cp(
     The exit status is 0 if everything was copied, else 255.
     """
     from session_manager_plugin.cli.copy_progress import copy_progress
-    from session_manager_plugin.cli.render import tell
+    from session_manager_plugin.cli.render import tell, tell_note
     from session_manager_plugin.cli.signals import run
     from session_manager_plugin.communicator import LinkOptions
     from session_manager_plugin.errors import SessionManagerError, UsageError
@@ -86,7 +87,7 @@ def cp(
                 on_progress=on_progress,
                 on_copied=print_copied,
                 on_problem=print_problem,
-                on_notice=lambda sentence: None if environment.quiet else tell(environment, sentence, error=False),
+                on_notice=partial(tell_note, environment),
             )
             link = LinkOptions(proxy=settings.proxy, ca_bundle=settings.ca_bundle)
             return await copy(

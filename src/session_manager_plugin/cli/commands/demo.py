@@ -6,15 +6,17 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-from session_manager_plugin.cli.click_options import command, escape_option, record_options, status_option
+from session_manager_plugin.cli.click_options import command
 from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.session_options import terminal_options
 from session_manager_plugin.errors import SessionExpired
 
 if TYPE_CHECKING:
     from session_manager_plugin.agent import Sandbox
     from session_manager_plugin.cli.exit_status import Exit
+    from session_manager_plugin.cli.process import Process
+    from session_manager_plugin.cli.run_options import TerminalOptions
     from session_manager_plugin.cli.session import Ending
-    from session_manager_plugin.cli.signals import Interruption
     from session_manager_plugin.session.protocols import ResumedSession
 
 WHAT_NEXT = "next: smp start, for your instances; smp sandbox, for a local account"
@@ -44,10 +46,8 @@ class _Resumer:
 
 
 @command("demo", examples=_EXAMPLES)
-@status_option
-@escape_option
-@record_options
-def demo(environment: Environment, *, status: str, escape_char: str, record: str | None, record_input: bool) -> Exit:
+@terminal_options
+def demo(environment: Environment, *, options: TerminalOptions) -> Exit:
     """Try a session on this machine.
 
     Runs a Session Manager on loopback (smp sandbox) and joins a session with it: your shell, behind a message
@@ -56,15 +56,11 @@ def demo(environment: Environment, *, status: str, escape_char: str, record: str
     """
     from session_manager_plugin.agent import Sandbox
     from session_manager_plugin.cli.exit_status import exit_of_outcome
-    from session_manager_plugin.cli.recording_options import recorder
-    from session_manager_plugin.cli.render import tell, tell_ending
-    from session_manager_plugin.cli.session import join, status_mode
-    from session_manager_plugin.cli.signals import run
+    from session_manager_plugin.cli.process import run_process
+    from session_manager_plugin.cli.render import tell_ending, tell_note
+    from session_manager_plugin.cli.session import run_terminal_session
     from session_manager_plugin.library import connect
-    from session_manager_plugin.terminal.escapes import parse_escape_character
 
-    escape_character = parse_escape_character(escape_char)
-    open_recording = recorder(environment, record, keeps_input=record_input)
     # The sandbox shares this process, and so its end: no way of dying leaves a shell or an open port behind. It
     # shares the event loop too; nothing in either of them blocks it.
     shell = environment.variables.get("SHELL", "")
@@ -72,29 +68,18 @@ def demo(environment: Environment, *, status: str, escape_char: str, record: str
         shell = "sh"
     environment.take("SMP_TOKEN")
 
-    async def main(interruption: Interruption) -> Ending:
-        with environment.queued_messages():
-            async with Sandbox(shell=shlex.quote(shell)) as sandbox:
-                started = await sandbox.start_session()
-                assert started.token is not None
-                return await join(
-                    connect(started.stream_url, started.token, resume_service=_Resumer(sandbox, started.session_id)),
-                    environment,
-                    interruption,
-                    status=status_mode(environment, status),
-                    escape_character=escape_character,
-                    open_recording=open_recording,
-                )
+    async def main(process: Process) -> Ending:
+        async with Sandbox(shell=shlex.quote(shell)) as sandbox:
+            started = await sandbox.start_session()
+            assert started.token is not None
+            resumer = _Resumer(sandbox, started.session_id)
+            session = connect(started.stream_url, started.token, resume_service=resumer)
+            return await run_terminal_session(session, process, options)
 
-    if not environment.quiet:
-        name = os.path.basename(shell)
-        tell(
-            environment,
-            f"this is a demo: {name} here, through a local Session Manager; exit leaves it",
-            error=False,
-        )
-    ending = run(main)
+    name = os.path.basename(shell)
+    tell_note(environment, f"this is a demo: {name} here, through a local Session Manager; exit leaves it")
+    ending = run_process(environment, main)
     tell_ending(environment, ending)
-    if ending.outcome.is_normal and not environment.quiet:
-        tell(environment, WHAT_NEXT, error=False)
+    if ending.outcome.is_normal:
+        tell_note(environment, WHAT_NEXT)
     return exit_of_outcome(ending.outcome)

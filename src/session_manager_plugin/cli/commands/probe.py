@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from session_manager_plugin.cli.aws_options import aws_options
-from session_manager_plugin.cli.click_options import Seconds, command, gateway_options
+from session_manager_plugin.cli.click_options import Seconds, command
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import ExitStatus
+from session_manager_plugin.cli.session_options import gateway_options, sign_option
 from session_manager_plugin.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ smp probe --json | jq '.checks[] | select(.verdict == "fail")'
     "from the first line of standard input. It can also be in the variable SMP_TOKEN.",
 )
 @gateway_options
+@sign_option
 @click.option(
     "--target",
     "session_target",
@@ -110,7 +112,7 @@ def probe(
     from session_manager_plugin.cli.probe.view import view_of
     from session_manager_plugin.cli.signals import run
     from session_manager_plugin.cli.token import find_token
-    from session_manager_plugin.communicator.config import Bearer, NetworkOptions, Sign
+    from session_manager_plugin.utils.link_options import Bearer, NetworkOptions, Sign
 
     if url is not None and target:
         raise UsageError("give a TARGET or --url, not both; the target of --url's session is --target")

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from session_manager_plugin.cli.aws_options import aws_options
-from session_manager_plugin.cli.click_options import (
-    command,
-    connection_options,
-    escape_option,
-    record_options,
-    sign_option,
-    status_option,
-    stdin_eof_option,
-)
+from session_manager_plugin.cli.click_options import command
 from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.session_options import link_options, terminal_options
 from session_manager_plugin.cli.target_argument import TargetName
 
 if TYPE_CHECKING:
     from session_manager_plugin.aws.settings import AwsSettings
     from session_manager_plugin.cli.exit_status import Exit
+    from session_manager_plugin.cli.process import Process
+    from session_manager_plugin.cli.run_options import TerminalOptions
     from session_manager_plugin.cli.session import Ending
-    from session_manager_plugin.cli.signals import Interruption
+    from session_manager_plugin.utils.link_options import LinkOptions
 
 _EXAMPLES = """
 smp start web-1                              a shell on the instance with this name
@@ -67,12 +63,8 @@ smp start i-0123456789abcdef0 --document-name AWS-StartInteractiveCommand --para
     help="Ask for just-in-time access first, and wait until it is approved. Ctrl-C stops waiting.",
 )
 @aws_options
-@status_option
-@escape_option
-@record_options
-@stdin_eof_option
-@connection_options
-@sign_option
+@link_options
+@terminal_options
 def start(
     environment: Environment,
     *,
@@ -82,15 +74,8 @@ def start(
     reason: str,
     request: str | None,
     settings: AwsSettings,
-    status: str,
-    escape_char: str,
-    record: str | None,
-    record_input: bool,
-    stdin_eof: str,
-    connect_timeout: float,
-    keepalive: float,
-    reconnect_timeout: float,
-    sign: str,
+    link: LinkOptions,
+    options: TerminalOptions,
 ) -> Exit:
     """Start a session with a target: a shell, unless another document is named.
 
@@ -106,71 +91,47 @@ def start(
     from session_manager_plugin.cli.access_request import requested_access
     from session_manager_plugin.cli.document_parameters import parse_parameters
     from session_manager_plugin.cli.exit_status import exit_of_outcome
-    from session_manager_plugin.cli.recording_options import recorder
-    from session_manager_plugin.cli.render import tell, tell_ending
-    from session_manager_plugin.cli.signals import run
+    from session_manager_plugin.cli.process import run_process
+    from session_manager_plugin.cli.render import tell_ending, tell_note
     from session_manager_plugin.cli.target_argument import chosen_target
     from session_manager_plugin.session.document_names import forwards_port, needs_handshake
-    from session_manager_plugin.terminal.escapes import parse_escape_character
 
-    escape_character = parse_escape_character(escape_char)
     values = parse_parameters(parameters)
-    open_recording = recorder(environment, record, keeps_input=record_input)
     named = target if target is not None else chosen_target(environment, settings)
 
-    async def main(interruption: Interruption) -> Ending:
+    async def main(process: Process) -> Ending:
         import asyncio
 
         from session_manager_plugin.aws.targets import is_target_id, resolve_target
 
-        with environment.queued_messages():
-            target_id = named if is_target_id(named) else await resolve_target(settings, named)
-            allowed = settings if request is None else await requested_access(environment, settings, target_id, request)
-            systems_manager = SystemsManager(allowed)
-            starting = asyncio.ensure_future(systems_manager.start_session(target_id, document_name, values, reason))
-            await asyncio.sleep(0)  # the request is on its way while the rest is imported
-            from session_manager_plugin.aws.signing import OpeningSigner
-            from session_manager_plugin.cli.session import join, status_mode
-            from session_manager_plugin.communicator import LinkOptions, Sign
-            from session_manager_plugin.library import connect
-            from session_manager_plugin.session.handler_options import StdinEof
-            from session_manager_plugin.session.notices import PlainNotices
-            from session_manager_plugin.session.port import LocalEnd
+        target_id = named if is_target_id(named) else await resolve_target(settings, named)
+        allowed = settings if request is None else await requested_access(environment, settings, target_id, request)
+        systems_manager = SystemsManager(allowed)
+        starting = asyncio.ensure_future(systems_manager.start_session(target_id, document_name, values, reason))
+        await asyncio.sleep(0)  # the request is on its way while the rest is imported
+        from session_manager_plugin.aws.signing import OpeningSigner
+        from session_manager_plugin.cli.session import run_terminal_session
+        from session_manager_plugin.library import connect
+        from session_manager_plugin.session.port import LocalEnd
 
-            started = await starting
-            local_end = LocalEnd.of_request(values) if forwards_port(document_name) else None
-            session = connect(
-                started.stream_url,
-                started.token,
-                link=LinkOptions(
-                    proxy=settings.proxy,
-                    ca_bundle=settings.ca_bundle,
-                    sign=Sign(sign),
-                    keepalive=keepalive,
-                    connect_timeout=connect_timeout,
-                    reconnect_timeout=reconnect_timeout,
-                ),
-                aws=allowed,
-                target=target_id,
-                handshake_required=needs_handshake(document_name),
-                signer=OpeningSigner(
-                    allowed,
-                    tell=lambda sentence: None if environment.quiet else tell(environment, sentence, error=False),
-                ),
-            )
-            return await join(
-                session,
-                environment,
-                interruption,
-                status=status_mode(environment, status),
-                stdin_eof=StdinEof(stdin_eof),
-                notices=PlainNotices(partial(tell, environment, error=False)),
-                bind=None if local_end is None else local_end.bind,
-                escape_character=escape_character,
-                open_recording=open_recording,
-                terminate=partial(systems_manager.try_to_terminate, started.session_id),
-            )
+        started = await starting
+        local_end = LocalEnd.of_request(values) if forwards_port(document_name) else None
+        session = connect(
+            started.stream_url,
+            started.token,
+            link=link,
+            aws=allowed,
+            target=target_id,
+            handshake_required=needs_handshake(document_name),
+            signer=OpeningSigner(allowed, tell=partial(tell_note, environment)),
+        )
+        run_options = dataclasses.replace(
+            options,
+            bind=None if local_end is None else local_end.bind,
+            terminate=partial(systems_manager.try_to_terminate, started.session_id),
+        )
+        return await run_terminal_session(session, process, run_options)
 
-    ending = run(main)
+    ending = run_process(environment, main)
     tell_ending(environment, ending)
     return exit_of_outcome(ending.outcome)

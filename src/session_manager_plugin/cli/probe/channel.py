@@ -13,7 +13,6 @@ from session_manager_plugin.cli.probe.checks import Group, Latency, Report, Stag
 from session_manager_plugin.cli.probe.machine import check_clock
 from session_manager_plugin.cli.probe.sentences import split
 from session_manager_plugin.communicator import opening
-from session_manager_plugin.communicator.config import Bearer
 from session_manager_plugin.communicator.connect_errors import OPENING_ERRORS, explain, websocket_refused
 from session_manager_plugin.communicator.http_answer import Answer
 from session_manager_plugin.communicator.opening import Link
@@ -24,6 +23,7 @@ from session_manager_plugin.errors import ConnectionLost, SessionEnded, SessionM
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.protocols import DataKey, KeyService
 from session_manager_plugin.session.runner import DEFAULT_SESSION_TYPE, HANDLERS
+from session_manager_plugin.utils.link_options import Bearer
 
 PING_INTERVAL = 0.2
 """Seconds between two pings: the shortest interval that ping(8) allows every user."""

@@ -22,12 +22,12 @@ from session_manager_plugin.cli.probe.checks import Check, Group, Stage, Verdict
 from session_manager_plugin.cli.probe.sentences import split
 from session_manager_plugin.cli.probe.tls import check_tls
 from session_manager_plugin.communicator import opening
-from session_manager_plugin.communicator.config import NetworkOptions
 from session_manager_plugin.communicator.connect_errors import OPENING_ERRORS, explain, tunnel_refused
 from session_manager_plugin.communicator.opening import Link, connect_through_socks
 from session_manager_plugin.communicator.route import Route, route_of
 from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.utils.hosts import host_and_port, join_host_and_port
+from session_manager_plugin.utils.link_options import NetworkOptions
 from session_manager_plugin.utils.setting_names import SMP_SETTINGS
 
 NETWORK_STAGES = (Stage.DNS, Stage.TCP, Stage.PROXY, Stage.TLS)

@@ -30,12 +30,12 @@ from session_manager_plugin.cli.probe.machine import (
     explain,
 )
 from session_manager_plugin.cli.probe.network import NETWORK_STAGES, reached
-from session_manager_plugin.communicator.config import NetworkOptions
 from session_manager_plugin.communicator.http_answer import NotHTTP
 from session_manager_plugin.communicator.opening import Link
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.communicator.route import Route
 from session_manager_plugin.communicator.stream_url import websocket_scheme
+from session_manager_plugin.utils.link_options import NetworkOptions
 from session_manager_plugin.utils.logging import get_logger
 
 ANSWER_TIMEOUT = 1.0

@@ -1,0 +1,111 @@
+"""What a process has once, however many sessions it holds: its signals, its messages, and its terminal."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+
+from session_manager_plugin.cli import signals
+from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.exit_status import die_of
+from session_manager_plugin.cli.signals import Interruption
+from session_manager_plugin.errors import ConfigurationError
+from session_manager_plugin.terminal.capabilities import has_margins, is_utf8
+from session_manager_plugin.terminal.link_status import StatusMode
+from session_manager_plugin.terminal.size import terminal_size
+
+if TYPE_CHECKING:
+    from session_manager_plugin.cli.run_options import TerminalOptions
+    from session_manager_plugin.terminal.console import Console
+    from session_manager_plugin.terminal.status_line import StatusLine
+
+BAR_ROWS = 10
+"""The least rows of a terminal for a bar that was not asked for."""
+HINT = "exit or Ctrl-D leaves"
+
+T = TypeVar("T")
+
+
+class Process(NamedTuple):
+    """The running program: its standard streams and settings, and the signals that ask it to leave."""
+
+    environment: Environment
+    interruption: Interruption
+
+    @contextlib.contextmanager
+    def console(self, options: TerminalOptions) -> Iterator[Console]:
+        """Open the standard streams, and the terminal they may be, for the length of the block.
+
+        The terminal is restored when the program leaves, and taken again after a stop. Raises `ConfigurationError`
+        when standard output cannot be written to.
+        """
+        console = self._open_console(options)
+        self.interruption.restore, self.interruption.continued = console.give_back, console.continued
+        try:
+            yield console
+        finally:
+            console.close()
+
+    def _open_console(self, options: TerminalOptions) -> Console:
+        from session_manager_plugin.terminal.console import Console
+
+        environment = self.environment
+        try:
+            return Console(
+                environment.stdin,
+                environment.stdout,
+                environment.stderr,
+                output=environment.output_messages.writer,
+                error_output=environment.error_messages.writer,
+                status_line=None if options.status is None else self._status_line(options.leave_escape),
+                mode=options.status or StatusMode.OFF,
+            )
+        except OSError as error:
+            raise ConfigurationError(f"standard output cannot be written to: {error.strerror}") from error
+
+    def _status_line(self, leave_escape: str) -> StatusLine:
+        from session_manager_plugin.terminal.status_line import StatusLine
+
+        return StatusLine(
+            hint=HINT,
+            escape=leave_escape,
+            color=self.environment.uses_color(self.environment.stdout),
+            unicode=is_utf8(self.environment.variables),
+        )
+
+
+def run_process(
+    environment: Environment,
+    main: Callable[[Process], Coroutine[Any, Any, T]],
+    *,
+    die: Callable[[int], NoReturn] = die_of,
+) -> T:
+    """Run the coroutine of a program that holds sessions to its end, with signals handled and messages queued.
+
+    Returns and raises what `signals.run` does; `die` ends the process because of a signal.
+    """
+
+    async def with_queued_messages(interruption: Interruption) -> T:
+        with environment.queued_messages():
+            return await main(Process(environment, interruption))
+
+    return signals.run(with_queued_messages, die=die)
+
+
+def status_mode(environment: Environment, choice: str, *, otherwise: StatusMode = StatusMode.BAR) -> StatusMode | None:
+    """Return how the state of the link is shown; None without a screen, or on one that can only print.
+
+    `choice` is a `StatusMode` value or "auto". That means `otherwise`, but None on a terminal that has no margins, and
+    no bar on fewer than `BAR_ROWS` rows.
+    """
+    if not environment.has_screen or (environment.is_dumb and choice != StatusMode.BAR.value):
+        return None
+    if choice != "auto":
+        return StatusMode(choice)
+    if not has_margins(environment.variables.get("TERM", "")):
+        return None
+    size = terminal_size(environment.stdout, environment.stdin)
+    if otherwise is StatusMode.BAR and (size is None or size.rows < BAR_ROWS):
+        return StatusMode.NOTICE
+    return otherwise

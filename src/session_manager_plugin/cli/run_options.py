@@ -1,0 +1,45 @@
+"""How a command runs its sessions, as frozen values; the defaults suit a session that nobody watches."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from session_manager_plugin.protocol.events import SessionReady
+from session_manager_plugin.session.handler_options import HandlerOptions
+from session_manager_plugin.terminal.escapes import show_escape_character
+from session_manager_plugin.terminal.link_status import StatusMode
+
+if TYPE_CHECKING:
+    from session_manager_plugin.session.listener import Listener
+
+Terminate = Callable[[], Awaitable[None]]
+"""Terminates a session by the service's API. Best effort: raises nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(HandlerOptions):
+    """How one of any number of sessions is run."""
+
+    bind: Callable[[], Listener | None] | None = None
+    """Binds the local end of a forwarded port before the session is opened; without it `listener` counts."""
+    began: Callable[[SessionReady], None] | None = None
+    """Called when the session has begun, before anything of it is shown."""
+    terminate: Terminate | None = None
+    """Called at the end unless the far end has closed the session, or the session terminates itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TerminalOptions(RunOptions):
+    """How the session is run that has the terminal and the standard streams."""
+
+    status: StatusMode | None = None
+    """How the state of the link is shown; None shows nothing."""
+    escape_character: bytes | None = None
+    """Begins an escape, at a terminal; None for no escapes."""
+
+    @property
+    def leave_escape(self) -> str:
+        """The escape that leaves the session, as it is typed; empty without escapes."""
+        return "" if self.escape_character is None else f"{show_escape_character(self.escape_character)}."
