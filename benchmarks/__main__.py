@@ -33,6 +33,8 @@ from benchmarks.wire import PAYLOAD_SIZE
 
 MESSAGES = 100_000
 """In one measurement of throughput."""
+PACED_MESSAGES = 2_000
+"""They take three seconds."""
 ROUND_TRIP = 0.020
 """Seconds."""
 FEW, MANY = 10_000, 1_000_000
@@ -73,6 +75,24 @@ def output(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
         },
         options.rounds,
     )
+
+
+def paced(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
+    """Messages that come one by one, as from the official agent: each is a wake-up of its own."""
+    transfers: dict[str, tuple[Transfer, float | None]] = {
+        "bare": (throughput.paced_bare, None),
+        "paced shell output into a pipe": (throughput.paced_to_pipe, 0.60),
+        "paced shell output to a terminal": (throughput.paced_to_terminal, None),
+        "paced mux download": (throughput.paced_download, 0.75),
+    }
+    counted = {name: (transfer, PACED_MESSAGES) for name, (transfer, _) in transfers.items()}
+    least = take_turns(far_end, counted, options.rounds)
+    bare = least["bare"][1]
+    yield Figure("the bare client at the pace of the agent", bare * 1000, "ms CPU/msg")
+    for name, (_, goal) in list(transfers.items())[1:]:
+        cpu = least[name][1]
+        remark = f"{cpu / PAYLOAD_SIZE * 1e6:.3f} CPU s/MB"
+        yield Figure(f"{name}, CPU", cpu / bare, "of bare", "<=" if goal else "", goal, remark)
 
 
 def input_(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
@@ -212,6 +232,7 @@ def growth(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
 
 GROUPS: dict[str, Callable[[FarEnd, argparse.Namespace], Iterator[Figure]]] = {
     "output": output,
+    "paced": paced,
     "input": input_,
     "bar": bar,
     "screen": screen_,

@@ -17,6 +17,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -45,6 +46,8 @@ COLOURED_LINES = b"".join(
     % (n, n, n, n)
     for n in range(2000)
 )
+PACE = 0.0015
+"""Seconds between two messages of the official agent: it rests a millisecond after each."""
 SMALL = 200
 """Bytes of payload up to which a frame is looked at while output pours out: sizes and flags are smaller,
 acknowledgements larger."""
@@ -53,6 +56,30 @@ acknowledgements larger."""
 def pieces(data: bytes) -> list[bytes]:
     """`data` in payloads of the full size."""
     return [data[start : start + wire.PAYLOAD_SIZE] for start in range(0, len(data), wire.PAYLOAD_SIZE)]
+
+
+def frames(block: bytes) -> Iterator[bytes]:
+    """The frames that a block of `wire.output_blocks` consists of."""
+    position = 0
+    while position < len(block):
+        end = position + 4 + int.from_bytes(block[position + 2 : position + 4], "big")
+        yield block[position:end]
+        position = end
+
+
+def pace(peer: Peer, writes: Iterator[bytes], then: Callable[[], None] = lambda: None) -> None:
+    """Make the writes one by one, `PACE` seconds apart; a thread keeps the time, since the loop's is too coarse."""
+    loop = asyncio.get_running_loop()
+
+    def work() -> None:
+        due_at = time.perf_counter()
+        for write in writes:
+            loop.call_soon_threadsafe(peer.transport.write, write)
+            due_at += PACE
+            time.sleep(max(0.0, due_at - time.perf_counter()))
+        loop.call_soon_threadsafe(then)
+
+    threading.Thread(target=work, daemon=True).start()
 
 
 class Peer(asyncio.Protocol):
@@ -205,6 +232,16 @@ class Pour(Scenario):
         """Everything was sent."""
         self.send(wire.channel_closed())
         self.writing = False
+
+
+class PourPaced(Pour):
+    """`paced-N`: output as the official agent sends it, a message at a time, and the end of the session."""
+
+    def begin(self) -> None:
+        pace(self.peer, (frame for block in self._blocks for frame in frames(block)), self.finish)
+
+    def writable(self) -> None:
+        pass
 
 
 class PourForever(Pour):
@@ -451,6 +488,14 @@ class Download(Mux):
             self.peer.transport.write(block)
 
 
+class DownloadPaced(Download):
+    """`pacedload-S-N`: the same as the official agent sends it, a message at a time."""
+
+    def writable(self) -> None:
+        blocks, self._blocks = self._blocks, iter(())
+        pace(self.peer, (frame for block in blocks for frame in frames(block)))
+
+
 class Upload(Mux):
     """`upload-N`: takes N bytes on all connections together, then answers on the last with its end."""
 
@@ -478,6 +523,8 @@ SCENARIOS: dict[str, Callable[..., Scenario]] = {
     "prompt": Shell,
     "pour": Pour,
     "poured": PourForever,
+    "paced": PourPaced,
+    "pacedload": DownloadPaced,
     "colours": PourColours,
     "take": Paste,
     "echo": Echo,

@@ -85,9 +85,30 @@ def shell_to_terminal(far_end: FarEnd, count: int) -> Cost:
     return pour(far_end, count, "--status", "bar", terminal=True)
 
 
-def download(far_end: FarEnd, count: int, streams: int = 1) -> Cost:
+def paced_bare(far_end: FarEnd, count: int) -> Cost:
+    """The bare client takes output at the pace of the official agent."""
+    result = run_bare(far_end, "receive", f"paced-{count}", count)
+    return result["wall"], result["cpu"]
+
+
+def paced_to_pipe(far_end: FarEnd, count: int) -> Cost:
+    """Output of a shell at the pace of the official agent, into a pipe."""
+    return pour(far_end, count, terminal=False, scenario="paced")
+
+
+def paced_to_terminal(far_end: FarEnd, count: int) -> Cost:
+    """Output of a shell at the pace of the official agent, to a terminal without a bar."""
+    return pour(far_end, count, "--status", "off", terminal=True, scenario="paced")
+
+
+def paced_download(far_end: FarEnd, count: int) -> Cost:
+    """Through a forwarded port at the pace of the official agent."""
+    return download(far_end, count, scenario="pacedload")
+
+
+def download(far_end: FarEnd, count: int, streams: int = 1, scenario: str = "download") -> Cost:
     """Through a forwarded port, over so many connections at once."""
-    with Client.plugin(far_end.url(f"download-{streams}-{count}"), FORWARDING) as client:
+    with Client.plugin(far_end.url(f"{scenario}-{streams}-{count}"), FORWARDING) as client:
         port = forwarded_port(client)
         connections = [socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) for _ in range(streams)]
         buffer = bytearray(1 << 20)

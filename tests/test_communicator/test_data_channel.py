@@ -655,17 +655,17 @@ class CountingTransport:
 def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A list that a ``read`` is appended to for each read of a websocket's socket, and a ``write`` for each write."""
     calls: list[str] = []
-    connection_made, data_received = GatewaySocket.connection_made, GatewaySocket.data_received
+    connection_made, buffer_updated = GatewaySocket.connection_made, GatewaySocket.buffer_updated
 
     def count_writes(self: GatewaySocket, transport: asyncio.BaseTransport) -> None:
         connection_made(self, cast(asyncio.BaseTransport, CountingTransport(transport, calls)))
 
-    def count_reads(self: GatewaySocket, data: bytes) -> None:
+    def count_reads(self: GatewaySocket, nbytes: int) -> None:
         calls.append("read")
-        data_received(self, data)
+        buffer_updated(self, nbytes)
 
     monkeypatch.setattr(GatewaySocket, "connection_made", count_writes)
-    monkeypatch.setattr(GatewaySocket, "data_received", count_reads)
+    monkeypatch.setattr(GatewaySocket, "buffer_updated", count_reads)
     return calls
 
 

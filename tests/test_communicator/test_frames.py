@@ -13,6 +13,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from session_manager_plugin.communicator.gateway_socket import GatewaySocket, Message
+from session_manager_plugin.communicator.opening import deliver
 
 MAX_SIZE = 2000
 
@@ -141,9 +142,9 @@ async def test_the_library_would_have_given_the_same() -> None:
         connection.attach()
         position = 0
         for step in steps:
-            connection.data_received(data[position : position + step])
+            deliver(connection, data[position : position + step])
             position += step
-        connection.data_received(data[position:])
+        deliver(connection, data[position:])
         assert owner.messages == expected
         assert owner.pongs == pongs
         ours = connection.protocol

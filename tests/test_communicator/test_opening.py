@@ -20,19 +20,23 @@ NAME = "gateway.test"
 EARLY = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 
 
-class Receiver(asyncio.Protocol):
+class Receiver(asyncio.BufferedProtocol):
     """Notes what a connection calls."""
 
     def __init__(self) -> None:
         self.calls: list[bytes | str] = []
         self.happenings = Happenings()
+        self._buffer = bytearray(1024)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.calls.append("made")
         self.happenings.happened()
 
-    def data_received(self, data: bytes) -> None:
-        self.calls.append(data)
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.calls.append(bytes(self._buffer[:nbytes]))
         self.happenings.happened()
 
     def connection_lost(self, exc: Exception | None) -> None:

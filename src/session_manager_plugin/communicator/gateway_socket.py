@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import ssl
 import struct
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Protocol, cast
 
@@ -28,9 +30,11 @@ from session_manager_plugin.communicator.aws_hosts import is_aws_host
 from session_manager_plugin.communicator.certificate import look_at_certificate
 from session_manager_plugin.communicator.config import WebSocketConfig
 from session_manager_plugin.communicator.connect_errors import connect_failure
+from session_manager_plugin.communicator.earliest_timer import EarliestTimer
 from session_manager_plugin.communicator.http_answer import Answer, NotHTTP, answer_of
 from session_manager_plugin.communicator.opening import USER_AGENT, Opening, Stage
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
+from session_manager_plugin.communicator.read_coalescer import ReadCoalescer
 from session_manager_plugin.communicator.route import Route, route_of
 from session_manager_plugin.communicator.stream_url import validate_websocket_url
 from session_manager_plugin.communicator.tls import ssl_context
@@ -58,6 +62,8 @@ _LIBRARY_LOGGER = get_logger(f"{__name__}.websockets")
 _LIBRARY_LOGGER.setLevel(logging.WARNING)  # below that the library shows headers and messages: the token, what is typed
 CLOSE_TIMEOUT = 2.0
 """Seconds for the closing handshake; after that the connection is cut."""
+READ_SIZE = 256 * 1024
+"""Bytes that one read of the socket brings at most; the memory is touched as far as it is needed."""
 WRITE_LIMIT = 1024 * 1024
 """Bytes waiting in the socket's buffer above which ``write_paused`` is called."""
 
@@ -214,14 +220,17 @@ def _decoded(opcode: int, data: bytes | bytearray) -> Message:
     return data
 
 
-class GatewaySocket(asyncio.Protocol):
+class GatewaySocket(asyncio.BufferedProtocol):
     """One websocket: the library's sans-I/O protocol, with a data path of our own beside it.
 
     Messages may come in the same read as the answer to the opening, before the owner is ready for them: they are kept
     until ``attach``. Call ``handshake`` once when the connection is made, then ``attach``.
     """
 
-    def __init__(self, owner: GatewaySocketOwner, protocol: ClientProtocol) -> None:
+    def __init__(
+        self, owner: GatewaySocketOwner, protocol: ClientProtocol, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
         self.transport: asyncio.Transport
         """Set when the connection is made."""
         self.protocol = protocol
@@ -232,8 +241,14 @@ class GatewaySocket(asyncio.Protocol):
         self._answer = b""
         """Bytes of the answer to the opening, so far."""
         assert protocol.max_message_size is not None
+        self._read_buffer = memoryview(bytearray(READ_SIZE))
         self._frames = FrameReader(protocol.max_message_size)
         self._messages: list[Message] = []
+        self._in_read = False
+        """Whether a read is being processed: what is sent then acknowledges messages."""
+        self._coalescer = ReadCoalescer()
+        self._low_water = 1
+        self._wait_timer = EarliestTimer(lambda: self._set_low_water(1), clock)
         self._fragments = FragmentJoiner()
         self._lost = asyncio.Event()
         self._lost_by: Exception | None = None
@@ -294,6 +309,10 @@ class GatewaySocket(asyncio.Protocol):
                 frames.append(_masked_frame(Opcode.TEXT, message.encode(), mask))
             else:
                 frames.append(_masked_frame(Opcode.BINARY, message, mask))
+        if not self._in_read:
+            self._coalescer.sent(self._clock())
+            if self._low_water > 1:
+                self._set_low_water(1)
         if not self.transport.is_closing():
             self.transport.write(b"".join(frames))
 
@@ -315,7 +334,7 @@ class GatewaySocket(asyncio.Protocol):
             self._write()
         await self._lost.wait()
 
-    # asyncio.Protocol
+    # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection to the gateway is made, TLS included."""
@@ -323,11 +342,17 @@ class GatewaySocket(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=WRITE_LIMIT)
         _log_way(transport)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next read is to be put: `asyncio.Protocol` allocates memory for each read."""
+        return self._read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Process the bytes of one read."""
         self._owner.contact()
+        self._in_read = True
+        data = self._read_buffer[:nbytes]
         if self.protocol.state is State.CONNECTING:
-            data = self._receive_opening(data)
+            data = memoryview(self._receive_opening(bytes(data)))
         self._frames.feed(data)
         while True:
             received, other = self._frames.read(binary=self._is_receiving and not self._fragments.is_waiting)
@@ -342,9 +367,23 @@ class GatewaySocket(asyncio.Protocol):
         if self._attached:
             if self._messages:
                 messages, self._messages = self._messages, []
+                self._coalesce_reads(messages)
                 self._owner.messages_received(self, messages)
             if not self.is_open:
                 self._report_end()
+        self._in_read = False
+
+    def _coalesce_reads(self, messages: list[Message]) -> None:
+        self._set_low_water(self._coalescer.received(messages, self._clock()))
+        if self._low_water > 1:
+            self._wait_timer.cancel()
+            self._wait_timer.arm(self._coalescer.deadline)
+
+    def _set_low_water(self, size: int) -> None:
+        """Have the kernel report the socket as readable when it holds ``size`` bytes."""
+        if size != self._low_water:
+            self._low_water = size
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     def _receive_opening(self, data: bytes) -> bytes:
         """Pass the answer to the opening to the library, without the frames behind it: it would keep a part of them.
@@ -381,6 +420,7 @@ class GatewaySocket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over; ``exc`` is None for a proper end."""
         self._lost_by = exc
+        self._wait_timer.cancel()
         self._receive_end()
         self._lost.set()
         self._report_end()

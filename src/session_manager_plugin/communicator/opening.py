@@ -50,6 +50,17 @@ class TunnelRefused(Exception):
         self.answer = answer
 
 
+def deliver(protocol: asyncio.BufferedProtocol, data: bytes | bytearray) -> None:
+    """Have a protocol receive bytes as a transport does."""
+    position = 0
+    while position < len(data):
+        piece = memoryview(protocol.get_buffer(len(data) - position))
+        size = min(len(piece), len(data) - position)
+        piece[:size] = data[position : position + size]
+        protocol.buffer_updated(size)
+        position += size
+
+
 class Opening:
     """Opens a link along a route, TLS included.
 
@@ -151,7 +162,7 @@ class Link:
         made: ssl.SSLObject = self._transport.get_extra_info("ssl_object")
         return made
 
-    async def hand_over(self, protocol: asyncio.Protocol) -> None:
+    async def hand_over(self, protocol: asyncio.BufferedProtocol) -> None:
         """Make ``protocol`` the one of the connection: it receives all that arrives from here on, or has arrived."""
         if self._transport is None:
             await self._connect(protocol)
@@ -159,12 +170,11 @@ class Link:
         incoming = self._incoming
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
-        if incoming.received:
-            protocol.data_received(bytes(incoming.received))
+        deliver(protocol, incoming.received)
         if incoming.is_lost:
             protocol.connection_lost(incoming.error)
 
-    async def _connect(self, protocol: asyncio.Protocol, **tls: Any) -> None:
+    async def _connect(self, protocol: asyncio.BaseProtocol, **tls: Any) -> None:
         connected, self._socket = self._socket, None
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_connection(lambda: protocol, sock=connected, **tls)

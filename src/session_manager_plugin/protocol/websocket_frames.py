@@ -57,8 +57,8 @@ class FrameReader:
         """A copy of the buffer while it is read, up to ``_position`` so far: ``bytes`` are sliced faster."""
         self._position = 0
 
-    def feed(self, data: bytes) -> None:
-        """Add received bytes."""
+    def feed(self, data: bytes | memoryview) -> None:
+        """Add received bytes, of which a copy is kept."""
         self._drop_read()
         self._buffer += data
 

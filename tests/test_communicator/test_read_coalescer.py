@@ -1,0 +1,110 @@
+"""Which reads wait for several messages: those of a steady stream of full messages, and no others."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any, cast
+
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+from websockets.uri import parse_uri
+
+from session_manager_plugin.communicator.gateway_socket import GatewaySocket, GatewaySocketOwner
+from session_manager_plugin.communicator.opening import deliver
+from session_manager_plugin.communicator.read_coalescer import ANSWER_TIME, FULL_SIZE, MAX_WAIT, STREAK, ReadCoalescer
+
+FULL = b"x" * FULL_SIZE
+PACE = 0.0015
+
+
+def read_steadily(coalescer: ReadCoalescer, count: int, *, start: float = 0.0, gap: float = PACE) -> list[int]:
+    """For how many bytes the read after each of ``count`` full messages waits."""
+    return [coalescer.received([FULL], start + gap * (number + 1)) for number in range(count)]
+
+
+def test_a_steady_stream_of_full_messages_is_read_by_threes() -> None:
+    coalescer = ReadCoalescer()
+    assert read_steadily(coalescer, STREAK + 1) == [1] * (STREAK - 1) + [3 * FULL_SIZE] * 2
+    now = PACE * (STREAK + 1)
+    assert coalescer.deadline == now + PACE + MAX_WAIT
+    assert coalescer.received([FULL] * 3, now + 3 * PACE) == 3 * FULL_SIZE
+
+
+def test_a_short_message_ends_it() -> None:
+    coalescer = ReadCoalescer()
+    read_steadily(coalescer, STREAK)
+    assert coalescer.received([FULL, b"short"], PACE * (STREAK + 2)) == 1
+    assert coalescer.received([FULL], PACE * (STREAK + 3)) == 1
+
+
+def test_a_stream_that_pauses_or_is_fast_is_read_at_once() -> None:
+    assert set(read_steadily(ReadCoalescer(), 3 * STREAK, gap=0.01)) == {1}
+    assert set(read_steadily(ReadCoalescer(), 3 * STREAK, gap=0.0001)) == {1}
+    assert ReadCoalescer().received([], 0.0) == 1
+
+
+def test_nothing_waits_while_an_answer_is_expected() -> None:
+    coalescer = ReadCoalescer()
+    assert read_steadily(coalescer, STREAK)[-1] > 1
+    start = PACE * STREAK
+    coalescer.sent(start)
+    awaited = int(ANSWER_TIME / PACE)
+    waits = read_steadily(coalescer, awaited + 2, start=start)
+    assert set(waits[: awaited - 1]) == {1}
+    assert waits[-1] > 1
+
+
+class Wire(asyncio.Transport):
+    """Notes the low-water marks that its socket is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.marks: list[int] = []
+        self.written = bytearray()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self if name == "socket" else default
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_RCVLOWAT)
+        self.marks.append(value)
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        self.written += data
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return False
+
+
+class Owner:
+    """Acknowledges each read, as a data channel does."""
+
+    def contact(self) -> None:
+        pass
+
+    def messages_received(self, connection: GatewaySocket, messages: list[Any]) -> None:
+        connection.write_messages([b"acknowledgement"])
+
+
+async def test_the_kernel_is_asked_to_wait_until_input_is_sent() -> None:
+    now = 0.0
+    protocol = ClientProtocol(parse_uri("ws://127.0.0.1/"), max_size=1 << 20, state=State.OPEN)
+    wire = Wire()
+    connection = GatewaySocket(cast(GatewaySocketOwner, Owner()), protocol, lambda: now)
+    connection.connection_made(wire)
+    connection.attach()
+    frame = Frame(Opcode.BINARY, FULL).serialize(mask=False)
+    for _ in range(2 * STREAK):
+        now += PACE
+        deliver(connection, frame)
+    assert wire.marks == [3 * FULL_SIZE]
+    connection.write_messages([b"a key"])
+    assert wire.marks == [3 * FULL_SIZE, 1]
+    now += PACE
+    deliver(connection, frame)
+    assert wire.marks == [3 * FULL_SIZE, 1]
