@@ -92,7 +92,7 @@ async def test_an_existing_file_is_refused(sandbox: Sandbox, environment: dict[s
     path = tmp_path / "shell.cast"
     path.write_text("precious")
     async with PtyProcess(await command(sandbox, "--record", str(path)), env=environment) as terminal:
-        await terminal.expect("smp:.* exists; a recording overwrites nothing")
+        await terminal.expect("smp:.* exists; choose another file")
         assert await terminal.wait() == 2
     assert path.read_text() == "precious"
 
@@ -130,7 +130,7 @@ async def test_a_directory_that_cannot_be_used_keeps_nobody_from_working(
     (tmp_path / "file").touch()
     environment["SMP_RECORD_DIR"] = str(tmp_path / "file" / "below")
     async with PtyProcess(await command(sandbox, "--status", "off"), env=environment) as terminal:
-        await terminal.expect("cannot be made: .*; the session is not recorded\r\n")
+        await terminal.expect("cannot create .*; the session is not recorded\r\n")
         await terminal.expect(PROMPT)
         terminal.type("exit\r")
         assert await terminal.wait() == 0

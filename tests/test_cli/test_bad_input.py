@@ -1,4 +1,5 @@
-"""Everything that goes wrong with `smp connect`: one sentence, the right status, no token, no traceback, no hanging."""
+"""Everything that goes wrong with ``smp connect``: one sentence, the right status, no token, no traceback, no
+hanging."""
 
 from __future__ import annotations
 
@@ -175,7 +176,7 @@ def test_a_name_that_does_not_exist(smp: Smp, monkeypatch: pytest.MonkeyPatch) -
     [
         (["--token-file", "{}"], "the token file Pr\\xc3\\xbcf cannot be read: No such file or directory"),
         (["--log-file", "{}/x"], "the log file Pr\\xc3\\xbcf/x cannot be opened: No such file or directory"),
-        (["--record", "{}/x"], "the recording Pr\\xc3\\xbcf/x cannot be created: No such file or directory"),
+        (["--record", "{}/x"], "cannot create the recording Pr\\xc3\\xbcf/x: No such file or directory"),
         (
             ["--ca-bundle", "{}"],
             "session alice-1 did not begin: the CA bundle Pr\\xc3\\xbcf cannot be read: No such file or directory",
@@ -230,7 +231,7 @@ def test_messages_are_written_in_the_encoding_of_the_locale(tmp_path: Path, loca
 
 
 def connect_to(smp: Smp, script: Script, *options: str) -> Run:
-    """`smp connect` to a gateway that follows `script`; `HOST` stands for its address in what was told."""
+    """``smp connect`` to a gateway that follows ``script``; ``HOST`` stands for its address in what was told."""
     with served(RawServer(script)) as gateway:
         run = smp("connect", "--url", gateway.url(), "--token", TOKEN, *options)
         return Run(run.status, run.out, run.err.replace(f"127.0.0.1:{gateway.port}", "HOST"))

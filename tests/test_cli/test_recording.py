@@ -33,7 +33,7 @@ def test_a_file_that_cannot_be_made_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exists"):
         recorder(Environment(variables={}), str(tmp_path / "session.cast"))
     assert (tmp_path / "session.cast").exists()
-    with pytest.raises(UsageError, match="cannot be created"):
+    with pytest.raises(UsageError, match="cannot create the recording"):
         recorder(Environment(variables={}), str(tmp_path / "absent" / "session.cast"))
 
 

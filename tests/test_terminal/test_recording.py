@@ -158,7 +158,7 @@ def test_only_the_owner_may_read_it(path: Path) -> None:
 
 def test_nothing_is_overwritten(path: Path, tmp_path: Path) -> None:
     path.write_text("precious")
-    with pytest.raises(ConfigurationError, match="exists; a recording overwrites nothing"):
+    with pytest.raises(ConfigurationError, match="exists; choose another file"):
         Recording(path)
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "elsewhere")
@@ -169,7 +169,7 @@ def test_nothing_is_overwritten(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="cannot be created: No such file or directory"):
+    with pytest.raises(ConfigurationError, match=r"cannot create the recording .*: No such file or directory"):
         Recording(tmp_path / "absent" / "session.cast")
 
 
@@ -211,7 +211,9 @@ def test_a_disk_that_is_full_ends_the_recording_only(path: Path) -> None:
     """A limit of the file's size stands for the disk: with its signal ignored write(2) writes less, then fails."""
     finished = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=30)
     assert finished.stderr == ""
-    assert re.fullmatch(rf"the recording {re.escape(str(path))} has ended: .+; the session goes on\n", finished.stdout)
+    assert re.fullmatch(
+        rf"the recording {re.escape(str(path))} has ended: .+; the session continues\n", finished.stdout
+    )
     assert len(lines(path)) == 1 + 4, "whole events only"
 
 
@@ -232,7 +234,7 @@ def test_where_recordings_of_all_shells_are(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigurationError, match="for recordings cannot be made"):
+    with pytest.raises(ConfigurationError, match=r"cannot create the directory .* for recordings"):
         recording_path(tmp_path / "file" / "below", "alice-1")
 
 

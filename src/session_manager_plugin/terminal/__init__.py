@@ -1,1 +1,1 @@
-"""The user's side of a session: terminal modes, its size, its bytes in and out, and the status line."""
+"""The user's side of a session: the terminal's modes and size, input and output, and the status line."""

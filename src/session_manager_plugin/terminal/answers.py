@@ -1,4 +1,4 @@
-"""Answers of the terminal that arrive when nobody is left to receive them."""
+"""Discarding answers of the terminal that arrive after the session has ended."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import time
 from session_manager_plugin.terminal.questions import ATTRIBUTES
 
 DISCARD_TIME = 0.25
-"""Seconds to wait for the last answer. A terminal on this machine takes some milliseconds."""
+"""Seconds to wait for the last answer. A local terminal takes a few milliseconds."""
 
 _READ_SIZE = 65536
 
 
 def discard_answers(fd: int, count: int, timeout: float = DISCARD_TIME) -> None:
-    """Read the terminal `fd` until it has answered `count` times to DA1, at most for `timeout` seconds.
+    """Read the terminal ``fd`` until it has answered DA1 ``count`` times, for ``timeout`` seconds at most.
 
-    What is read is dropped, keys that were typed meanwhile too: they cannot be put back. `fd` must be in raw mode and
-    in the foreground. The caller has asked for DA1. Blocks; returns early when reading fails or the terminal is gone.
+    The caller has sent the requests. Everything read is discarded, keys typed in the meantime included, since they
+    cannot be put back. ``fd`` must be in raw mode and in the foreground. Blocks; returns early when reading fails.
     """
     poll = select.poll()
     poll.register(fd, select.POLLIN)

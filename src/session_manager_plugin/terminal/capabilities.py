@@ -1,4 +1,4 @@
-"""What the terminal can do, by the variables TERM, LC_ALL, LC_CTYPE and LANG."""
+"""Capabilities of the terminal, derived from the variables TERM, LC_ALL, LC_CTYPE and LANG."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ _CAPABLE = re.compile(
     r"|ms-terminal|nsterm|putty|st|stterm|teraterm|vte|wezterm|vt[1-5]\d\d)([-+.].*)?",
     re.IGNORECASE,
 )
-"""Terminals that have margins, and of which many hosts have no entry in their terminfo. For most of them terminfo,
-which takes 2 ms to load, is not asked."""
+"""Terminals with margins, many of which are missing from the terminfo of some hosts. For these types terminfo, which
+takes 2 ms to load, is not read."""
 _SET_BY_PYTHON = ("C.UTF-8", "C.utf8")
-"""Values of LC_CTYPE that say nothing: Python puts them into the environment where the locale is C (PEP 538), so they
-come from this process or from the AWS CLI."""
+"""Values of LC_CTYPE that are ignored: Python sets them in the environment where the locale is C (PEP 538), so they
+come from this process or from the AWS CLI, not from the user."""
 
 
 def has_margins(term: str) -> bool:
-    """Whether a terminal of the type `term` can hold a bar: set margins, save the cursor, and address it.
+    """Whether a terminal of the type ``term`` can show a bar: set margins, and save and address the cursor.
 
-    The sequences must be those of a VT100, which are the ones that are sent. A type that neither terminfo nor
-    this module has heard of cannot.
+    Its sequences must be those of a VT100. Returns False for a type that neither terminfo nor this module lists.
     """
     if _CAPABLE.fullmatch(term):
         return True
@@ -40,9 +39,9 @@ def has_margins(term: str) -> bool:
 
 
 def is_utf8(variables: Mapping[str, str]) -> bool:
-    """Whether a program with these environment variables writes UTF-8, as the user has set the locale.
+    """Whether the locale that the user has set in ``variables`` is one with UTF-8.
 
-    Python's own idea of it is always UTF-8 where the locale is C (PEP 538, PEP 540).
+    Python itself reports UTF-8 even where the locale is C (PEP 538, PEP 540).
     """
     names = [variables.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG")]
     if not names[0] and names[1] in _SET_BY_PYTHON:

@@ -1,4 +1,4 @@
-"""How many cells of a terminal's row a character occupies. Pure."""
+"""The number of cells that a character occupies in a terminal's row. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TEXT_STYLE, _EMOJI_STYLE = "\ufe0e", "\ufe0f"
 
 @functools.lru_cache(maxsize=4096)
 def character_width(character: str) -> int:
-    """Cells a character occupies: 0, 1 or 2 (wcwidth, by the Unicode tables of Python)."""
+    """Return the cells that a character occupies: 0, 1 or 2 (wcwidth, with Python's Unicode tables)."""
     if character in _ZERO_WIDTH or unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0 if character != _SOFT_HYPHEN else 1
     if "\u1160" <= character <= "\u11ff":
@@ -24,11 +24,11 @@ def character_width(character: str) -> int:
 
 @functools.lru_cache(maxsize=4096)
 def width_range(character: str) -> tuple[int, int]:
-    """The fewest and the most cells by which a character moves the cursor, over the terminals in use.
+    """Return the fewest and the most cells by which a character moves the cursor, across the terminals in use.
 
-    They agree about most characters. They do not about what modern emoji are made of, which some combine into one
-    cluster and others draw one by one; about characters newer than their tables; and about bytes that are not UTF-8,
-    which are expected here as lone surrogates (`surrogateescape`). The fewest is -1 where a cluster becomes narrower.
+    Terminals agree about most characters. They differ in the parts of emoji, which some terminals combine into one
+    cluster and others draw one by one, in characters newer than their tables, and in bytes that are not UTF-8 (here
+    lone surrogates, as from ``surrogateescape``). The fewest is -1 where a cluster becomes narrower.
     """
     if character == _EMOJI_STYLE:
         return 0, 1

@@ -1,4 +1,4 @@
-"""The local end of a session: standard input, output and error, and the terminal they may be."""
+"""The local end of a session: standard input, output and error, and the terminal behind them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 class Console(Streams, TerminalHold):
-    """Three descriptors and what is known of them. Belongs to the running event loop.
+    """Reads and writes three descriptors, and controls the terminal if they are one. Belongs to the running event loop.
 
-    While it is held, and if both input and output are terminals, `status_line` says how the link is doing, in the way
-    of `mode`; without one nothing is ever shown.
+    While it is held, and if both input and output are terminals, ``status_line`` says how the link is doing, in the way
+    of ``mode``; without one nothing is ever shown.
     """
 
     def __init__(
@@ -48,9 +48,7 @@ class Console(Streams, TerminalHold):
         status_line: StatusLine | None = None,
         mode: StatusMode = StatusMode.BAR,
     ) -> None:
-        """`output` and `error_output` write to `stdout` and `stderr` if others write there too; their owner closes
-        them.
-        """
+        """``output`` and ``error_output`` are shared writers of ``stdout`` and ``stderr``; their owner closes them."""
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
         self._status_line = status_line
         self._mode = mode
@@ -72,35 +70,35 @@ class Console(Streams, TerminalHold):
         self._keyboard: Keyboard | None = None
         self._typed_ahead = b""
         self._holder: Callable[[TerminalSize], None] | None = None
-        """While the terminal is held: what is called with its size."""
+        """The callback for size changes; set while the terminal is held."""
         self._status: Callable[[], LinkStatus] | None = None
         self._listens = False
-        """Whether keys are read for escapes only, before the terminal is held."""
+        """Whether keys are read before the terminal is held, to obey escapes."""
         self._foreground = ForegroundWait(stdin, self._take)
         self._kept = bytearray()
         """Output that arrived while another job has the terminal."""
         self._again = b""
-        """What restores the remote's state of the screen when we have the terminal again."""
+        """The bytes that restore the remote's screen state when we have the terminal again."""
         self._continued_in_suspend = False
-        """Whether the next SIGCONT is the one that ended `suspend`, which has taken the terminal and asked it anew."""
+        """Whether the next SIGCONT is the one that ended ``suspend``, which has handled it already."""
         self._has_terminal = asyncio.Event()
         self._has_terminal.set()
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a person types here."""
+        """Whether the input is a terminal."""
         return os.isatty(self._stdin)
 
     @property
     def size(self) -> TerminalSize:
-        """What the remote is to be told: the terminal without the bar's row, or 80×24 where there is no terminal."""
+        """The size for the remote: the terminal's without the bar's row, or 80×24 without a terminal."""
         if self._display is not None:
             return self._display.remote_size
         return self._terminal_size() or DEFAULT_SIZE
 
     @property
     def is_held(self) -> bool:
-        """Whether the terminal is the session's now, in raw mode."""
+        """Whether the session holds the terminal: see ``held``."""
         return self._holder is not None
 
     @property
@@ -110,12 +108,12 @@ class Console(Streams, TerminalHold):
 
     @property
     def shows_status(self) -> bool:
-        """Whether `look` shows something, or would if there were trouble."""
+        """Whether the state of the link is shown, at all times or in trouble."""
         return self._display is not None
 
     @property
     def output_abandoned(self) -> bool:
-        """Whether nobody reads standard output any more."""
+        """Whether the reader of standard output has closed it."""
         return self._output.abandoned
 
     @property
@@ -125,9 +123,8 @@ class Console(Streams, TerminalHold):
 
     @contextlib.contextmanager
     def held(self, status: Callable[[], LinkStatus], size_changed: Callable[[TerminalSize], None]) -> Iterator[None]:
-        """The terminal is the session's for the length of the block: raw mode, bar, `size_changed` at every resize.
-
-        It is given back as it was on every way out.
+        """Hold the terminal for the session during the block: raw mode, bar, and a call of ``size_changed`` at every
+        resize. The terminal is restored however the block ends.
         """
         try:
             if self.is_terminal:
@@ -145,7 +142,7 @@ class Console(Streams, TerminalHold):
             self.give_back()
 
     def give_back(self) -> None:
-        """Leave the terminal as it was found, or as it is if another job has it. Idempotent."""
+        """Restore the terminal, unless another job has it. Idempotent."""
         self._holder = None
         self._listens = False
         if self._watcher is not None:
@@ -160,9 +157,9 @@ class Console(Streams, TerminalHold):
         release_lines()
 
     def continued(self) -> None:
-        """Take the terminal again after a stop: meanwhile the shell has set modes of its own (reference defect U8).
+        """Take the terminal again on SIGCONT: in the meantime the shell has set its own modes (reference defect U8).
 
-        In the background it is left alone: a session that needs it is stopped again.
+        If this job is in the background, a session that needs the terminal is stopped again.
         """
         in_suspend, self._continued_in_suspend = self._continued_in_suspend, False
         if self._foreground.waiting:
@@ -187,9 +184,9 @@ class Console(Streams, TerminalHold):
                 self._watcher.check()
 
     def suspend(self) -> bool:
-        """Stop the whole foreground job, as Ctrl-Z does elsewhere, and take the terminal again when it goes on.
+        """Stop the whole foreground job, as Ctrl-Z does, and take the terminal again when the job is continued.
 
-        Returns then. False, at once, if there is no shell that could let it go on.
+        Returns True after that. Returns False at once if there is no shell that could continue the job.
         """
         if os.getsid(0) == os.getpgrp():
             return False
@@ -197,8 +194,8 @@ class Console(Streams, TerminalHold):
             self._again = self._display.pause()
         self._foreground.cancel()
         self._raw_mode.restore()
-        # Not SIGTSTP to ourselves: the AWS CLI ignores that one, so it would run on while we are stopped, and the
-        # shell, which sees the CLI only, would never take the terminal back.
+        # Not SIGTSTP to ourselves: the AWS CLI ignores that signal and would keep running while we are stopped, so the
+        # shell, which watches only the CLI, would never take the terminal back.
         os.kill(0, signal.SIGSTOP)
         self._continued_in_suspend = True
         if self._reports is not None:
@@ -221,10 +218,10 @@ class Console(Streams, TerminalHold):
         self._foreground.start()
 
     def _take(self) -> None:
-        """Take the terminal, for the first time or again."""
+        """Take the terminal: raw mode, display, size."""
         try:
             self._raw_mode.enter()
-        except OSError:  # the terminal has gone, or is another job's for good; reading from it says so
+        except OSError:  # the terminal has hung up, or stays with another job; reading from it reports that
             if self._input is not None:
                 self._input.spares_background = False
         else:
@@ -244,10 +241,10 @@ class Console(Streams, TerminalHold):
         self._size_changed()
 
     def listen(self, scanner: EscapeScanner, obey: Callable[[Escape], None]) -> None:
-        """From now on read the terminal at all times, and tell `obey` the escapes in it. In a pipe there are none.
+        """Read the terminal from now on, and call ``obey`` with each escape. Does nothing if the input is no terminal.
 
-        Until the terminal is held, what is typed is kept for the session, and not shown: the far end will echo it.
-        Ctrl-C and its kin send signals. A job in the background leaves the terminal alone.
+        Until the terminal is held, typed bytes are kept for the session and not echoed: the far end will echo them.
+        Ctrl-C, Ctrl-\\ and Ctrl-Z send signals. In the background the terminal is not read.
         """
         if not self.is_terminal or self._input is None or self._keyboard is not None:
             return
@@ -259,7 +256,7 @@ class Console(Streams, TerminalHold):
         self._keyboard.start()
 
     async def stop_listening(self) -> None:
-        """Let the terminal be again what it was before `listen`; what was typed since is kept for `read`."""
+        """End ``listen`` and restore the terminal. The bytes typed since are kept for ``read``."""
         if self._keyboard is None or self._input is None:
             return
         keyboard, self._keyboard = self._keyboard, None
@@ -268,7 +265,7 @@ class Console(Streams, TerminalHold):
         self._raw_mode.restore()
 
     def say(self, lines: Sequence[str]) -> None:
-        """Show lines of our own where the cursor is, as ssh does; never in an output that goes elsewhere."""
+        """Show lines of our own at the cursor, as ssh does; only if standard output is a terminal."""
         data = b"".join(line.encode("ascii", "replace") + b"\r\n" for line in lines)
         if os.isatty(self._stdout):
             self.write(data)
@@ -276,7 +273,7 @@ class Console(Streams, TerminalHold):
             self.write_error(data)
 
     async def read(self) -> bytes:
-        """The next bytes of input; b"" at its end."""
+        """Return the next bytes of input; b"" at its end."""
         if self._typed_ahead:
             data, self._typed_ahead = self._typed_ahead, b""
             return data
@@ -286,7 +283,7 @@ class Console(Streams, TerminalHold):
         return await reader.read() if reader is not None else b""
 
     def write(self, data: bytes) -> None:
-        """Write to standard output; what it does not take at once is kept."""
+        """Write to standard output. Bytes that cannot be written at once are queued."""
         if not self._has_terminal.is_set():
             self._kept += data
         elif self._display is None:
@@ -295,41 +292,41 @@ class Console(Streams, TerminalHold):
             self._display.write(data)
 
     def look(self) -> None:
-        """Show at once what has changed about the link, rather than within a second."""
+        """Show a change of the link's state now, rather than within a second."""
         if self._display is not None and self._has_terminal.is_set():
             self._display.look()
 
     @property
     def can_show_bar(self) -> bool:
-        """Whether `toggle_bar` does something now."""
+        """Whether ``toggle_bar`` has an effect now."""
         return self._display is not None
 
     def toggle_bar(self) -> None:
-        """Show the bar, or take it away, whatever the mode; the remote is told its new size."""
+        """Show or hide the bar, in any mode. The remote is sent its new size."""
         if self._display is not None:
             self._display.toggle_bar()
 
     def write_error(self, data: bytes) -> None:
-        """Write to standard error, in the same way."""
+        """Write to standard error. Bytes that cannot be written at once are queued."""
         if self._error_output is None:
             try:
                 self._error_output = self._new_writer(self._stderr)
             except OSError:
-                return  # it is closed: nobody wants it
+                return  # standard error is closed
             self._set_flow_handlers(self._error_output)
         self._error_output.write(data)
 
     def set_flow_handlers(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
-        """`pause` is called when 8 MiB of output are kept, of either kind, `resume` when half of it has gone."""
+        """Call ``pause`` when 8 MiB are queued for standard output or standard error, ``resume`` at 4 MiB."""
         self._pause, self._resume = pause, resume
 
     def _set_flow_handlers(self, output: OutputWriter) -> None:
         connect_flow(output, self._full, lambda: self._pause(), lambda: self._resume())
 
     def set_output_failed_handler(self, handler: Callable[[OSError], None]) -> None:
-        """`handler` is called when standard output can no longer be written to: at once if that is so already.
+        """Call ``handler`` when writing to standard output fails; at once if it has failed already.
 
-        The error's `filename` is "standard output".
+        The error's ``filename`` is "standard output".
         """
 
         def failed(error: OSError) -> None:
@@ -341,14 +338,14 @@ class Console(Streams, TerminalHold):
             failed(self._output.error)
 
     async def drain(self) -> None:
-        """Wait until all output is written, or nobody reads it any more."""
+        """Wait until all output is written, or its reader has closed it."""
         await self._has_terminal.wait()
         await self._output.drain()
         if self._error_output is not None:
             await self._error_output.drain()
 
     def close(self) -> None:
-        """Give the terminal back and stop reading and writing; the descriptors stay open."""
+        """Restore the terminal and stop reading and writing. The descriptors stay open."""
         self.give_back()
         if self._keyboard is not None:
             self._keyboard.abandon()
@@ -363,7 +360,7 @@ class Console(Streams, TerminalHold):
         return writer
 
     def _without_reports(self, reader: InputReader | None) -> TypedInput | None:
-        """What is typed, if the terminal may be asked for something."""
+        """Wrap ``reader`` to take the terminal's answers out; None if the terminal cannot be asked."""
 
         def located(position: Position) -> None:
             if self._display is not None:
@@ -405,7 +402,7 @@ class Console(Streams, TerminalHold):
             self._input.insert(data)
 
     def _discard_answers(self, count: int) -> None:
-        """Wait for the last answers of the terminal, which would be typed text for the local shell."""
+        """Wait for the terminal's last answers, which the local shell would read as typed text."""
         if self.hung_up or not self._raw_mode.active or in_background(self._stdin) or self._output.buffered:
             return
         self._output.write(ASK_ATTRIBUTES)
@@ -414,7 +411,7 @@ class Console(Streams, TerminalHold):
     def _watch_size(self) -> None:
         def changed(size: TerminalSize) -> None:
             if not self._has_terminal.is_set():
-                return  # it is looked at again when we have the terminal
+                return  # the size is read again when we have the terminal
             if self._display is not None:
                 self._display.resize(size)
             self._size_changed()
@@ -424,7 +421,7 @@ class Console(Streams, TerminalHold):
 
 
 def _are_one_terminal(first: int, second: int) -> bool:
-    """Whether what is written to `second` is answered at `first`."""
+    """Whether both descriptors are the same terminal, so that answers to requests on ``second`` arrive at ``first``."""
     try:
         return os.isatty(first) and os.isatty(second) and os.fstat(first).st_rdev == os.fstat(second).st_rdev
     except OSError:

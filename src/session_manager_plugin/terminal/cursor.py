@@ -1,4 +1,4 @@
-"""Where the cursor of a terminal is, reckoned from what is written to it. Pure."""
+"""The position of a terminal's cursor, computed from the bytes written to the terminal. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from session_manager_plugin.terminal.character_width import JOINER, character_width, width_range
 
-# Rows and columns are counted from 0. A column equal to the width means: behind the last cell, and the next character
-# wraps first.
+# Rows and columns are counted from 0. A column equal to the width means that the cursor is past the last cell: the next
+# character wraps before it is printed. Below that is called "a wrap is due".
 #
-# What is not certain is not reckoned with. The row is unknown until it is reported by the terminal, set absolutely, or
-# the bottom has been reached by newlines wherever they began. The column is a range: terminals disagree about the width
-# of some characters. Where the range crosses the end of a row the row is unknown too, since it may have been left.
+# Only what is certain is treated as known. The row is unknown until the terminal has reported it, it was set
+# absolutely, or enough newlines were written to reach the bottom from any row. The column is a range, because terminals
+# disagree about the width of some characters. Where the range crosses the end of a row the row becomes unknown too.
 
 _SEQUENCE = re.compile(rb"\x1b\[[0-9;:]*[mK]")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
@@ -26,30 +26,30 @@ _JOINER = JOINER.encode()
 
 
 class Cursor:
-    """A position that follows text; the region it scrolls in is `top` to `bottom`, the last row is `last`.
+    """The cursor's position. The scroll region is ``top`` to ``bottom``, the last row of the screen is ``last``.
 
-    It begins at home, with a known position; see `lose`.
+    The position is known at first, and home (0, 0); ``lose`` makes it unknown.
     """
 
     def __init__(self, columns: int, rows: int) -> None:
         self.row = 0
-        """Meaningless while `unknown_rows`."""
+        """Meaningless while ``unknown_rows`` is not 0."""
         self.column = 0
-        """The last column it may be in."""
+        """The rightmost column in which the cursor may be."""
         self.slack = 0
-        """How many columns before `column` it may be; 0 if the column is known."""
+        """The cursor may be up to this many columns left of ``column``; 0 if the column is known."""
         self.unknown_rows = 0
-        """Newlines until the row is known for certain, because the bottom is reached wherever it began; 0 if it is."""
+        """Newlines until the cursor has certainly reached the bottom, whatever its row; 0 if the row is known."""
         self.wraps = True
         self.newline_returns = False
         self.written = b""
-        """The character in the last column, while the next one would wrap; empty if it is not known."""
+        """The character in the last column while a wrap is due; empty if the character is unknown."""
         self.joins = False
-        """Whether the last character joins the next one to the previous one."""
+        """Whether the last character is a ZWJ, which may join the next character to the previous one."""
         self.resize(columns, rows)
 
     def resize(self, columns: int, rows: int) -> None:
-        """A new size; both regions, of rows and of columns, are all of it."""
+        """Set a new size, and reset the margins to the whole screen."""
         self.columns = columns
         self.last = rows - 1
         self.set_region(0, self.last)
@@ -60,51 +60,52 @@ class Cursor:
         self._stops: list[int] | None = None  # None: every eight columns
 
     def set_region(self, top: int, bottom: int) -> None:
-        """DECSTBM, without its effect on the cursor."""
+        """Set the scroll region (DECSTBM) without moving the cursor."""
         self.top, self.bottom = top, bottom
 
     def set_side_margins(self, left: int, right: int) -> None:
-        """DECSLRM, without its effect on the cursor."""
+        """Set the left and right margins (DECSLRM) without moving the cursor."""
         self.left_margin, self.right_margin = left, right
         self.has_sides = (left, right) != (0, self.columns - 1)
         """Whether there are left and right margins within the row."""
 
     @property
     def is_row_known(self) -> bool:
-        """Whether `row` is certain."""
+        """Whether ``row`` is known."""
         return not self.unknown_rows
 
     @property
     def is_known(self) -> bool:
-        """Whether the whole position is certain."""
+        """Whether row and column are known."""
         return not self.unknown_rows and not self.slack
 
     @property
     def is_below_region(self) -> bool:
-        """Whether newlines move the cursor although no text scrolls."""
+        """Whether the cursor is below the scroll region, where a newline moves it without scrolling."""
         return self.row > self.bottom
 
     @property
     def may_wrap(self) -> bool:
-        """Whether the cursor may be behind the last cell of its row."""
+        """Whether a wrap may be due."""
         return self.column >= self.columns
 
     @property
     def is_wrap_due(self) -> bool:
-        """Whether the cursor is behind the last cell of its row."""
+        """Whether a wrap is certainly due."""
         return self.column >= self.columns and not self.slack
 
     def lose(self) -> None:
-        """The position is not known any more."""
+        """Make the position unknown."""
         self.unknown_rows = self.last + 1
         self.lose_column()
 
     def lose_column(self) -> None:
-        """The column is not known any more; that a wrap is due just now is not considered possible."""
+        """Make the column unknown. The caller has made sure that no wrap is due."""
         self.column = self.slack = self.columns - 1
 
     def locate(self, row: int, column: int) -> None:
-        """The terminal has reported the position. It does not tell whether a wrap is due in the last column."""
+        """Set the position that the terminal has reported. In the last column the report leaves open whether a wrap is
+        due."""
         may_wrap = self.may_wrap and column >= self.columns - 1
         self.move_to(row, column)
         if may_wrap:
@@ -112,7 +113,7 @@ class Cursor:
             self.written = b""
 
     def follow(self, text: bytes) -> None:
-        """Text with C0 controls, SGR and EL; all the rest has methods of its own."""
+        """Follow text with C0 controls, SGR and EL. All other sequences have methods of their own."""
         if self.has_sides:
             self._follow_between_sides(text)
             return
@@ -122,7 +123,7 @@ class Cursor:
         else:
             is_at_bottom = self.row <= self.bottom <= self.row + newlines
         if is_at_bottom:
-            # It ends in the bottom row, whatever is before the last line.
+            # The cursor ends in the bottom row, whatever the text before the last line is.
             self.row = self.bottom
             self.unknown_rows = 0
             start = text.rfind(b"\r")
@@ -152,7 +153,7 @@ class Cursor:
         self.joins = text.endswith(_JOINER)
 
     def control(self, byte: int) -> None:
-        """A C0 control."""
+        """Follow a C0 control."""
         if byte == 0x0D:
             self._return()
         elif 0x0A <= byte <= 0x0C:
@@ -165,7 +166,7 @@ class Cursor:
             self.tab(1)
 
     def index(self) -> None:
-        """IND: down, and no further than the region, or the screen below it."""
+        """IND: move down, to the end of the region at most, or of the screen below the region."""
         self.down(1)
 
     def reverse_index(self) -> None:
@@ -187,7 +188,7 @@ class Cursor:
         self._end_wrap()
 
     def move_to(self, row: int | None = None, column: int | None = None) -> None:
-        """To a row, a column or both, as far as there are any."""
+        """Move to a row, a column or both, limited to the screen."""
         if row is not None:
             self.row = max(0, min(row, self.last))
             self.unknown_rows = 0
@@ -212,7 +213,7 @@ class Cursor:
             self._each_end(lambda column: self._tabbed(column, count))
 
     def may_advance(self, count: int) -> None:
-        """Up to `count` characters may have been printed."""
+        """Follow output of unknown length: up to ``count`` characters may have been printed."""
         if self.column + count <= self.columns:
             self._span(self.column - self.slack, self.column + count)
         else:
@@ -275,7 +276,7 @@ class Cursor:
         self.row = min(self.row + count, self.bottom if self.row <= self.bottom else self.last)
 
     def _follow_between_sides(self, text: bytes) -> None:
-        """Text while there are left and right margins, at which it wraps if it begins between them."""
+        """Follow text while left and right margins are set: text that begins between them wraps at them."""
         text = _SEQUENCE.sub(b"", text)
         if text.isascii() and _CONTROL.search(text) is None and self.left_margin <= self.column - self.slack:
             if self.column + len(text) <= self.right_margin:
@@ -326,7 +327,7 @@ class Cursor:
             base = character
             self.column += most
         if self.column >= self.columns:
-            # Alone, a combining character joins the one that is known.
+            # A combining character at the start of the text joins the known character before it.
             encoded = base.encode("utf-8", "surrogateescape")
             if self.slack or not base:
                 self.written = b"" if self.slack else self.written
@@ -341,7 +342,7 @@ class Cursor:
         return self.unknown_rows > self.last or (not self.unknown_rows and self.row == self.bottom)
 
     def _run(self, length: int) -> None:
-        """`length` characters of one cell each, of which the last ones are beyond the end of the row."""
+        """Follow ``length`` characters of one cell each, the last of which are beyond the end of the row."""
         low, high = self.column - self.slack + length, self.column + length
         if not self.wraps:
             self._span(min(low, self.columns), self.columns)
@@ -351,7 +352,7 @@ class Cursor:
         self._wrap(fewest, most, low + 1, high + 1)
 
     def _advance(self, least: int, most: int) -> None:
-        """A character that occupies `least` to `most` cells, or one behind those that have."""
+        """Move the cursor by ``least`` to ``most`` cells for one character, wrapping before it where that is due."""
         low, high = max(0, self.column - self.slack + least), self.column + most
         if high <= self.columns:
             self._span(low, high)
@@ -363,7 +364,7 @@ class Cursor:
             self._wrap(0, 1, 0, 0)
 
     def _wrap(self, fewest: int, most: int, low: int, high: int) -> None:
-        """Goes on `fewest` to `most` rows lower, in the given range of columns if these are the same."""
+        """Move ``fewest`` to ``most`` rows down. The columns become ``low`` to ``high`` if both are the same."""
         if fewest:
             self._down(fewest)
         if fewest == most:

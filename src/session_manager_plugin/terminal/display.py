@@ -1,4 +1,4 @@
-"""What a person is shown of the link on a live terminal: a bar, the window's title, or a notice of trouble."""
+"""Showing the state of the link on a terminal: in a bar, in the window's title, or as a notice of trouble."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from session_manager_plugin.terminal.terminal_reports import Position, TerminalR
 from session_manager_plugin.terminal.title import WindowTitle
 
 _LOOK_INTERVAL = 1.0
-"""Seconds between two looks at the link; a look draws nothing unless something has changed."""
+"""Seconds between two checks of the link's state. A check draws only if something has changed."""
 _BUSY = 64 * 1024
-"""Bytes waiting for the terminal above which the status waits too, rather than being queued behind them."""
+"""Bytes queued for the terminal above which the status is not drawn: it would be shown late, behind them."""
 _HOLD_TIME = 0.1
-"""Seconds for which the bar has an unfinished character wait for its rest. Then it is written as it is: in another
-encoding than UTF-8 it may be all, and the remote waits for an answer."""
+"""Seconds that, with a bar, an unfinished character is held back. Then it is written as it is: in an encoding other
+than UTF-8 it may be complete, a prompt that waits for an answer."""
 _REPAINT_DELAY = 0.2
-"""Seconds between the two sizes that make a program repaint: two signals at once could count as one."""
+"""Seconds between the two sizes that make a program repaint: two immediate SIGWINCH could be delivered as one."""
 
 
 class StatusDisplay:
-    """Writes the session's output to the terminal, and shows between it what `status` tells.
+    """Writes the session's output to the terminal, and shows the ``status`` of the link between it.
 
-    `size_changed` is called when the remote is to be told `remote_size` anew; `answer` gets what the remote has asked
-    the terminal and the terminal would answer wrongly. With `reports` the terminal is asked where the cursor is, which
-    must see what is typed there; the answers are for `located`. `discard_answers` is called when the terminal has been
-    given back and answers may still arrive: it asks for DA1 and waits for so many answers to that.
+    Calls ``size_changed`` when ``remote_size`` has changed, and ``answer`` with answers to requests of the remote that
+    the terminal would answer wrongly because of the bar. With ``reports``, which must see all bytes typed, the terminal
+    is asked for the cursor's position; the owner passes the answers to ``located``. Calls ``discard_answers`` when the
+    terminal has been restored and answers may still arrive, with the number of answers to DA1 to wait for.
     """
 
     def __init__(
@@ -81,24 +81,24 @@ class StatusDisplay:
         return TerminalSize(size.columns, size.rows - 1) if self._repainting is not None and size.rows > 1 else size
 
     def start(self, size: TerminalSize) -> None:
-        """Take a terminal of this size."""
+        """Begin to show the status on a terminal of ``size``."""
         self._size = size
         self._output.write(self._screen.start(size, bar=self._mode is StatusMode.BAR))
         if self._screen.has_bar and self._line.line:
-            self._output.write(self._screen.draw(self._line.line))  # of before a stop; it may not change for long
+            self._output.write(self._screen.draw(self._line.line))  # of before a stop; the next may come late
         self._ask_again()
         self.look()
 
     def resize(self, size: TerminalSize) -> None:
-        """Follow the terminal to a new size."""
+        """Adapt to a new size of the terminal."""
         self._size = size
         self._output.write(self._screen.resize(size))
-        self._noticed = False  # wherever it stands now, the remote repaints
+        self._noticed = False  # the remote repaints the screen, the notice included
         self._ask_again()
         self.look()
 
     def write(self, data: bytes) -> None:
-        """Write what the remote has sent."""
+        """Write output of the remote."""
         self._output.write(self._screen.feed(data))
         if self._flushing is not None:
             self._flushing.cancel()
@@ -116,14 +116,14 @@ class StatusDisplay:
                 self._ask_position(self._reports)
 
     def located(self, position: Position) -> None:
-        """The terminal has answered."""
+        """Handle the terminal's answer with the cursor's position."""
         self._output.write(self._screen.locate(*position))
         self._take_awaited_row()
         if self._reports is not None and self._screen.wants_position:
             self._ask_position(self._reports)
 
     def toggle_bar(self) -> None:
-        """Show the bar, or take it away; the remote's size changes by a row."""
+        """Show or hide the bar. The remote's size changes by a row."""
         if self._mode is StatusMode.BAR:
             self._mode = self._without_bar
             self._row_awaited = False
@@ -145,7 +145,7 @@ class StatusDisplay:
                 self._size_changed()
 
     def _take_row(self) -> None:
-        """Take the row for the bar, or ask for the cursor's position first: then again when it is known."""
+        """Take the last row for the bar, or first ask for the cursor's position; called again on the answer."""
         may_ask = self._reports is not None and not self._reports.is_silent(self._clock())
         taken = self._screen.take_row(may_ask=may_ask)
         self._row_awaited = taken is None
@@ -153,7 +153,7 @@ class StatusDisplay:
             self._output.write(taken)
 
     def look(self) -> None:
-        """See whether the link's state has changed, and show it if it has."""
+        """Show the link's state if it has changed."""
         now = self._clock()
         due = None
         if self._output.buffered < _BUSY:
@@ -170,13 +170,14 @@ class StatusDisplay:
         self._arm(_LOOK_INTERVAL if due is None else max(0.0, due - now))
 
     def pause(self) -> bytes:
-        """Give the terminal back for a while; gives what to `write`, as the remote's, after the next `start`."""
+        """Restore the terminal for now. Returns the bytes to ``write`` after the next ``start``, which restore the
+        remote's screen state."""
         again = self._screen.again()
         self.stop()
         return again
 
     def lose(self) -> bytes:
-        """Another job has the terminal: stop, and write nothing; returns the same as `pause`."""
+        """Stop without writing, because another job has the terminal. Returns the same as ``pause``."""
         again = self._screen.again()
         self._stop_timers()
         self._noticed = False
@@ -186,7 +187,7 @@ class StatusDisplay:
         return again
 
     def stop(self) -> None:
-        """Give the terminal back as it was found. Idempotent."""
+        """Restore the terminal to the state before ``start``. Idempotent."""
         self._stop_timers()
         if self._noticed:
             self._noticed = False
@@ -226,7 +227,7 @@ class StatusDisplay:
             self._output.write(question)
 
     def _show_row(self, status: LinkStatus, now: float) -> float | None:
-        """The last row, as bar or for a notice; gives when it is due again."""
+        """Draw the bar or a notice in the last row. Returns when to draw next."""
         if self._screen.has_bar:
             text = self._line.update(status, self._size.columns, now)
             if text is not None or self._screen.damaged:
@@ -234,7 +235,8 @@ class StatusDisplay:
             return self._line.next_update_at
         if self._mode not in (StatusMode.NOTICE, StatusMode.BAR):
             return None
-        if status.health.troubled and status.health.state is not LinkState.DELAYED:  # else the output would scroll it
+        # Not while only delayed: output still arrives and would scroll the notice away.
+        if status.health.troubled and status.health.state is not LinkState.DELAYED:
             text = self._line.update(status, self._size.columns, now)
             if (text is not None or not self._noticed) and (drawn := self._screen.draw_notice(self._line.line)):
                 self._output.write(drawn)
@@ -247,7 +249,7 @@ class StatusDisplay:
         return None
 
     def _show_title(self, status: LinkStatus, now: float) -> float | None:
-        """The title, if it is to be ours; gives when it is due again."""
+        """Set or restore the window's title. Returns when to set it next."""
         text = self._line.title(status)
         told = status.health.troubled or status.health.restored_after is not None
         if not told and self._mode is not StatusMode.TITLE:
@@ -269,7 +271,7 @@ class StatusDisplay:
         self._output.write(self._title.restore())
 
     def ask_for_repaint(self) -> None:
-        """Tell one row fewer, and in a moment the true size: what stood under the notice is not known here."""
+        """Report one row fewer to the remote, and then the true size, so that it repaints what the notice covered."""
 
         def told() -> None:
             self._repainting = None

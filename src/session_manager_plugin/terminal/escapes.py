@@ -1,4 +1,4 @@
-"""Escapes typed at the start of a line, as in ssh: `~.` and its kin, found in what is typed before it is sent."""
+"""Escapes typed at the start of a line, as in ssh (``~.`` and others), taken out of the input before it is sent."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from session_manager_plugin.terminal.keys import EventKind, InputEvent, input_ev
 DEFAULT_CHARACTER = "~"
 NONE = "none"
 MOST_KEYS = 3
-"""Keys that one read may hold and still have been typed: Enter, `~` and `.` at a moment when the program was busy."""
+"""A read of more keys is a paste. Three, because Enter, ``~`` and ``.`` arrive together if the program was busy."""
 CHUNK_SIZE = 256
-"""Bytes from which on a read is taken for a piece of a paste that terminal and kernel have cut."""
+"""A read of this many bytes or more is a piece of a paste that terminal and kernel have split."""
 CHUNK_INTERVAL = 0.05
-"""Seconds within which a short read after such a piece is its tail, and within which the rest of a sequence follows
-its beginning. Nobody types that fast."""
+"""Seconds within which a short read after such a piece still belongs to the paste, and within which the rest of a
+split sequence arrives. Nobody types that fast."""
 PASTE_PAUSE = 5.0
-"""Seconds without a byte after which a paste without its closing bracket is over: no accident may disable `~.`."""
+"""Seconds without input that end a paste whose closing bracket is missing, so that ``~.`` works again."""
 
 _PASTE_BEGINS, _PASTE_ENDS = b"\x1b[200~", b"\x1b[201~"
 _LINE_ENDS = ("\r", "\n")
 _LONGEST_TYPED = 4096
-"""Bytes above which a read is a paste without a look at its events, and an unfinished sequence is given up."""
+"""A read of more bytes is a paste and is not parsed; a longer unfinished sequence is given up."""
 _TAIL = 256
-"""Bytes at the end of a paste in which its last key is looked for."""
+"""Bytes at the end of a paste that are searched for its last key."""
 
 
 class Escape(Enum):
-    """What an escape asks for. The value is the key behind the escape character."""
+    """The action of an escape. The value is the key after the escape character."""
 
     LEAVE = b"."
     SUSPEND = b"\x1a"
@@ -44,9 +44,9 @@ _ESCAPES = {escape.value.decode("ascii"): escape for escape in Escape}
 
 
 def parse_escape_character(text: str) -> bytes | None:
-    """The byte that `text` names: the character itself, or a control character as `^X`; None for `none`.
+    """Return the escape character that ``text`` names: itself, or a control character as ``^X``; None for ``none``.
 
-    Raises `UsageError` for anything else, and for those that end a line, erase, or begin a function key's sequence.
+    Raises ``UsageError`` for anything else, and for characters that end a line, erase, or begin a key's sequence.
     """
     if text == NONE:
         return None
@@ -55,13 +55,13 @@ def parse_escape_character(text: str) -> bytes | None:
         character = chr(ord(text[1].upper()) - ord("@"))
     if len(character) != 1 or not character.isascii() or character in "\r\n\x1b\x7f":
         raise UsageError(
-            f"an escape character is one ASCII character, a control character as ^X, or {NONE}; not {text!r}"
+            f"{text!r} is no escape character; expected one ASCII character, a control character as ^X, or {NONE}"
         )
     return character.encode()
 
 
 def show_escape_character(character: bytes) -> str:
-    """How to write it: `~`, or `^X` for a control character."""
+    """Return the notation of an escape character: ``~``, or ``^X`` for a control character."""
     code = character[0]
     return f"^{chr(code + ord('@'))}" if code < ord(" ") else chr(code)
 
@@ -69,28 +69,29 @@ def show_escape_character(character: bytes) -> str:
 class EscapeScanner:
     """Separates escapes from the input for the remote.
 
-    Call `feed` with each read of the terminal, in order. A key that types the escape character at the start of a line
-    (after CR, LF, or nothing at all) is withheld until the next key: with it it is an escape; typed twice, it is sent
-    once; otherwise both are sent. After an escape it is still the start of the line. All other bytes are returned
-    at once, unchanged, each of them once. Every encoding of keys that `keys` describes is understood.
+    Call ``feed`` with each read of the terminal, in order. A key that types the escape character at the start of a
+    line (after CR or LF, or as the first key) is withheld until the next key. If the two are an escape, neither is
+    sent; if the character is typed twice, it is sent once; otherwise both keys are sent. The position after an escape
+    is a start of line again. All other bytes are returned at once and unchanged. Keys are recognised in every encoding
+    that ``keys`` describes.
 
-    A paste never contains an escape, although the next line may start at its end. A read is pasted if any of these
-    holds: it is inside the brackets that terminals send around a paste on request of the remote program; it holds more
-    than `MOST_KEYS` keys; it follows within `CHUNK_INTERVAL` of a pasted read of at least `CHUNK_SIZE` bytes. An
-    escape also has to be the last key of its read, so that a pasted line `~.` is none.
+    A paste contains no escape, although its end may be a start of line. A read is a paste if it is inside the brackets
+    that terminals send around a paste on request of the remote program, if it has more than ``MOST_KEYS`` keys, or if
+    it follows within ``CHUNK_INTERVAL`` of a pasted read of at least ``CHUNK_SIZE`` bytes. An escape also has to be the
+    last key of its read, so that a pasted line ``~.`` is not an escape.
 
-    Reports of the terminal, releases of keys and modifier keys do not end the start of a line. While a key is
-    withheld, reports are returned ahead of it; releases and modifier keys wait with it and are always sent.
+    Reports of the terminal, key releases and modifier keys do not end the start of a line. While a key is withheld,
+    reports are returned ahead of it; releases and modifier keys are withheld with it and are always sent.
     """
 
     def __init__(self, character: bytes = DEFAULT_CHARACTER.encode()) -> None:
-        """`character` is one byte."""
+        """``character`` is one byte."""
         self._character = character.decode("ascii")
         self._at_line_start = True
         self._withheld = b""
         """The withheld key, in the encoding in which it was typed."""
         self._behind = b""
-        """The releases and modifier keys after it."""
+        """The key releases and modifier keys after the withheld key."""
         self._unfinished = b""
         """The unfinished sequence at the end of the last read, which has been returned already."""
         self._in_paste = False
@@ -99,7 +100,7 @@ class EscapeScanner:
         self._chunk_at = self._read_at = -math.inf
 
     def feed(self, data: bytes, now: float) -> list[bytes | Escape]:
-        """Return the bytes to send and the escapes in one read, in order. `now` is in seconds, monotonic."""
+        """Return the bytes to send and the escapes in one read, in order. ``now`` is in seconds, monotonic."""
         self._forget_by(now)
         begun, self._unfinished = self._unfinished, b""
         events = list(input_events(begun + data)) if len(begun + data) <= _LONGEST_TYPED else None
@@ -115,7 +116,7 @@ class EscapeScanner:
         return self._scan(events, keys, len(begun))
 
     def release(self) -> bytes:
-        """Return what is withheld, which is to be sent after all; b"" if nothing is."""
+        """Return the withheld bytes, to be sent, and withhold them no longer; b"" if nothing is withheld."""
         if not self._withheld:
             return b""
         released = self._withheld + self._behind
@@ -124,21 +125,21 @@ class EscapeScanner:
         return released
 
     def start_line(self) -> None:
-        """Begin a line: the next key is at its start. What was withheld is dropped."""
+        """Begin a line: the next key is at its start. Withheld bytes are dropped."""
         self._withheld = self._behind = self._unfinished = b""
         self._at_line_start = True
 
     def _forget_by(self, now: float) -> None:
-        """End what has lasted for too long at the time `now`: a paste, an unfinished sequence."""
+        """End a paste or an unfinished sequence that has timed out at ``now``."""
         if now > self._read_at + PASTE_PAUSE:
             self._in_paste, self._matched = False, 0
         if self._unfinished and now >= self._read_at + CHUNK_INTERVAL:
-            self._unfinished = b""  # It was a key: Esc, or Alt with a bracket.
+            self._unfinished = b""  # the bytes were a key: Esc, or Alt with a bracket
             self._at_line_start = False
         self._read_at = now
 
     def _scan(self, events: list[InputEvent], keys: int, sent: int) -> list[bytes | Escape]:
-        """Take a read that may have been typed and holds so many `keys`; `sent` bytes of it were returned before."""
+        """Scan a read that is not a paste, with ``keys`` keys. ``sent`` bytes of it were returned before."""
         found: list[bytes | Escape] = []
         kept = b""
         for event in events:
@@ -167,9 +168,9 @@ class EscapeScanner:
         return _ESCAPES.get(character) if self._withheld and character != self._character else None
 
     def _key(self, character: str, raw: bytes, *, is_whole: bool) -> bytes:
-        """Return what is to be sent now that a key was typed that completes no escape.
+        """Return the bytes to send for a key that completes no escape.
 
-        A key of which the beginning was sent before is not `is_whole`, and cannot be withheld.
+        ``is_whole`` is false for a key whose beginning was sent before; it cannot be withheld.
         """
         if self._withheld:
             released = self.release()
@@ -196,7 +197,7 @@ class EscapeScanner:
         for code in data:
             bracket = _PASTE_ENDS if self._in_paste else _PASTE_BEGINS
             if code != bracket[self._matched]:
-                self._matched = 0  # ESC, with which a bracket begins, occurs nowhere else in it
+                self._matched = 0  # a bracket contains no second ESC, so no earlier match needs to be resumed
             if code == bracket[self._matched]:
                 self._matched += 1
                 if self._matched == len(bracket):

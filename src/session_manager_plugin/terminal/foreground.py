@@ -1,4 +1,4 @@
-"""Job control: a job that needs the terminal while another one has it is stopped until it gets it."""
+"""Job control: stopping a job that needs the terminal until it is in the foreground."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ import signal
 from collections.abc import Callable
 
 SIGNALS_FIRST = 0.1
-"""Seconds between being continued and the next stop. A shell's `kill %1` sends SIGTERM and SIGCONT to a stopped job,
-and the event loop has to see the first of them before the job stops again."""
+"""Seconds between SIGCONT and the next stop. A shell's ``kill %1`` sends SIGTERM and SIGCONT to a stopped job, and the
+event loop has to handle the SIGTERM before the job stops again."""
 
 
 def in_background(fd: int) -> bool:
-    """Whether `fd` is our controlling terminal and belongs to another job at this moment."""
+    """Whether ``fd`` is our controlling terminal and another job is in its foreground now."""
     try:
         return os.tcgetpgrp(fd) not in (0, os.getpgrp())  # 0: the group is outside our namespace, or a pty's master
     except OSError:
-        return False  # no terminal of ours, or none any more
+        return False  # not our controlling terminal, or hung up
 
 
 class ForegroundWait:
-    """Stops the whole job as often as needed until it is in the foreground of the terminal `fd`.
+    """Stops the whole job, repeatedly if needed, until it is in the foreground of the terminal ``fd``.
 
-    The kernel does the same to a job that sets the terminal's modes from the background. But it restarts that system
-    call when the job is continued, and stops the job again before the event loop has seen any other signal: SIGTERM,
-    SIGINT and SIGHUP would be ignored for ever.
+    The kernel also stops a job that sets the terminal's modes from the background. But it restarts that system call
+    when the job is continued, and stops the job again before the event loop has handled any other signal: SIGTERM,
+    SIGINT and SIGHUP would have no effect.
     """
 
     def __init__(self, fd: int, returned: Callable[[], None]) -> None:
-        """`returned` is called when the terminal can be taken, or when no shell would continue a stopped job."""
+        """``returned`` is called when the job is in the foreground, or when no shell would continue a stopped job."""
         self._fd = fd
         self._returned = returned
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> bool:
-        """Whether `returned` is still to be called."""
+        """Whether ``returned`` is still to be called."""
         return self._timer is not None
 
     def start(self) -> None:
-        """Stop soon; signals that arrived together with SIGCONT are handled first."""
+        """Stop the job, after signals that arrived together with SIGCONT are handled."""
         self._arm(self._stop)
 
     def continued(self) -> None:
@@ -53,7 +53,7 @@ class ForegroundWait:
             self._finish()
 
     def cancel(self) -> None:
-        """Stop no more, and do not call `returned`. Idempotent."""
+        """Do not stop the job again, and do not call ``returned``. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -63,7 +63,8 @@ class ForegroundWait:
             self._finish()
             return
         os.kill(0, signal.SIGTTOU)
-        # Continued, which SIGCONT tells; or never stopped, because the signal is ignored or the group is orphaned.
+        # Either the job was continued (``continued`` is called), or it was never stopped, because the signal is ignored
+        # or the process group is orphaned.
         self._arm(self._finish)
 
     def _finish(self) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 def find_fuzzy(lines: Sequence[str], query: str) -> list[int]:
     """Return the indices of the lines that match ``query``, the best first; ``lines`` are in lower case.
 
-    Each word of the query has to be in the line, or else its characters in that order. Lines that hold every word as it
-    is come before others, and among those the ones with the characters closer together.
+    A line matches if it contains every word of the query, or the word's characters in order. Lines that contain every
+    word literally come first; the others are sorted by how close together the characters are.
     """
     words = query.lower().split()
     if not words:
@@ -27,7 +27,7 @@ def find_fuzzy(lines: Sequence[str], query: str) -> list[int]:
 
 
 def _pattern(word: str) -> re.Pattern[str]:
-    """Return the pattern of the characters of ``word`` in order: each run between two of them ends at the next one, so
-    the time of a search grows with the line and no faster."""
+    """Return the pattern for the characters of ``word`` in order. The gap between two characters cannot contain the
+    second one, so that a search takes linear time."""
     first, *others = map(re.escape, word)
     return re.compile(first + "".join(f"[^{each}]*{each}" for each in others))

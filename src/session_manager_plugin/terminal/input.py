@@ -1,4 +1,4 @@
-"""Reading the user's input from asyncio without touching flags that other processes see."""
+"""Reading the user's input from asyncio without changing descriptor flags that other processes share."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from session_manager_plugin.terminal.terminal_reports import PARTIAL_TIME, Posit
 
 _READ_SIZE = 65536
 _BACKGROUND_INTERVAL = 1.0
-"""Seconds between two looks at whether we may read again: nobody is told when a job comes to the foreground."""
+"""Seconds between two checks whether we are in the foreground: a job gets no signal when it is moved there."""
 
 
 class InputReader:
     """Reads a descriptor: a terminal, a pipe, a socket, a file or a device.
 
-    It is never made non-blocking: O_NONBLOCK belongs to the open file description, which our parent and every other
-    process of the pipeline share. Instead it is read when it is known to have something.
+    The descriptor is never made non-blocking: O_NONBLOCK belongs to the open file description, which is shared with our
+    parent and the other processes of the pipeline. It is read only when poll(2) has reported data.
 
-    Bytes are taken only while somebody awaits `read`, and only when that call returns them: what nobody asked for
-    stays with the kernel, for whoever reads next.
+    Bytes are read only during a call of ``read``, and only if that call returns them. All other input stays in the
+    kernel for the next program.
     """
 
     def __init__(self, fd: int, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """`loop` is the running one unless given. Raises OSError (EBADF) if `fd` is not open."""
+        """``loop`` is the running event loop by default. Raises ``OSError`` (EBADF) if ``fd`` is not open."""
         self._fd = fd
         self._loop = loop or asyncio.get_running_loop()
         mode = os.fstat(fd).st_mode
-        # A file is always ready. epoll refuses to watch it, kqueue is silent about it once at its end.
+        # A file is always ready. epoll refuses to watch it, and kqueue does not report its end.
         self._watchable = not (stat.S_ISREG(mode) or stat.S_ISBLK(mode) or stat.S_ISDIR(mode))
         self._is_terminal = os.isatty(fd)
         self._poll = select.poll()
@@ -44,22 +44,22 @@ class InputReader:
         self._closed = False
         self._inserted = b""
         self.spares_background = True
-        """Whether a terminal is left to the job in the foreground when that is not ours; else reading it stops us, or
-        fails where no shell would continue us."""
+        """Whether the terminal is not read while we are in the background. If False, reading there stops this process,
+        or fails where no shell would continue it."""
         self.hung_up = False
-        """Whether the end of the input was the end of the terminal (its window closed, its connection lost)."""
+        """Whether the input ended because the terminal hung up (window closed, connection lost)."""
 
     async def read(self) -> bytes:
-        """The next bytes, as many as there are, at most 64 KiB; b"" at the end of the input and after `close`.
+        """Wait for input and return what is available, 64 KiB at most; b"" at the end of input and after ``close``.
 
-        The end is not remembered: a terminal may give more after a Ctrl-D in its canonical mode. Cancelling loses
-        nothing. Raises OSError if reading fails, RuntimeError if another call is still waiting.
+        Can be called again after the end of input: a terminal in canonical mode may deliver more after Ctrl-D. No byte
+        is lost on cancellation. Raises ``OSError`` if reading fails, ``RuntimeError`` if another call is waiting.
         """
         if self._reading:
             raise RuntimeError("read() called while another call is waiting")
         self._reading = True
         try:
-            await asyncio.sleep(0)  # everybody else's turn, even if the input never pauses
+            await asyncio.sleep(0)  # lets other tasks run even if there is always input
             while not self._closed:
                 # From here to the return nothing is awaited, so no cancellation can fall between the bytes and the
                 # caller.
@@ -68,14 +68,14 @@ class InputReader:
                     return data
                 if self._watchable and not self._poll.poll(0):
                     await self._until_readable()
-                    continue  # Another process may read it meanwhile; to read now could block the loop.
+                    continue  # another process may have read the data: reading now could block the event loop
                 if self.spares_background and in_background(self._fd):
                     await asyncio.sleep(_BACKGROUND_INTERVAL)
                     continue
                 try:
                     data = os.read(self._fd, _READ_SIZE)
                 except BlockingIOError:
-                    await asyncio.sleep(0)  # Somebody else has made it non-blocking, and somebody was faster.
+                    await asyncio.sleep(0)  # another process has set O_NONBLOCK, and has read the data before us
                     continue
                 except OSError as error:
                     if error.errno != errno.EIO:
@@ -83,19 +83,21 @@ class InputReader:
                     self.hung_up = True
                     return b""
                 if not data and self._is_terminal and not os.isatty(self._fd):
-                    self.hung_up = True  # What Linux gives from the second read on; the first may have been EIO.
+                    self.hung_up = (
+                        True  # after a hang-up Linux returns b"" from the second read on; the first may be EIO
+                    )
                 return data
             return b""
         finally:
             self._reading = False
 
     def insert(self, data: bytes) -> None:
-        """`data` is what is read next, by itself: an answer that the terminal would have typed."""
+        """Return ``data``, an answer in place of the terminal's, from the next ``read``."""
         self._inserted += data
         self._readable()
 
     def close(self) -> None:
-        """Stops reading for good; the descriptor stays open. A call of `read` that waits gives b"". Idempotent."""
+        """Stop reading. A waiting ``read`` returns b"". The descriptor stays open. Idempotent."""
         self._closed = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -115,10 +117,7 @@ class InputReader:
 
 
 class TypedInput:
-    """What is typed at a terminal: `reader` without the terminal's answers to us.
-
-    `located` is called with each of these.
-    """
+    """The input of a terminal without its answers to our requests. Calls ``located`` with each answer."""
 
     def __init__(self, reader: InputReader, reports: TerminalReports, located: Callable[[Position], None]) -> None:
         self._reader = reader
@@ -126,7 +125,7 @@ class TypedInput:
         self._located = located
 
     async def read(self) -> bytes:
-        """As `InputReader.read`."""
+        """See ``InputReader.read``."""
         while True:
             try:
                 async with asyncio.timeout(PARTIAL_TIME if self._reports.is_partial else None):
@@ -143,10 +142,7 @@ class TypedInput:
 
 
 def open_reader(fd: int) -> InputReader | None:
-    """Return a reader of `fd`; None if it is closed or, as nohup(1) leaves it, open for writing only.
-
-    Then the input has ended.
-    """
+    """Return a reader of ``fd``; None, which means no input, if it is closed or write-only (as under nohup(1))."""
     try:
         if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
             return None

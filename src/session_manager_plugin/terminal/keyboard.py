@@ -1,4 +1,4 @@
-"""The terminal's keyboard: read at all times, so that an escape is obeyed whatever the session is doing."""
+"""The terminal's keyboard: it is read at all times, so that escapes work in every state of the session."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from session_manager_plugin.terminal.escapes import Escape, EscapeScanner
 from session_manager_plugin.terminal.input import InputReader, TypedInput
 
 CAPACITY = 8 * 1024 * 1024
-"""Bytes kept while they cannot be sent, as many as of output. A paste of this size, not of a person's typing."""
+"""Bytes kept while they cannot be sent, as for output. Only a paste is that large."""
 PATIENCE = 2.0
-"""Seconds without anything being sent after which the keyboard is read on though `CAPACITY` is kept already."""
+"""Seconds without progress after which reading continues although ``CAPACITY`` bytes are kept."""
 
 
 class Keyboard:
-    """Reads a terminal from `start` on, takes the escapes out, and keeps the rest until somebody asks for it.
+    """Reads a terminal from ``start`` on, takes the escapes out, and keeps the rest for ``read``.
 
-    As long as the session takes input, a full store only makes the reading wait, and nothing is lost. When it takes
-    none at all the choice is between losing what is typed beyond 8 MiB and not seeing a `~.` behind it: then reading
-    goes on, and what does not fit is dropped with a bell, as the terminal driver does with its own queue.
+    While the session takes input, a full buffer pauses reading and nothing is lost. When the session takes no input for
+    ``PATIENCE`` seconds, reading continues, so that ``~.`` works behind 8 MiB of input; bytes that do not fit are
+    dropped with a bell, as the terminal driver does.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class Keyboard:
         self._listening: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to read. Idempotent."""
+        """Begin reading. Idempotent."""
         if self._listening is None:
             self._listening = asyncio.ensure_future(self._listen())
             self._listening.add_done_callback(lambda _listening: self._wake())
 
     async def read(self) -> bytes:
-        """The next bytes typed for the session, as many as there are; b"" at the end. Raises what reading raised."""
+        """Wait for typed bytes and return all of them; b"" at the end. Raises the error that reading has raised."""
         while not self._kept:
             assert self._listening is not None, "the keyboard is not being read"
             if self._listening.done():
@@ -60,7 +60,7 @@ class Keyboard:
         return self.take()
 
     def take(self) -> bytes:
-        """What is kept at this moment."""
+        """Return the kept bytes, without waiting."""
         data = b"".join(self._kept)
         self._kept.clear()
         self._size = 0
@@ -68,11 +68,11 @@ class Keyboard:
         return data
 
     def insert(self, data: bytes) -> None:
-        """`data` is next to be read: an answer that the terminal would have typed."""
+        """Insert ``data``, an answer in place of the terminal's, into the input."""
         self._keep(data)
 
     def start_line(self) -> None:
-        """The next key is at the start of a line: the program was away."""
+        """Take the next key as the first of a line, after a stop of the program."""
         self._scanner.start_line()
 
     def abandon(self) -> None:
@@ -81,7 +81,7 @@ class Keyboard:
             self._listening.cancel()
 
     async def close(self) -> bytes:
-        """Stop reading, so that another may read; gives what is kept and withheld."""
+        """Stop reading, so that another program may read. Returns the kept and the withheld bytes."""
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What a terminal sends as input, cut into key events and reports, in every encoding of keys in use. Pure."""
+"""Splitting a terminal's input into key events and reports, for every encoding of keys in use. Pure."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from typing import NamedTuple
 #   xterm        CSI 27 ; modifiers ; code ~  and  CSI code ; modifiers u   (modifyOtherKeys, formatOtherKeys)
 #   win32        CSI Vk ; Sc ; Uc ; Kd ; Cs ; Rc _   (Windows Terminal, "win32-input-mode")
 #
-# All of them are recognised at all times: none can be mistaken for another, and what the remote program has enabled
-# can change between a key and its reading.
+# All encodings are recognised at all times: they cannot be confused with each other, and the remote program may change
+# the encoding between a key and its reading.
 
 
 class EventKind(Enum):
-    """What an event is."""
+    """The kind of an ``InputEvent``."""
 
     KEY = auto()
     """A key was pressed or repeated, or text was pasted."""
     RELEASE = auto()
     """A key was released."""
     MODIFIER = auto()
-    """A key was pressed that types nothing by itself: Shift, Caps Lock, a dead key."""
+    """A key was pressed that types no character: Shift, Caps Lock, a dead key."""
     REPORT = auto()
-    """The terminal sent this by itself: an answer, the mouse, the focus."""
+    """A report of the terminal: an answer, the mouse, the focus."""
     UNFINISHED = auto()
     """The data ends inside a sequence."""
 
 
 class InputEvent(NamedTuple):
-    """One event of a terminal's input, and the bytes that it consists of."""
+    """One event of a terminal's input, with its bytes."""
 
     raw: bytes
     kind: EventKind
     character: str = ""
-    """Of a KEY: the character that it types, with Ctrl a control character; empty for keys such as the arrows, and
-    for any key with Alt or Super."""
+    """The character that a ``KEY`` types (with Ctrl, a control character). Empty for keys such as the arrows, and for
+    keys with Alt or Super."""
 
 
 _EVENT = re.compile(
@@ -58,19 +58,19 @@ _EVENT = re.compile(
 _SHIFT, _CTRL, _OTHER_MODIFIERS = 1, 4, 2 | 8 | 16 | 32
 _CAPS_LOCK = 64
 _SHIFTED = str.maketrans("`1234567890-=[]\\;',./", '~!@#$%^&*()_+{}|:"<>?')
-"""The US layout: what Shift makes of a key whose event names neither its text nor its shifted character."""
+"""The US layout: the shifted character of a key, for events that contain neither the text nor that character."""
 _CONTROLS = str.maketrans("2345678/ ?", "\x00\x1b\x1c\x1d\x1e\x1f\x7f\x1f\x00\x7f")
 _KITTY_KEYPAD = {57409: ".", 57410: "/", 57411: "*", 57412: "-", 57413: "+", 57414: "\r", 57415: "="}
 _KITTY_MODIFIERS = {57358, 57359, 57360, *range(57441, 57455)}
 """Caps Lock, Scroll Lock, Num Lock, and every Shift, Ctrl, Alt, Super, Hyper, Meta and level shift."""
 _WIN32_MODIFIERS = {0x10, 0x11, 0x12, 0x14, 0x5B, 0x5C, 0x90, 0x91, *range(0xA0, 0xA6)}
 _WIN32_OEM_KEYS = 0xBA
-"""From this virtual key on there are character keys, of which those without a character are dead, and input methods."""
+"""Virtual keys from here on are character keys and input methods. Those without a character are dead keys."""
 _WIN32_ALT, _WIN32_CTRL = 0x01 | 0x02, 0x04 | 0x08
 
 
 def input_events(data: bytes) -> Iterator[InputEvent]:
-    """The events that `data` consists of, in order; their `raw` joined is `data`."""
+    """Yield the events in ``data`` in order. Their ``raw`` bytes joined are ``data``."""
     for found in _EVENT.finditer(data):
         raw = found[0]
         if found["final"] is not None:
@@ -109,7 +109,8 @@ def _csi(raw: bytes, parameters: bytes, final: bytes) -> InputEvent:
 
 
 def _typed(codes: list[int], parameter: int) -> str:
-    """The character of a key: its code and, if it was sent, the code with Shift; `parameter` is 1 + the modifiers."""
+    """Return the character of a key. ``codes`` are its code and, if sent, its shifted code; ``parameter`` is 1 + the
+    modifiers."""
     modifiers = max(parameter - 1, 0)
     if modifiers & _OTHER_MODIFIERS:
         return ""

@@ -1,4 +1,4 @@
-"""Where the state of the link is shown. How it is shown is for `status_line` and `display`."""
+"""Where the state of the link is shown. ``status_line`` and ``display`` define how."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from enum import Enum
 
 
 class StatusMode(Enum):
-    """Where the state of the link is shown. Trouble is shown in every mode, also where nothing else is."""
+    """Where the state of the link is shown. Trouble is shown in every mode."""
 
     BAR = "bar"
-    """In the last row, which the remote does not get."""
+    """In the last row, which is not part of the remote's screen."""
     TITLE = "title"
     """In the title of the window."""
     NOTICE = "notice"
-    """Nowhere while all is well; trouble goes to the title and over the last row."""
+    """Only trouble is shown, in the title and over the last row."""
     OFF = "off"
-    """Nowhere while all is well; trouble goes to the title."""
+    """Only trouble is shown, in the title."""

@@ -1,9 +1,9 @@
-"""What the remote has switched on in the terminal and is to be switched off when it is gone. Pure."""
+"""Modes of the terminal that the remote has changed and that are reset when it has gone. Pure."""
 
 from __future__ import annotations
 
-# Private modes (DECSET) that make a terminal unusable or strange for the shell below when they stay as a dead program
-# has left them, and how a terminal is found.
+# Private modes (DECSET) that would disturb the local shell if they stayed as a dead program has left them, with their
+# initial state.
 _FOUND_OFF = {
     1,
     5,
@@ -33,7 +33,7 @@ _SOFT_RESET = {1, 7, 25, 66}  # DECSTR (VT510 manual), with IRM and the numeric 
 
 
 class Modes:
-    """Follows DECSET, DECRST, SM, RM and their kin; gives what brings every changed one back."""
+    """Follows DECSET, DECRST, SM, RM and similar sequences, and returns the bytes that reset what they changed."""
 
     def __init__(self) -> None:
         self._changed: dict[int, None] = {}
@@ -42,17 +42,17 @@ class Modes:
         self._cursor_style = 0
         self._modify_keys = 0
         self.is_vt52 = False
-        """Whether the terminal obeys the sequences of the VT52 instead."""
+        """Whether the terminal is in VT52 mode (DECANM), with other sequences."""
 
     def set_private(self, number: int, on: bool) -> None:
-        """DECSET and DECRST of one mode."""
-        if number == 2:  # DECANM; only `ESC <` sets it
+        """Follow DECSET or DECRST of one mode."""
+        if number == 2:  # DECANM; only ``ESC <`` sets it
             self.is_vt52 = self.is_vt52 or not on
         elif number in _FOUND_OFF or number in _FOUND_ON:
             _note(self._changed, number, on is not (number in _FOUND_ON))
 
     def set_ansi(self, number: int, on: bool) -> None:
-        """SM and RM of one mode."""
+        """Follow SM or RM of one mode."""
         if number in _FOUND_OFF_ANSI:
             _note(self._changed_ansi, number, on)
 
@@ -69,7 +69,7 @@ class Modes:
         self._modify_keys = value
 
     def has(self, number: int) -> bool:
-        """Whether a private mode is other than a terminal has it at first."""
+        """Whether a private mode differs from its initial state."""
         return number in self._changed
 
     @property
@@ -90,7 +90,7 @@ class Modes:
         self._keypad = False
 
     def undo(self) -> bytes:
-        """What makes every mode as a terminal has it at first."""
+        """Return the bytes that reset every changed mode to its initial state."""
         pieces = [b"\x1b[?%d%c" % (number, b"lh"[number in _FOUND_ON]) for number in self._changed]
         pieces += [b"\x1b[%dl" % number for number in self._changed_ansi]
         if self._keypad:
@@ -102,7 +102,7 @@ class Modes:
         return b"".join(pieces)
 
     def redo(self) -> bytes:
-        """What makes every mode as it is now: the reverse of `undo`."""
+        """Return the bytes that set every changed mode again after ``undo``."""
         pieces = [b"\x1b[?%d%c" % (number, b"hl"[number in _FOUND_ON]) for number in self._changed]
         pieces += [b"\x1b[%dh" % number for number in self._changed_ansi]
         if self._keypad:

@@ -1,4 +1,4 @@
-"""What the CSI sequences that move the cursor, or set the margins it moves in, do to a `ScreenTracker`. Pure."""
+"""The effect on a ``ScreenTracker`` of CSI sequences that move the cursor or set margins. Pure."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from session_manager_plugin.terminal.screen_tracker import ScreenTracker
 
-# Each function takes the parameters and the sequence as it was sent, and returns what is to be written instead. While
-# the row is not known the last row of the remote's is the bottom margin (see `ScreenTracker.region`), so that CUD goes
-# no further; VPR ignores margins and becomes CUD.
+# Each function takes the parameters and the sequence as sent, and returns the bytes to write in its place. While the
+# cursor's row is unknown, the remote's last row is the bottom margin (see ``ScreenTracker.region``), which CUD cannot
+# cross; VPR ignores margins and is therefore replaced by CUD.
 
 
 def first(parameters: list[int]) -> int:
-    """The first parameter, where 0 and none mean 1."""
+    """Return the first parameter. 0 and a missing one mean 1."""
     return (parameters[0] or 1) if parameters else 1
 
 
 def _move_below_region(tracker: ScreenTracker, count: int, raw: bytes, returns: bool) -> bytes:
-    """A movement down by `count` rows that no margin limits, from a known row."""
+    """Move down by ``count`` rows from a known row below the region, where no margin stops the cursor."""
     cursor = tracker.cursor
     row = cursor.row + count
     out = raw
@@ -124,17 +124,17 @@ def _insert_line(tracker: ScreenTracker, _parameters: list[int], raw: bytes) -> 
 
 
 def _change_characters(tracker: ScreenTracker, _parameters: list[int], raw: bytes) -> bytes:
-    tracker.cursor.move_to()  # a wrap is not due any more
+    tracker.cursor.move_to()  # cancels a wrap that is due
     return raw
 
 
 def _scroll(tracker: ScreenTracker, _parameters: list[int], raw: bytes) -> bytes:
-    tracker.cursor.written = b""  # another row is there now
+    tracker.cursor.written = b""  # the cursor's row has other text now
     return raw
 
 
 def _set_margins(tracker: ScreenTracker, parameters: list[int], raw: bytes) -> bytes:
-    """DECSTBM: rows counted from 1, the whole screen by default; ignored unless it spans two rows."""
+    """DECSTBM: rows counted from 1, by default the whole screen; ignored if it spans fewer than two rows."""
     last = tracker.cursor.last
     top = first(parameters)
     given = parameters[1] if len(parameters) > 1 else 0
@@ -146,7 +146,7 @@ def _set_margins(tracker: ScreenTracker, parameters: list[int], raw: bytes) -> b
 
 
 def _set_side_margins(tracker: ScreenTracker, parameters: list[int], raw: bytes) -> bytes:
-    """SCOSC, or DECSLRM where mode 69 allows it: columns counted from 1, all of them by default."""
+    """SCOSC; in mode 69 DECSLRM: columns counted from 1, by default the whole width."""
     if not tracker.modes.has(69):
         tracker.save_cursor()
         return raw
@@ -186,4 +186,4 @@ MOVEMENTS: dict[str, Callable[[ScreenTracker, list[int], bytes], bytes]] = {
     "r": _set_margins,
     "s": _set_side_margins,
 }
-"""By final byte. The parameters of all of them are numbers only; anything else is another sequence."""
+"""By final byte. All of these sequences have plain numbers as parameters; with others it is a different sequence."""

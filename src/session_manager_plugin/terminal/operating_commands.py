@@ -1,9 +1,10 @@
-"""What the remote has changed by operating system commands (OSC): colours, the progress indicator. Pure."""
+"""Changes that the remote has made by operating system commands (OSC): colours, the progress indicator. Pure."""
 
 from __future__ import annotations
 
-# Codes as in xterm's ctlseqs: OSC 4 and 5 set colours by number, 10 to 19 the dynamic ones (text, background, cursor
-# ...), a list of which goes on with the next ones; 104, 105 and 110 to 119 reset them. OSC 9;4 is ConEmu's progress.
+# Codes as in xterm's ctlseqs: OSC 4 and 5 set colours by number; 10 to 19 set the dynamic colours (text, background,
+# cursor, …), where a list of values sets the following ones as well; 104, 105 and 110 to 119 reset them. OSC 9;4 is
+# ConEmu's progress indicator.
 
 _BY_NUMBER = (b"4", b"5")
 _DYNAMIC = range(10, 20)
@@ -12,15 +13,15 @@ _MOST_COLOURS = 1024
 
 
 class OperatingCommands:
-    """Follows complete OSC strings, and brings back what is to be brought back."""
+    """Follows complete OSC strings, and returns the bytes that reset what they changed."""
 
     def __init__(self) -> None:
         self._colours: dict[tuple[bytes, bytes], bytes] = {}
-        """What each colour was set to, by code and number; dynamic ones have no number."""
+        """The value set for each colour, by code and number; the number of a dynamic colour is empty."""
         self._progress = b""
 
     def follow(self, osc: bytes) -> None:
-        """The content of an OSC."""
+        """Follow the content of an OSC."""
         code, _, rest = osc.partition(b";")
         if not code.isdigit() or len(code) > 3:
             return
@@ -40,7 +41,7 @@ class OperatingCommands:
             self._reset(b"%d" % (int(code) - _RESET), rest)
 
     def undo(self) -> bytes:
-        """What resets every changed colour, and the progress indicator."""
+        """Return the bytes that reset every changed colour and the progress indicator."""
         numbers: dict[bytes, list[bytes]] = {}
         for code, number in self._colours:
             numbers.setdefault(code, []).append(number)
@@ -53,7 +54,7 @@ class OperatingCommands:
         return b"".join(pieces)
 
     def redo(self) -> bytes:
-        """What sets all that again: the reverse of `undo`."""
+        """Return the bytes that set them again after ``undo``."""
         pieces = [
             b"\x1b]%b%b;%b\x07" % (code, b";" + number if number else b"", colour)
             for (code, number), colour in self._colours.items()

@@ -1,4 +1,4 @@
-"""Writing the session's output from asyncio: never blocking, never touching flags that other processes see."""
+"""Writing the session's output from asyncio without blocking, and without changing flags that other processes share."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _CHUNK_SIZE = 65536
 """Small pieces are joined in the queue up to this size, so that a queue of single bytes costs what it holds."""
 
 _TERMINAL_PIECE = 1024
-"""Nobody promises this one. Linux takes it whole in raw mode: a pty that has any room at all adds a buffer of 1792
-bytes, and a serial line is called writable when fewer than 256 of its 4096 are waiting (drivers/tty/tty_buffer.c,
-n_tty.c). With OPOST on, newlines take two bytes, and a pty that is nearly full may block."""
+"""Bytes that a writable terminal accepts at once. No standard guarantees the number; on Linux it holds in raw mode: a
+pty with any room adds a buffer of 1792 bytes, and a serial line is writable when fewer than 256 of its 4096 bytes are
+used (drivers/tty/tty_buffer.c, n_tty.c). With OPOST newlines take two bytes, and a nearly full pty may block."""
 
 
 def _piece_size(fd: int) -> int | None:
-    """How many bytes a blocking write may hold without waiting once poll(2) has called `fd` writable; None: any."""
+    """Return how many bytes can be written without blocking once poll(2) reports ``fd`` writable; None: any number."""
     if stat.S_ISREG(os.fstat(fd).st_mode):
         return None
     return min(_TERMINAL_PIECE, select.PIPE_BUF) if os.isatty(fd) else select.PIPE_BUF
 
 
 class OutputWriter:
-    """Writes bytes to a descriptor at once if it takes them, else in the background, in order.
+    """Writes bytes to a descriptor, at once where possible, the rest later and in order.
 
-    Where it can it opens the terminal or pipe once more for itself, non-blocking. Else, before each write, it asks
-    poll(2) whether something may be written, and writes no more than is then known to be taken.
+    Opens the terminal or pipe a second time, non-blocking, where that is possible. Otherwise it calls poll(2) before
+    each write, and writes no more than cannot block.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class OutputWriter:
         high_water: int = HIGH_WATER,
         on_error: Callable[[OSError], None] | None = None,
     ) -> None:
-        """`high_water` is in bytes, `loop` the running one unless given.
+        """``high_water`` is in bytes; ``loop`` is the running event loop by default.
 
-        Raises OSError (EBADF) if `fd` is not open.
+        Raises ``OSError`` (EBADF) if ``fd`` is not open.
         """
         self._loop = loop or asyncio.get_running_loop()
         self._high_water = high_water
         self.on_error = on_error
-        """May be set later too."""
+        """Called with the error when writing fails. May be set later."""
         self._own_fd = open_own_descriptor(fd)
         self._fd = fd if self._own_fd is None else self._own_fd
         self._poll: select.poll | None = None
@@ -71,7 +71,7 @@ class OutputWriter:
         self._idle.set()
         self._closed = False
         self.error: OSError | None = None
-        """Why nothing can be written any more (EPIPE: the reader has gone); None while all is well."""
+        """The error that has ended the writing (EPIPE: the reader has closed its end); otherwise None."""
 
     @property
     def buffered(self) -> int:
@@ -80,7 +80,7 @@ class OutputWriter:
 
     @property
     def abandoned(self) -> bool:
-        """Whether nobody reads any more: known of a pipe or a socket before anything is written to it."""
+        """Whether the reader has closed its end. For a pipe or a socket that is known before a write fails."""
         if self._closed or self.error is not None:
             return self.error is not None
         poll = select.poll()
@@ -88,14 +88,14 @@ class OutputWriter:
         return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
     def set_flow_handlers(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
-        """`pause` is called when more than the high water is buffered, `resume` when it is down to half of it.
+        """Call ``pause`` when more than ``high_water`` bytes are queued, ``resume`` at half of that.
 
-        `resume` is called also when an error has emptied the queue, so whatever was paused goes on.
+        ``resume`` is also called when an error has emptied the queue.
         """
         self._pause, self._resume = pause, resume
 
     def write(self, data: bytes) -> None:
-        """Writes what can be written without waiting and queues the rest. After an error or `close` it is dropped."""
+        """Write what does not block and queue the rest. After an error or ``close`` data is dropped."""
         if self.error is not None or self._closed or not data:
             return
         view = memoryview(data)
@@ -112,17 +112,17 @@ class OutputWriter:
                 self._pause()
 
     async def drain(self) -> None:
-        """Returns when everything is written, or can no longer be (see `error`), or the writer is closed."""
+        """Wait until everything is written, writing has failed (see ``error``), or the writer is closed."""
         await self._idle.wait()
 
     def take_unwritten(self) -> bytes:
-        """Empties the queue and returns the bytes that were in it."""
+        """Return the queued bytes and empty the queue."""
         unwritten = b"".join(self._chunks)[self._head_sent :]
         self._clear()
         return unwritten
 
     def close(self) -> None:
-        """Stops writing and drops what is queued (`drain` first to keep it). The given descriptor stays open."""
+        """Stop writing and drop the queue; call ``drain`` first to write it. The given descriptor stays open."""
         if self._closed:
             return
         self._closed = True
@@ -138,7 +138,7 @@ class OutputWriter:
         self._buffered += len(view)
 
     def _write_some(self, view: memoryview) -> int:
-        """Writes until all is written or nothing more is taken; the number of bytes written."""
+        """Write until all is written or a write would block. Returns the number of bytes written."""
         written = 0
         while written < len(view) and (self._poll is None or self._poll.poll(0)):
             end = None if self._piece_size is None else written + self._piece_size
@@ -152,7 +152,7 @@ class OutputWriter:
         return written
 
     def _flush(self) -> None:
-        # One chunk, then the loop's other business: a fast reader could keep us here for all of 8 MiB.
+        # One chunk at a time: with a fast reader the whole queue of 8 MiB would block the event loop.
         with memoryview(self._chunks[0]) as whole, whole[self._head_sent :] as view:
             complete = len(view)
             written = self._write_some(view)
@@ -182,7 +182,7 @@ class OutputWriter:
             self._resume()
 
     def _clear(self) -> None:
-        """Leaves the queue empty, nothing watched, and nobody waiting in `drain`."""
+        """Empty the queue, stop watching the descriptor, and wake the callers of ``drain``."""
         if self._chunks or not self._idle.is_set():
             self._loop.remove_writer(self._fd)
         self._chunks.clear()

@@ -8,7 +8,7 @@ import stat
 
 
 def open_own_descriptor(fd: int) -> int | None:
-    """Open the terminal or pipe that ``fd`` writes to once more, non-blocking; None where that is not possible.
+    """Open the terminal or pipe behind ``fd`` a second time, non-blocking. Returns None where that is not possible.
 
     ``O_NONBLOCK`` belongs to the open file description. The description of a standard stream is shared with our parent
     and the other processes of the pipeline, so the flag may be set only on a description of our own. A file must not
@@ -22,8 +22,8 @@ def open_own_descriptor(fd: int) -> int | None:
         with contextlib.suppress(OSError):
             paths.append(os.ttyname(fd))
         with contextlib.suppress(OSError):
-            os.tcgetpgrp(fd)  # Fails unless it is our controlling terminal.
-            # After `su` the terminal's device belongs to another user; this one may be opened by all.
+            os.tcgetpgrp(fd)  # fails unless ``fd`` is our controlling terminal
+            # After su(1) the terminal's device belongs to another user; /dev/tty may be opened by all.
             paths.append("/dev/tty")
     for path in paths:
         with contextlib.suppress(OSError):
@@ -32,7 +32,7 @@ def open_own_descriptor(fd: int) -> int | None:
 
 
 def _is_pty_master(status: os.stat_result) -> bool:
-    """Whether it is the end of a pty that terminal emulators hold; opening that by its name makes a new pty."""
+    """Whether ``status`` is of the master end of a pty; opening that by its name would create another pty."""
     try:
         return status.st_rdev == os.stat("/dev/ptmx").st_rdev
     except OSError:

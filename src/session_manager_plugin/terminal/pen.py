@@ -1,4 +1,4 @@
-"""With what the remote draws: colours and attributes, character sets, a hyperlink. Pure."""
+"""The attributes of the text that the remote writes: colours, character sets, a hyperlink. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _SGR = re.compile(rb"\x1b\[([0-9;:]*)m")
 _COLOUR_ALONE = re.compile(rb"[34]8;(?:5;[0-9]+|2;[0-9]+;[0-9]+;[0-9]+)")
 _RESETS = re.compile(rb"0*(?:;|\Z)")
 _KEPT = 64
-"""Sequences since the last reset that are kept as they came; then what is still in force is worked out."""
+"""SGR sequences that are kept unparsed; beyond that number they are reduced to those still in force."""
 _LONGEST_LINK = 2048
 
 _COLOURS = {38: "foreground", 48: "background", 58: "underline colour"}
@@ -38,7 +38,7 @@ _ASCII = b"B"
 class Pen:
     """The attributes in force, as the sequences that set them again.
 
-    Colours are kept as the remote has sent them, since the last reset; they are looked into only when they are many.
+    The SGR sequences since the last reset are kept as sent, and parsed only when there are many.
     """
 
     def __init__(self) -> None:
@@ -49,13 +49,13 @@ class Pen:
         """The hyperlink that is open: parameters and address as sent; empty if none is."""
 
     def copy(self) -> Pen:
-        """The same at this moment; the hyperlink is left out, as DECSC does."""
+        """Return a copy without the hyperlink, which DECSC does not save."""
         other = Pen()
         other._attributes, other._sets, other._shift = self._attributes, self._sets, self._shift
         return other
 
     def restore(self, saved: Pen) -> None:
-        """Be as `saved` was."""
+        """Take over the attributes of ``saved``."""
         self._attributes, self._sets, self._shift = saved._attributes, saved._sets, saved._shift
 
     def reset(self) -> None:
@@ -64,12 +64,12 @@ class Pen:
 
     @property
     def attributes(self) -> bytes:
-        """What sets colours and attributes after a reset."""
+        """The bytes that set colours and attributes after a reset."""
         return b"".join([b"\x1b[%bm" % parameters for parameters in self._attributes])
 
     @property
     def character_sets(self) -> tuple[tuple[bytes, ...], int]:
-        """G0 to G3 and which of them is in use."""
+        """The names of G0 to G3, and the number of the one in use."""
         return self._sets, self._shift
 
     @property
@@ -79,17 +79,17 @@ class Pen:
 
     @property
     def sets_plain(self) -> bytes:
-        """What selects ASCII; empty if it is selected."""
+        """The bytes that select ASCII; empty if it is selected."""
         return b"\x1b(B\x0f" if self._sets[0] != _ASCII or self._shift else b""
 
     @property
     def sets(self) -> bytes:
-        """What selects the character sets in use."""
+        """The bytes that select the character sets in use."""
         designated = [b"\x1b%c%b" % (_SETS[number], name) for number, name in enumerate(self._sets)]
         return b"".join(designated) + _SHIFTS[self._shift]
 
     def follow(self, text: bytes) -> None:
-        """Text with its SGR sequences."""
+        """Follow text with SGR sequences."""
         start = max(text.rfind(PLAIN), text.rfind(b"\x1b[0m"))
         if start >= 0:
             self._attributes = ()
@@ -115,7 +115,7 @@ class Pen:
             self._attributes = _in_force(self._attributes)
 
     def designate(self, which: int, name: bytes) -> None:
-        """SCS: `which` is the intermediate byte, `name` the rest of the sequence."""
+        """SCS: ``which`` is the intermediate byte, ``name`` the rest of the sequence."""
         number = _DESIGNATORS.get(which)
         if number is not None:
             self._sets = (*self._sets[:number], name, *self._sets[number + 1 :])
@@ -125,12 +125,12 @@ class Pen:
         self._shift = number
 
     def follow_link(self, osc: bytes) -> None:
-        """The content of an OSC 8, behind `8;`."""
+        """Follow the content of an OSC 8, after ``8;``."""
         self.link = osc if osc.partition(b";")[2] and len(osc) <= _LONGEST_LINK else b""
 
 
 def _without_replaced_colours(sequences: list[bytes]) -> list[bytes]:
-    """SGR sequences without those that set nothing but a colour which a later one sets too."""
+    """Return the SGR sequences without those that only set a colour which a later sequence sets again."""
     kept, seen = [], set()
     for parameters in reversed(sequences):
         if _COLOUR_ALONE.fullmatch(parameters):
@@ -142,7 +142,7 @@ def _without_replaced_colours(sequences: list[bytes]) -> list[bytes]:
 
 
 def _in_force(sequences: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """What of many SGR sequences is still in force, one for each kind of attribute."""
+    """Return the SGR sequences still in force, one for each kind of attribute."""
     found: dict[str, bytes] = {}
     for parameters in sequences:
         fields = parameters.split(b";")

@@ -29,8 +29,8 @@ _STYLE = Style.from_dict({"selected": "reverse", "head": "bold", "note": "ansibr
 class Picker:
     """A list of rows, each with an id and cells of text; rows may be added while it is shown.
 
-    ``headings`` are those of the cells. Cells are shown from the left as far as the terminal is wide. It is drawn on
-    standard error, in the alternate screen, which is left again whatever ends it.
+    ``headings`` are the column headings. Cells that do not fit the terminal's width are cut off on the right. The list
+    is drawn on standard error, in the alternate screen, which is left however the choice ends.
     """
 
     def __init__(self, headings: Sequence[str], *, color: bool) -> None:
@@ -49,7 +49,7 @@ class Picker:
         self._application: Application[str | None] = self._make_application(color)
 
     def add(self, rows: Mapping[str, Sequence[str]]) -> None:
-        """Add rows by their ids, or replace those with the same ids."""
+        """Add rows by id. A row with a known id replaces the earlier row."""
         for row_id, cells in rows.items():
             self._rows[row_id] = tuple(printable(cell) for cell in cells)
         order = sorted(self._rows, key=lambda each: (self._rows[each][0] == "", self._rows[each][0], each))
@@ -91,7 +91,7 @@ class Picker:
         self._selected = max(0, min(len(self._found) - 1, self._selected + by))
 
     def _make_application(self, color: bool) -> Application[str | None]:
-        # No cursor position request: an answer that comes late would be typed into the session.
+        # No cursor position request: a late answer would be sent to the session as input.
         output = Vt100_Output(sys.stderr, _size, term=os.environ.get("TERM"), enable_cpr=False)
         query = Window(BufferControl(self._query))
         body = [
@@ -109,7 +109,7 @@ class Picker:
             color_depth=None if color else ColorDepth.DEPTH_1_BIT,
             mouse_support=False,
         )
-        application.ttimeoutlen = application.timeoutlen = 0.05  # Esc alone is a key here
+        application.ttimeoutlen = application.timeoutlen = 0.05  # seconds after which a lone Esc counts as a key
         return application
 
     def _bindings(self) -> KeyBindings:

@@ -7,12 +7,12 @@ import sys
 
 
 def ask(question: str, *, hidden: bool = False) -> str:
-    """The answer to `question`, without the blanks around it; `hidden` shows a star for each character typed.
+    """Ask ``question`` and return the answer without surrounding blanks.
 
-    Question and echo go to stderr: standard output is the session's. Raises `KeyboardInterrupt` on Ctrl-C and
-    `EOFError` on Ctrl-D.
+    With ``hidden`` a star is shown for each character typed. Question and echo go to stderr, since standard output is
+    the session's. Raises ``KeyboardInterrupt`` on Ctrl-C and ``EOFError`` on Ctrl-D.
     """
-    # It takes longer to import than the rest of the program: not for a session that asks nothing.
+    # Imported only when needed: it takes longer to import than the rest of the program.
     from prompt_toolkit import PromptSession
     from prompt_toolkit.data_structures import Size
     from prompt_toolkit.output.vt100 import Vt100_Output
@@ -21,7 +21,7 @@ def ask(question: str, *, hidden: bool = False) -> str:
         columns, rows = os.get_terminal_size(sys.stderr.fileno())
         return Size(rows=rows, columns=columns)
 
-    # No cursor position request: an answer that comes late would be typed into the session.
+    # No cursor position request: a late answer would be sent to the session as input.
     output = Vt100_Output(sys.stderr, size, term=os.environ.get("TERM"), enable_cpr=False)
     session: PromptSession[str] = PromptSession(output=output, is_password=hidden)
     return session.prompt(f"{question}: ").strip()

@@ -1,4 +1,4 @@
-"""What the remote asks the terminal, and whether the answers may still be on their way. Pure."""
+"""Requests of the remote that the terminal answers, and whether answers may still be on their way. Pure."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from enum import Enum, auto
 
 from session_manager_plugin.terminal.keys import EventKind, input_events
 
-# An answer that arrives after the session has ended is typed text for the local shell. To know when the last one has
-# arrived, the terminal is asked for its primary device attributes (DA1), which every terminal since the VT100 answers,
-# and it answers in order. The remote may have asked for the same, so those answers are counted.
+# The local shell would read an answer that arrives after the end of the session as typed text. To detect the last
+# answer, the terminal is asked for its primary device attributes (DA1): every terminal since the VT100 answers DA1, and
+# terminals answer in order. The remote may have asked for DA1 too, so these answers are counted.
 #
-# What is asked and never answered, because the terminal does not know it, is known once a later DA1 was answered.
+# When a DA1 is answered, earlier requests without an answer will never be answered: the terminal does not know them.
 
 ASK_ATTRIBUTES = b"\x1b[c"
 ATTRIBUTES = re.compile(rb"\x1b\[\?[0-9;]*c")
-"""The answer to it."""
+"""The answer to DA1."""
 LATEST = 2.0
-"""Seconds after which an answer is not expected any more."""
+"""Seconds after which an answer is no longer expected."""
 
 _UNASKED = re.compile(rb"\x1b\[(?:M.*|.*[MmIO])", re.DOTALL)
 """Reports of the mouse and of the focus."""
 _MOST = 64
-"""Questions that are remembered; a program that asks more of them waits for no answer."""
+"""Requests that are remembered. A program that sends more at once does not wait for the answers."""
 _SEQUENCE = re.compile(
     rb"[>=]?0?c"  # DA1, DA2, DA3
     rb"|\??[0-9;]+n"  # DSR
@@ -37,13 +37,13 @@ _SEQUENCE = re.compile(
     rb"|[0-9;]*\*y"  # DECRQCRA
 )
 QUESTION_FINALS = frozenset("cnpqtumSwxyZ")
-"""The final bytes of sequences that may be questions."""
+"""The final bytes of sequences that may be requests."""
 STRING_BEGINNING = 2
-"""Bytes of a string other than an OSC by which it is known whether it is a question."""
+"""Bytes at the start of a string other than an OSC that decide whether it is a request."""
 
 
 class Question(Enum):
-    """What was asked."""
+    """The kind of a request."""
 
     ATTRIBUTES = auto()
     """DA1, by CSI c or DECID."""
@@ -51,7 +51,7 @@ class Question(Enum):
 
 
 def question_in_sequence(kind: str, body: bytes, final: str) -> Question | None:
-    """Return the question that a sequence is; the parameters are the fields of `sequences.Sequence`."""
+    """Return the kind of request that a sequence is, or None. The parameters are those of ``sequences.Sequence``."""
     if kind != "[":
         return Question.ATTRIBUTES if final == "Z" and not body else None
     if not _SEQUENCE.fullmatch(body + final.encode()):
@@ -60,9 +60,10 @@ def question_in_sequence(kind: str, body: bytes, final: str) -> Question | None:
 
 
 def question_in_string(introducer: bytes, text: bytes) -> Question | None:
-    """Return the question that a string is: an OSC with ? for a value, DECRQSS, XTGETTCAP, kitty's graphics protocol.
+    """Return the kind of request that a string is, or None. Requests are an OSC with the value ?, DECRQSS, XTGETTCAP
+    and those of kitty's graphics protocol.
 
-    `introducer` is the byte after ESC; of a string other than an OSC `STRING_BEGINNING` bytes of `text` are enough.
+    ``introducer`` is the byte after ESC. For a string other than an OSC ``text`` may be cut to ``STRING_BEGINNING``.
     """
     if introducer == b"]":
         is_question = b";?" in text
@@ -72,21 +73,21 @@ def question_in_string(introducer: bytes, text: bytes) -> Question | None:
 
 
 class UnansweredQuestions:
-    """Sees the questions as they are written to the terminal, and everything that is typed there.
+    """Matches the requests written to the terminal with the answers in its input.
 
-    `now` is in seconds, monotonic.
+    The owner reports both. ``now`` is in seconds, monotonic.
     """
 
     def __init__(self) -> None:
         self._asked: deque[tuple[Question, float]] = deque(maxlen=_MOST)
 
     def ask(self, question: Question, now: float) -> None:
-        """Note that `question` is being written to the terminal."""
+        """Note that the request ``question`` is written to the terminal."""
         self._expire(now)
         self._asked.append((question, now))
 
     def feed(self, data: bytes) -> None:
-        """Note which answers are in `data`, one read of the terminal."""
+        """Note the answers in ``data``, one read of the terminal."""
         if not self._asked or b"\x1b" not in data:
             return
         for event in input_events(data):
@@ -98,11 +99,11 @@ class UnansweredQuestions:
                     self._asked.popleft()
 
     def forget(self) -> None:
-        """Expect no answers any more."""
+        """Forget all requests."""
         self._asked.clear()
 
     def expected(self, now: float) -> list[Question]:
-        """The questions of which the answers may still arrive, in order."""
+        """Return the requests whose answers may still arrive, in order."""
         self._expire(now)
         return [question for question, _ in self._asked]
 

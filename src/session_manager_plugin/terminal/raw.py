@@ -1,4 +1,4 @@
-"""Raw mode of a terminal, given back on every way out."""
+"""Raw mode of a terminal, with the restoring of its attributes on every way out."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _IFLAG, _OFLAG, _CFLAG, _LFLAG, _CC = 0, 1, 2, 3, 6
 
 
 def _raw_attributes(saved: list[Any], *, keep_signals: bool) -> list[Any]:
-    """What cfmakeraw(3) makes of `saved`, which is left alone.
+    """Return ``saved`` changed as by cfmakeraw(3).
 
-    With `keep_signals` Ctrl-C and its kin still send signals, and a line feed written still begins a line.
+    With ``keep_signals`` Ctrl-C, Ctrl-\\ and Ctrl-Z still send signals, and output is still processed (OPOST).
 
-    The full raw mode, not `stty cbreak`, so that every key reaches the far end: Ctrl-S, Ctrl-Q, Ctrl-V and Ctrl-Z
-    too (reference defect U7: they are kept by the local line discipline).
+    The full raw mode rather than ``stty cbreak``, so that every key reaches the far end, Ctrl-S, Ctrl-Q, Ctrl-V and
+    Ctrl-Z included (reference defect U7: the local line discipline takes them).
     """
     raw = list(saved)
     raw[_IFLAG] &= ~(
@@ -43,11 +43,11 @@ def _raw_attributes(saved: list[Any], *, keep_signals: bool) -> list[Any]:
 
 
 class RawMode:
-    """The raw mode of one terminal; while it is active an atexit handler stands by to restore the terminal.
+    """The raw mode of one terminal. While it is active, an atexit handler is registered that restores the terminal.
 
-    All changes are made with TCSANOW. TCSADRAIN would wait for the output to leave, which on a stuck terminal is
-    for ever, and needs no waiting for: the kernel applies OPOST when bytes are written, not when they leave.
-    TCSAFLUSH would throw away what was typed ahead.
+    All changes are made with TCSANOW. TCSADRAIN would wait for pending output, for ever on a stuck terminal, and is
+    not needed: the kernel applies OPOST when bytes are written, not when they are transmitted. TCSAFLUSH would discard
+    typed-ahead input.
     """
 
     def __init__(self, fd: int) -> None:
@@ -60,24 +60,23 @@ class RawMode:
         return self._saved is not None
 
     def enter(self, *, keep_signals: bool = False) -> None:
-        """Saves the terminal's attributes and switches to raw mode; what was typed ahead stays readable.
+        """Save the terminal's attributes and switch to raw mode. Typed-ahead input stays readable.
 
-        `keep_signals` is for the time in which keys are read that are not the far end's yet: Ctrl-C interrupts, and
-        what is written is processed as usual.
+        ``keep_signals`` is for the time before the session is ready: Ctrl-C interrupts, and output is processed.
 
-        When already active only the raw mode is set again and what was saved first is kept: call it on SIGCONT
-        (reference defect U8), since a shell sets its own modes while a job is stopped. A process in the background
-        is stopped with SIGTTOU until it is in the foreground.
+        If raw mode is active already, it is set again and the attributes saved first are kept. Call this on SIGCONT
+        (reference defect U8), since a shell sets its own modes while a job is stopped. A process in the background is
+        stopped with SIGTTOU until it is in the foreground.
 
-        Raises OSError: ENOTTY if it is not a terminal, EIO if it has hung up.
+        Raises ``OSError``: ENOTTY if the descriptor is not a terminal, EIO if the terminal has hung up.
         """
         was_active = self.active
         try:
-            # Changes nothing, but stops us here while we are in the background. Being stopped in tcsetattr would be
-            # too late: the attributes saved would be those of the line editor of the shell that owns the terminal.
+            # Has no effect but to stop us here while we are in the background. A stop in tcsetattr would be too late:
+            # the saved attributes would be those of the line editor of the shell that has the terminal.
             termios.tcflow(self._fd, termios.TCOON)
             saved = termios.tcgetattr(self._fd) if self._saved is None else self._saved
-            # First remember, then change: a signal handler that runs in between must be able to restore.
+            # Saved before the change, so that a signal handler that runs in between can restore the terminal.
             self._saved = saved
             if not was_active:
                 atexit.register(self.restore)
@@ -88,26 +87,26 @@ class RawMode:
             raise OSError(*error.args) from error
 
     def restore(self) -> None:
-        """Puts the saved attributes back exactly; does nothing when not active.
+        """Restore the saved attributes. Does nothing when not active.
 
-        Never raises when the terminal has gone. May be called at any moment, from a signal handler too, also one
-        that interrupts this very method, and from the background (SIGTTOU does not stop it).
+        Does not raise if the terminal has hung up. May be called at any time: from a signal handler, even one that
+        interrupts this method, and from the background (SIGTTOU does not stop it).
         """
         saved = self._saved
         if saved is None:
             return
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         try:
-            # EIO: hung up; ENOTTY, EBADF: the descriptor is no terminal any more. Nothing is left to restore then.
+            # EIO: hung up; ENOTTY, EBADF: the descriptor is no longer a terminal. There is nothing to restore.
             with contextlib.suppress(termios.error):
                 termios.tcsetattr(self._fd, termios.TCSANOW, saved)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        # Last: until here a handler that interrupts us and ends the process has to find what to restore.
+        # Last, because a signal handler that interrupts us and ends the process still needs the saved attributes.
         self.forget()
 
     def forget(self) -> None:
-        """Leave the terminal as it is: its modes are another job's now. Idempotent."""
+        """Drop the saved attributes: another job has the terminal and its modes. Idempotent."""
         self._saved = None
         atexit.unregister(self.restore)
 

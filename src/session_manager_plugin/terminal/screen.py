@@ -1,4 +1,4 @@
-"""The terminal's screen, shared by the remote and a row of ours. Sans-I/O: bytes in, bytes out."""
+"""The terminal's screen, shared by the remote and our last row. Sans-I/O: bytes in, bytes out."""
 
 from __future__ import annotations
 
@@ -20,43 +20,45 @@ from session_manager_plugin.terminal.screen_tracker import ScreenTracker
 from session_manager_plugin.terminal.sequences import NOT_PLAIN, NOT_PLAIN_OR_C1
 from session_manager_plugin.terminal.terminal_reports import Report
 
-# With a bar the remote is told one row fewer than there are, and the scroll region ends above the bar, so that what it
-# prints scrolls there. What the remote sends passes through `feed`, where `ScreenTracker` follows and corrects it.
-# What undoes the margins is made good at once, what erases the bar at the end of the chunk.
+# With a bar the remote is told a size of one row fewer, and the scroll region ends above the bar, so that the remote's
+# output scrolls above it. The output passes through ``feed``, where ``ScreenTracker`` follows and corrects it. After a
+# sequence that resets the margins they are set again at once; after one that erases the bar it is drawn again at the
+# end of the chunk.
 #
-# Without a bar nothing is changed or delayed; the same is followed, to know what has to be put right in the end.
+# Without a bar the output is not changed or delayed. It is followed nevertheless, to reset the terminal at the end.
 #
-# With a bar the output of `feed` ends between two characters or sequences, where others may be inserted: an unfinished
-# one is held back. Where the output ends inside a sequence nevertheless, nothing is inserted (see `at_boundary`): in a
-# string (OSC, DCS ...), which may be long, and where a sequence was written before the bar was started. An unfinished
-# character is held only until `flush`, because it may be a byte of another encoding; then it is no obstacle.
+# With a bar the output of ``feed`` ends at a boundary: between two characters or sequences, where other bytes may be
+# inserted. An unfinished sequence or character is held back. There are two exceptions, in which nothing is inserted
+# (see ``at_boundary``): inside a string (OSC, DCS, …), which may be long, and inside a sequence whose beginning was
+# written before the bar was started. An unfinished character is held back only until ``flush``, because it may be a
+# complete character of another encoding.
 #
-# Left to the owner: to write everything in the order in which it was fed and given out, and when to draw.
+# The owner writes all returned bytes in order, and decides when to draw.
 
 _LEAST_ROWS = 3
-"""A scroll region has two rows at least, and one is the bar's."""
+"""A scroll region has at least two rows; the bar takes the third."""
 _CANCEL = b"\x18"
 _END_STRING = _CANCEL + b"\x1b\\"
-"""Ends a sequence or string in every terminal: CAN where it is obeyed in strings, ST elsewhere."""
+"""Ends a sequence or string in every terminal: by CAN in those that obey it inside strings, by ST in the others."""
 _ASK_POSITION = b"\x1b[6n"
 _STRING_ENDS = b"\x07\x18\x1a\x1b\\"
 _PLAIN_ENDS = re.compile(rb"\x1b\[[0-9;:]*[mK]\Z")
 _TO_RESET_OF_MODE = re.compile(rb"[^lc]*[lc]|[^lc]+")
-"""Up to what may end the alternate screen: a reset mode, or RIS."""
+"""Splits output after each byte that may end a switch from the alternate screen: a reset of a mode, or RIS."""
 _LAST_WORD = re.compile(r"[^\x00-\x20\x7f-\x9f]+\Z")
 _TAIL = 64
-"""Bytes of text that are remembered, for the character at their end."""
+"""Bytes of text that are remembered, to find the last character."""
 _LONGEST_OSC = 4096
-"""Bytes kept of an OSC, for the hyperlink or the question it may be. Of other strings the beginning is enough."""
+"""Bytes kept of an OSC, which may be a hyperlink or a request. For other strings the beginning is enough."""
 _REPORTING = (9, 1000, 1001, 1002, 1003, 1004, 2031, 2048)
 """Modes in which the terminal reports without being asked: mouse, focus, colours, size."""
 
 
 class Screen:
-    """Passes on what the remote writes to the terminal, corrected, and writes our row.
+    """Passes the remote's output to the terminal with corrections, and draws our row.
 
-    All methods that return bytes return what has to be written to the terminal, in the order of the calls and of
-    the data fed. A terminal of fewer than three rows has no room for a bar: none is drawn then.
+    Every method that returns bytes returns bytes to write to the terminal, in the order of the calls. On a terminal of
+    fewer than three rows no bar is drawn.
     """
 
     def __init__(self) -> None:
@@ -64,15 +66,15 @@ class Screen:
         self._tracker = ScreenTracker(self._size)
         self._wants_bar = False
         self._bar = b""
-        self._held = b""  # an unfinished character or sequence, followed when the rest has come
-        self._given = 0  # how many bytes of it are written already
+        self._held = b""  # an unfinished character or sequence, kept until its rest arrives
+        self._given = 0  # how many bytes of ``_held`` were written already
         self._tail = b""  # the last bytes that were fed, if they were text
-        self._interrupted = False  # something of ours stands between that text and what comes
-        self._string: bytes | None = None  # the byte that began the string we are in
+        self._interrupted = False  # bytes of ours were written after ``_tail``
+        self._string: bytes | None = None  # inside a string: the byte that began it
         self._string_text = b""
-        self._setup = b""  # given out at the next boundary
+        self._setup = b""  # to write at the next boundary
         self._waits_for_position = False  # for a notice, or to take the last row
-        self._main_shows_bar = False  # behind the alternate screen; the last row is not ours any more
+        self._main_shows_bar = False  # the main screen, not shown now, still has a bar that was given up
         self._questions: list[Question] = []
         self._fed = 0
         self._asked_at = -1
@@ -89,12 +91,12 @@ class Screen:
 
     @property
     def at_boundary(self) -> bool:
-        """Whether sequences of ours may be written now."""
+        """Whether bytes of ours may be written now."""
         return self._string is None and not (self._given and self._holds_sequence) and not self._tracker.modes.is_vt52
 
     @property
     def holds_character(self) -> bool:
-        """Whether bytes wait for `flush`: the beginning of a character, or bytes of another encoding."""
+        """Whether ``flush`` would return bytes: the beginning of a character, or bytes of another encoding."""
         return self.has_bar and len(self._held) > self._given and self._string is None and not self._holds_sequence
 
     @property
@@ -103,12 +105,12 @@ class Screen:
         return self.has_bar and self._tracker.damaged
 
     def take_answers(self) -> list[bytes]:
-        """What is to be typed to the remote, because the terminal would answer its questions wrongly."""
+        """Return the answers to send to the remote, to requests that the terminal would answer wrongly."""
         answers, self._tracker.answers = self._tracker.answers, []
         return answers
 
     def take_questions(self) -> list[Question]:
-        """The questions of the remote that the terminal will answer since the last call, in order."""
+        """Return the remote's requests since the last call that the terminal will answer, in order."""
         questions, self._questions = self._questions, []
         return questions
 
@@ -118,28 +120,28 @@ class Screen:
         return any(map(self._tracker.modes.has, _REPORTING))
 
     def take_asked(self) -> list[Report]:
-        """What the remote has asked the terminal to report since the last call, in order."""
+        """Return the reports that the remote has requested from the terminal since the last call, in order."""
         asked, self._tracker.asked = self._tracker.asked, []
         return asked
 
     def start(self, size: TerminalSize, *, bar: bool) -> bytes:
-        """A terminal of `size`, from now on with or without a bar; the cursor stays on its character."""
+        """Begin on a terminal of ``size``, with or without a bar. The cursor stays on its character."""
         self._wants_bar = bar
         return self._lay_out(size, moved=False)
 
     def resize(self, size: TerminalSize) -> bytes:
-        """Follows the terminal to a new size; with a bar the rows below the cursor are erased.
+        """Adapt to a new size of the terminal. With a bar the rows below the cursor are erased.
 
-        Terminals forget the scroll region on a resize, and some leave the old bar behind, moved or wrapped to a
-        place that cannot be told from here; but always below the cursor. The remote repaints on its own resize.
+        Terminals reset the scroll region on a resize. Some leave the old bar, moved or wrapped to an unknown place, but
+        always below the cursor. The remote repaints when its own size changes.
         """
         return self._lay_out(size, moved=True)
 
     def take_row(self, *, may_ask: bool) -> bytes | None:
         """Takes the last row from the remote while its output goes on.
 
-        None if it cannot be taken now: call again after `locate`, or a little later. The cursor's position is needed if
-        the remote has something in the terminal's slot for DECRC; without `may_ask` that is given up.
+        None if it cannot be taken now: call again after ``locate``, or a little later. The cursor's position is needed
+        if the remote has something in the terminal's slot for DECRC; without ``may_ask`` that is given up.
         """
         tracker = self._tracker
         self._waits_for_position = may_ask and tracker.spares_slot and not tracker.cursor.is_known
@@ -154,7 +156,7 @@ class Screen:
         return tracker.lay_out_by_address(self.remote_size) + self._repair()
 
     def release(self) -> bytes:
-        """Gives the bar's row back to the remote."""
+        """Return the bar's row to the remote."""
         given = b""
         tracker = self._tracker
         if self.has_bar:
@@ -169,21 +171,22 @@ class Screen:
         return self._give_held()
 
     def flush(self) -> bytes:
-        """Returns the unfinished character that is held, if any: nothing has followed it for a while."""
+        """Return the unfinished character that is held back, if any, when its rest has not arrived for a while."""
         return self._give_held() if self.holds_character else b""
 
     def again(self) -> bytes:
-        """What the remote would send to have its screen (main or alternate) and its modes, but for the bar."""
+        """Return the bytes that restore the remote's screen (main or alternate) and modes, without the bar."""
         return self._tracker.redo()
 
     def leave(self) -> bytes:
-        """Gives the terminal back as it was found. This screen is not to be used afterwards."""
+        """Restore the terminal. This object must not be used afterwards."""
         tracker = self._tracker
         pieces = [self.flush(), b"" if self.at_boundary else _END_STRING, b"\x1b<" if tracker.modes.is_vt52 else b""]
         pieces.append(self._setup)
         if tracker.origin:
             cursor = tracker.cursor
-            # Origin mode cannot be left without moving the cursor; the last row has nothing below it to write over.
+            # Leaving origin mode moves the cursor, so it is addressed. If its position is unknown, the last row is
+            # used: there is no text below it that the shell could overwrite.
             row, column = (cursor.row, cursor.column) if cursor.is_known else (self.remote_size.rows - 1, 0)
             pieces += [ABSOLUTE, b"\x1b[%d;%dH" % (row + 1, min(column + 1, self._size.columns))]
         pieces.append(tracker.leave_screens())
@@ -199,17 +202,17 @@ class Screen:
         return b"".join(pieces)
 
     def draw(self, text: bytes) -> bytes:
-        """Shows `text` in the bar; the cursor and its attributes stay as they are.
+        """Draw ``text`` in the bar. The cursor and its attributes do not change.
 
-        `text` is one line, no wider than the terminal, and may hold SGR sequences. Where it cannot be drawn now, it
-        is drawn by a later `feed`, and the bar is `damaged` until then.
+        ``text`` is one line, no wider than the terminal, and may contain SGR sequences. If it cannot be drawn now, a
+        later ``feed`` draws it; until then ``damaged`` is true.
         """
         self._bar = text
         self._tracker.damaged = True
         return self._repair()
 
     def draw_notice(self, text: bytes) -> bytes:
-        """Shows `text` over the last row, which belongs to the remote; b"" where it cannot be shown now."""
+        """Draw ``text`` over the remote's last row; b"" if that is not possible now."""
         tracker = self._tracker
         self._waits_for_position = tracker.spares_slot and not tracker.cursor.is_known
         if not self.at_boundary or self._size.rows < 2 or self._waits_for_position:
@@ -217,11 +220,11 @@ class Screen:
         return tracker.draw_aside(self._row_of_ours(text))
 
     def clear_notice(self) -> bytes:
-        """Erases the last row; b"" where that cannot be done now."""
+        """Erase the last row; b"" if that is not possible now."""
         return self.draw_notice(b"")
 
     def feed(self, data: bytes) -> bytes:
-        """What the remote has sent, as it is to be written."""
+        """Return output of the remote with corrections."""
         if not self._main_shows_bar:
             return self._feed(data)
         out = []
@@ -264,22 +267,23 @@ class Screen:
 
     @property
     def wants_position(self) -> bool:
-        """Whether the terminal is to be asked where the cursor is; never twice in the same place."""
+        """Whether to ask the terminal for the cursor's position; at most once between two calls of ``feed``."""
         wanted = self._waits_for_position or (self.has_bar and self._tracker.wants_position)
         return wanted and self._asked_at != self._fed and self.at_boundary
 
     def ask_position(self) -> tuple[bytes, int]:
-        """The question for the cursor's position, and its number, for `locate`."""
+        """Return the request for the cursor's position, and its number for ``locate``."""
         self._asked_at = self._fed
         self._interrupted = True
         return _ASK_POSITION, self._fed
 
     def set_located(self, is_located: bool) -> None:
-        """Whether the terminal answers when it is asked for the cursor's position."""
+        """Set whether the terminal answers requests for the cursor's position."""
         self._tracker.is_located = is_located
 
     def locate(self, question: int, row: int, column: int) -> bytes:
-        """The terminal's answer to a question; row and column count from 1. Ignored if something was fed since."""
+        """Handle the answer to request ``question``. Row and column are counted from 1. Ignored if output was fed since
+        the request."""
         waited, self._waits_for_position = self._waits_for_position, False
         if question != self._fed or not (self.has_bar or waited) or not self.at_boundary:
             return b""
@@ -333,7 +337,7 @@ class Screen:
                 self._string, self._string_text = sequence.body, b""
                 out.append(raw)
             elif sequence.kind == "c":
-                # The controls come into effect first, so that is what is written.
+                # The terminal obeys the controls first, so they are written first.
                 out.append(tracker.text(sequence.body))
                 data, position = b"\x1b" + data[position:], 0
             elif sequence.final == "b" and sequence.kind == "[":
@@ -346,28 +350,29 @@ class Screen:
         return b"".join(out)
 
     def _after(self, given: bytes, corrected: bytes) -> bytes:
-        """`corrected`, of which the uncorrected beginning `given` was written when there was no bar."""
+        """Return what is left to write of ``corrected``, whose uncorrected beginning ``given`` was written already."""
         if not corrected:
-            self._given = len(given)  # it is still unfinished
+            self._given = len(given)  # the sequence is still unfinished
             return b""
         return corrected.removeprefix(given) if corrected.startswith(given) else _CANCEL + corrected
 
     @property
     def _holds_sequence(self) -> bool:
-        """Whether what is held is a sequence, introduced by ESC or by a C1 control, and not a character."""
+        """Whether the held bytes are a sequence (begun by ESC or a C1 control) rather than a character."""
         return self._held[:1] == b"\x1b" or (self._held[:1] == b"\xc2" and len(self._held) > 1)
 
     def _give_held(self) -> bytes:
-        """What is held and not yet written, to be written now."""
+        """Return the held bytes that are not written yet, and count them as written."""
         held = self._held[self._given :]
         self._given = len(self._held)
         self._fed += bool(held)
         return held
 
     def _join(self, data: bytes) -> bytes:
-        """What makes a combining character at the beginning of `data` join the one written before ours.
+        """Return the bytes that make a combining character at the start of ``data`` join the remote's last character.
 
-        A terminal may know only by what came last which one that is; so it is written once more.
+        Bytes of ours were written in between, and terminals combine with the last character written. So the remote's
+        last character is written again.
         """
         character = data[:4].decode("utf-8", "ignore")[:1]
         if not character or width_range(character)[0] > 0 or _PLAIN_ENDS.search(self._tail):
@@ -380,7 +385,7 @@ class Screen:
         return self._tracker.write_again(before[0])
 
     def _whole(self, text: bytes) -> bytes:
-        """`text` without an unfinished character at its end, which is held back."""
+        """Return ``text`` without an unfinished character at its end, which is held back."""
         if text[-1] < 0x80 or not (length := sequences.unfinished_character(text)):
             return text
         self._held = text[-length:]
@@ -416,12 +421,12 @@ class Screen:
         return self._repair()
 
     def _repair(self) -> bytes:
-        """What is due, if it may be written now."""
+        """Return the bytes that set the margins and draw the bar, where due and possible now."""
         if not self.at_boundary:
             return b""
         setup, self._setup = self._setup, b""
         if setup:
-            self._tracker.cursor.move_to()  # a wrap is not due any more
+            self._tracker.cursor.move_to()  # cancels a wrap that is due
         self._interrupted = self._interrupted or bool(setup)
         if not self.damaged or self._tracker.is_delicate:
             return setup
@@ -434,5 +439,5 @@ class Screen:
         return (tracker.sets_region if tracker.has_region else NO_MARGINS) + self._row_of_ours(b"")
 
     def _row_of_ours(self, text: bytes) -> bytes:
-        # The colours first: erasing fills with the present background.
+        # The colours first, because erasing uses the current background.
         return b"\x1b[%d;1H%b\x1b[2K%b" % (self._size.rows, PLAIN, text)

@@ -1,4 +1,4 @@
-"""The screen as the remote has left it at this moment, and how to write beside it unnoticed. Pure."""
+"""The state of the screen after the remote's output so far, and writing elsewhere without changing it. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from session_manager_plugin.terminal.pen import PLAIN, Pen
 from session_manager_plugin.terminal.saved_cursor import SavedCursor
 from session_manager_plugin.terminal.terminal_reports import Report
 
-# No copy of the screen is kept, only where the cursor is, what it draws with, the scroll region, and the modes. While
-# the remote is `limited` there is a row below its last one, which is ours.
+# The contents of the screen are not kept, only the cursor's position, its attributes, the scroll region and the modes.
+# While the remote is ``limited``, the row below its last row is ours.
 #
-# What is written aside leaves everything as it was. The terminal restores the cursor: DECSC, body, DECRC; then the
-# slot holds nothing of the remote's any more. Where that would lose what the remote has saved the cursor is addressed
-# instead. An address is written only if row and column are certain (`Cursor.is_known`).
+# Writing aside leaves the state unchanged: DECSC, body, DECRC. A terminal has one slot for DECSC, which then no longer
+# contains the remote's saved cursor. If that would be lost, the cursor is addressed (CUP) after the body instead, which
+# needs a known position (``Cursor.is_known``).
 
 SAVE = b"\x1b7"  # DECSC
 RESTORE = b"\x1b8"
@@ -26,62 +26,62 @@ RELATIVE = b"\x1b[?6h"
 NO_LINK = b"\x1b]8;;\x1b\\"
 NO_MARGINS = b"\x1b[r"
 SIDE_MARGINS = 69  # DECLRMM
-# IND and up again: scrolls by one if the cursor is on the last row. Unlike a newline it keeps the column under OPOST.
+# IND and up again: scrolls by one row if the cursor is on the last. Unlike a newline, IND keeps the column under OPOST.
 _MAKE_ROOM = b"\x1bD\x1b[A"
 ERASE_BELOW = PLAIN + b"\r\x1b[B\x1b[J"
 
 
 class ScreenState:
-    """What the remote has made of the screen. `ScreenTracker` keeps it."""
+    """The state of the screen, which ``ScreenTracker`` updates."""
 
     def __init__(self, size: TerminalSize) -> None:
         self.answers: list[bytes] = []
-        """What is to be typed to the remote as the terminal's answers; the owner empties it."""
+        """Answers to send to the remote in place of the terminal's. The owner empties the list."""
         self.asked: list[Report] = []
-        """What the remote has asked the terminal to report, in order; the owner empties it."""
+        """Reports that the remote has requested from the terminal, in order. The owner empties the list."""
         self.damaged = False
         self.is_located = True
-        """Whether the terminal answers when it is asked for the cursor's position."""
-        """Whether something was done that reaches below the last row; the owner sets it back."""
+        """Whether the terminal answers requests for the cursor's position."""
+        """Whether the remote's output has affected our row. The owner resets it."""
         self.limited = False
         self.cursor = Cursor(*size)
         self.pen = Pen()
         self.modes = Modes()
         self.commands = OperatingCommands()
         self.keyboards = {False: KeyboardFlags(), True: KeyboardFlags()}
-        """Of the main and of the alternate screen."""
+        """Keyboard flags of the main screen (False) and of the alternate screen (True)."""
         self.main_has_old_bar = False
-        """Whether a resize behind the alternate screen has left a bar somewhere below the main screen's cursor."""
+        """Whether a resize during the alternate screen has left a bar somewhere below the main screen's cursor."""
         self.origin = False
         self.alternate = 0
-        """The mode that has switched to the alternate screen; 0 on the normal one."""
+        """The mode that has switched to the alternate screen; 0 on the main screen."""
         self.written_pen = self.pen
-        """With what the character in the last column was drawn."""
+        """The attributes of the character in the last column."""
         self.forget_margins()
         self.saved_cursors = {False: SavedCursor(), True: SavedCursor()}
 
     def forget_margins(self) -> None:
         self.margins = self.margins_of_main = (0, self.cursor.last)
         self.in_force: tuple[int, int] | None = self.margins
-        """The scroll region that the terminal has; None if it may have any."""
+        """The scroll region set in the terminal; None if unknown."""
 
     @property
     def size(self) -> TerminalSize:
-        """Its size as it knows it."""
+        """The remote's size."""
         return TerminalSize(self.cursor.columns, self.cursor.last + 1)
 
     @property
     def saved(self) -> SavedCursor:
-        """What DECRC would restore now."""
+        """The state that DECRC would restore now."""
         return self.saved_cursors[bool(self.alternate)]
 
     @property
     def is_delicate(self) -> bool:
-        """Whether drawing aside would lose something, for now: the remote's saved cursor, of which only the terminal
-        knows the place; that a wrap is due, behind a character that is not known; a cluster that is not complete.
+        """Whether drawing aside would lose state now: a saved cursor whose position only the terminal has, a wrap that
+        is due after an unknown character, or an incomplete cluster.
 
-        Whether a wrap is due may remain unknown on a terminal that answers no question. There DECRC, which restores
-        it on most terminals, is relied on, rather than never drawing.
+        On a terminal that does not answer requests it may stay unknown whether a wrap is due. Drawing is allowed
+        there, since DECRC restores that state on most terminals.
         """
         cursor = self.cursor
         if cursor.joins:
@@ -92,15 +92,16 @@ class ScreenState:
 
     @property
     def wants_position(self) -> bool:
-        """Whether something depends on the cursor's position, which is not known."""
+        """Whether the cursor's position is needed and unknown."""
         cursor = self.cursor
         return not cursor.is_row_known or (cursor.slack > 0 and (cursor.may_wrap or self.spares_slot))
 
     @property
     def spares_slot(self) -> bool:
-        """Whether to draw aside without DECSC: with side margins set DECSLRM follows it, which is SCOSC elsewhere.
+        """Whether to draw aside without DECSC, keeping the terminal's slot for the saved cursor.
 
-        Without a row of ours DECRC is passed on as it is, so whatever the remote has saved has to stay in the slot.
+        True with side margins, because setting them again (DECSLRM) saves the cursor (SCOSC) on other terminals. True
+        without a row of ours if the remote has saved a cursor, because its DECRC is passed on unchanged.
         """
         saved = self.saved
         is_precious = saved.is_precious if self.limited else saved.awaited and not saved.ours
@@ -108,10 +109,10 @@ class ScreenState:
 
     @property
     def region(self) -> tuple[int, int]:
-        """The first and last row that are to scroll.
+        """The first and last row of the scroll region to set.
 
-        While the row is not known the remote's margins do not end above its last row: below them it would not scroll,
-        and a newline would lead out of it.
+        While the cursor's row is unknown, the region extends to the remote's last row: a cursor below the region would
+        not scroll, and a newline could move it into our row.
         """
         top, bottom = self.margins
         return (top, bottom) if self.cursor.is_row_known or not self.limited else (top, self.cursor.last)
@@ -123,14 +124,14 @@ class ScreenState:
 
     @property
     def sets_region(self) -> bytes:
-        """What sets the scroll region; it also moves the cursor to the first row."""
+        """The bytes that set the scroll region. They also move the cursor to the first row."""
         top, bottom = self.region
         return b"\x1b[%d;%dr" % (top + 1, bottom + 1)
 
     def resize(self, size: TerminalSize, *, moved: bool) -> None:
-        """Another size, or a terminal of unknown state: the scroll region is all of it, the cursor may be anywhere.
+        """Begin with a new size, or a terminal in an unknown state: no scroll region, the cursor's position unknown.
 
-        `moved` says that a saved cursor may be elsewhere too. Next is `lay_out`.
+        ``moved``: saved cursors may have moved too. Call ``lay_out`` after this.
         """
         self.cursor.resize(*size)
         self.cursor.lose()
@@ -141,7 +142,7 @@ class ScreenState:
                 saved.known = saved.known and saved.initial
 
     def extend(self, size: TerminalSize) -> None:
-        """The remote gets a terminal's last row too, or all but that; nothing has moved."""
+        """Change the remote's size by the last row. Nothing on the screen has moved."""
         (top, bottom), had_region = self.margins, self.has_region
         self.cursor.resize(*size)
         self.forget_margins()
@@ -150,34 +151,35 @@ class ScreenState:
             self.cursor.set_region(top, bottom)
 
     def set_region(self, top: int, bottom: int) -> None:
-        """DECSTBM, with its effect on the cursor."""
+        """Set the scroll region (DECSTBM), which also moves the cursor home."""
         self.margins = self.in_force = (top, bottom)
         self.cursor.set_region(top, bottom)
         self.cursor.move_to(self.row_of(1), self.column_of(1))
 
     def row_of(self, number: int) -> int:
-        """The row that parameter `number` of an absolute movement means."""
+        """Return the row for the parameter ``number`` of an absolute movement."""
         if self.origin:
             return min(self.cursor.top + number - 1, self.cursor.bottom)
         return number - 1
 
     def column_of(self, number: int) -> int:
-        """The column that parameter `number` of an absolute movement means."""
+        """Return the column for the parameter ``number`` of an absolute movement."""
         if self.origin:
             return min(self.cursor.left_margin + number - 1, self.cursor.right_margin)
         return number - 1
 
     @property
     def keyboard(self) -> KeyboardFlags:
-        """Of the screen that is shown."""
+        """The keyboard flags of the screen that is shown."""
         return self.keyboards[bool(self.alternate)]
 
     def to_row(self, row: int) -> bytes:
-        """What moves to a row of the screen, without origin mode."""
+        """Return the bytes that move to ``row`` of the screen without origin mode."""
         return b"\x1b[%dd" % (row + 1)
 
     def locate(self, row: int, column: int) -> bytes:
-        """The terminal has reported where the cursor is, as parameters of an absolute movement; what to write then."""
+        """Set the position that the terminal has reported, as parameters of an absolute movement. Returns the bytes to
+        write then."""
         self.cursor.locate(self.row_of(row), self.column_of(column))
         return self.apply_region()
 
@@ -195,7 +197,7 @@ class ScreenState:
         )
 
     def restored(self) -> None:
-        """The terminal has restored the cursor."""
+        """Take over the saved state after the terminal has restored the cursor (DECRC)."""
         saved = self.saved
         saved.awaited = False
         self.origin = saved.origin
@@ -209,7 +211,7 @@ class ScreenState:
         self.cursor.move_to(row, saved.column)
 
     def address(self) -> bytes:
-        """What moves to the present position, which is known."""
+        """Return the bytes that move to the current position, which must be known."""
         cursor = self.cursor
         row, column = cursor.row, min(cursor.column, cursor.columns - 1)
         if self.origin:
@@ -217,8 +219,9 @@ class ScreenState:
         return b"\x1b[%d;%dH" % (row + 1, column + 1)
 
     def lay_out(self, *, erase: bool) -> bytes:
-        """What takes the last row from the remote wherever the cursor is, which stays on its character."""
-        # The margins go first, or the cursor could not leave those of before; setting them moves the cursor home.
+        """Return the bytes that take the last row from the remote. The cursor stays on its character, wherever it
+        is."""
+        # The margins are reset first, because the cursor could not cross them; that also moves the cursor home.
         absolute, relative = (ABSOLUTE, RELATIVE) if self.origin else (b"", b"")
         pieces = [SAVE, absolute, NO_MARGINS, RESTORE, _MAKE_ROOM]
         pieces += [SAVE, ERASE_BELOW if erase else b"", absolute, self.sets_region, relative, RESTORE]
@@ -230,7 +233,7 @@ class ScreenState:
         return b"".join(pieces)
 
     def lay_out_by_address(self, size: TerminalSize) -> bytes:
-        """The same without DECSC, and with the new size of the remote; the cursor's position is known."""
+        """Set the remote's new size, and do the same as ``lay_out`` without DECSC. The position must be known."""
         absolute, relative = (ABSOLUTE, RELATIVE) if self.origin else (b"", b"")
         cursor = self.cursor
         place = b"\x1b[%d;%dH" % (cursor.row + 1, min(cursor.column, cursor.columns - 1) + 1)
@@ -241,9 +244,9 @@ class ScreenState:
         return b"".join((*pieces, self.address()))
 
     def put_saved_back(self) -> bytes:
-        """What puts into the terminal's slot what the remote has saved there, if it is not there any more.
+        """Return the bytes that save the remote's saved cursor in the terminal's slot again, if it was overwritten.
 
-        Without a row of ours the terminal itself restores the cursor.
+        Needed before the remote's DECRC is passed on unchanged, when there is no row of ours any longer.
         """
         saved, cursor = self.saved, self.cursor
         if not (saved.awaited and saved.ours and saved.known and cursor.is_known):
@@ -262,12 +265,12 @@ class ScreenState:
         return b"".join(pieces)
 
     def lose_margins(self) -> None:
-        """The terminal may have other margins now, and other things below the last row."""
+        """Note that the terminal's margins are unknown, and that our row may have been overwritten."""
         self.in_force = None
         self.damaged = True
 
     def apply_region(self) -> bytes:
-        """What sets the scroll region if it is not in force, and can be set now."""
+        """Return the bytes that set the scroll region, if it differs from the terminal's and can be set now."""
         region = self.region
         if region == self.in_force or not self.limited or self.modes.is_vt52:
             return b""
@@ -280,14 +283,14 @@ class ScreenState:
         return self.aside(self.sets_region)
 
     def apply_region_at_saved(self) -> bytes:
-        """The same just after DECRC: what is saved again then is what the slot holds already."""
+        """Do the same as ``apply_region`` directly after DECRC, when DECSC saves what the slot contains already."""
         was_ours = self.saved.ours
         written = self.apply_region()
         self.saved.ours = was_ours
         return written
 
     def aside(self, body: bytes) -> bytes:
-        """`body` written without the remote's noticing; it moves the cursor, at most."""
+        """Return ``body``, which may move the cursor, with the bytes that restore the state afterwards."""
         pen, cursor = self.pen, self.cursor
         by_address = self.spares_slot and cursor.is_known
         pieces = [b"" if by_address else SAVE]
@@ -301,7 +304,7 @@ class ScreenState:
         if pen.link:
             pieces.append(b"\x1b]8;%b\x1b\\" % pen.link)
         if self.origin:
-            pieces.append(RELATIVE)  # not all terminals restore it
+            pieces.append(RELATIVE)  # not every terminal restores origin mode at DECRC
         pieces.append(self.address() if by_address else RESTORE)
         if sets:
             pieces.append(pen.sets)
@@ -313,25 +316,26 @@ class ScreenState:
         return b"".join(pieces)
 
     def draw_aside(self, body: bytes) -> bytes:
-        """`body`, which prints in a row of ours, written aside; not while the screen `is_delicate`."""
+        """Return ``body``, which prints in our row, written aside. Not while ``is_delicate``."""
         if not self.modes.has(SIDE_MARGINS):
             return self.aside(body)
-        # Turned off, since text wraps at them; turned on again, they are all columns.
+        # Side margins are turned off, since text wraps at them. Turned on again, they span all columns.
         cursor = self.cursor
         sides = b"\x1b[%d;%ds" % (cursor.left_margin + 1, cursor.right_margin + 1) if cursor.has_sides else b""
         return self.aside(b"\x1b[?69l" + body + b"\x1b[?69h" + sides)
 
     def write_again(self, text: str) -> bytes:
-        """Writes the character that was written last once more, over itself."""
+        """Return the bytes that write the last character again, over itself."""
         cursor = self.cursor
         width = character_width(text[0])
         back = b"\x1b[%dG" % (cursor.columns - width + 1) if cursor.is_wrap_due else b"\x1b[%dD" % width
-        # What is inserted must not push the old one along; nothing may stand behind the character, see Screen._join.
+        # In insert mode the old character is deleted first. No byte may follow the character: see ``Screen._join``.
         room = b"\x1b[%dP" % width if self.modes.inserts else b""
         return back + room + text.encode()
 
     def _make_wrap_due(self) -> bytes:
-        """Makes a wrap due again, which not all terminals restore: by what made it due."""
+        """Return the bytes that make a wrap due again, by writing the last character again: not all terminals restore
+        that state."""
         pen, written_pen = self.pen, self.written_pen
         if not self.cursor.written:
             self.cursor.move_to()

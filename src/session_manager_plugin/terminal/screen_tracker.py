@@ -1,4 +1,4 @@
-"""The remote's part of the terminal: what it does to it, and what of its sequences has to be corrected. Pure."""
+"""Following the remote's output, and correcting the sequences that would reach our row. Pure."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from session_manager_plugin.terminal.screen_state import (
 from session_manager_plugin.terminal.sequences import CONTROL, Sequence
 from session_manager_plugin.terminal.terminal_reports import Report
 
-# While the remote is `limited` changed are
-#  - rows and margins below its last one: they become that one;
-#  - movements that would lead there, which happens only to a cursor below the scroll region of the remote's own;
-#  - a question for the size (`CSI 18 t`): it is answered here;
-#  - what restores a saved cursor, when ours is in the slot: terminals have one, and `ScreenState.aside` uses it;
-#  - a restored cursor is preceded by the origin mode that was saved with it: not all terminals restore that;
-#  - what repeats a character behind something of ours.
-# What undoes the margins is followed by what sets them again. Otherwise nothing is changed.
+# While the remote is ``limited``, these are corrected:
+#  - rows and margins below the remote's last row: replaced by that row;
+#  - relative movements into our row, possible only from below a scroll region that the remote has set;
+#  - a request for the size (``CSI 18 t``): answered here;
+#  - DECRC, when ``ScreenState.aside`` has used the terminal's only slot for a saved cursor: replaced by its effect;
+#  - DECRC otherwise: preceded by the saved origin mode, which not every terminal restores;
+#  - REP after bytes of ours, which would repeat the wrong character.
+# A sequence that resets the margins is followed by the bytes that set them again. All else is passed on unchanged.
 
 _JOINER = JOINER.encode()
 _INVISIBLE_END = re.compile(rb"(?:\x1b\[[0-9;:]*[mK]|[\x00-\x1f\x7f])*\Z")
@@ -43,12 +43,12 @@ _PLAIN_SEQUENCE_END = re.compile(rb"\x1b\[[0-9;:]*[mK]\Z")
 
 
 class ScreenTracker(ScreenState):
-    """Follows what the remote writes; `text`, `sequence` and `repeat` return what is to be written instead."""
+    """Follows the remote's output. ``text``, ``sequence`` and ``repeat`` return the bytes to write in its place."""
 
     # --- text
 
     def text(self, text: bytes) -> bytes:
-        """Text with controls, SGR and EL."""
+        """Follow text with controls, SGR and EL."""
         cursor = self.cursor
         if self.limited and cursor.is_row_known and cursor.is_below_region:
             text = self._confine(text)
@@ -65,7 +65,7 @@ class ScreenTracker(ScreenState):
         return text
 
     def _follow_to_last_column(self, text: bytes) -> None:
-        """Takes note of what the character in the last column was drawn with, in case it must be drawn again."""
+        """Note the attributes of the character in the last column, in case it must be drawn again."""
         found = _INVISIBLE_END.search(text)
         assert found is not None
         if found.start():
@@ -76,12 +76,12 @@ class ScreenTracker(ScreenState):
             self._blank_last_column()
 
     def _blank_last_column(self) -> None:
-        # Erased again, since a blank that was written is something else for those who copy it.
+        # Erased again, because a written blank is copied as text, an erased cell is not.
         self.cursor.written = b" \x1b[1K"
         self.written_pen = self.pen.copy()
 
     def _confine(self, text: bytes) -> bytes:
-        """Text below the scroll region, where the last row does not scroll: it must not go on to the bar."""
+        """Correct text below the scroll region, where the last row does not scroll, so that it stays out of the bar."""
         out = []
         cursor = self.cursor
         for piece in _CONFINED.findall(text):
@@ -102,12 +102,12 @@ class ScreenTracker(ScreenState):
         return b"".join(out)
 
     def _wrap_below_region(self, width: int) -> bytes:
-        """What precedes a character of `width` cells, if it may wrap and that is not to be left to the terminal."""
+        """Return the bytes to write before a character of ``width`` cells that may wrap into our row."""
         cursor = self.cursor
         if width <= 0 or not cursor.wraps or cursor.column + width <= cursor.columns:
             return b""
         if cursor.row == cursor.last:
-            # A wide character leaves no remains in the cell that is too small for it.
+            # A wide character that does not fit leaves the last cell erased.
             before = b"\r" if cursor.may_wrap else b"\x1b[K\r"
             cursor.move_to(column=0)
             return before
@@ -117,14 +117,14 @@ class ScreenTracker(ScreenState):
         return self.to_row(cursor.row) + b"\r"
 
     def _stay_in_last_row(self, then: bytes = b"") -> bytes:
-        """What IND does in the last row below the region: nothing, but that a wrap is not due any more."""
+        """Return the replacement of IND in the last row below the region: it only cancels a wrap that is due."""
         self.cursor.move_to(column=0 if then else None)
         return self.to_row(self.cursor.last) + then
 
     def repeat(self, before: bytes, sequence: Sequence, raw: bytes, *, interrupted: bool) -> bytes:
-        """REP behind the text `before`; `interrupted` says that something of ours was written in between.
+        """Follow REP after the text ``before``. ``interrupted``: bytes of ours were written in between.
 
-        Terminals agree about what is repeated only directly behind a character.
+        Terminals agree about the repeated character only if REP directly follows it.
         """
         parameters = sequences.numbers(sequence.body)
         if parameters is None:
@@ -144,13 +144,13 @@ class ScreenTracker(ScreenState):
     # --- sequences
 
     def sequence(self, sequence: Sequence, raw: bytes) -> bytes:
-        """A complete CSI or ESC sequence."""
+        """Follow a complete CSI or ESC sequence."""
         _, kind, body, final = sequence
-        if not kind:  # it was cancelled, but not the controls in it
+        if not kind:  # a cancelled sequence
             controls = b"".join(CONTROL.findall(raw))
             return self.text(controls) + CONTROL.sub(b"", raw) if controls else raw
         if body and CONTROL.search(body) is not None:
-            # Terminals obey them at once.
+            # Terminals have obeyed the controls in it.
             controls = b"".join(CONTROL.findall(body))
             body = CONTROL.sub(b"", body)
             clean = sequence._replace(body=body)
@@ -169,8 +169,8 @@ class ScreenTracker(ScreenState):
         return written + self.apply_region()
 
     def redraw(self, data: bytes, start: int, has_c2: bool) -> int:
-        """Follow a redraw that begins at `start`, if nothing of it has to be corrected; return where the last CUP of it
-        ends. `start` if there is no such redraw."""
+        """Follow a redraw that begins at ``start``, if nothing of it has to be corrected; return where the last CUP of
+        it ends. ``start`` if there is no such redraw."""
         cursor, pen = self.cursor, self.pen
         limited = self.limited
         if self.origin or cursor.has_sides or self.modes.is_vt52 or (limited and not self._scrolls_as_a_whole):
@@ -250,10 +250,10 @@ class ScreenTracker(ScreenState):
         self.forget_margins()
         self.saved_cursors = {False: SavedCursor(), True: SavedCursor()}
         self.damaged = True
-        return raw + self.sets_region if self.limited else raw  # the cursor is at home already
+        return raw + self.sets_region if self.limited else raw  # RIS has moved the cursor home
 
     def _alignment_pattern(self, raw: bytes) -> bytes:
-        """DECALN: the screen full of E, the cursor at home, no margins."""
+        """DECALN: fills the screen with E, moves the cursor home and resets the margins."""
         self.margins = (0, self.cursor.last)
         self.cursor.set_region(*self.margins)
         self.cursor.move_to(0, 0)
@@ -277,7 +277,7 @@ class ScreenTracker(ScreenState):
     # --- the saved cursor
 
     def _restore(self, raw: bytes) -> bytes:
-        """DECRC; where the terminal's slot is ours by now, what it would have done."""
+        """DECRC, or its effect if the terminal's slot has been overwritten by ``aside``."""
         saved = self.saved
         before = b""
         if self.limited:
@@ -289,7 +289,7 @@ class ScreenTracker(ScreenState):
         return before + raw + self.apply_region_at_saved()
 
     def _restore_by_address(self) -> bytes:
-        """DECRC, without the terminal's slot. Where the place is not known the cursor remains where it is."""
+        """Return the effect of DECRC without the terminal's slot. If the position is unknown, the cursor stays."""
         saved = self.saved
         pieces = []
         if saved.known:
@@ -306,7 +306,7 @@ class ScreenTracker(ScreenState):
     # --- the whole state
 
     def redo(self) -> bytes:
-        """What the remote would send to have its screen and all modes as they are now, but for what is shown."""
+        """Return the bytes that restore the remote's screen state and modes, without the contents."""
         pieces = [self.modes.redo(), self.commands.redo(), self.keyboards[False].redo()]
         if self.alternate:
             pieces += [b"\x1b[?%dh" % self.alternate, self.keyboards[True].redo()]
@@ -317,20 +317,20 @@ class ScreenTracker(ScreenState):
         return b"".join(pieces)
 
     def leave_screens(self) -> bytes:
-        """What shows the main screen again, with the keyboard of the alternate one as it was found."""
+        """Return the bytes that show the main screen again and reset the alternate screen's keyboard flags."""
         keyboard = self.keyboards[True].undo()
         if self.alternate:
             return keyboard + b"\x1b[?%dl" % self.alternate
         return b"\x1b[?1049h" + keyboard + b"\x1b[?1049l" if keyboard else b""
 
     def undo(self) -> bytes:
-        """What makes all else as it was found."""
+        """Return the bytes that reset everything else to its initial state."""
         pieces = [self.keyboards[False].undo(), self.modes.undo(), self.commands.undo(), self.pen.sets_plain]
         pieces += [PLAIN if self.pen.attributes else b"", NO_LINK if self.pen.link else b""]
         return b"".join(pieces)
 
     def command(self, osc: bytes) -> None:
-        """A complete OSC."""
+        """Follow a complete OSC."""
         if osc.startswith(b"8;"):
             self.pen.follow_link(osc[2:])
         else:
@@ -376,7 +376,7 @@ class ScreenTracker(ScreenState):
         return raw
 
     def _rectangle(self, body: bytes, raw: bytes) -> bytes:
-        """DECFRA, DECERA and the like reach to the last row by default."""
+        """DECFRA, DECERA and similar: by default they extend to the last row."""
         if body.endswith(b"$"):
             self.damaged = True
         return raw
@@ -450,13 +450,13 @@ class ScreenTracker(ScreenState):
         elif self.alternate:
             self.alternate = 0
             self.margins = self.margins_of_main
-        # Some terminals keep margins for each screen, some for both.
+        # Some terminals have margins for each screen, others common ones.
         self.cursor.set_region(*self.margins)
         self.lose_margins()
         return self._restored_by(raw) if number == 1049 and not on else raw
 
     def _restored_by(self, raw: bytes) -> bytes:
-        """`raw`, which restores the cursor among other things, with what has to stand around it."""
+        """Return ``raw``, which restores the cursor among other effects, with the bytes needed before and after it."""
         saved = self.saved
         if not (self.limited and saved.ours):
             differs = self.limited and self.origin != saved.origin

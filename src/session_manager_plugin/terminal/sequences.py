@@ -1,14 +1,14 @@
-"""Control sequences in a stream of output: where they begin, where they end, and what they are made of. Pure."""
+"""Parsing control sequences in a stream of output. Pure."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-# The grammar is that of the VT500's parser (https://vt100.net/emu/dec_ansi_parser) on UTF-8: the C1 controls are the
-# characters U+0080 to U+009F, and a byte of that range inside another character is none.
+# The grammar is that of the VT500's parser (https://vt100.net/emu/dec_ansi_parser), on UTF-8: the C1 controls are the
+# characters U+0080 to U+009F; a byte of that range inside another character is not a control.
 #
-# `[controls]` stands for the C0 controls that a terminal obeys although a sequence is unfinished.
+# ``[controls]`` are the C0 controls that a terminal obeys in the middle of a sequence.
 
 ESC = 0x1B
 _C1_LEAD = 0xC2
@@ -24,29 +24,29 @@ _OSC_END = re.compile(rb"[\x07\x18\x1a]|\x1b|\xc2\x9c")
 _STRING_END = re.compile(rb"[\x18\x1a]|\x1b|\xc2\x9c")
 
 NOT_PLAIN = re.compile(rb"\x1b(?!\[[0-9;:]*[mK])")
-"""The first sequence that is neither SGR nor EL, in text without C2 bytes; nothing but those two is that frequent."""
+"""The first sequence that is neither SGR nor EL, the two most frequent ones, in text without C2 bytes."""
 NOT_PLAIN_OR_C1 = re.compile(rb"\x1b(?!\[[0-9;:]*[mK])|\xc2[\x80-\x9f]")
 
 _SUBPARAMETERS = re.compile(rb":[0-9:]*")
 
 _LONGEST = 65536
-"""Bytes of an unfinished sequence that are waited for; what is longer is no sequence anybody has sent."""
+"""Longest unfinished sequence in bytes; anything longer is not a sequence."""
 
 
 class Sequence(NamedTuple):
-    """A sequence or the beginning of a string, found in `data[start:end]`."""
+    """A sequence, or the beginning of a string, at ``data[start:end]``."""
 
     end: int
     kind: str
-    """`[` for CSI, `s` for a string, `e` for any other; `c` for controls between ESC and what tells the kind, which
-    is to be looked at again without them; empty for one that was cancelled."""
+    """``[`` for CSI, ``s`` for a string, ``e`` for any other; ``c`` for controls directly after ESC, without which the
+    sequence has to be parsed again; empty for a cancelled sequence."""
     body: bytes
-    """Parameters and intermediates; of a string, the byte that began it."""
+    """Parameters and intermediates; for a string, the byte that began it."""
     final: str
 
 
 def sequence_at(data: bytes, start: int) -> Sequence | None:
-    """The sequence that begins at `start`; None when the data ends before it does."""
+    """Return the sequence that begins at ``start``; None if it is unfinished."""
     body_start = start + 1
     if data[start] == _C1_LEAD:
         introducer = data[start + 1] - 0x40
@@ -82,10 +82,10 @@ def sequence_at(data: bytes, start: int) -> Sequence | None:
 
 
 def string_end(data: bytes, start: int, is_osc: bool) -> tuple[int, bool]:
-    """Where the string that goes on at `start` ends, and whether it does.
+    """Return the end of the string that continues at ``start``, and whether the string is complete.
 
-    It is ended by ST, by BEL if it is an OSC, and by what cancels it. An ESC at the very end of `data` may be half of
-    an ST; the position then is before it.
+    ST, CAN, SUB and a new ESC end a string, and BEL ends an OSC. An ESC at the very end of ``data`` may be half of an
+    ST; then the returned end is before that ESC.
     """
     found = (_OSC_END if is_osc else _STRING_END).search(data, start)
     if found is None:
@@ -100,21 +100,22 @@ def string_end(data: bytes, start: int, is_osc: bool) -> tuple[int, bool]:
 
 
 def unfinished_character(data: bytes) -> int:
-    """How many bytes at the end of `data` are the beginning of a UTF-8 character (RFC 3629)."""
+    """Return how many bytes at the end of ``data`` are the beginning of a UTF-8 character (RFC 3629)."""
     for length in range(1, min(3, len(data)) + 1):
         byte = data[-length]
-        if byte & 0xC0 != 0x80:  # the last byte that is no continuation
+        if byte & 0xC0 != 0x80:  # the last byte that is not a continuation
             return length if _character_length(byte) > length else 0
     return 0
 
 
 def is_hopeless(unfinished: bytes) -> bool:
-    """Whether to wait no longer for the end of a sequence."""
+    """Whether an unfinished sequence is too long to be one."""
     return len(unfinished) > _LONGEST
 
 
 def numbers(body: bytes) -> list[int] | None:
-    """The parameters of a CSI sequence without their sub-parameters, 0 for one left out; None if it has a prefix."""
+    """Return the parameters of a CSI sequence without sub-parameters, 0 for a missing one; None if it has a prefix or
+    an intermediate."""
     if not body:
         return []
     try:
@@ -123,7 +124,7 @@ def numbers(body: bytes) -> list[int] | None:
         pass
     if b":" in body:
         return numbers(_SUBPARAMETERS.sub(b"", body))
-    return None  # a prefix, an intermediate
+    return None
 
 
 def _character_length(lead: int) -> int:

@@ -1,4 +1,4 @@
-"""The size of the terminal, and word of its changes. Importable on Windows."""
+"""The size of the terminal, and notification of its changes. Importable on Windows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from weakref import WeakKeyDictionary
 from session_manager_plugin.session.protocols import TerminalSize
 
 _SETTLE_TIME = 0.02
-"""Seconds from a SIGWINCH to the look at the size: dragging a window's edge sends one per step."""
+"""Seconds from a SIGWINCH to reading the size: dragging a window's edge sends a SIGWINCH at each step."""
 
 
 def terminal_size(*fds: int) -> TerminalSize | None:
-    """The size of the first of `fds` that is a terminal and knows its size; None if there is none.
+    """Return the size of the first of ``fds`` that is a terminal with a size; None if there is none.
 
-    A terminal may say 0×0 (a serial line, a pty nobody has told), which is no size.
+    A terminal may report 0×0 (a serial line, a pty whose size was not set), which does not count.
     """
     for fd in fds:
         try:
@@ -32,7 +32,8 @@ def terminal_size(*fds: int) -> TerminalSize | None:
 class SizeWatcher:
     """Calls back with the new size when the terminal's size has changed, once for a burst of SIGWINCH.
 
-    Instead of looking every 500 ms (reference defect A7). All watchers of an event loop share its handler of SIGWINCH.
+    The official client polls every 500 ms instead (reference defect A7). All watchers of an event loop share one
+    handler for SIGWINCH.
     """
 
     def __init__(
@@ -41,19 +42,19 @@ class SizeWatcher:
         *fds: int,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """`fds` are asked in order, as by `terminal_size`; `loop` is the running one unless given."""
+        """``fds`` are tried in order, as by ``terminal_size``. ``loop`` is the running event loop by default."""
         self._callback = callback
         self._fds = fds
         self._loop = loop or asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._watching = False
         self.size: TerminalSize | None = None
-        """The size last seen; None before `start` and as long as there is no terminal."""
+        """The size last read; None before ``start``, and without a terminal."""
 
     def start(self) -> None:
-        """Takes the present size as known, without calling back, and watches from now on.
+        """Read the current size without calling back, and watch from now on.
 
-        Where there is no SIGWINCH (Windows) nothing is watched. Raises RuntimeError outside the main thread.
+        Does not watch where SIGWINCH does not exist (Windows). Raises ``RuntimeError`` outside the main thread.
         """
         self.size = terminal_size(*self._fds)
         window_changed = getattr(signal, "SIGWINCH", None)
@@ -69,7 +70,7 @@ class SizeWatcher:
         self._watching = True
 
     def stop(self) -> None:
-        """Stops watching; a change not yet reported is not reported any more. Idempotent."""
+        """Stop watching. A pending change is not reported. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -81,9 +82,9 @@ class SizeWatcher:
                 self._loop.remove_signal_handler(signal.SIGWINCH)
 
     def check(self) -> None:
-        """Looks at once, and calls back if the size has changed.
+        """Read the size now, and call back if it has changed.
 
-        For the moment after a SIGCONT: a stopped job is not told that the window has changed.
+        Call this after SIGCONT: a stopped job gets no SIGWINCH.
         """
         size = terminal_size(*self._fds)
         if size is not None and size != self.size:
@@ -100,7 +101,7 @@ class SizeWatcher:
 
 
 _WATCHERS: WeakKeyDictionary[asyncio.AbstractEventLoop, set[SizeWatcher]] = WeakKeyDictionary()
-"""Those that watch, by event loop."""
+"""The active watchers, by event loop."""
 
 
 def _signal_all(watchers: set[SizeWatcher]) -> None:

@@ -1,4 +1,4 @@
-"""The one line that says how the link is doing."""
+"""The line that shows the state of the link."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from rich.segment import Segment
 
 MIN_INTERVAL = 0.25
-"""Seconds between two lines at least: more could not be read."""
+"""Least seconds between two lines: faster changes could not be read."""
 
 _TREND_LENGTH = 8
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII_BLOCKS = "_.-:=+*#"
 _SMALLEST_SPAN = 0.005
-"""Seconds of difference the whole height of the trend stands for at least, so that a calm link looks calm."""
+"""Least seconds for the whole height of the trend, so that small variations look small."""
 
 _STATE_COLOURS = {
     LinkState.CONNECTED: "green",
@@ -28,25 +28,25 @@ _STATE_COLOURS = {
     LinkState.DELAYED: "yellow",
     LinkState.CLOSING: "yellow",
 }
-"""The others are red."""
+"""Colours by state. All other states are red."""
 _GAP = "  "
 _STAYS = 7
-"""The rank of a part that is never left out; what does not fit of it is cut off."""
+"""The rank of a part that is never left out, only cut off at the width."""
 _TITLE_CLAUSE = 60
-"""Characters of a clause in the title at most."""
+"""Longest clause in the title, in characters."""
 
 
 class StatusLine:
-    """Renders a `LinkStatus` to one line, no more than four times a second.
+    """Renders a ``LinkStatus`` to one line, no more than four times a second.
 
-    The first line imports the part of rich that knows styles and the width of characters. Rich's console takes as long
-    again to import, and a line needs none.
+    The first line imports rich's styles and character widths. Rich's console is not needed, and would double the time.
     """
 
     def __init__(self, *, hint: str, escape: str = "", color: bool | None = None, unicode: bool | None = None) -> None:
-        """`hint` says how to leave while all is well, `escape` is what leaves at any time (`~.`), if anything does.
+        """``hint`` is the text about leaving while the link works; ``escape`` the keys that always leave (``~.``), or
+        empty.
 
-        `color`: by NO_COLOR unless given; `unicode`: by the locale unless given.
+        ``color`` depends on NO_COLOR by default, ``unicode`` on the locale.
         """
         self._hint = hint
         self._escape_hints = [f"Enter {escape} leaves", f"{escape} leaves", escape] if escape else ["", ""]
@@ -56,15 +56,15 @@ class StatusLine:
         self._columns = 0
         self._updated_at = -math.inf
         self.line = b""
-        """The line last returned by `update`, to draw it again after damage."""
+        """The line last returned by ``update``, to draw it again after damage."""
         self.next_update_at: float | None = None
-        """When to call `update` again although nothing has changed: seconds, on the clock of its `now`."""
+        """When to call ``update`` even without a change, in seconds on the clock of its ``now``."""
 
     def update(self, status: LinkStatus, columns: int, now: float) -> bytes | None:
-        """The line to show now, or None if it would be the same, or comes too soon after the last one.
+        """Return the line to show now; None if it is unchanged or less than ``MIN_INTERVAL`` has passed.
 
-        A line that comes too soon is not lost: `next_update_at` says when it is due. A new width does not wait.
-        `now` is in seconds, monotonic.
+        In the second case ``next_update_at`` is when the line is due. A change of width is due at once. ``now`` is in
+        seconds, monotonic.
         """
         self.next_update_at = None
         if columns == self._columns:
@@ -82,10 +82,10 @@ class StatusLine:
         return line
 
     def render(self, status: LinkStatus, columns: int) -> bytes:
-        """One line of at most `columns` cells, with SGR sequences and no newline, in the terminal's encoding.
+        """Return one line of at most ``columns`` cells, with SGR sequences and no newline, in the terminal's encoding.
 
-        On a narrow terminal the least important parts are left out, and of what there is to say about the link the
-        longest wording that fits is chosen; the state and, in trouble, how to leave stay longest.
+        On a narrow terminal the least important parts are left out, and the longest wording that fits is used. The
+        state, and in trouble the keys that leave, are kept longest.
         """
         from rich.segment import Segment
         from rich.style import Style
@@ -102,7 +102,7 @@ class StatusLine:
         state = part(f" {health.state.value} ", f"bold reverse {_STATE_COLOURS.get(health.state, 'red')}")
         clause_style = "bold red" if health.troubled else "bold yellow" if health.silent_for is not None else "green"
         clauses = [part(clause, clause_style) for clause in (*health.clauses, "")]
-        if health.troubled:  # a hint of two characters says little: the clause is shortened first
+        if health.troubled:  # the clause is shortened before the hint is
             hints, brief = [part(hint, "dim") for hint in self._escape_hints], 1
         else:
             hints, brief = [part(self._hint, "dim"), part("")], 0
@@ -110,7 +110,7 @@ class StatusLine:
         wordings += [(clause, hint) for clause in clauses for hint in hints[len(hints) - brief :]]
         clause, hint = next((words for words in wordings if width((state, *words)) <= columns), wordings[-1])
 
-        # In the order of the line; the numbers are the order of leaving.
+        # In the order of the line. The numbers are ranks: the part of the lowest rank is left out first.
         parts = [(_STAYS, state), (_STAYS, clause), (3, part(status.label))]
         if health.latency is not None:
             parts.append((4, part(_milliseconds(health.latency))))
@@ -142,7 +142,7 @@ class StatusLine:
         return text.encode("utf-8" if self._unicode else "ascii", "replace")
 
     def title(self, status: LinkStatus) -> bytes:
-        """The same for the title of the window, in the terminal's encoding; without what changes all the time."""
+        """Return the text for the window's title, in the terminal's encoding, without values that change constantly."""
         health = status.health
         words = [health.state.value]
         clause = next((clause for clause in health.clauses if len(clause) <= _TITLE_CLAUSE), "")
@@ -156,7 +156,7 @@ class StatusLine:
         return _printable(text).encode("utf-8" if self._unicode else "ascii", "replace")
 
     def _trend(self, latencies: Sequence[float]) -> str:
-        """A bar per value, the lowest one low: what counts is the change."""
+        """Return one bar for each value, scaled between the lowest and the highest value."""
         blocks = _BLOCKS if self._unicode else _ASCII_BLOCKS
         lowest = min(latencies)
         span = max(max(latencies) - lowest, lowest / 2, _SMALLEST_SPAN)
@@ -169,5 +169,5 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _printable(text: str) -> str:
-    """`text` without anything a terminal would obey: a session id is the far end's to choose."""
+    """Return ``text`` without control characters: the far end chooses the session id."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,4 +1,4 @@
-"""What a terminal types as answers: ours are taken out of the keyboard's bytes, the remote's are passed on. Pure."""
+"""Reports of a terminal in its input: answers to our requests are taken out, the remote's are passed on. Pure."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import NamedTuple
 
 from session_manager_plugin.terminal.questions import Question, UnansweredQuestions
 
-# A terminal answers in the order in which it was asked, among what is typed. Who has asked for an answer is told by
-# its place in that order, so the remote's questions are counted too. A terminal may be slow (the link to it), or not
-# answer at all; so an answer of ours is expected for a long time, and nobody waits for one.
+# A terminal answers in the order of the requests, in the middle of typed input. That order decides whether an answer is
+# ours or the remote's, so the remote's requests are counted too. A terminal may be slow, or not answer at all; so our
+# answers are expected for a long time, and nothing waits for them.
 #
-# F3 with a modifier is typed as a report of row 1 and a column of 2 to 16 (xterm). It is one for as long as a terminal
-# may be expected to take, and then a key.
+# xterm sends F3 with a modifier as the same bytes as a report of row 1 and column 2 to 16. Within ``ANSWER_TIME`` of a
+# request these bytes are taken as the answer, later as the key.
 
 ANSWER_TIME = 0.25
-"""Seconds after which a terminal counts as one that does not answer."""
+"""Seconds after which a terminal counts as not answering."""
 LATEST = 10.0
-"""Seconds after which an answer is not expected any more."""
+"""Seconds after which an answer is no longer expected."""
 PARTIAL_TIME = 0.1
-"""Seconds for which the beginning of what may be an answer is withheld; a lone ESC is a key."""
+"""Seconds for which a possible beginning of an answer is withheld. It may be a key: a lone ESC."""
 
 _MOST_GIVEN_UP = 4
 
@@ -29,18 +29,18 @@ _REPORT = re.compile(rb"\x1b\[(\d{1,5});(\d{1,5})R")
 _PARTIAL = re.compile(rb"\x1b(?:\[[\d;]{0,24})?\Z")
 _LAST_MODIFIER = 16
 _SIZE_REPORT = re.compile(rb"\x1b\[(?:48;(\d{1,5});(\d{1,5});(\d{1,6})|4;(\d{1,6}))(;\d{1,6}t)")
-"""In-band resize (mode 2048: rows, columns, height and width in pixels), and the answer to `CSI 14 t`."""
+"""In-band resize (mode 2048: rows, columns, height and width in pixels), and the answer to ``CSI 14 t``."""
 _PARTIAL_SIZE = re.compile(rb"\x1b\[4[\d;]{0,30}\Z")
 
 
 class Report(Enum):
-    """What a terminal can be asked for."""
+    """The kinds of reports that can be requested from a terminal."""
 
     CURSOR_POSITION = "CPR"
 
 
 class Position(NamedTuple):
-    """An answer to a question of ours: row and column, counted from 1."""
+    """The answer to one of our requests: row and column, counted from 1."""
 
     question: int
     row: int
@@ -50,65 +50,65 @@ class Position(NamedTuple):
 class _Question(NamedTuple):
     asked_at: float
     number: int | None
-    """Ours; None for one of the remote's."""
+    """The number of our request; None for a request of the remote's."""
 
 
 class TerminalReports:
-    """Sees the questions as they are written to the terminal, and everything that is typed there.
+    """Matches the requests written to the terminal with the answers in its input.
 
-    `now` is in seconds, monotonic.
+    The owner reports both. ``now`` is in seconds, monotonic.
     """
 
     def __init__(self) -> None:
         self.hidden_row_of = 0
-        """The rows of the terminal while the last one is hidden from the remote, which reports of the size must not
-        count then; else 0."""
+        """The terminal's rows while its last row is hidden from the remote; otherwise 0. Reports of the size are
+        corrected by that row."""
         self._questions: deque[_Question] = deque()
         self.unanswered = UnansweredQuestions()
-        """All questions, for the end of the session; those of the remote are entered by the owner."""
+        """All requests, for the end of the session. The owner adds those of the remote."""
         self._partial = b""
         self._answers = True
         self._given_up = 0
-        """How many of our questions are not waited for any more."""
+        """How many of our requests no longer prevent another request."""
 
     @property
     def is_partial(self) -> bool:
-        """Whether something is withheld; call `release` after `PARTIAL_TIME` without more."""
+        """Whether bytes are withheld. Call ``release`` after ``PARTIAL_TIME`` without further input."""
         return bool(self._partial)
 
     def may_ask(self, now: float) -> bool:
-        """Whether to ask: not while an answer is due, nor a terminal that has left the last question unanswered."""
+        """Whether another request may be sent: no answer is due, and the terminal has answered the last request."""
         since = self._asked_at[self._given_up :]
         if since and now > since[-1] + ANSWER_TIME:
             self._answers = False
         return self._answers and not since
 
     def is_silent(self, now: float) -> bool:
-        """Whether the terminal has left a question of ours unanswered for `ANSWER_TIME`."""
+        """Whether the terminal has not answered our last request within ``ANSWER_TIME``."""
         self.may_ask(now)
         return not self._answers
 
     def try_again(self) -> None:
-        """Ask a terminal again that has not answered: something has changed."""
+        """Allow requests again although the terminal has not answered, after a change such as a resize."""
         self._given_up = len(self._asked_at)
         self._answers = self._given_up < _MOST_GIVEN_UP
 
     def forget(self) -> None:
-        """Another program has had the terminal: whatever was asked before was answered to that one."""
+        """Forget all requests: another program has had the terminal and has received the answers."""
         self._questions.clear()
         self.unanswered.forget()
         self._partial = b""
         self._given_up = 0
 
     def expect(self, number: int | None, now: float) -> None:
-        """Question `number` of ours is being written, or one of the remote's: None."""
+        """Note that our request ``number``, or a request of the remote's (None), is written to the terminal."""
         self._expire(now)
         self._questions.append(_Question(now, number))
         if number is not None:
             self.unanswered.ask(Question.OTHER, now)
 
     def feed(self, data: bytes, now: float) -> tuple[bytes, list[Position]]:
-        """What was typed without the answers to us, and these."""
+        """Return the input without the answers to our requests, and these answers."""
         self.unanswered.feed(data)
         if not self._questions and not self._partial and not (self.hidden_row_of and b"\x1b[4" in data):
             return data, []
@@ -132,7 +132,7 @@ class TerminalReports:
         return _SIZE_REPORT.sub(self._without_hidden_row, rest) if self.hidden_row_of else rest, positions
 
     def release(self) -> bytes:
-        """What was withheld, which is to be passed on after all."""
+        """Return the withheld bytes, to be passed on."""
         partial, self._partial = self._partial, b""
         return partial
 
@@ -146,7 +146,7 @@ class TerminalReports:
         return b"\x1b[48;%d;%b;%d%b" % (count - 1, columns, int(height) * (count - 1) // count, rest)
 
     def _answered(self, row: int, column: int, now: float) -> int | None:
-        """The number of the question of ours that a report answers; None if it is another's, or a key."""
+        """Return the number of our request that a report answers; None if it answers the remote's, or is a key."""
         if not self._questions:
             return None
         question = self._questions[0]
@@ -161,7 +161,7 @@ class TerminalReports:
 
     @property
     def _asked_at(self) -> list[float]:
-        """When our questions were asked that are not answered."""
+        """When our unanswered requests were sent."""
         return [question.asked_at for question in self._questions if question.number is not None]
 
     def _expire(self, now: float) -> None:
