@@ -19,6 +19,7 @@ from click_man.core import generate_man_page
 from session_manager_plugin import __version__
 from session_manager_plugin.cli.click_options import Command
 from session_manager_plugin.cli.completion import SCRIPTS
+from session_manager_plugin.cli.help_page import split_example
 from session_manager_plugin.cli.main import COMMANDS, smp
 from tools.manual import BUGS, DETAILS, ENVIRONMENT, EXIT_STATUS, FILES, GROUP_EXAMPLES, SEE_ALSO
 
@@ -168,11 +169,10 @@ def _examples(command: click.Command) -> list[str]:
     lines = command.examples if isinstance(command, Command) else GROUP_EXAMPLES
     parts = []
     for line in lines.strip().splitlines():
-        match = re.fullmatch(r"(.*?)(?: {2,}\((.*)\))?", line.strip())
-        assert match is not None
-        if match[2]:
-            parts.append(f".PP\n{_prose(match[2][:1].upper() + match[2][1:])}:\n")
-        parts.append(f".PP\n.RS 4\n.EX\n{_text(match[1].rstrip())}\n.EE\n.RE\n")
+        example, note = split_example(line)
+        if note:
+            parts.append(f".PP\n{_prose(note[:1].upper() + note[1:])}:\n")
+        parts.append(f".PP\n.RS 4\n.EX\n{_text(example)}\n.EE\n.RE\n")
     return parts
 
 

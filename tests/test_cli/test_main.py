@@ -43,19 +43,18 @@ def test_version() -> None:
     assert result.output == f"smp {__version__} (session-manager-plugin {PLUGIN_VERSION})\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"]])
 def test_help_lists_the_commands(arguments: list[str]) -> None:
     result = CliRunner().invoke(main.smp, arguments)
     assert result.exit_code == 0
     assert all(f"  {name} " in result.output for name in COMMANDS)
-    assert "Examples:" in result.output
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_has_help_with_examples_and_the_common_options(name: str) -> None:
-    result = CliRunner().invoke(main.smp, [name, "-h"])
+    result = CliRunner().invoke(main.smp, [name, "-h", "--all"])
     assert result.exit_code == 0
-    assert f"Examples:\n  smp {name}" in result.output
+    assert re.search(rf"(?m)^Examples:\n(  .*\n)*  .*smp {name}", result.output)
     for option in ("-v, --verbose", "-q, --quiet", "--log-file", "--log-format", "--color", "-h, --help"):
         assert option in result.output
     # It has to be readable where nothing but ASCII is.
@@ -63,7 +62,7 @@ def test_every_command_has_help_with_examples_and_the_common_options(name: str) 
 
 
 def test_help_says_that_a_token_on_the_command_line_is_visible() -> None:
-    result = CliRunner().invoke(main.smp, ["connect", "--help"])
+    result = CliRunner().invoke(main.smp, ["connect", "--help", "--all"])
     assert "other users of this machine can see it" in " ".join(result.output.split())
 
 
@@ -294,10 +293,10 @@ def test_the_line_that_lists_the_inventory_can_be_pasted(tmp_path: Path) -> None
 
 
 def test_the_options_of_the_sandbox_are_in_groups(capsys: pytest.CaptureFixture[str], smp: Smp) -> None:
-    smp("sandbox", "--help")
+    smp("sandbox", "--help", "--all")
     text = capsys.readouterr().out
     headings = re.findall(r"^(\w[\w ]+):$", text, re.MULTILINE)
-    assert headings == ["Sandbox", "Agent", "Service", "Faults", "Other options", "Examples"]
+    assert headings == ["Sandbox", "Faults", "Agent", "Service", "Output", "Examples"]
     for name in ("mangled-replacement-character", "AWS-StartPortForwardingSessionToRemoteHost", "signal-blocks-reader"):
         assert name in text  # and not wrapped at a hyphen
 

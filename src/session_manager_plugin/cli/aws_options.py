@@ -102,7 +102,7 @@ _OPTIONS = [
         "--profile",
         type=ProfileName(),
         metavar="NAME",
-        help="AWS profile for credentials and settings, instead of AWS_PROFILE.",
+        help="AWS profile, instead of AWS_PROFILE. It holds credentials and settings.",
     ),
     click.option(
         "--endpoint-url",
@@ -121,8 +121,8 @@ _OPTIONS = [
     click.option(
         "--proxy",
         metavar="URL",
-        help="Proxy for the websocket and for calls to AWS, instead of HTTPS_PROXY. Loopback is never proxied. A SOCKS "
-        "proxy is for the websocket only: calls to AWS use HTTPS_PROXY. "
+        help="Proxy, instead of HTTPS_PROXY. It is used for the websocket and for calls to AWS. Loopback is never "
+        "proxied. A SOCKS proxy is for the websocket only: calls to AWS use HTTPS_PROXY. "
         "Examples: http://user:password@proxy:3128, socks5h://localhost:1080.",
     ),
 ]

@@ -3,59 +3,46 @@
 from __future__ import annotations
 
 import functools
-import textwrap
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
-from click.types import FloatParamType, StringParamType
+from click.types import FloatParamType, IntParamType, StringParamType
 
 from session_manager_plugin.cli.environment import Environment, named_output_errors, parse_seconds
+from session_manager_plugin.cli.help_page import ALL, asks_for_everything, asks_for_help, command_page
 from session_manager_plugin.cli.render import tell
 from session_manager_plugin.errors import UsageError
 from session_manager_plugin.utils.logging import configure
 
-CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
+_EVERYTHING = "session_manager_plugin.help.everything"
 
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-class _HelpFormatter(click.HelpFormatter):
-    """Wraps options' texts at blanks only, so that a name with hyphens can be copied."""
-
-    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
-        """Write options and their texts in two columns."""
-        rows = list(rows)
-        indent = min(max((len(first) for first, _ in rows), default=0), col_max) + col_spacing
-        width = max(self.width - indent - 2, 10)
-        wrapped = (textwrap.fill(text, width, break_on_hyphens=False, break_long_words=False) for _, text in rows)
-        # \b has click leave a paragraph as it is.
-        super().write_dl(
-            [(first, f"\b\n{text}") for (first, _), text in zip(rows, wrapped, strict=True)], col_max, col_spacing
-        )
-
-
-class _Context(click.Context):
-    formatter_class = _HelpFormatter
-
-
 class Command(click.Command):
     """A command whose errors do not repeat a refused argument: it could be a token."""
 
-    context_class = _Context
-
     def __init__(
-        self, *args: Any, examples: str = "", groups: Mapping[str, Collection[str]] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        examples: str = "",
+        groups: Mapping[str, Collection[str]] | None = None,
+        more_groups: Mapping[str, Collection[str]] | None = None,
+        **kwargs: Any,
     ) -> None:
         kwargs["context_settings"] = {**CONTEXT_SETTINGS, "allow_extra_args": True}
         super().__init__(*args, **kwargs)
         self.groups = groups or {}
-        """Headings in the help, each with the names of the parameters below it; the others follow."""
+        """Headings of the first screen of the help, each with the names of the parameters below it."""
+        self.more_groups = more_groups or {}
+        """Further headings of ``--help --all``."""
         self.examples = examples
-        """Command lines, each followed, if need be, by two blanks and an explanation in parentheses."""
+        """Command lines, each followed, if need be, by two blanks and an explanation."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the arguments; `--help` is printed while that is done."""
@@ -64,6 +51,9 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse arguments without naming them."""
+        prepare_help(ctx, args)
+        if asks_for_everything(args) and not any(ALL in each.opts for each in self.params):
+            args = [each for each in args if each != ALL]
         rest = super().parse_args(ctx, args)
         if ctx.args and not ctx.resilient_parsing:
             takes = (
@@ -76,23 +66,18 @@ class Command(click.Command):
         """Complete options, also if nothing has been typed yet."""
         return super().shell_complete(ctx, incomplete or "-")
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options under their headings, the common ones first."""
-        grouped = {name for names in self.groups.values() for name in names}
-        shown = {param.name: record for param in self.get_params(ctx) if (record := param.get_help_record(ctx))}
-        headings = {title: [shown[name] for name in names if name in shown] for title, names in self.groups.items()}
-        headings["Other options" if self.groups else "Options"] = [
-            record for name, record in shown.items() if name not in grouped
-        ]
-        for title, records in headings.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the first screen, or everything if ``--all`` was given."""
+        everything = bool(ctx.meta.get(_EVERYTHING))
+        return str(command_page(ctx, self.groups, self.more_groups, self.examples, everything=everything))
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples."""
-        with formatter.section("Examples"):
-            for line in self.examples.strip().splitlines():
-                formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+def prepare_help(context: click.Context, arguments: Sequence[str]) -> None:
+    """Set how help is shown: with everything, and with colours. It is printed before options are converted."""
+    if asks_for_help(arguments):
+        context.meta[_EVERYTHING] = asks_for_everything(arguments)
+        environment = context.ensure_object(Environment)
+        context.color = environment.uses_color(environment.stdout)
 
 
 class Choice(StringParamType):
@@ -156,6 +141,27 @@ def _command_names(context: click.Context | None) -> list[str]:
     return root.list_commands(context)
 
 
+class WholeNumber(IntParamType):
+    """A whole number from `low` on, up to `high` if given."""
+
+    name = "number"
+
+    def __init__(self, low: int | None = None, high: int | None = None) -> None:
+        self._low, self._high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        try:
+            number = int(value)
+            if (self._low is not None and number < self._low) or (self._high is not None and number > self._high):
+                raise ValueError
+        except ValueError:
+            low = "" if self._low is None else f" from {self._low}"
+            high = f" to {self._high}" if self._high is not None else " on" if low else ""
+            self.fail(f"{str(value)!r} is not a whole number{low}{high}", param, ctx)
+        return number
+
+
 class Seconds(FloatParamType):
     """A number of seconds; `zero`: 0 is allowed."""
 
@@ -173,11 +179,15 @@ class Seconds(FloatParamType):
 
 
 def command(
-    name: str, *, examples: str, groups: Mapping[str, Collection[str]] | None = None
+    name: str,
+    *,
+    examples: str,
+    groups: Mapping[str, Collection[str]] | None = None,
+    more_groups: Mapping[str, Collection[str]] | None = None,
 ) -> Callable[[Callable[..., Any]], Command]:
     """Return a decorator for a click command with the common options; its function receives the `Environment` first.
 
-    `groups` are the headings of its help; see `Command`.
+    `groups` and `more_groups` are the headings of its help; see `Command`.
     """
 
     def decorate(function: Callable[..., Any]) -> Command:
@@ -196,7 +206,7 @@ def command(
             _configure_logging(environment, log_file, log_format)
             return function(environment, **options)
 
-        made = click.command(name, cls=Command, examples=examples, groups=groups)(prepared)
+        made = click.command(name, cls=Command, examples=examples, groups=groups, more_groups=more_groups)(prepared)
         made.params += _common_options()
         return made
 
@@ -224,7 +234,8 @@ def _common_options() -> list[click.Parameter]:
         click.Option(
             ["-v", "--verbose"],
             count=True,
-            help="Show the stages of the connection on standard error. -vv logs everything, at a terminal to a file.",
+            help="Show the stages of the connection. They are written to standard error. -vv logs everything, at a "
+            "terminal to a file.",
         ),
         click.Option(["-q", "--quiet"], is_flag=True, help="Show errors only."),
         click.Option(

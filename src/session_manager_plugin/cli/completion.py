@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from click.shell_completion import ShellComplete, split_arg_string
 
 from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.help_page import first_sentence
 
 if TYPE_CHECKING:
     from click import Command
@@ -131,6 +132,5 @@ def answer(cli: Command, shell: str, arguments: Sequence[str], environment: Envi
 
 def _meaning(text: str) -> str:
     """Return the first sentence of an option's help, on one line."""
-    text = " ".join(text.split())
-    first = text.partition(". ")[0].rstrip(".")
+    first = first_sentence(text)
     return first if len(first) <= _MEANING_LIMIT else f"{first[: _MEANING_LIMIT - 3].rstrip()}..."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from session_manager_plugin.cli.click_options import Choice, Seconds
+from session_manager_plugin.cli.click_options import Choice, Seconds, WholeNumber
 from session_manager_plugin.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,16 +69,16 @@ def _probable(name: str, happens: str) -> _Option:
 
 def fault_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add all of them to a command; `make_faults` converts their values."""
-    number = click.IntRange(min=0)
+    number = WholeNumber(0)
     options: list[_Option] = [
         _probable(
             "drop",
-            "How probably a message or an acknowledgement is lost: a number from 0 to 1 or a percentage, for both "
+            "How probably a message is lost. Acknowledgements too; a number from 0 to 1 or a percentage, for both "
             "directions or, with a comma, to the client and to the agent. 0 if not given. Examples: 5%, 0.05,0.",
         ),
         _probable("duplicate", "How probably it arrives twice; written as with --drop. Example: 5%."),
         _probable("reorder", "How probably 1 to 8 later ones overtake it; written as with --drop. Example: 5%."),
-        _probable("delay", "How probably it arrives --delay-time later; written as with --drop. Example: 100%."),
+        _probable("delay", "How probably it arrives --delay-time later. Written as with --drop. Example: 100%."),
         click.option(
             "--delay-time",
             type=Seconds(zero=True),
@@ -95,8 +95,8 @@ def fault_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=number,
             default=0,
             metavar="BYTES",
-            help="Cut a client's websocket each time this many bytes of messages have passed through it, both ways "
-            "together. Never if not given. Example: 300000.",
+            help="Cut the websocket after every BYTES of messages. Both ways are counted together. Never if not given. "
+            "Example: 300000.",
         ),
         click.option(
             "--cut-after",
@@ -145,7 +145,7 @@ def fault_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--fault-seed",
-            type=int,
+            type=WholeNumber(),
             default=0,
             show_default=True,
             metavar="NUMBER",

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from session_manager_plugin import PLUGIN_VERSION, __version__
-from session_manager_plugin.cli.click_options import CONTEXT_SETTINGS
+from session_manager_plugin.cli.click_options import CONTEXT_SETTINGS, prepare_help
 from session_manager_plugin.cli.environment import Environment, named_output_errors, prepare_standard_streams
 from session_manager_plugin.cli.exit_status import Exit, die_of, exit_of
+from session_manager_plugin.cli.help_page import group_page
 from session_manager_plugin.cli.render import tell_error
 from session_manager_plugin.errors import UsageError
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 COMPLETE = "_SMP_COMPLETE"
 """The variable with which a shell's script asks how to go on; see `cli.completion`."""
 COMMANDS = {
-    "start": "Start a session with a target: a shell on an instance or in a container.",
+    "start": "Start a session: a shell on an instance or in a container.",
     "ls": "List targets, or your sessions.",
     "kill": "Terminate sessions.",
     "cp": "Copy files to or from a target, without S3 and with nothing installed there.",
@@ -37,15 +38,20 @@ COMMANDS = {
 """Each command, by the name of its module in `cli.commands` and of itself there, with its line in the help. Only
 the one that is run is imported."""
 
-_EXAMPLES = """
-Examples:
+COMMAND_GROUPS = {
+    "Sessions": ("start", "exec", "forward", "cp", "ssh-proxy", "ssh-config", "connect"),
+    "Targets and running sessions": ("ls", "kill"),
+    "Trouble, tests and set-up": ("probe", "demo", "sandbox", "completion", "help"),
+}
+"""The headings of the commands in the help."""
+_WELCOME = """\
+smp {version}: sessions of AWS Systems Manager Session Manager, without the official plugin.
 
-\b
-  smp start web-1                              a shell on the instance with this name
-  smp demo                                     a shell through the whole protocol, on this machine
-  smp connect --url URL --token-file FILE      a session that somebody started for you
-  smp connect --help                           the options of a command
-  smp help --man connect                       all there is to know about it
+  smp demo          try it on this machine, without an AWS account
+  smp probe         check credentials, network and permissions
+  smp ls            list the targets that are online
+  smp start web-1   open a shell on a target, by name or id
+  smp --help        show all commands
 """
 
 
@@ -56,6 +62,20 @@ class _Group(click.Group):
         """Parse the arguments; `--help` and `--version` are printed while that is done."""
         with named_output_errors():
             return super().make_context(*args, **kwargs)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Find the command. An option of a command in front of it is refused with the order that works."""
+        prepare_help(ctx, args)
+        command = next((each for each in args if each in COMMANDS), None)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if command is None:
+                raise
+            ctx.fail(f"{error.option_name} goes behind the command: smp {command} {error.option_name}")
+
+    def get_help(self, ctx: click.Context) -> str:
+        return str(group_page(ctx, COMMANDS, COMMAND_GROUPS))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -84,25 +104,19 @@ class _Group(click.Group):
         found = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
 
 @click.group(
     cls=_Group,
     context_settings=CONTEXT_SETTINGS,
     invoke_without_command=True,
-    epilog=_EXAMPLES,
-    subcommand_metavar="COMMAND [OPTIONS]...",
 )
 @click.version_option(__version__, message=f"smp %(version)s (session-manager-plugin {PLUGIN_VERSION})")
 @click.pass_context
 def smp(context: click.Context) -> None:
-    """Sessions of AWS Systems Manager Session Manager, and a Session Manager to try them on."""
+    """Sessions of AWS Systems Manager Session Manager: shells, commands, ports, files."""
     if context.invoked_subcommand is None:
         with named_output_errors():
-            click.echo(context.get_help())
+            click.echo(_WELCOME.format(version=__version__), nl=False)
 
 
 def program(arguments: Sequence[str], environment: Environment) -> Exit:

@@ -158,8 +158,8 @@ _TERMINAL_OPTIONS = [
         show_default=True,
         envvar="SMP_STATUS",
         show_envvar=True,
-        help="The state of the connection and its latency in the last row of the terminal; "
-        "auto shows it where there are 10 rows or more.",
+        help="Where to show the connection's state: bar, title, off, or auto. bar is the last row of the terminal, "
+        "title the title of its window; auto is bar at a terminal of 10 rows or more.",
     ),
     click.option(
         "--escape-char",
@@ -168,16 +168,16 @@ _TERMINAL_OPTIONS = [
         show_default=True,
         envvar="SMP_ESCAPE_CHAR",
         show_envvar=True,
-        help="The character that begins an escape at the start of a line, on a terminal: ~. leaves, ~? lists the "
-        "others, ~~ sends the character itself. One character, a control character as ^X, or none for no escapes. "
+        help="Character that begins an escape at the start of a line. At a terminal ~. leaves, ~? lists the others, "
+        "and ~~ sends the character itself. It is one character, a control character as ^X, or none for no escapes. "
         "Example: --escape-char ^]",
     ),
     click.option(
         "--record",
         metavar="FILE",
         type=FileName(),
-        help="Record what a shell shows, with its times and sizes, in a new file that only you can read, as asciicast "
-        "v2: asciinema play FILE shows it again. Without this option SMP_RECORD_DIR, if it is set, names a "
+        help="Record what a shell shows, in a new file. It is an asciicast v2 with times and sizes, readable for you "
+        "only; asciinema play FILE shows it again. Without this option SMP_RECORD_DIR, if it is set, names a "
         "directory for recordings of all shells. Example: --record incident.cast",
     ),
     click.option(

@@ -28,20 +28,28 @@ if TYPE_CHECKING:
 _DIAL = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:/\[\]@?#]+))(?::(?P<port>[0-9]{1,5}))?")
 
 _EXAMPLES = """
-smp connect --url 'wss://ssmmessages.eu-west-1.amazonaws.com/v1/data-channel/...' --token-file token
-smp connect --token - --url "$URL" < token      (keeps the token out of ps; the rest of the input is the session's)
-echo 'uname -a; exit' | SMP_TOKEN=... smp connect --url ...
-smp connect --url wss://gateway.example --session-id ID      (asks for the token)
-smp connect -v --log-file smp.log --url "$URL" --token-file token      (a log for a report)
+smp connect --url "$URL" --token-file token
+smp connect --url "$URL"                     (asks for the token)
+smp connect --url "$URL" --token - < token   (the rest of the input is the session's)
+smp connect --url "$URL" --token-file token --log-file smp.log -v
+smp connect --url wss://gateway.example --session-id ID --token-file token
 """
 
 
-@command("connect", examples=_EXAMPLES)
+@command(
+    "connect",
+    examples=_EXAMPLES,
+    groups={
+        "Session": ("url", "token_file"),
+        "AWS": ("region", "profile"),
+        "Terminal": ("status", "record"),
+    },
+)
 @click.option(
     "--url",
     metavar="URL",
-    help="Stream URL of the session, used as it is; or an endpoint (wss://HOST, https://HOST, HOST) together with "
-    "--session-id. Asked for at a terminal if not given.",
+    help="Stream URL of the session. It is used as it is; an endpoint (wss://HOST, https://HOST, HOST) needs "
+    "--session-id too. Asked for at a terminal if not given.",
 )
 @click.option(
     "--token",

@@ -45,7 +45,7 @@ class _Resumer:
         return ResumedSession(resumed.token, resumed.stream_url)
 
 
-@command("demo", examples=_EXAMPLES)
+@command("demo", examples=_EXAMPLES, groups={"Terminal": ("status", "escape_char", "record")})
 @terminal_options
 def demo(environment: Environment, *, options: TerminalOptions) -> Exit:
     """Try a session on this machine.

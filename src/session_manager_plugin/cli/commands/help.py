@@ -10,21 +10,24 @@ from pathlib import Path
 import click
 
 import session_manager_plugin
-from session_manager_plugin.cli.click_options import CommandName, command
+from session_manager_plugin.cli.click_options import CommandName, command, prepare_help
 from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.help_page import ALL
 from session_manager_plugin.errors import ConfigurationError
 
 _EXAMPLES = """
 smp help                                     (the same as smp --help)
 smp help connect                             (the same as smp connect --help)
+smp help --all connect                       (all of its options)
 smp help --man connect                       (the same as man smp-connect, wherever smp is installed)
 """
 
 
 @command("help", examples=_EXAMPLES)
 @click.option("--man", "as_man", is_flag=True, help="Show the man page, with man(1). Example: smp help --man probe.")
+@click.option("--all", "everything", is_flag=True, help="Show all options, not only those that are used daily.")
 @click.argument("name", type=CommandName(), required=False, metavar="[COMMAND]")
-def help(environment: Environment, *, as_man: bool, name: str | None) -> int:
+def help(environment: Environment, *, as_man: bool, everything: bool, name: str | None) -> int:
     """Show the help of smp or of one of its commands.
 
     The man page says more: exit statuses, variables of the environment, files.
@@ -38,6 +41,7 @@ def help(environment: Environment, *, as_man: bool, name: str | None) -> int:
         found = group.command.get_command(group, name)
         assert found is not None
         shown = found.make_context(name, [], parent=group, resilient_parsing=True)
+    prepare_help(shown, ["--help", ALL] if everything else ["--help"])
     environment.write(f"{shown.get_help()}\n")
     return 0
 

@@ -28,14 +28,19 @@ smp ls --sessions
 @command(
     "ls",
     examples=_EXAMPLES,
-    groups={"Targets": ("tags", "name", "offline_too"), "Sessions": ("sessions", "history"), "Output": ("as_json",)},
+    groups={
+        "Targets": ("tags", "name", "offline_too"),
+        "Sessions": ("sessions", "history"),
+        "AWS": (),
+        "Output": ("as_json",),
+    },
 )
 @click.option(
     "--tag",
     "tags",
     metavar="KEY=VALUE",
     multiple=True,
-    help="List targets with this tag; can be repeated: all of them have to match. Example: role=db.",
+    help="List targets with this tag; can be repeated. All of them have to match. Example: role=db.",
 )
 @click.option(
     "--name", metavar="PATTERN", help="List targets whose name matches, with *, ? and [...]. Example: 'web-*'."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from session_manager_plugin.cli.aws_options import aws_options
-from session_manager_plugin.cli.click_options import Seconds, command
+from session_manager_plugin.cli.click_options import Seconds, WholeNumber, command
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import ExitStatus
 from session_manager_plugin.cli.session_options import gateway_options, sign_option
@@ -22,18 +22,22 @@ MAX_COUNT = 100_000
 
 _EXAMPLES = """
 smp probe                                    the endpoints of your region
-smp probe i-0123456789abcdef0                starts a session there, checks it and terminates it
-smp probe --url 'wss://...' --token-file token --count 20
+smp probe i-0123456789abcdef0                a session there as well
+smp probe --url "$URL" --token-file token --count 20
 smp probe --json | jq '.checks[] | select(.verdict == "fail")'
 """
 
 
-@command("probe", examples=_EXAMPLES)
+@command(
+    "probe",
+    examples=_EXAMPLES,
+    groups={"Session": ("url", "token_file", "count"), "AWS": ("region", "profile", "proxy"), "Output": ("as_json",)},
+)
 @click.argument("target", required=False, default="", metavar="[TARGET]")
 @click.option(
     "--url",
     metavar="URL",
-    help="Stream URL of a session that was started already, or an endpoint together with --session-id. Without a token "
+    help="Stream URL of a session that was started. An endpoint needs --session-id too. Without a token "
     "its websocket is the last thing that is checked.",
 )
 @click.option(
@@ -54,11 +58,11 @@ smp probe --json | jq '.checks[] | select(.verdict == "fail")'
 )
 @click.option(
     "--count",
-    type=click.IntRange(0, MAX_COUNT),
+    type=WholeNumber(0, MAX_COUNT),
     default=5,
     show_default=True,
     metavar="N",
-    help="Number of pings, about five a second, once a session has begun; 0 sends none. Example: 100.",
+    help="Number of pings in a session. About five a second are sent; 0 sends none. Example: 100.",
 )
 @click.option(
     "--connect-timeout",

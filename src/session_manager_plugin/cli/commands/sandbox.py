@@ -18,7 +18,7 @@ import click
 
 from session_manager_plugin.agent.agent_versions import DEFAULT_AGENT_VERSION, LOOPBACK_DENIED_FROM
 from session_manager_plugin.agent.quirks import NONE, Quirk, parse_quirks
-from session_manager_plugin.cli.click_options import Choice, Seconds, command
+from session_manager_plugin.cli.click_options import Choice, Seconds, WholeNumber, command
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.fault_options import FAULTS, fault_options, make_faults
 from session_manager_plugin.errors import ConfigurationError
@@ -34,7 +34,7 @@ _EXAMPLES = """
 smp sandbox
 smp sandbox --target i-0123456789abcdef0 --tls
 smp sandbox --inventory account.toml
-smp sandbox --drop 5% --reorder 5% --cut-every 300000      (a bad link)
+smp sandbox --drop 5% --cut-every 300000     (a bad link)
 smp sandbox --json                           (for programs: one line when it is ready)
 """
 
@@ -84,6 +84,9 @@ def _quirks(_context: click.Context, _parameter: click.Parameter, value: str) ->
 
 _GROUPS = {
     "Sandbox": ("port", "inventory", "targets", "tls", "kms", "as_json"),
+    "Faults": ("drop", "delay", "cut_every"),
+}
+_MORE_GROUPS = {
     "Agent": ("agent_version", "agent_quirks", "handshake", "pace"),
     "Service": (
         "start_rate",
@@ -98,13 +101,13 @@ _GROUPS = {
 }
 
 
-@command("sandbox", examples=_EXAMPLES, groups=_GROUPS)
+@command("sandbox", examples=_EXAMPLES, groups=_GROUPS, more_groups=_MORE_GROUPS)
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=WholeNumber(0, 65535),
     default=0,
     metavar="PORT",
-    help="TCP port to listen on, on 127.0.0.1 only; a free one if not given. Example: 8080.",
+    help="TCP port on 127.0.0.1; a free one if not given. Example: 8080.",
 )
 @click.option(
     "--target",
@@ -120,13 +123,14 @@ _GROUPS = {
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False),
     callback=_inventory,
-    help="TOML file of the account's instances, containers, databases and permissions; docs/sandbox.md describes it. "
+    help="TOML file that describes the account. It lists instances, containers, databases and permissions; "
+    "docs/sandbox.md describes it. "
     "Every session runs on this machine, whatever its target. Example: account.toml.",
 )
 @click.option(
     "--tls",
     is_flag=True,
-    help="Serve HTTPS and WSS, with a certificate of its own. The lines that are printed name the file to trust.",
+    help="Serve HTTPS and WSS. The certificate is its own. The lines that are printed name the file to trust.",
 )
 @click.option(
     "--start-rate",
@@ -189,7 +193,7 @@ _GROUPS = {
     help=f"Defects of the official agent to imitate, none if not given: {', '.join(Quirk)}. docs/sandbox.md describes "
     "each. Example: pause-stops-output.",
 )
-@click.option("--kms", is_flag=True, help="Encrypt shells and commands, with a key service (KMS) at the same endpoint.")
+@click.option("--kms", is_flag=True, help="Encrypt shells and commands. The key service (KMS) is at the same endpoint.")
 @click.option(
     "--require-signature",
     is_flag=True,
@@ -200,7 +204,7 @@ _GROUPS = {
     "--json",
     "as_json",
     is_flag=True,
-    help="Print one line when ready, and nothing else: an object with endpoint_url, region, pid and credentials, and "
+    help="Print one line for programs when ready. It is an object with endpoint_url, region, pid and credentials, and "
     "session_id, stream_url and token of a session; with --tls, ca_bundle too.",
 )
 @fault_options

@@ -36,9 +36,9 @@ smp start i-0123456789abcdef0 --document-name AWS-StartInteractiveCommand --para
     "start",
     examples=_EXAMPLES,
     groups={
-        "Session": ("document_name", "parameters", "reason", "request"),
-        "AWS": ("region", "profile", "endpoint_url"),
-        "Terminal": ("status", "escape_char", "record"),
+        "Session": ("document_name", "parameters", "request"),
+        "AWS": ("region", "profile"),
+        "Terminal": ("status", "record"),
     },
 )
 @click.argument("target", required=False, type=TargetName(), metavar="[TARGET]")
@@ -46,21 +46,21 @@ smp start i-0123456789abcdef0 --document-name AWS-StartInteractiveCommand --para
     "--document-name",
     metavar="NAME",
     default="",
-    help="Session document, by name or ARN; without it a shell, which needs no permission for a document. "
+    help="Session document, by name or ARN. Without it a shell, which needs no permission for a document. "
     "Example: AWS-StartInteractiveCommand.",
 )
 @click.option(
     "--parameters",
-    metavar="PARAMETERS",
+    metavar="KEY=VALUE",
     multiple=True,
-    help="Parameters of the document: KEY=VALUE, a JSON object or file://PATH of one; can be repeated. "
+    help="Parameters of the document; can be repeated. Also a JSON object, or file://PATH of one. "
     "Example: portNumber=5432.",
 )
 @click.option("--reason", metavar="TEXT", default="", help="Reason, which AWS keeps with the session.")
 @click.option(
     "--request",
     metavar="REASON",
-    help="Ask for just-in-time access first, and wait until it is approved. Ctrl-C stops waiting.",
+    help="Ask for just-in-time access first. Waits until it is approved; Ctrl-C stops waiting.",
 )
 @aws_options
 @link_options
