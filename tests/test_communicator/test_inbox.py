@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from session_manager_plugin.communicator.inbox import UNCLAIMED_OVERHEAD, UNCLAIMED_SIZE, Inbox, PauseReason
+import pytest
+
+from session_manager_plugin.communicator.inbox import (
+    TRANSITIONS,
+    UNCLAIMED_OVERHEAD,
+    UNCLAIMED_SIZE,
+    Inbox,
+    Reading,
+    ReadingInput,
+)
 from session_manager_plugin.protocol.messages import PayloadType
 
 
@@ -45,7 +54,7 @@ def test_a_payload_type_without_a_handler_is_dropped() -> None:
 def test_reading_pauses_for_the_owner_and_for_what_is_kept() -> None:
     owner = Owner()
     inbox = owner.inbox
-    reasons: list[PauseReason] = []
+    states: list[Reading] = []
     steps: list[Callable[[], None]] = [
         lambda: inbox.receive(PayloadType.OUTPUT, bytes(UNCLAIMED_SIZE - UNCLAIMED_OVERHEAD)),
         lambda: inbox.receive(PayloadType.OUTPUT, b""),
@@ -59,7 +68,38 @@ def test_reading_pauses_for_the_owner_and_for_what_is_kept() -> None:
     ]
     for step in steps:
         step()
-        reasons.append(inbox.pause_reason)
-    nothing, kept, paused = PauseReason.NONE, PauseReason.UNCLAIMED, PauseReason.OWNER
-    assert reasons == [nothing, kept, kept | paused, kept, kept | paused, paused, paused, nothing, nothing]
+        states.append(inbox.reading)
+    on, full, paused, both = Reading.ON, Reading.FULL, Reading.PAUSED, Reading.PAUSED_AND_FULL
+    assert states == [on, full, both, full, both, paused, paused, on, on]
     assert owner.flow == [False, True]
+
+
+WAYS: dict[Reading, list[ReadingInput]] = {
+    Reading.ON: [],
+    Reading.PAUSED: [ReadingInput.PAUSE],
+    Reading.FULL: [ReadingInput.FILLED],
+    Reading.PAUSED_AND_FULL: [ReadingInput.FILLED, ReadingInput.PAUSE],
+}
+
+
+@pytest.mark.parametrize("state", [*Reading])
+@pytest.mark.parametrize("step", [*ReadingInput])
+def test_every_input_in_every_state(state: Reading, step: ReadingInput) -> None:
+    owner = Owner()
+    inputs: dict[ReadingInput, Callable[[], None]] = {
+        ReadingInput.PAUSE: owner.inbox.pause,
+        ReadingInput.RESUME: owner.inbox.resume,
+        ReadingInput.FILLED: lambda: owner.inbox.receive(PayloadType.OUTPUT, bytes(UNCLAIMED_SIZE)),
+        ReadingInput.CLAIMED: lambda: owner.take(PayloadType.OUTPUT),
+    }
+    for each in WAYS[state]:
+        inputs[each]()
+    assert owner.inbox.reading is state
+    before = list(owner.flow)
+    inputs[step]()
+    after = TRANSITIONS.get((state, step), state)
+    assert owner.inbox.reading is after
+    assert owner.flow == [
+        *before,
+        *([after is Reading.ON] if (state is Reading.ON) is not (after is Reading.ON) else []),
+    ]

@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,10 @@ from tests.support.forwarding import (
 )
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
 from tests.support.port_agent import Echo, MuxAgent
+from tests.support.transitions import recorded
 from tests.support.waiting import DEADLINE
 
+PORT = import_module("session_manager_plugin.session.port")
 TERMINATE = Flag.TERMINATE_SESSION.serialize()
 
 
@@ -289,6 +292,37 @@ async def test_a_listener_bound_early_is_closed_when_the_properties_are_wrong() 
         with pytest.raises(RemoteProtocolError):
             await forwarding.result()
     assert not is_listening(port or 0)
+
+
+# The state of the handler.
+
+
+async def test_every_row_of_the_handler_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = recorded(monkeypatch, PORT)
+    async with mux() as (interrupted, _):
+        assert interrupted.handler.interrupt(signal.SIGINT)
+        await interrupted.result()
+    async with mux() as (ended, _):
+        ended.channel.end("")
+        await ended.result()
+    async with session_with(port_properties(localPortNumber=5432)) as (refused, _):
+        await refused.start()
+        with pytest.raises(RemoteProtocolError):
+            await refused.result()
+    assert not table.missed
+
+
+async def test_a_signal_is_taken_only_while_forwarding() -> None:
+    async with session_with(port_properties()) as (forwarding, _):
+        await forwarding.open()
+        handler = PortHandler(await forwarding.channel.ready(), forwarding.notices)
+        assert not handler.interrupt(signal.SIGINT)
+        await forwarding.start()
+        forwarding.channel.end("")
+        await forwarding.result()
+        assert not forwarding.handler.interrupt(signal.SIGINT)
+        assert not forwarding.handler.interrupted
+        assert forwarding.notices.interruptions == 0
 
 
 # Through ``Session``.

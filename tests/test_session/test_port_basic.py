@@ -29,6 +29,7 @@ from tests.support.forwarding import (
 )
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
 from tests.support.port_agent import Answer, BasicAgent, Destination, Echo
+from tests.support.transitions import recorded
 from tests.support.waiting import DEADLINE, rounds, wait_until
 
 BASIC = import_module("session_manager_plugin.session.port_basic")
@@ -459,3 +460,34 @@ async def test_old_agents_are_spoken_to_without_a_multiplexer(version: str) -> N
     assert await read_exactly(reader, 5) == b"plain"
     assert agent.data() == b"plain"
     await forwarding.stop()
+
+
+async def test_every_row_of_the_exchange_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, clock = recorded(monkeypatch, BASIC), ManualClock()
+    async with basic(Chatter, settings=PortSettings(clock=clock)) as (forwarding, agent):
+        for number in (1, 2, 3, 4):
+            reader, writer = await forwarding.connect()
+            await settled(forwarding, clock, number)
+            if number == 2:  # the agent's connection is still the first one: it may speak first
+                agent.destinations[0].send(b"twice")
+                agent.destinations[0].send(b"said")
+                assert await read_exactly(reader, 9) == b"twicesaid"
+            if number in (2, 3):
+                for request in (b"one", b"two"):
+                    writer.write(request)
+                    await agent.until(lambda request=request: agent.destinations[-1].received.endswith(request))  # type: ignore[misc]
+                agent.destinations[-1].send(b"answer")
+                assert await read_exactly(reader, 6) == b"answer"
+            writer.close()
+            await wait_until(lambda: not forwarding.handler.connections())
+        _, writer = await forwarding.connect()
+        await settled(forwarding, clock, 5)
+        writer.write(b"unanswered")
+        await agent.until(lambda: agent.destinations[-1].received == b"unanswered")
+        writer.close()
+        await wait_until(lambda: not forwarding.handler.connections())
+    async with basic(Echo) as (forwarding, _):
+        reader, writer = await forwarding.connect()
+        writer.write(b"at once")
+        assert await read_exactly(reader, 7) == b"at once"
+    assert not table.missed

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import Flag, auto
+from collections.abc import Callable, Mapping
+from enum import Enum
 
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.protocols import InputHandler
@@ -15,14 +15,38 @@ UNCLAIMED_OVERHEAD = 100
 """Bytes that each kept payload counts in addition, however short it is."""
 
 
-class PauseReason(Flag):
-    """Why reading from the network is paused; empty while it is not."""
+class Reading(Enum):
+    """Whether the owner reads from the network."""
 
-    NONE = 0
-    OWNER = auto()
+    ON = "on"
+    PAUSED = "paused"
     """``pause`` was called."""
-    UNCLAIMED = auto()
+    FULL = "full"
     """More than ``UNCLAIMED_SIZE`` bytes are kept for a handler that is not set yet."""
+    PAUSED_AND_FULL = "paused and full"
+
+
+class ReadingInput(Enum):
+    """What moves the machine."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    FILLED = "filled"
+    CLAIMED = "claimed"
+    """The handler is set, and nothing is kept any more."""
+
+
+TRANSITIONS: Mapping[tuple[Reading, ReadingInput], Reading] = {
+    (Reading.ON, ReadingInput.PAUSE): Reading.PAUSED,
+    (Reading.ON, ReadingInput.FILLED): Reading.FULL,
+    (Reading.PAUSED, ReadingInput.RESUME): Reading.ON,
+    (Reading.PAUSED, ReadingInput.FILLED): Reading.PAUSED_AND_FULL,
+    (Reading.FULL, ReadingInput.PAUSE): Reading.PAUSED_AND_FULL,
+    (Reading.FULL, ReadingInput.CLAIMED): Reading.ON,
+    (Reading.PAUSED_AND_FULL, ReadingInput.RESUME): Reading.FULL,
+    (Reading.PAUSED_AND_FULL, ReadingInput.CLAIMED): Reading.PAUSED,
+}
+"""An input without a row changes nothing: ``pause`` and ``resume`` may be called twice."""
 
 
 class Inbox:
@@ -36,16 +60,11 @@ class Inbox:
     def __init__(self, flow_changed: Callable[[bool], None]) -> None:
         self.logger = get_logger(__name__)
         self._flow_changed = flow_changed
-        self._pause = PauseReason.NONE
+        self.reading = Reading.ON
         self._output_handler: InputHandler | None = None
         self._handlers: dict[int, InputHandler] = {}
         self._unclaimed: list[tuple[int, bytes]] = []
         self._unclaimed_size = 0
-
-    @property
-    def pause_reason(self) -> PauseReason:
-        """Why reading is paused."""
-        return self._pause
 
     def set_handler(self, payload_type: int, handler: InputHandler) -> None:
         """Pass payloads of this type to ``handler``; with that of ``OUTPUT``, also everything that was kept."""
@@ -56,7 +75,7 @@ class Inbox:
         unclaimed, self._unclaimed, self._unclaimed_size = self._unclaimed, [], 0
         for kept_type, data in unclaimed:
             self.receive(kept_type, data)
-        self._set_pause(self._pause & ~PauseReason.UNCLAIMED)
+        self._apply(ReadingInput.CLAIMED)
 
     def receive(self, payload_type: int, data: bytes) -> None:
         """Pass a payload to its handler, or keep it."""
@@ -73,17 +92,18 @@ class Inbox:
         self._unclaimed.append((payload_type, data))
         self._unclaimed_size += len(data) + UNCLAIMED_OVERHEAD
         if self._unclaimed_size > UNCLAIMED_SIZE:
-            self._set_pause(self._pause | PauseReason.UNCLAIMED)
+            self._apply(ReadingInput.FILLED)
 
     def pause(self) -> None:
         """Pause reading."""
-        self._set_pause(self._pause | PauseReason.OWNER)
+        self._apply(ReadingInput.PAUSE)
 
     def resume(self) -> None:
         """Go on reading, unless too much is kept for a handler that is not set yet."""
-        self._set_pause(self._pause & ~PauseReason.OWNER)
+        self._apply(ReadingInput.RESUME)
 
-    def _set_pause(self, reason: PauseReason) -> None:
-        before, self._pause = self._pause, reason
-        if bool(before) is not bool(reason):
-            self._flow_changed(not reason)
+    def _apply(self, step: ReadingInput) -> None:
+        before = self.reading
+        self.reading = TRANSITIONS.get((before, step), before)
+        if (before is Reading.ON) is not (self.reading is Reading.ON):
+            self._flow_changed(self.reading is Reading.ON)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from enum import Enum
 
-from session_manager_plugin.errors import NotConnected, SessionEnded
+from session_manager_plugin.errors import LocalProtocolError, NotConnected, SessionEnded
 from session_manager_plugin.protocol.events import SessionReady
 
 
@@ -17,8 +18,22 @@ class LifeState(Enum):
     OVER = "over"
 
 
+class LifeInput(Enum):
+    """What moves the machine."""
+
+    OPEN = "open"
+    END = "end"
+
+
+TRANSITIONS: Mapping[tuple[LifeState, LifeInput], LifeState] = {
+    (LifeState.UNOPENED, LifeInput.OPEN): LifeState.OPEN,
+    (LifeState.OPEN, LifeInput.END): LifeState.OVER,
+}
+"""A session is opened once. ``end`` has no effect before that, nor a second time: the first outcome counts."""
+
+
 class Lifetime:
-    """Moves from ``UNOPENED`` to ``OPEN`` (``open``) to ``OVER`` (``end``) and never back.
+    """The state of one session, and what its callers wait for.
 
     Any number of callers may wait in ``ready`` and ``ended``; one that is cancelled does not disturb the others.
     """
@@ -29,10 +44,12 @@ class Lifetime:
         self._ended: asyncio.Future[str] | None = None
 
     def open(self) -> None:
-        """The session is being opened. Call it once, in the event loop."""
+        """The session is being opened; in the event loop. Raises ``LocalProtocolError`` when that has been called."""
+        if (self.state, LifeInput.OPEN) not in TRANSITIONS:
+            raise LocalProtocolError(f"a session is opened in state {self.state.name}")
+        self.state = TRANSITIONS[self.state, LifeInput.OPEN]
         loop = asyncio.get_running_loop()
         self._ready, self._ended = loop.create_future(), loop.create_future()
-        self.state = LifeState.OPEN
 
     def begin(self, ready: SessionReady) -> None:
         """The session has begun; ignored when it has already begun, or is over."""
@@ -41,11 +58,11 @@ class Lifetime:
 
     def end(self, outcome: str | Exception) -> None:
         """The session is over, by the far end's closing text or by an error. The first outcome counts."""
-        if self.state is not LifeState.OPEN:
+        if (self.state, LifeInput.END) not in TRANSITIONS:
             return
+        self.state = TRANSITIONS[self.state, LifeInput.END]
         assert self._ready is not None
         assert self._ended is not None
-        self.state = LifeState.OVER
         if isinstance(outcome, str):
             self._ended.set_result(outcome)
             outcome = SessionEnded("the session was closed before it began", output=outcome)

@@ -45,7 +45,7 @@ from typing import Final
 
 from session_manager_plugin.errors import LocalProtocolError, ProtocolError, RemoteProtocolError, TimedOut
 from session_manager_plugin.protocol.role import Role
-from session_manager_plugin.protocol.smux_stream import CLOSED, FINISHED, FULL, IDLE, OPEN, WAITING, Stream
+from session_manager_plugin.protocol.smux_stream import CLOSED, FULL, IDLE, OPEN, QueueInput, Stream, StreamInput
 
 VERSION: Final = 1
 SYN: Final = 0
@@ -240,7 +240,7 @@ class MuxSession:
                 self._open_by_far_end(stream_id)
         elif command == FIN:
             if stream is not None and stream.state is OPEN:
-                stream.state = FINISHED
+                stream.apply(StreamInput.FIN_RECEIVED)
                 self._events.append((stream, StreamFinished(stream_id)))
         elif command == UPD:
             self._body_left = UPDATE_SIZE
@@ -315,8 +315,8 @@ class MuxSession:
             stream.buffered += len(data)
             self._total_buffered += len(data)
             self._schedule(stream)
-            if stream.buffered > SEND_HIGH_WATER:
-                stream.queue = FULL
+            if stream.buffered > SEND_HIGH_WATER and stream.queue is not FULL:
+                stream.apply_to_queue(QueueInput.OVERFILLED)
 
     def close_stream(self, stream_id: int) -> None:
         """Close a stream: queued data is sent, then FIN; data not yet consumed, or received later, is discarded.
@@ -327,7 +327,7 @@ class MuxSession:
         if stream is None:
             return
         self._release(stream, stream.unread)
-        stream.state = CLOSED
+        stream.apply(StreamInput.CLOSE)
         if self._body_stream is stream:
             self._body_stream = None
         if not self._failed:
@@ -335,7 +335,7 @@ class MuxSession:
 
     def _schedule(self, stream: Stream) -> None:
         if stream.queue is IDLE:
-            stream.queue = WAITING
+            stream.apply_to_queue(QueueInput.QUEUED)
             self._rotation.append(stream)
 
     def data_to_send(self, limit: int) -> bytes:
@@ -364,7 +364,7 @@ class MuxSession:
             elif stream.buffered or closed:
                 rotation.append(stream)
             else:
-                stream.queue = IDLE
+                stream.apply_to_queue(QueueInput.EMPTIED)
         return b"".join(parts)
 
     def _send_frame(self, stream: Stream, room: int, parts: list[bytes | memoryview]) -> int:
@@ -382,7 +382,7 @@ class MuxSession:
         stream.take(size, parts)
         self._total_buffered -= size
         if stream.queue is FULL and stream.buffered <= SEND_LOW_WATER:
-            stream.queue = WAITING
+            stream.apply_to_queue(QueueInput.DRAINED)
             self._events.append((stream, StreamWritable(stream.stream_id)))
         return HEADER_SIZE + size
 

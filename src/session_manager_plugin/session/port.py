@@ -23,6 +23,7 @@ from session_manager_plugin.protocol.versions import (
     agent_wants_keepalive,
 )
 from session_manager_plugin.session.ending import TERMINATE_TIMEOUT, post_termination, terminate, wait_for_end
+from session_manager_plugin.session.first_of import first_of
 from session_manager_plugin.session.outcome import EndReason, Outcome
 from session_manager_plugin.session.protocols import (
     Forwarding,
@@ -122,6 +123,23 @@ class PortState(Enum):
     """The forwarding has ended without a signal. Final."""
 
 
+class PortInput(Enum):
+    """What moves the machine."""
+
+    START = "start"
+    INTERRUPT = "interrupt"
+    END = "end"
+
+
+TRANSITIONS: Mapping[tuple[PortState, PortInput], PortState] = {
+    (PortState.STARTING, PortInput.START): PortState.FORWARDING,
+    (PortState.STARTING, PortInput.END): PortState.OVER,
+    (PortState.FORWARDING, PortInput.INTERRUPT): PortState.INTERRUPTED,
+    (PortState.FORWARDING, PortInput.END): PortState.OVER,
+}
+"""An input without a row changes nothing: a signal is taken while forwarding, and once."""
+
+
 class PortHandler(Interruptible, Forwarding):
     """Forwards a port with a ``MuxForwarder`` or a ``BasicForwarder``, depending on the agent's version."""
 
@@ -156,9 +174,8 @@ class PortHandler(Interruptible, Forwarding):
 
         Returns False, and does nothing, for other signals and in any state but ``FORWARDING``.
         """
-        if number not in _INTERRUPTS or self._state is not PortState.FORWARDING:
+        if number not in _INTERRUPTS or not self._apply(PortInput.INTERRUPT):
             return False
-        self._state = PortState.INTERRUPTED
         self._interrupted.set()
         self._notices.interrupted()
         return True
@@ -171,39 +188,39 @@ class PortHandler(Interruptible, Forwarding):
         connections are closed on return.
         """
         forwarder = self._running = self._forwarder(channel)
-        ended = asyncio.ensure_future(channel.ended())
-        interrupted = asyncio.ensure_future(self._interrupted.wait())
-        terminated = False
+        asked_to_end = False
         try:
             with self._bind() as listener:
                 forwarder.start(listener)
                 self._announce(listener, forwarder.multiplexed)
-                self._state = PortState.FORWARDING
-                ways_to_end: set[asyncio.Future[Any]] = {ended, interrupted, forwarder.failed}
-                await asyncio.wait(ways_to_end, return_when=asyncio.FIRST_COMPLETED)
-                self._leave_forwarding()
-            if ended.done() and not self.interrupted:
-                await forwarder.deliver()
-                return await wait_for_end(channel)
-            await forwarder.close()
-            terminated = True
-            if self._agent_takes_flag:
-                await terminate(channel, INTERRUPTED_TIMEOUT if self.interrupted else TERMINATE_TIMEOUT)
-            if not self.interrupted:
-                forwarder.failed.result()
-            return Outcome(reason=EndReason.INTERRUPTED, by_far_end=not channel.is_open)
+                self._apply(PortInput.START)
+                ended = asyncio.ensure_future(channel.ended())
+                interrupted = asyncio.ensure_future(self._interrupted.wait())
+                async with first_of(ended, interrupted, forwarder.failed, cancel=(ended, interrupted)):
+                    self._apply(PortInput.END)
+                    listener.close()
+                    if ended.done() and not self.interrupted:
+                        await forwarder.deliver()
+                        return await wait_for_end(channel)
+                    await forwarder.close()
+                    asked_to_end = True
+                    if self._agent_takes_flag:
+                        await terminate(channel, INTERRUPTED_TIMEOUT if self.interrupted else TERMINATE_TIMEOUT)
+                    if not self.interrupted:
+                        forwarder.failed.result()
+                    return Outcome(reason=EndReason.INTERRUPTED, by_far_end=not channel.is_open)
         finally:
-            self._leave_forwarding()
-            if not ended.done() and not terminated and self._agent_takes_flag:
+            self._apply(PortInput.END)
+            if not asked_to_end and channel.is_open and self._agent_takes_flag:
                 post_termination(channel)
-            for task in (ended, interrupted):
-                task.cancel()
             await forwarder.close()
-            await asyncio.gather(ended, interrupted, return_exceptions=True)
 
-    def _leave_forwarding(self) -> None:
-        if self._state is not PortState.INTERRUPTED:
-            self._state = PortState.OVER
+    def _apply(self, step: PortInput) -> bool:
+        """Make the transition; return whether there is a row for it."""
+        state = TRANSITIONS.get((self._state, step))
+        if state is not None:
+            self._state = state
+        return state is not None
 
     @property
     def _agent_takes_flag(self) -> bool:

@@ -30,6 +30,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Mapping
 from enum import Enum
 
 from session_manager_plugin.errors import NotConnected
@@ -56,6 +57,33 @@ class Exchange(Enum):
     """Data has arrived for the current local connection since it last sent."""
     STALE = "stale"
     """The local connection has ended. Received data is discarded until the next local connection sends."""
+
+
+class ExchangeInput(Enum):
+    """What moves the machine."""
+
+    SEND = "send"
+    """Data of the current local connection is sent."""
+    RECEIVE = "receive"
+    """Data has arrived for the current local connection."""
+    END = "end"
+    """The local connection has ended."""
+
+
+TRANSITIONS: Mapping[tuple[Exchange, ExchangeInput], Exchange] = {
+    (Exchange.FRESH, ExchangeInput.SEND): Exchange.SENT,
+    (Exchange.FRESH, ExchangeInput.RECEIVE): Exchange.RECEIVED,
+    (Exchange.FRESH, ExchangeInput.END): Exchange.FRESH,
+    (Exchange.SENT, ExchangeInput.SEND): Exchange.SENT,
+    (Exchange.SENT, ExchangeInput.RECEIVE): Exchange.RECEIVED,
+    (Exchange.SENT, ExchangeInput.END): Exchange.STALE,
+    (Exchange.RECEIVED, ExchangeInput.SEND): Exchange.SENT,
+    (Exchange.RECEIVED, ExchangeInput.RECEIVE): Exchange.RECEIVED,
+    (Exchange.RECEIVED, ExchangeInput.END): Exchange.STALE,
+    (Exchange.STALE, ExchangeInput.SEND): Exchange.SENT,
+    (Exchange.STALE, ExchangeInput.END): Exchange.STALE,
+}
+"""Data that arrives in ``STALE`` is for no local connection, and has no row."""
 
 
 class BasicForwarder(Forwarder):
@@ -107,6 +135,9 @@ class BasicForwarder(Forwarder):
         super()._stop()
         self._apply_flow_control()
 
+    def _apply(self, step: ExchangeInput) -> None:
+        self._exchange = TRANSITIONS[self._exchange, step]
+
     # One local connection.
 
     async def _serve(self, connection: LocalConnection, endpoint: socket.socket) -> None:
@@ -118,15 +149,15 @@ class BasicForwarder(Forwarder):
             self._current = connection
             self._give_early(connection)
         while data := await self._next_typed(connection):
-            self._current, self._exchange = connection, Exchange.SENT
+            self._current = connection
+            self._apply(ExchangeInput.SEND)
             await self._channel.send_input_data(data)
         exchanged = self._exchange in (Exchange.SENT, Exchange.RECEIVED)
         if exchanged:
             await self._await_answer(connection)
             await self._channel.send_flag(Flag.DISCONNECT_TO_PORT)
         self._current = None
-        if exchanged:
-            self._exchange = Exchange.STALE
+        self._apply(ExchangeInput.END)
         connection.finish()
         if exchanged:
             await self._channel.drain()
@@ -134,7 +165,7 @@ class BasicForwarder(Forwarder):
 
     def _give_early(self, connection: LocalConnection) -> None:
         if self._early:
-            self._exchange = Exchange.RECEIVED
+            self._apply(ExchangeInput.RECEIVE)
             connection.deliver(self._early)
             self._early = []
             self._apply_flow_control()
@@ -225,7 +256,7 @@ class BasicForwarder(Forwarder):
     def _received(self, data: bytes) -> None:
         self._heard_at = self._clock.time()
         if self._current is not None:
-            self._exchange = Exchange.RECEIVED
+            self._apply(ExchangeInput.RECEIVE)
             self._current.deliver([data])
         elif self._exchange is Exchange.FRESH:
             self._early.append(data)
