@@ -1,7 +1,7 @@
 BIN := .venv/bin
 BENCH_BIN := .bench-venv/bin
 
-.PHONY: help style types test test-all slow docs bench soak fuzz build demo clean
+.PHONY: help style types test test-all slow docs bench soak fuzz build zipapp demo clean
 
 help:  ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile
@@ -50,6 +50,9 @@ fuzz: .venv/.complete  ## random input for everything that parses, a minute for 
 
 build: .venv/.complete  ## build the wheel into dist/
 	$(BIN)/pip wheel --no-deps --wheel-dir dist .
+
+zipapp: .venv/.complete  ## build dist/smp.pyz, one file with everything but Python
+	$(BIN)/python -m tools.zipapp
 
 demo: .venv/.complete  ## a session with a local Session Manager
 	$(BIN)/smp demo

@@ -3,9 +3,11 @@
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
+from hatchling.builders.sdist import SdistBuilder
 
 import session_manager_plugin
 
@@ -71,3 +73,34 @@ def test_what_the_tests_command_leaves_out_is_run_elsewhere(path: str) -> None:
 def test_changelog_has_the_version() -> None:
     changelog = (CHECKOUT / "CHANGELOG.md").read_text("utf-8")
     assert re.search(rf"^## {re.escape(session_manager_plugin.__version__)}\b", changelog, re.MULTILINE)
+
+
+OLD_PYTHON = "import sys; sys.version_info = (3, 10, 12, 'final', 0); sys.version = '3.10.12 (main)'; "
+
+
+def test_an_old_python_is_refused_with_a_sentence() -> None:
+    program = f"{OLD_PYTHON}import session_manager_plugin"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert run.stderr.splitlines()[-1] == (
+        f"ImportError: smp needs Python 3.11 or newer; {sys.executable} is Python 3.10.12"
+    )
+
+
+def test_an_old_python_is_refused_by_the_single_file_too() -> None:
+    program = f"{OLD_PYTHON}from tools import zipapp; exec(zipapp.BOOTSTRAP)"
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60, cwd=CHECKOUT
+    )
+    assert (run.returncode, run.stderr) == (
+        1,
+        f"smp: this needs Python 3.11 or newer, and {sys.executable} is Python 3.10\n",
+    )
+
+
+def test_the_source_distribution_has_what_its_tests_need(tmp_path: Path) -> None:
+    (archive,) = SdistBuilder(str(CHECKOUT)).build(directory=str(tmp_path), versions=["standard"])
+    with tarfile.open(archive) as packed:
+        names = {name.partition("/")[2] for name in packed.getnames()}
+    for needed in ("src", "tests/support", "tools", "docs", "man", "completions", "benchmarks", ".ci/run", "Makefile"):
+        assert any(name == needed or name.startswith(f"{needed}/") for name in names), needed
+    assert not any("node_modules" in name or "__pycache__" in name for name in names)

@@ -5,6 +5,12 @@ session, and that call must not wait for an event loop and a websocket library; 
 are fetched when they are first used (PEP 562).
 """
 
+import sys
+
+# A checkout can be run by any Python.
+if sys.version_info < (3, 11):  # noqa: UP036
+    raise ImportError(f"smp needs Python 3.11 or newer; {sys.executable} is Python {sys.version.split()[0]}")
+
 __version__ = "0.1.0"
 
 PLUGIN_VERSION = "1.3.0.0"

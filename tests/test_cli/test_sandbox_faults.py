@@ -71,7 +71,7 @@ def test_other_faults(arguments: str, expected: Faults) -> None:
         (["--corrupt", "101%"], "--corrupt': a probability is a number from 0 to 1"),
         (["--cut-code", "1005"], "choose reset, 1000, 1001, 1006, 1011 or another"),
         (["--cut-code", "x"], "choose reset, 1000, 1001, 1006, 1011 or another"),
-        (["--cut-every", "-1"], "-1 is not in the range"),
+        (["--cut-every", "-1"], "'-1' is not a whole number from 0 on"),
         (["--delay-time", "61"], "the delay time is 0 to 60 seconds, not 61"),
         (["--void-token", "x"], "choose from close, forbidden"),
         (["--agent-quirks", "all,none"], "--agent-quirks': the agent's quirks are signal-scan, "),
