@@ -154,3 +154,14 @@ async def test_what_needs_a_started_session_says_so() -> None:
     with pytest.raises(NotConnected, match="not started"):
         _ = session.channel
     await session.close()
+
+
+async def test_a_session_that_is_not_started_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Sandbox() as sandbox:
+        session = start("local", document="AWS-StartSSHSession", aws=aws_of(sandbox, monkeypatch))
+        changes: list[str] = []
+        session.set_link_handler(lambda: changes.append(session.state))
+        assert (session.heard, session.incomplete, session.session_id) == (False, "", "")
+        await session.open()
+        await wait_until(lambda: bool(changes))
+        await session.close()

@@ -58,6 +58,7 @@ class Session:
         self._waiting = 0
         """Calls of `wait` under way."""
         self._status: int | None = None
+        self._link_handler: Callable[[], None] | None = None
 
     @property
     def channel(self) -> IDataChannel:
@@ -95,17 +96,19 @@ class Session:
     @property
     def heard(self) -> bool:
         """Whether any message has come from the far end: if not, nothing shows that there is a session."""
-        return self._channel.heard
+        return self._started_channel is not None and self._started_channel.heard
 
     @property
     def incomplete(self) -> str:
         """What is known to be missing of the output so far, as a sentence; empty when nothing is."""
-        missing = self._channel.missing_output
+        missing = None if self._started_channel is None else self._started_channel.missing_output
         return "" if missing is None else describe_missing(missing)
 
     def set_link_handler(self, handler: Callable[[], None]) -> None:
         """`handler` is called when the link's state changes, and when a trouble begins or is over."""
-        self._channel.set_link_handler(handler)
+        self._link_handler = handler
+        if self._started_channel is not None:
+            self._started_channel.set_link_handler(handler)
 
     @property
     def reconnects(self) -> int:
@@ -132,6 +135,8 @@ class Session:
         """Start the session if that is left to do, connect and wait until it has begun. Raises what prevents it."""
         if self._started_channel is None and self._starter is not None:
             self._started_channel = await self._starter.start()
+            if self._link_handler is not None:
+                self._started_channel.set_link_handler(self._link_handler)
         if not await self._channel.open():
             raise self._channel.last_error or ConnectError("the data channel could not be opened")
         self._ready = await self._channel.ready()
