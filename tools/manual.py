@@ -26,6 +26,11 @@ EXIT_STATUS: dict[str, tuple[tuple[str, str], ...]] = {
     "smp": (("0", "The command ended normally."), ("1", "smp probe: something failed."), *STATUSES_OF_SESSIONS[1:]),
     "smp-connect": STATUSES_OF_SESSIONS,
     "smp-demo": STATUSES_OF_SESSIONS,
+    "smp-ssh-proxy": (
+        ("0", "ssh or the target has closed the connection."),
+        *(row for row in STATUSES_OF_SESSIONS if row[0] in ("2", "255")),
+        ("128+n", "Killed by signal n: SIGHUP is how ssh ends it."),
+    ),
     "smp-sandbox": (
         ("2", "Usage: an unknown option, an impossible value."),
         ("130", "Ended with Ctrl-C (killed by SIGINT), which is how it ends normally."),
@@ -69,6 +74,12 @@ ENVIRONMENT: dict[str, tuple[tuple[str, str], ...]] = {
         *_COMMON,
     ),
     "probe": (*_AWS, *_NETWORK, *_COMMON),
+    "ssh-proxy": (*_AWS, *_NETWORK, *_COMMON),
+    "ssh-config": (
+        ("XDG_CONFIG_HOME", "Where the file of --write is; a path that is not absolute is ignored."),
+        *_AWS,
+        *_COMMON,
+    ),
     "demo": (("SHELL", "The shell of the session; sh if it cannot be run."), *_COMMON),
     "sandbox": _COMMON,
     "completion": _COMMON,
@@ -94,6 +105,8 @@ SEE_ALSO: dict[str, tuple[str, ...]] = {
     "smp-demo": ("connect", "sandbox"),
     "smp-sandbox": ("connect", "demo"),
     "smp-probe": ("connect",),
+    "smp-ssh-config": ("ssh-proxy", "ls"),
+    "smp-ssh-proxy": ("ssh-config", "start"),
 }
 DETAILS: dict[str, tuple[tuple[str, tuple[str | tuple[str, str], ...]], ...]] = {
     "smp-connect": (

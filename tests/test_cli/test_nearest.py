@@ -6,7 +6,7 @@ import pytest
 
 from session_manager_plugin.cli.nearest import nearest, nearest_command
 
-ALL = ("start", "exec", "forward", "cp", "ssh-proxy", "ls", "kill", "connect", "probe")
+ALL = ("start", "exec", "forward", "cp", "ssh-proxy", "ssh-config", "ls", "kill", "connect", "probe")
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ ALL = ("start", "exec", "forward", "cp", "ssh-proxy", "ls", "kill", "connect", "
     [
         ("conect", ALL, "Did you mean smp connect?"),
         ("prob", ALL, "Did you mean smp probe?"),
-        ("ssh", ALL, "Did you mean smp ssh-proxy?"),
+        ("ssh", ALL, "Did you mean smp ssh-config?"),
         ("scp", ALL, "Did you mean smp cp?"),
         ("terminate", ALL, "Did you mean smp kill?"),
         ("i-0123456789abcdef0", ALL, "Did you mean smp start i-0123456789abcdef0?"),

@@ -170,11 +170,16 @@ def test_a_normal_end_is_told_unless_standard_error_is_not_ours(pipe: Pipe, kind
     assert pipe.read() == ("smp: session alice-1 ended\n" if told else "")
 
 
-@pytest.mark.parametrize("reason", ["", "because the program that started it has ended"])
-def test_the_normal_end_of_ssh_is_not_told(pipe: Pipe, reason: str) -> None:
-    tell_ending(
-        pipe.environment, Ending("alice-1", outcome_of(Signalled(signal.SIGHUP, reason)), began=True, is_stdio=True)
-    )
+@pytest.mark.parametrize(
+    "signalled",
+    [
+        Signalled(signal.SIGHUP),
+        Signalled(signal.SIGHUP, "because the program that started it has ended"),
+        Signalled(signal.SIGINT),
+    ],
+)
+def test_the_normal_end_of_ssh_is_not_told(pipe: Pipe, signalled: Signalled) -> None:
+    tell_ending(pipe.environment, Ending("alice-1", outcome_of(signalled), began=True, is_stdio=True))
     assert pipe.read() == ""
     tell_ending(pipe.environment, Ending("alice-1", outcome_of(Signalled(signal.SIGTERM)), began=True, is_stdio=True))
     assert pipe.read() == "smp: session alice-1 was ended by SIGTERM\n"

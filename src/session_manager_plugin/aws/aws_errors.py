@@ -77,10 +77,13 @@ _KEY_NOT_USABLE = _Row(ConnectError, "have the key enabled, or choose another on
 CODES = {
     "AccessDenied": _DENIED,
     "AccessDeniedException": _DENIED,
+    "AuthException": _DENIED,
     "AuthFailure": _UNKNOWN_CREDENTIALS,
     "ClusterNotFoundException": _Row(ConnectError, "check the cluster's name, --region and --profile"),
     "DisabledException": _KEY_NOT_USABLE,
     "DoesNotExistException": _Row(ConnectError, "the session is over; start a new one"),
+    "EC2InstanceNotFoundException": _Row(ConnectError, "check the instance's id, --region and --profile"),
+    "EC2InstanceStateInvalidException": _Row(ConnectError, "start the instance"),
     "ExpiredToken": _EXPIRED_CREDENTIALS,
     "ExpiredTokenException": _EXPIRED_CREDENTIALS,
     "IncompleteSignature": _WRONG_SIGNATURE,

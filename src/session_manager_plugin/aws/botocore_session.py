@@ -22,8 +22,8 @@ _CLI_CACHE = os.path.join("~", ".aws", "cli", "cache")
 """Where the AWS CLI keeps the credentials of assumed roles (awscli/customizations/assumerole.py)."""
 _CALLED = frozenset({"ec2", "ecs", "kms", "ssm", "sts", "oidc", "portal.sso"})
 """The services that this package or a credential provider calls, as botocore's ``endpoints.json`` names them."""
-_OF_TARGETS = frozenset({"ec2", "ecs", "sts"})
-"""The services that describe targets, and their user."""
+_OF_TARGETS = frozenset({"ec2", "ec2-instance-connect", "ecs", "sts"})
+"""The services that describe targets, take keys for them, and name their user."""
 _BOTOCORE_PROXIES = ("http://", "https://")
 """How the URLs of proxies begin that botocore can use."""
 
@@ -108,7 +108,7 @@ def _endpoint(settings: AwsSettings, service: str) -> str | None:
 
     if service == "ssm":
         return settings.endpoint_url
-    variables = ("AWS_ENDPOINT_URL", f"AWS_ENDPOINT_URL_{service.upper()}")
+    variables = ("AWS_ENDPOINT_URL", f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}")
     if service not in _OF_TARGETS or any(os.environ.get(name) for name in variables):
         return None
     endpoint = settings.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_SSM", "")

@@ -58,6 +58,15 @@ async def list_targets(
     return await asyncio.wrap_future(in_thread(lambda: find_all(settings, filters)))
 
 
+async def describe_targets(settings: AwsSettings, texts: Sequence[str]) -> list[ManagedInstance]:
+    """Return the instances that ``texts`` name, each once, with their ``Name`` tags as far as EC2 may be asked.
+
+    An id is looked up for its name only, and may be offline. Raises ``UsageError`` for a container, and as
+    ``resolve_target``.
+    """
+    return await asyncio.wrap_future(in_thread(lambda: _described(settings, texts)))
+
+
 def is_target_id(text: str) -> bool:
     """Whether ``text`` is an id that StartSession takes as it is."""
     return _ID.fullmatch(text) is not None
@@ -72,6 +81,33 @@ def resolve(settings: AwsSettings, text: str) -> str:
     if not text:
         raise UsageError("the target is empty")
     return choose(text, _find(settings, text)).id
+
+
+def _described(settings: AwsSettings, texts: Sequence[str]) -> list[ManagedInstance]:
+    found: dict[str, ManagedInstance] = {}
+    for text in texts:
+        if text.startswith(_ECS):
+            raise UsageError(f"{text} is a container, not an instance")
+        one = _instance_of_id(settings, text) if is_target_id(text) else choose(text, _find(settings, text))
+        found[one.id] = one
+    nameless = [each.id for each in found.values() if not each.name and each.id.startswith("i-")]
+    try:
+        described = find_in_ec2(settings, {"instance-id": nameless}) if nameless else {}
+    except SessionManagerError as error:
+        get_logger(__name__).warning("the names of instances are not known: %s", error)
+        described = {}
+    return with_names(list(found.values()), described)
+
+
+def _instance_of_id(settings: AwsSettings, target: str) -> ManagedInstance:
+    try:
+        found = find_by_ids(settings, [target])
+    except SessionManagerError as error:
+        get_logger(__name__).warning("nothing is known about %s: %s", target, error)
+        return ManagedInstance(target)
+    if not found:
+        raise ConnectError(f"no target has the id {target}; smp ls --all lists them, and check --region and --profile")
+    return found[0]
 
 
 def find_all(

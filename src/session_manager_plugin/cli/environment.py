@@ -57,15 +57,29 @@ class Environment:
 
     @property
     def state_log(self) -> Path | None:
-        """The log in the user's state directory (XDG Base Directory 0.8: relative values are ignored); None without
-        a home."""
-        state = self.variables.get("XDG_STATE_HOME", "")
-        if not os.path.isabs(state):
+        """The log in the user's state directory; None without a home."""
+        state = self.state_directory
+        return None if state is None else state / "smp.log"
+
+    @property
+    def state_directory(self) -> Path | None:
+        """Our directory in the user's state directory; None without a home."""
+        return self._directory("XDG_STATE_HOME", ".local/state")
+
+    @property
+    def config_directory(self) -> Path | None:
+        """Our directory in the user's directory of settings; None without a home."""
+        return self._directory("XDG_CONFIG_HOME", ".config")
+
+    def _directory(self, variable: str, default: str) -> Path | None:
+        """XDG Base Directory 0.8: relative values are ignored."""
+        base = self.variables.get(variable, "")
+        if not os.path.isabs(base):
             home = self.variables.get("HOME", "")
             if not os.path.isabs(home):
                 return None
-            state = os.path.join(home, ".local", "state")
-        return Path(state, "smp", "smp.log")
+            base = os.path.join(home, default)
+        return Path(base, "smp")
 
     def uses_color(self, fd: int) -> bool:
         """Return whether output to `fd` may be coloured: `--color`, else NO_COLOR, CLICOLOR_FORCE and the terminal."""

@@ -28,6 +28,8 @@ COMMANDS = {
     "ls": "List targets, or your sessions.",
     "kill": "Terminate sessions.",
     "cp": "Copy files to or from a target, without S3 and with nothing installed there.",
+    "ssh-proxy": "Connect ssh to a target: what its ProxyCommand runs.",
+    "ssh-config": "Write the configuration with which ssh reaches targets.",
     "connect": "Join a session whose stream URL and token you have.",
     "demo": "Try a session on this machine: a sandbox and a session with it.",
     "probe": "Check what a session needs, stage by stage, and say what to do.",
@@ -35,8 +37,8 @@ COMMANDS = {
     "completion": "Print the script that completes smp in bash, zsh or fish.",
     "help": "Show the help of a command, or its man page.",
 }
-"""Each command, by the name of its module in `cli.commands` and of itself there, with its line in the help. Only
-the one that is run is imported."""
+"""Each command, by the name of its module in `cli.commands` and of itself there (with `_` for `-`), with its line in
+the help. Only the one that is run is imported."""
 
 COMMAND_GROUPS = {
     "Sessions": ("start", "exec", "forward", "cp", "ssh-proxy", "ssh-config", "connect"),
@@ -83,8 +85,8 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"session_manager_plugin.cli.commands.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"session_manager_plugin.cli.commands.{name}"), name)
         return command
 
     def resolve_command(

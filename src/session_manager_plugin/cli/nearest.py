@@ -20,7 +20,7 @@ _OTHER_NAMES = {
     "run": "exec",
     "scp": "cp",
     "shell": "start",
-    "ssh": "ssh-proxy",
+    "ssh": "ssh-config",
     "start-session": "start",
     "targets": "ls",
     "terminate": "kill",

@@ -77,7 +77,7 @@ def tell_ending(environment: Environment, ending: Ending) -> None:
         if not belongs_to_another:
             tell_note(environment, _normal_end(ending))
         return
-    if ending.is_hang_up_of_ssh:
+    if ending.is_left_by_ssh:
         return
     if outcome.error is not None:
         tell_traceback(environment, outcome.error)

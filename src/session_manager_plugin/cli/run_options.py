@@ -26,6 +26,8 @@ class RunOptions(HandlerOptions):
     """Binds the local end of a forwarded port before the session is opened; without it `listener` counts."""
     began: Callable[[SessionReady], None] | None = None
     """Called when the session has begun, before anything of it is shown."""
+    awaited: Awaitable[None] | None = None
+    """Has to be done before the session that has begun passes a byte; its exception ends the session."""
     terminate: Terminate | None = None
     """Called at the end unless the far end has closed the session, or the session terminates itself."""
 

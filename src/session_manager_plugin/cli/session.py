@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import signal
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -40,10 +41,10 @@ class Ending(NamedTuple):
     """Whether standard error showed that of a remote command."""
 
     @property
-    def is_hang_up_of_ssh(self) -> bool:
-        """Whether this is the normal end of `ssh`: it ends its ProxyCommand by SIGHUP, or just leaves it behind."""
+    def is_left_by_ssh(self) -> bool:
+        """Whether `ssh` has ended: it ends its ProxyCommand by SIGHUP, and a Ctrl-C is for both."""
         error = self.outcome.error
-        return self.is_stdio and isinstance(error, Signalled) and error.number == HANG_UP
+        return self.is_stdio and isinstance(error, Signalled) and error.number in (HANG_UP, signal.SIGINT)
 
 
 class SessionStreams(NamedTuple):
@@ -113,6 +114,8 @@ async def run_session(
                 options.began(ready)
             if streams.release is not None and (ready.session_type == COMMAND or ready.is_stdio):
                 await streams.release()
+            if options.awaited is not None:
+                await options.awaited
             handler_options = dataclasses.replace(
                 options, terminal=streams.terminal or options.terminal, listener=listener
             )

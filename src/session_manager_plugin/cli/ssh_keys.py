@@ -1,0 +1,160 @@
+"""Keys that ssh logs in with after their public half was sent by EC2 Instance Connect.
+
+ssh cannot be given a key by its ProxyCommand: its configuration names a file. So the private half of a key that is made
+for one connection is a file with a fixed name, for the user and the target, which exists for as long as the key is
+accepted. Several connections at the same time replace each other's file: each ssh reads it when it logs in, and every
+key that was written has been sent before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from session_manager_plugin.aws.instance_connect import KEY_LIFETIME, check_login, send_public_key
+from session_manager_plugin.aws.settings import AwsSettings
+from session_manager_plugin.aws.threads import in_thread
+from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.errors import ConfigurationError, UsageError
+
+_SIZE_LIMIT = 4096
+"""Characters of a public key that the API accepts."""
+_PREFIXES = ("ssh-", "ecdsa-", "sk-")
+"""How public keys in OpenSSH's format begin."""
+_RSA_BITS = 2048
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A new key pair; ``private`` is in PEM form, ``public`` in OpenSSH's."""
+
+    private: bytes = field(repr=False)
+    public: str
+
+
+def read_public_key(path: str) -> str:
+    """Return the public key in the file ``path``. Raises ``UsageError``, for a private key above all."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            key = file.read(_SIZE_LIMIT + 1).strip()
+    except OSError as error:
+        raise UsageError(f"the public key {path} cannot be read: {error.strerror or error}") from error
+    if not key.startswith(_PREFIXES) or "\n" in key or len(key) > _SIZE_LIMIT:
+        raise UsageError(f"{path} is no public key in OpenSSH's format (as ssh-keygen writes in a file .pub)")
+    return key
+
+
+def make_key_pair() -> KeyPair:
+    """Make a key pair. Takes some 50 ms.
+
+    An RSA key in the old PEM form: ssh cannot see its public half before it logs in, and so never offers that of a
+    key that has been replaced since.
+    """
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+    key = rsa.generate_private_key(65537, _RSA_BITS)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    return KeyPair(private, key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode())
+
+
+def key_path(environment: Environment, target: str, user: str) -> Path:
+    """Return the name of the file for a new key of ``user`` at ``target``, an id. ``user`` may be ssh's ``%r``.
+
+    Raises ``ConfigurationError`` without a home.
+    """
+    directory = environment.state_directory
+    if directory is None:
+        raise ConfigurationError("there is no place for a private key: set HOME or XDG_STATE_HOME")
+    return directory / "ssh" / f"{target}.{user}"
+
+
+@contextlib.asynccontextmanager
+async def accepted_key(
+    environment: Environment, settings: AwsSettings, target: str, user: str, public_key: str | None
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Have ``target``, an id, accept ``public_key``, or without one a new key, for ``user``.
+
+    Yields the task that does so: ssh can log in when it is done. The file of a new key is removed at the end, and when
+    the key is not accepted any more. Raises ``UsageError`` and ``ConfigurationError``; the task raises the exceptions
+    of ``aws_failure`` too.
+    """
+    check_login(target, user)
+    file = None if public_key is not None else KeyFile(key_path(environment, target, user))
+
+    async def push() -> None:
+        if file is None:
+            await _send(settings, target, user, public_key or "")
+            return
+        pair = await asyncio.wrap_future(in_thread(make_key_pair))
+        await _send(settings, target, user, pair.public)
+        file.write(pair.private)
+        asyncio.get_running_loop().call_later(KEY_LIFETIME, file.remove)
+
+    pushing = asyncio.ensure_future(push())
+    try:
+        yield pushing
+    finally:
+        pushing.cancel()
+        await asyncio.gather(pushing, return_exceptions=True)
+        if file is not None:
+            file.remove()
+
+
+async def _send(settings: AwsSettings, target: str, user: str, key: str) -> None:
+    await asyncio.wrap_future(in_thread(lambda: send_public_key(settings, target, user, key)))
+
+
+class KeyFile:
+    """A private key in a file that only the user can read (mode 0600), in a directory that only the user can enter."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._private = b""
+
+    def write(self, private: bytes) -> None:
+        """Write the key, in place of one that is there. Raises ``ConfigurationError``."""
+        directory = self._path.parent
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _locked(directory), tempfile.NamedTemporaryFile(dir=directory, delete=False) as file:
+                try:
+                    file.write(private)
+                    file.flush()
+                    os.replace(file.name, self._path)
+                except BaseException:
+                    os.unlink(file.name)
+                    raise
+        except OSError as error:
+            raise ConfigurationError(
+                f"the private key {self._path} cannot be written: {error.strerror or error}"
+            ) from error
+        self._private = private
+
+    def remove(self) -> None:
+        """Remove the key, unless another connection has replaced it. Idempotent."""
+        with contextlib.suppress(OSError), _locked(self._path.parent):
+            if self._private and self._path.read_bytes() == self._private:
+                self._path.unlink()
+        self._private = b""
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold a lock on ``directory``, so that no other process replaces a file between a look and its removal."""
+    try:
+        from fcntl import LOCK_EX, flock
+    except ImportError:  # Windows
+        yield
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        flock(descriptor, LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
