@@ -233,9 +233,9 @@ def test_probabilities_are_checked(settings: dict[str, float], message: str) -> 
     [
         ({"cut_every": -1}, "cut_every is a number from 0 on, not -1"),
         ({"refuse_resume": -1}, "refuse_resume is a number from 0 on, not -1"),
-        ({"cut_code": 999}, "999 is no close code"),
-        ({"cut_code": 1005}, "1005 is no close code"),
-        ({"cut_code": 1015}, "1015 is no close code"),
+        ({"cut_code": 999}, "close code 999; expected"),
+        ({"cut_code": 1005}, "close code 1005; expected"),
+        ({"cut_code": 1015}, "close code 1015; expected"),
         ({"void_token": "ignore"}, "void_token is close or forbidden, not 'ignore'"),
     ],
 )

@@ -96,11 +96,11 @@ def test_the_documented_file() -> None:
         (b"[[instances]]\nid = 'a'\n[[instances]]\nname = 'b'", r"instances\[2\]\.id: missing"),
         (b"[[instances]]\nid = 7", r"instances\[1\]\.id: not a string"),
         (b"[[instances]]\nid = 'a'\nonline = 1", r"instances\[1\]\.online: not true or false"),
-        (b"[[instances]]\nid = 'a'\nplatform = 'BSD'", "not one of Linux, Windows, MacOS"),
+        (b"[[instances]]\nid = 'a'\nplatform = 'BSD'", "expected one of Linux, Windows, MacOS"),
         (b"[[instances]]\nid = 'a'\nlast_ping = 'today'", "not a date and time"),
         (b"[[instances]]\nid = 'a'\ntags = { a = 1 }", "not a table of strings"),
         (b"[[databases]]\nid = 'a'\nendpoint = 'b'\nport = true", "port: not a whole number"),
-        (b"[[instances]]\nid = 'a'\n[[instances]]\nid = 'a'", "instances: 'a' is there twice"),
+        (b"[[instances]]\nid = 'a'\n[[instances]]\nid = 'a'", "instances: duplicate id 'a'"),
     ],
 )
 def test_faults_are_named_with_their_place(toml: bytes, reason: str) -> None:

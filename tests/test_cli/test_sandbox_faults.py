@@ -1,4 +1,4 @@
-"""`smp sandbox`: the options that make things go wrong on purpose."""
+"""``smp sandbox``: the options that make things go wrong on purpose."""
 
 from __future__ import annotations
 
@@ -96,4 +96,4 @@ def test_a_faulty_inventory_is_refused_with_the_place(smp: Smp, tmp_path: Path) 
     path.write_text("[[instances]]\nid = 'i-1'\nport = 7\n")
     run = smp("sandbox", "--inventory", str(path))
     assert run.status == 2
-    assert f"--inventory': {path}: instances[1].port: unknown key; there are id, name, tags" in run.err
+    assert f"--inventory': {path}: instances[1].port: unknown key; expected one of id, name, tags" in run.err

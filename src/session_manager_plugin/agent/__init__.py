@@ -1,6 +1,6 @@
 """The local counterpart of the service: a Session Manager on loopback, with a real shell behind it.
 
-Names are fetched when they are first used, so that importing this package imports neither an event loop nor
+Names are imported on first use, so that importing this package imports neither an event loop nor
 the POSIX-only modules that a pseudo-terminal needs.
 """
 

@@ -1,22 +1,22 @@
 """The agent's end of one session: ``Connection(Role.AGENT)``, the session's program and one timer.
 
-It is joined to the gateway in memory by binary messages, the ones a real agent would send over a websocket.
-Everything that happens ends in ``_pump``::
+The agent and the gateway exchange, in memory, the binary messages that a real agent would send over a websocket.
+Every stimulus ends in ``_pump``. States::
 
-    OPENING    the handshake is going on, if there is one
+    OPENING    the handshake is in progress, if there is one
     RUNNING    the program runs
-    DRAINING   the program has ended; its last output waits for its acknowledgements (``closing.py``), but not at all
-               when it was the client that ended it
-    ENDED      the result was reported; nothing is sent or received any more
+    DRAINING   the program has ended, and its last output waits for acknowledgements (``closing.py``); skipped if the
+               client has ended the session
+    ENDED      the result was reported; nothing is sent or received
 
-Output is read from the program only while it can be sent: not while the window is full, the client is away
-or its socket is congested. A program that writes more waits, as on any slow terminal.
+Output is read from the program only while it can be sent: not while the window is full, the client is away or its
+socket is congested. A program that writes more has to wait, as on any slow terminal.
 
-Input is different: the core acknowledges a message when it takes it, so what the program does not take in time would
-pile up here without a limit. While the program takes no input, further input messages are therefore
-withheld from the core, unacknowledged, which stops the sender at its window; acknowledgements pass, so output
-goes on flowing meanwhile (a program that echoes its input needs that). What exceeds ``MAX_WITHHELD_SIZE`` is
-dropped, and the sender sends it again.
+For input that is not enough: the core acknowledges a message when it accepts it, so input that the program does not
+read would accumulate here without limit. While the program accepts no input, further input messages are therefore
+withheld from the core and not acknowledged, which stops the sender at its window. Acknowledgements are not withheld,
+so output continues (a program that echoes its input needs that). Messages beyond ``MAX_WITHHELD_SIZE`` are dropped,
+and the sender sends them again.
 """
 
 from __future__ import annotations
@@ -58,26 +58,27 @@ from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.utils.logging import get_logger
 
 Pace = Literal["real", "fast"]
-"""``real`` sleeps as the official agent does, before the first output and after messages, by the session's type."""
+"""``real`` sleeps like the official agent, before the first output and after messages, depending on the session
+type."""
 MAX_WITHHELD_SIZE = 4 * 1024 * 1024
-"""Bytes of withheld messages: more than our client's window, so that it never has to send them again."""
+"""Bytes of withheld messages: more than our client's window, so that our client never has to send them again."""
 
 _MAX_BATCH = 128
-"""Messages made of one readiness of the program, so that other sessions get their turn."""
+"""Messages read from the program at a time, so that other sessions are not delayed."""
 _INPUT_STREAM_DATA = ClientMessageType.INPUT_STREAM_DATA.value.encode().ljust(32)
 _ACKNOWLEDGE = ClientMessageType.ACKNOWLEDGE.value.encode().ljust(32)
 
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """What all agents of a sandbox have in common; see ``Sandbox``."""
+    """Settings shared by all agents of a sandbox; see ``Sandbox``."""
 
     version: str
     handshake: bool | None
     pace: Pace
     shell: Sequence[str]
     key_service: LocalKeyService | None = None
-    """What shells and commands are encrypted with; ports never are."""
+    """Encrypts shells and commands. Port sessions are never encrypted."""
     quirks: frozenset[Quirk] = frozenset()
 
 
@@ -93,8 +94,8 @@ class AgentState(Enum):
 class Agent:
     """See the module docstring.
 
-    ``deliver`` takes messages for the gateway, ``finished`` the session's result once: whether it failed, and the text
-    for ``channel_closed``.
+    Calls ``deliver`` with messages for the gateway, and ``finished`` once with the session's result: whether the
+    session has failed, and the text for ``channel_closed``.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class Agent:
         self._closing_program: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Report for work and begin: with the handshake, or with the program."""
+        """Send the agent's first message and begin, with the handshake or with the program."""
         now = self._loop.time()
         self._connection.connected(None, now)
         self._connection.send_session_state("Connected", now)
@@ -162,13 +163,13 @@ class Agent:
 
     @property
     def program_pid(self) -> int:
-        """The process id of the session's program; 0 before it was started, and if it is no process."""
+        """The process id of the session's program; 0 before its start, and if it is not a process."""
         return 0 if self._program is None else self._program.pid
 
-    # What the gateway calls.
+    # Called by the gateway.
 
     def receive(self, messages: Iterable[bytes | bytearray]) -> None:
-        """Take messages from the gateway, all that one read of the client's socket brought."""
+        """Receive all messages of one read of the client's socket."""
         if self.state is AgentState.ENDED:
             return
         now = self._loop.time()
@@ -184,11 +185,11 @@ class Agent:
 
     @property
     def _reader_blocked(self) -> bool:
-        """Whether a signalled command keeps the reader of the websocket waiting: the quirk ``SIGNAL_BLOCKS_READER``."""
+        """Whether reading from the websocket waits for a command's end: the quirk ``SIGNAL_BLOCKS_READER``."""
         return isinstance(self._program, CommandOutputSeparate | CommandOutputTogether) and self._program.blocks_reader
 
     def set_congested(self, congested: bool) -> None:
-        """While the client's socket takes no more, nothing is read from the program and nothing sent again."""
+        """Stop reading from the program, and retransmitting, while the client's socket is congested."""
         self._congested = congested
         if congested:
             if self._program is not None:
@@ -197,12 +198,12 @@ class Agent:
             self._pump()
 
     async def close(self) -> None:
-        """End whatever runs, without a word to anybody; returns when no process and no socket of it is left."""
+        """End the program without reporting it. Returns when none of its processes and sockets is left."""
         self._end()
         if self._closing_program is not None:
             await self._closing_program
 
-    # Every stimulus ends here.
+    # Called at the end of every stimulus.
 
     def _pump(self) -> None:
         self._dispatch_events()
@@ -225,7 +226,7 @@ class Agent:
             self._connection.send_session_state("Terminating", now)
         # Only a client sends text, its token.
         messages = cast(list[bytes], self._connection.messages_to_send(now))
-        if self._reader_blocked:  # the acknowledgements are its task; what they were for is sent again
+        if self._reader_blocked:  # the official agent's blocked reader also sends no acknowledgements
             messages = [message for message in messages if message[4:36] != _ACKNOWLEDGE]
         if messages:
             self._deliver(messages)
@@ -273,8 +274,8 @@ class Agent:
                 self._logger.debug("session %s: message dropped: %s", self._session_id, reason)
 
     def _arm_timer(self) -> None:
-        """Have the timer fire no later than the next deadline. One that fires too early does no harm, so it is
-        left alone when the deadline moves away, as it does with every acknowledgement."""
+        """Arm the timer for the next deadline at the latest. A timer that fires too early does no harm, so it is kept
+        when the deadline becomes later, as it does with every acknowledgement."""
         deadline = None if self._congested else self._connection.next_timeout()
         if (closing_at := self._closing.deadline) is not None:
             deadline = closing_at if deadline is None else min(deadline, closing_at)
@@ -283,7 +284,7 @@ class Agent:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_at(deadline, self._timer_fired)
-        self._timer_at = deadline  # not asked of the handle: uvloop's has no time when it is due at once
+        self._timer_at = deadline  # kept here, because uvloop's handle has no time if it is due at once
 
     def _timer_fired(self) -> None:
         self._timer = None
@@ -329,7 +330,8 @@ class Agent:
 
     @property
     def _room(self) -> int:
-        """How many messages of output can be sent now. What ``OfficialText`` held back may need a second one."""
+        """Return how many messages of output can be read now. Bytes held back by ``OfficialText`` may need a second
+        one."""
         capacity = self._connection.send_capacity
         return capacity // 2 if self._text else capacity
 

@@ -1,8 +1,8 @@
-"""The HTTP side of the sandbox's AWS APIs: who calls, which operation, and the answer or the refusal in the service's
+"""The HTTP side of the sandbox's AWS APIs: authentication, dispatch to an operation, and the response in the service's
 own format.
 
 Systems Manager, ECS, EC2 Instance Connect and KMS speak AWS JSON 1.1; EC2, RDS and STS take form parameters and answer
-with XML. Pure: an HTTP request in, an HTTP response out. What the operations do is in ``services/``. Errors have the
+with XML. Pure: an HTTP request in, an HTTP response out. The operations are in ``services/``. Errors have the
 service's own codes and shape, so that SDKs raise their modelled exceptions.
 
 A session runs programs as the sandbox's user, and loopback is open to every user of the machine. So the access key id
@@ -37,8 +37,8 @@ _JSON_SERVICES = {
 
 @dataclass(frozen=True, slots=True)
 class StartedSession:
-    """The answer of StartSession and ResumeSession. The token opens one websocket; it is None when the session has
-    ended and cannot be resumed."""
+    """The response of StartSession and ResumeSession. The token opens one websocket; None if the session has ended and
+    cannot be resumed."""
 
     session_id: str
     stream_url: str
@@ -47,20 +47,21 @@ class StartedSession:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose credentials signed a request. ``targets``: the only ones that temporary credentials of just-in-time access
-    are good for; None for the user's own credentials."""
+    """The owner of the credentials that signed a request. ``targets`` are those that temporary credentials of
+    just-in-time access are valid for; None for the user's own credentials."""
 
     arn: str
     targets: frozenset[str] | None = None
 
 
 Operation = Callable[[dict[str, Any], Caller], dict[str, Any]]
-"""Answers the members of a request, strings where it came as form parameters; raises ``ApiError``."""
+"""Takes the members of a request (strings if they came as form parameters) and the caller, returns the members of the
+response; raises ``ApiError``."""
 
 
 class Api:
-    """Answers requests. ``find_caller`` returns the owner of an access key id, or None; ``operations`` are named as IAM
-    names them (``ssm:StartSession``); ``authorize`` raises ``ApiError`` where the caller may not call one."""
+    """Answers requests. ``find_caller`` returns the owner of an access key id, or None. ``operations`` are keyed by
+    their IAM actions (``ssm:StartSession``). ``authorize`` raises ``ApiError`` if the caller may not call an action."""
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class Api:
         self._authorize = authorize
 
     def respond(self, request: HttpRequest) -> HttpResponse:
-        """The answer to one request; refusals are answers too, so it never raises."""
+        """Return the response to one request. Errors are responses too: this does not raise."""
         if request.method != "POST" or request.path != "/":
             return text_response(
                 HTTPStatus.NOT_FOUND, "This is a Session Manager sandbox for AWS SDKs and the AWS CLI."
@@ -127,7 +128,7 @@ _UNKNOWN_KEY_CODES = {"ec2": "AuthFailure", "rds": "InvalidClientTokenId", "sts"
 
 
 def string(fields: dict[str, Any], key: str) -> str:
-    """A member that has to be there and a string. Raises ``ApiError``."""
+    """Return a member that must be present and a string. Raises ``ApiError``."""
     value = fields.get(key)
     if value is None:
         raise ApiError("ValidationException", f"{key} must not be null")
@@ -137,12 +138,12 @@ def string(fields: dict[str, Any], key: str) -> str:
 
 
 def optional_string(fields: dict[str, Any], key: str) -> str:
-    """A member that may be missing or null, and is empty then. Raises ``ApiError``."""
+    """Return a string member; an empty string if it is missing or null. Raises ``ApiError``."""
     return string(fields, key) if fields.get(key) is not None else ""
 
 
 def strings(fields: dict[str, Any], key: str) -> list[str]:
-    """A member that is a list of strings, empty if it is missing or null. Raises ``ApiError``."""
+    """Return a member that is a list of strings; an empty list if it is missing or null. Raises ``ApiError``."""
     value = fields.get(key) or []
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ApiError("SerializationException", f"{key} is not a list of strings")
@@ -150,7 +151,7 @@ def strings(fields: dict[str, Any], key: str) -> list[str]:
 
 
 def structures(fields: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    """A member that is a list of structures, empty if it is missing or null. Raises ``ApiError``."""
+    """Return a member that is a list of structures; an empty list if it is missing or null. Raises ``ApiError``."""
     value = fields.get(key) or []
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ApiError("SerializationException", f"{key} is not a list of structures")

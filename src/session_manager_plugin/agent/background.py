@@ -1,4 +1,4 @@
-"""A sandbox in a thread of its own, for programs and tests that run no event loop."""
+"""A sandbox in a thread of its own, for programs and tests without an event loop."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 
 class BackgroundSandbox:
-    """Runs ``sandbox``, which nobody else may have entered, while the context is entered.
+    """Runs ``sandbox``, whose own context must not be entered, while this context is entered.
 
-    Blocking code may use everything here from any thread. ``sandbox`` itself is for reading; ``apply`` is for the rest.
+    All methods block and may be called from any thread. Use ``sandbox`` itself only for reading, ``apply`` for changes.
     """
 
     def __init__(self, sandbox: Sandbox | None = None) -> None:
@@ -33,7 +33,7 @@ class BackgroundSandbox:
         self._thread = threading.Thread(target=self._run, name="sandbox")
 
     def __enter__(self) -> Self:
-        """Start it. Raises ``OSError`` when the port is taken."""
+        """Start the sandbox. Raises ``OSError`` if the port is in use."""
         self._thread.start()
         self._started.result()
         return self
@@ -49,24 +49,26 @@ class BackgroundSandbox:
 
     @property
     def endpoint_url(self) -> str:
-        """The URL of every AWS API that the sandbox answers."""
+        """The URL of all AWS APIs of the sandbox."""
         return self.sandbox.endpoint_url
 
     @property
     def region(self) -> str:
-        """The region that it is in."""
+        """The sandbox's AWS region."""
         return self.sandbox.region
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a subprocess needs to reach the sandbox and nothing else: credentials, region, endpoint, and a ``PATH``
-        with this package's ``session-manager-plugin`` first. Add it to ``os.environ``."""
+        """The environment variables with which a subprocess reaches the sandbox and no AWS account: credentials,
+        region, endpoint, and a ``PATH`` with this package's ``session-manager-plugin`` first. Add them to
+        ``os.environ``."""
         path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
         return {**self.sandbox.environment, "AWS_ENDPOINT_URL": self.endpoint_url, "PATH": path}
 
     @property
     def inventory(self) -> Inventory:
-        """What the account holds. May be replaced at any time, ``dataclasses.replace`` makes a changed one."""
+        """The contents of the account. May be replaced at any time, for instance by a copy of
+        ``dataclasses.replace``."""
         return self.sandbox.inventory
 
     @inventory.setter
@@ -75,7 +77,7 @@ class BackgroundSandbox:
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong in the sessions that are started from now on."""
+        """The faults of sessions started from now on."""
         return self.sandbox.faults
 
     @faults.setter
@@ -84,7 +86,7 @@ class BackgroundSandbox:
 
     @property
     def sessions(self) -> Mapping[str, SandboxSession]:
-        """All sessions by id, in the order of their start: those that are going on, and those that are over."""
+        """All sessions by id, in the order of their start, ended sessions included."""
         return self.apply(lambda sandbox: dict(sandbox.sessions))
 
     def start_session(
@@ -93,25 +95,25 @@ class BackgroundSandbox:
         parameters: Mapping[str, Sequence[str]] | None = None,
         target: str | None = None,
     ) -> StartedSession:
-        """As ``Sandbox.start_session``: the first target unless another is given. Raises ``ApiError``."""
+        """See ``Sandbox.start_session``. Raises ``ApiError``."""
         return self._call(self.sandbox.start_session(document, parameters, target))
 
     def end_session(self, session_id: str, text: str) -> None:
-        """End a session as the service does at a time limit; the client is told ``text``. Raises ``KeyError``."""
+        """End a session as the service does at a time limit, with ``text`` for the client. Raises ``KeyError``."""
         self.apply(lambda sandbox: sandbox.end_session(session_id, text))
 
     def disconnect(self, session_id: str) -> bool:
-        """Cut the client's websocket; the session goes on and may be resumed. False when no client is attached. Raises
-        ``KeyError``."""
+        """Cut the client's websocket; the session continues and may be resumed. Returns False if no client is attached.
+        Raises ``KeyError``."""
         return self.apply(lambda sandbox: sandbox.session(session_id).disconnect())
 
     def wait_ended(self, session_id: str, timeout: float) -> EndReason | None:
-        """Wait until the session is over and return the reason; None when it is not over after ``timeout`` seconds.
+        """Wait until the session has ended and return the reason; None if it has not ended after ``timeout`` seconds.
         Raises ``KeyError``."""
         return self._call(self._wait_ended(session_id, timeout))
 
     def apply(self, function: Callable[[Sandbox], T]) -> T:
-        """Call ``function`` with the sandbox in its thread, for what must not be done from another one, for example
+        """Call ``function`` with the sandbox, in the sandbox's thread, and return its result. For example
         ``background.apply(lambda sandbox: sandbox.session(session_id).disconnect())``."""
 
         async def call() -> T:

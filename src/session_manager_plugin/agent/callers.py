@@ -1,4 +1,4 @@
-"""Whose credentials a request was made with: the sandbox's user's, or temporary ones of just-in-time access."""
+"""The owners of credentials: the sandbox's user, and temporary credentials of just-in-time access."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ACCESS_KEY_ID = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/,\s]+)/")
 
 
 class Callers:
-    """Knows callers by their access key ids. ``own`` verifies the user's signatures, ``user_arn`` names the user."""
+    """Finds callers by access key id. ``own`` verifies the user's signatures, ``user_arn`` returns the user's ARN."""
 
     def __init__(self, own: SignatureVerifier, user_arn: Callable[[], str]) -> None:
         self._own = own
@@ -24,18 +24,18 @@ class Callers:
         self._temporary: list[TemporaryCredentials] = []
 
     def admit(self, credentials: TemporaryCredentials) -> None:
-        """Accept requests that are made with ``credentials`` too."""
+        """Accept requests made with ``credentials``, too."""
         self._temporary.append(credentials)
 
     def find(self, access_key_id: str) -> Caller | None:
-        """The owner of an access key, or None."""
+        """Return the owner of an access key, or None."""
         if _same(access_key_id, self._own.access_key_id):
             return Caller(self._user_arn())
         credentials = self._find_temporary(access_key_id)
         return None if credentials is None else credentials.caller
 
     def signature_refusal(self, request: HttpRequest) -> str | None:
-        """Why the opening request of a websocket is refused, or None; see ``SignatureVerifier``."""
+        """Return why the opening request of a websocket is refused, or None; see ``SignatureVerifier``."""
         given = _ACCESS_KEY_ID.match(request.headers.get("authorization", ""))
         credentials = None if given is None else self._find_temporary(given[1])
         if credentials is None:

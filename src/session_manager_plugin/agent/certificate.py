@@ -1,4 +1,4 @@
-"""The sandbox's TLS certificate: for 127.0.0.1 and localhost, by an authority made for this one certificate."""
+"""The sandbox's TLS certificate for 127.0.0.1 and localhost, issued by an authority created for it."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _USES = (
 
 
 class SandboxCertificate:
-    """A new certificate. ``context`` is a server's; ``bundle`` is the PEM file that a client has to trust.
+    """A new certificate. ``context`` is for a server; ``bundle`` is the PEM file that a client has to trust.
 
     The file is in a directory that only this user can read; call ``remove`` at the end. The authority's private key is
-    never written anywhere; the server's is in a file with mode 0600 for the moment in which OpenSSL reads it. Raises
-    ``OSError`` when the files cannot be written.
+    never written to a file; the server's key is in a file of mode 0600 while OpenSSL reads it. Raises ``OSError`` if
+    the files cannot be written.
     """
 
     def __init__(self) -> None:

@@ -1,16 +1,16 @@
-"""How long the agent waits, once its program has ended, for the acknowledgements of the last output."""
+"""The time limits for acknowledgements of the last output, after the program has ended."""
 
 from __future__ import annotations
 
 DRAIN_TIMEOUT = 2.0
-"""Seconds without an acknowledgement after which the last output is given up."""
+"""Seconds without an acknowledgement after which the agent stops waiting."""
 CLOSING_LIMIT = 4.0
 """Seconds that the official agent waits in all: twice 2 s, before and after it reports ``Terminating``."""
 
 
 class PatientClosing:
-    """Waits as long as acknowledgements keep coming, and for a client that is away. ``deadline`` is the instant at
-    which the session ends even so; None before the program has ended and while the client is away."""
+    """Waits while acknowledgements arrive, and while the client is away. ``deadline`` is when the session ends in any
+    case; None before the program has ended and while the client is away."""
 
     def __init__(self) -> None:
         self.deadline: float | None = None
@@ -22,12 +22,12 @@ class PatientClosing:
         self.deadline = now + DRAIN_TIMEOUT
 
     def waiting_since(self, moment: float) -> None:
-        """The last acknowledgement came at ``moment``, and others are due."""
+        """Further acknowledgements are due, and the last one arrived at ``moment``."""
         if self.deadline is not None:
             self.deadline = max(self.deadline, moment + DRAIN_TIMEOUT)
 
     def client_left(self) -> None:
-        """Nobody is there to acknowledge anything."""
+        """The client is away."""
         self.deadline = None
 
     def client_returned(self, now: float) -> None:
@@ -44,10 +44,10 @@ class LimitedClosing(PatientClosing):
         self.deadline = now + CLOSING_LIMIT
 
     def waiting_since(self, moment: float) -> None:
-        """Acknowledgements change nothing."""
+        """Ignored."""
 
     def client_left(self) -> None:
-        """Neither does the client's absence."""
+        """Ignored."""
 
     def client_returned(self, now: float) -> None:
-        """Nor its return."""
+        """Ignored."""

@@ -1,12 +1,12 @@
 """NonInteractiveCommands: a command without a terminal and without input.
 
-Its words are executed as they are, no shell between. It has two output modes, as in the official agent:
+Its words are executed without a shell. As in the official agent, there are two output modes:
 
-- together: both outputs go to one file, of which nothing is sent before the command has ended; no exit code;
-- separate (agents from ``SEPARATE_STREAMS_FROM``): each output as it comes, by its own payload type; then the exit
-  code.
+- together: both outputs go to one file, which is sent after the command has ended, without an exit code;
+- separate (agents since ``SEPARATE_STREAMS_FROM``): each output is sent as it is written, by its own payload type, and
+  then the exit code.
 
-Ctrl-C and Ctrl-\\ at the beginning of a message become signals for the command; all other input means nothing.
+Ctrl-C and Ctrl-\\ at the beginning of a message become signals for the command; all other input is ignored.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ from session_manager_plugin.protocol.events import DataReceived
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, PayloadType
 
 SEPARATE_STREAMS_FROM: Final = "3.1.1511.0"
-"""The agent's version that has them."""
+"""The first version of the agent with separate output streams."""
 OUTDATED_CLIENT_MESSAGE: Final = (
     "Please update session manager plugin version (minimum required version 1.2.312.0) "
     "for fully support of separate StdOut/StdErr output.\r\n"
 )
-"""What the agent has an old client show when a command wants separate streams."""
+"""The message for an old client of a command with separate streams."""
 ERROR_DELAY: Final = 1.0
 """Seconds that the official agent sleeps before it sends an error text."""
 
 _PREFIX: Final = re.compile(r"[0-9a-zA-Z\r\n_:-]{0,30}")
 _SIGNALS: Final = {0x03: signal.SIGINT, 0x1C: signal.SIGQUIT}
 _ERROR_EXIT_CODE: Final = 1
-"""What the official agent reports for a command that could not be started, or whose end it could not learn."""
+"""The official agent's exit code for a command that could not be started, or whose exit status is unknown."""
 _KILLED_EXIT_CODE: Final = -1
 
 
 class _Command(ABC):
-    """What both modes have in common; see ``SessionProgram``."""
+    """The part that both modes share; see ``SessionProgram``."""
 
     start_delay = 0.0
     message_delay = 0.0
@@ -76,17 +76,17 @@ class _Command(ABC):
         self._process = ChildProcess(self._process_exited)
         self._signal = OutputSignal(on_output, self._has_output)
         self._last_messages: deque[OutputMessage] | None = None
-        """Once nothing else follows: what is still to be sent."""
+        """The last messages to send; None while further output may follow."""
         self.ended = False
         self.failure: str | None = None
 
     @property
     def pid(self) -> int:
-        """The command's process id; 0 when it was not started."""
+        """The command's process id; 0 if it was not started."""
         return self._process.pid
 
     def start(self) -> None:
-        """Start the command, in the current directory. That it cannot be started becomes its output."""
+        """Start the command in the current directory. If that fails, the error becomes the command's output."""
         try:
             words = shlex.split(self._commands)
         except ValueError as error:
@@ -96,7 +96,7 @@ class _Command(ABC):
             return
         try:
             self._execute(words)
-        except (OSError, ValueError) as error:  # ValueError: a NUL, or what is no Unicode text
+        except (OSError, ValueError) as error:  # ValueError: a NUL, or a lone surrogate
             text = f"Error occurred starting the command: {_reason(words[0], error)}\n"
             exit_code = self._exit_code_messages(_ERROR_EXIT_CODE)
             self.start_delay = 0.0 if exit_code else ERROR_DELAY
@@ -109,11 +109,11 @@ class _Command(ABC):
 
     @abstractmethod
     def _execute(self, words: list[str]) -> None:
-        """Start the command with its outputs where they belong. Raises ``OSError`` and ``ValueError``."""
+        """Start the command with its outputs redirected. Raises ``OSError`` and ``ValueError``."""
 
     @abstractmethod
     def _exit_code_messages(self, code: int) -> list[OutputMessage]:
-        """How the client is told the exit code, if it is."""
+        """Return the messages that report the exit code; none if this mode does not report it."""
 
     def _spawn(self, words: Sequence[str], output: int, error_output: int) -> None:
         if "/" not in words[0] and shutil.which(words[0]) is None:
@@ -133,7 +133,7 @@ class _Command(ABC):
             self._on_input_taken()
 
     def receive(self, data: DataReceived) -> None:
-        """Pass on Ctrl-C and Ctrl-\\ as signals; any message may begin with one."""
+        """Send the signal for a Ctrl-C or Ctrl-\\ at the beginning of a message."""
         if data.payload_type == PayloadType.OUTPUT:
             for payload in data.payloads:
                 for key in payload if Quirk.SIGNAL_SCAN in self._quirks else payload[:1]:
@@ -141,8 +141,8 @@ class _Command(ABC):
                         self._process.send_signal(_SIGNALS[key])
                         self._signalled = True
 
-    # The quirk ``SIGNAL_BLOCKS_READER``: after a signal the official agent's reader waits for the process, for which
-    # another part of it waits already.
+    # The quirk ``SIGNAL_BLOCKS_READER``: after a signal the official agent's reader waits for the process to exit, as
+    # another goroutine does already.
 
     @property
     def _waited_for(self) -> bool:
@@ -150,17 +150,17 @@ class _Command(ABC):
 
     @property
     def blocks_reader(self) -> bool:
-        """Whether nothing is read from the websocket."""
+        """Whether the agent does not read from the websocket."""
         return self._waited_for and not self._process.exited
 
     @property
     def takes_input(self) -> bool:
-        """Always, but for that quirk."""
+        """Always true, except with that quirk."""
         return not self.blocks_reader
 
     @abstractmethod
     def _has_output(self) -> bool:
-        """Whether there is something to read, apart from what a file descriptor tells by itself."""
+        """Whether ``read`` has something to return, apart from readable file descriptors."""
 
     def set_reading(self, wanted: bool) -> None:
         """See ``SessionProgram``."""
@@ -174,13 +174,13 @@ class _Command(ABC):
         return taken
 
     async def close(self) -> None:
-        """End the command and all that it started; see ``ChildProcess.end``."""
+        """End the command and the processes it has started; see ``ChildProcess.end``."""
         self._signal.set_reading(False)
         await self._process.end()
 
 
 class CommandOutputTogether(_Command):
-    """A command in the first mode."""
+    """A command whose outputs are sent together."""
 
     message_delay = MESSAGE_DELAY
 
@@ -206,11 +206,11 @@ class CommandOutputTogether(_Command):
         return self._process.exited or self._last_messages is not None
 
     def read(self, limit: int) -> list[OutputMessage]:
-        """See ``SessionProgram``; what a process in the background still writes is not waited for."""
+        """See ``SessionProgram``. Does not wait for output of processes that the command left in the background."""
         if self._last_messages is not None:
             return self._take_last_messages(limit)
         size = limit * MAX_PAYLOAD_SIZE
-        # Not from the position that the command's descriptors share with ours.
+        # ``pread``, because the file position is shared with the command's descriptors.
         data = os.pread(self._file.fileno(), size, self._offset)
         self._offset += len(data)
         self.ended = len(data) < size
@@ -223,8 +223,7 @@ class CommandOutputTogether(_Command):
 
 
 class CommandOutputSeparate(_Command):
-    """A command in the second mode. A prefix goes before each piece of its output that begins a line, as far as the
-    pieces that are read tell."""
+    """A command whose outputs are sent separately. Each piece read that begins a line is preceded by the prefix."""
 
     def __init__(
         self,
@@ -236,7 +235,7 @@ class CommandOutputSeparate(_Command):
         on_output: Callable[[], None],
         on_input_taken: Callable[[], None],
     ) -> None:
-        """Raises ``ProgramError`` when a prefix has a character that it must not have, or too many."""
+        """Raises ``ProgramError`` if a prefix is too long or has a forbidden character."""
         super().__init__(commands, quirks=quirks, on_output=on_output, on_input_taken=on_input_taken)
         for name, prefix in (("stdout", output_prefix), ("stderr", error_prefix)):
             if not _PREFIX.fullmatch(prefix):
@@ -269,7 +268,7 @@ class CommandOutputSeparate(_Command):
         return [OutputMessage(PayloadType.EXIT_CODE, f"EXIT_CODE: {code}".encode())]
 
     def _process_exited(self) -> None:
-        if self._waited_for:  # whoever waits for it closes the pipes, read or not
+        if self._waited_for:  # the waiting goroutine closes the pipes, whether they were read to the end or not
             for pipe in self._pipes:
                 pipe.close()
             self._pipes.clear()
@@ -285,8 +284,8 @@ class CommandOutputSeparate(_Command):
             pipe.set_reading(wanted)
 
     def read(self, limit: int) -> list[OutputMessage]:
-        """See ``SessionProgram``. The exit code follows the end of both outputs, so a process in the background that
-        has them open is waited for."""
+        """See ``SessionProgram``. The exit code follows the end of both outputs, so this waits for background processes
+        that have them open."""
         messages = [self._last_pieces.popleft() for _ in range(min(limit, len(self._last_pieces)))]
         turns = deque(self._pipes)
         while turns and len(messages) < limit:
@@ -305,10 +304,10 @@ class CommandOutputSeparate(_Command):
         return messages + self._take_last_messages(limit - len(messages))
 
     def client_returned(self) -> None:
-        """The client was away and is back: the quirk ``PAUSE_STOPS_OUTPUT``.
+        """Apply the quirk ``PAUSE_STOPS_OUTPUT`` when the client is back.
 
-        The official agent reads each output in a loop that ends when it finds the client away, after the piece that it
-        was waiting for. Nobody reads that output any more, so a command that writes much blocks for ever.
+        The official agent reads each output in a loop. If the client is away when a piece is read, the loop ends. That
+        output is then never read again, so that a command with more output blocks for ever.
         """
         if Quirk.PAUSE_STOPS_OUTPUT not in self._quirks:
             return
@@ -332,7 +331,7 @@ class CommandOutputSeparate(_Command):
 
 
 class _Pipe:
-    """One output of a command; ``on_readable`` is called while reading is wanted and there is something to read."""
+    """One output of a command. Calls ``on_readable`` while reading is enabled and there is data or the end."""
 
     def __init__(self, payload_type: PayloadType, prefix: bytes, on_readable: Callable[[], None]) -> None:
         self.payload_type = payload_type
@@ -353,7 +352,7 @@ class _Pipe:
                 self._loop.remove_reader(self._read_end)
 
     def read(self) -> bytes | None:
-        """The next payload, with its prefix; empty at the end, None when there is nothing now."""
+        """Return the next payload with its prefix; empty at the end, None if there is no data now."""
         try:
             data = os.read(self._read_end, MAX_PAYLOAD_SIZE - len(self._prefix))
         except BlockingIOError:
@@ -363,7 +362,7 @@ class _Pipe:
         return prefix + data
 
     def close_write_end(self) -> None:
-        """Leave it to the command; harmless when it is closed."""
+        """Close our copy of the write end. Idempotent."""
         if self.write_end >= 0:
             os.close(self.write_end)
             self.write_end = -1
@@ -375,7 +374,7 @@ class _Pipe:
 
 
 def _reason(program: str, error: OSError | ValueError) -> str:
-    """Why a program could not be started, as Go says it."""
+    """Return why a program could not be started, in Go's words."""
     if isinstance(error, FileNotFoundError) and "/" not in program:
         return f'exec: "{program}": executable file not found in $PATH'
     reason = str(error) if isinstance(error, ValueError) or error.strerror is None else error.strerror.lower()

@@ -1,4 +1,4 @@
-"""The account of a sandbox that is given no inventory: a little of everything."""
+"""The default inventory of a sandbox: a few resources of each kind."""
 
 from __future__ import annotations
 
@@ -65,4 +65,4 @@ DEFAULT_INVENTORY = Inventory(
     databases=(Database(id="orders", endpoint="127.0.0.1"),),
     database_clusters=(DatabaseCluster(id="catalogue", endpoint="127.0.0.1", reader_endpoint="127.0.0.1"),),
 )
-"""What a sandbox without an inventory of its own has beside its targets."""
+"""The inventory of a sandbox that is created without one, in addition to its targets."""

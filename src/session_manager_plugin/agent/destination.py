@@ -1,7 +1,7 @@
-"""Where a port session leads: resolving its host, what is forbidden, dialling, and one TCP connection.
+"""The destination of a port session: resolving its host, denied addresses, dialling, and TCP connections.
 
-As the official agent does it (``agent/session/plugins/port``): the host is resolved once, its addresses are tried in
-order, there is no time limit of its own, and an end of file from either side ends the connection in both directions.
+As in the official agent (``agent/session/plugins/port``), the host is resolved once, its addresses are tried in order
+without a time limit, and an end of file from either side ends both directions of the connection.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DENIED_ADDRESSES = frozenset(
         "fd00:ec2::240",
     )
 )
-"""The official agent's ``DeniedPortForwardingRemoteIPs``; it adds some of the instance's own network."""
+"""The official agent's ``DeniedPortForwardingRemoteIPs``, without those of the instance's own network."""
 DENIED_WITH_LOOPBACK = frozenset(
     ip_address(text)
     for text in (
@@ -40,16 +40,17 @@ DENIED_WITH_LOOPBACK = frozenset(
         "fd00:ec2::23",
     )
 )
-"""What agents from ``LOOPBACK_DENIED_FROM`` on refuse besides loopback."""
+"""Addresses besides loopback that agents since ``LOOPBACK_DENIED_FROM`` refuse."""
 WRITE_HIGH_WATER = 64 * 1024
-"""Bytes that wait for the destination above which it counts as slow."""
+"""Bytes waiting for the destination above which it counts as slow."""
 WRITE_LOW_WATER = 16 * 1024
 
 
 class Destination:
-    """What the properties ``host`` (none: this machine) and ``portNumber`` name, and the connections to it.
+    """The host and port that the properties ``host`` (by default this machine) and ``portNumber`` name, and the
+    connections to it.
 
-    ``agent_version`` decides which addresses a ``host`` must not have.
+    ``agent_version`` decides which addresses are denied.
     """
 
     def __init__(self, properties: Mapping[str, str], agent_version: str) -> None:
@@ -61,9 +62,9 @@ class Destination:
         self._connections: set[DialledConnection] = set()
 
     async def resolve(self) -> None:
-        """Look the host up; that it is not found, only ``dial`` tells.
+        """Resolve the host. An error is raised only by ``dial``.
 
-        Raises ``ProgramError`` when one of its addresses is denied.
+        Raises ``ProgramError`` if one of its addresses is denied.
         """
         host = self._host or "localhost"
         try:
@@ -73,13 +74,13 @@ class Destination:
             return
         self._addresses = list(dict.fromkeys((str(address[0]), int(address[1])) for *_, address in found))
         if not self._host:
-            # 127.0.0.1 first, whatever the resolver prefers.
+            # IPv4 (127.0.0.1) first, regardless of the resolver's order.
             self._addresses.sort(key=lambda address: ":" in address[0])
         if self._host and any(self._denies(address) for address, _ in self._addresses):
             raise ProgramError(f"Forwarding to IP address {self._host} is forbidden.")
 
     def _denies(self, text: str) -> bool:
-        """Whether ``host`` must not have this address. Its spelling does not matter: it has been resolved."""
+        """Whether a resolved address is denied."""
         address = ip_address(text)
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
@@ -88,8 +89,8 @@ class Destination:
         return address in DENIED_ADDRESSES
 
     async def dial(self, connection: DialledConnection) -> None:
-        """Connect ``connection`` to the first address that answers. Raises ``OSError``, whose text is the official
-        agent's, when none does."""
+        """Connect ``connection`` to the first address that accepts. Raises ``OSError``, with the official agent's text,
+        if none does."""
         failure = self._unresolved
         self._connections.add(connection)
         connection.gone.add_done_callback(lambda _: self._connections.discard(connection))
@@ -106,7 +107,7 @@ class Destination:
         raise ConnectionError(failure)
 
     async def close(self) -> None:
-        """Drop all connections; returns when they are closed."""
+        """Abort all connections. Returns when they are closed."""
         connections = list(self._connections)
         for connection in connections:
             connection.abort()
@@ -115,24 +116,24 @@ class Destination:
 
 
 class ConnectionOwner(Protocol):
-    """Who is told of what happens to a connection."""
+    """The callbacks of a connection."""
 
     def destination_sent(self, connection: DialledConnection, data: bytes) -> None:
-        """``data`` has come."""
+        """The destination has sent ``data``."""
         ...
 
     def destination_caught_up(self, connection: DialledConnection) -> None:
-        """``slow`` is no longer true."""
+        """``slow`` has become false."""
         ...
 
     def destination_closed(self, connection: DialledConnection, error: Exception | None) -> None:
-        """Nothing more comes: the destination has closed the connection, or it broke (``error``), or we have closed it
-        and what was written has left. Comes once, unless the connection was never made."""
+        """The connection is closed: by the destination, by us after everything was written, or because it broke
+        (``error``). Called once, if the connection was ever made."""
         ...
 
 
 class DialledConnection(asyncio.Protocol):
-    """One TCP connection to the destination. It may be written to before it is made, and is closed only once."""
+    """One TCP connection to the destination. May be written to before it is made."""
 
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
@@ -141,14 +142,14 @@ class DialledConnection(asyncio.Protocol):
         self._closing = False
         self._at_end = False
         self.slow = False
-        """Whether more waits for the destination than it should; what is written all the same is kept."""
+        """Whether more than ``WRITE_HIGH_WATER`` bytes wait for the destination. Further writes are still queued."""
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the connection is closed."""
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The destination has answered."""
+        """The destination has accepted the connection."""
         self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         transport.set_write_buffer_limits(WRITE_HIGH_WATER, WRITE_LOW_WATER)
         if self._early:
@@ -158,11 +159,11 @@ class DialledConnection(asyncio.Protocol):
             transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """The destination has sent something."""
+        """The destination has sent ``data``."""
         self._owner.destination_sent(self, data)
 
     def eof_received(self) -> bool:
-        """The destination sends no more; asyncio closes the connection behind what was written."""
+        """The destination has sent its end of file; asyncio closes the connection after writing what is queued."""
         self._closing = self._at_end = True
         self._owner.destination_closed(self, None)
         return False
@@ -183,10 +184,10 @@ class DialledConnection(asyncio.Protocol):
         self.slow = False
         self._owner.destination_caught_up(self)
 
-    # What its owner calls.
+    # Called by the owner.
 
     def write(self, pieces: list[bytes | bytearray]) -> None:
-        """Send ``pieces``, when the connection is made; nothing happens once it is closing."""
+        """Send ``pieces`` once the connection is made. Ignored once it is closing."""
         if self._closing:
             return
         if self._transport is None:
@@ -195,7 +196,7 @@ class DialledConnection(asyncio.Protocol):
             self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def set_reading(self, wanted: bool) -> None:
-        """Whether the destination may send."""
+        """Enable or disable reading from the destination."""
         if self._transport is not None and not self._transport.is_closing():
             if wanted:
                 self._transport.resume_reading()
@@ -203,13 +204,13 @@ class DialledConnection(asyncio.Protocol):
                 self._transport.pause_reading()
 
     def close(self) -> None:
-        """Close both directions behind what was written; nothing more comes from the destination."""
+        """Close both directions after writing what is queued. No further data is read."""
         self._closing = True
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """Close at once; await ``gone``."""
+        """Close at once. Await ``gone`` afterwards."""
         self._closing = True
         if self._transport is not None:
             self._transport.abort()

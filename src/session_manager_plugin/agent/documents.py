@@ -1,5 +1,4 @@
-"""The session documents the sandbox knows: which session type each starts, which parameters it takes, and which
-properties come of them.
+"""The session documents of the sandbox: the session type, the parameters and the resulting properties of each.
 
 Names, session types, parameters, patterns and defaults are those of the documents that AWS owns. Only the parameters
 of AWS-StartPortForwardingSessionToSocket are not public; they are named after the properties that the client reads.
@@ -13,14 +12,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 LOCAL_PORT_FORWARDING = "LocalPortForwarding"
-"""The property ``type`` of port sessions that serve a local listener; the others are for ssh's ProxyCommand."""
+"""The property ``type`` of port sessions with a local listener. Other values are for ssh's ProxyCommand."""
 
 _PORT = "[1-9]|[1-9][0-9]{1,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
 _PLACEHOLDER = re.compile(r"{{ (\w+) }}")
 
 
 class SessionType(StrEnum):
-    """What the agent runs for a document, by the name it has in the handshake."""
+    """A session type, by its name in the handshake."""
 
     STANDARD_STREAM = "Standard_Stream"
     INTERACTIVE_COMMANDS = "InteractiveCommands"
@@ -29,17 +28,17 @@ class SessionType(StrEnum):
 
     @property
     def requires_handshake(self) -> bool:
-        """Whether the official agent makes a handshake for it although nothing is encrypted."""
+        """Whether the official agent makes a handshake for this type even without encryption."""
         return self in (SessionType.NON_INTERACTIVE_COMMANDS, SessionType.PORT)
 
 
 class InvalidParametersError(ValueError):
-    """The parameters do not fit the document; the text says which and why."""
+    """Parameters do not match the document. The text names the parameter and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a document: what it has to look like, and its value when it is not given (None: it must be)."""
+    """One parameter of a document: its pattern, and its default (None: the parameter is required)."""
 
     pattern: str = "(?s).*"
     default: str | None = None
@@ -55,7 +54,7 @@ class Document:
     properties: Mapping[str, str] = field(default_factory=dict)
 
     def resolve(self, values: Mapping[str, Sequence[str]]) -> dict[str, str]:
-        """``properties`` with the parameters put in. Raises ``InvalidParametersError``."""
+        """Return ``properties`` with the parameters inserted. Raises ``InvalidParametersError``."""
         if unknown := sorted(values.keys() - self.parameters.keys()):
             raise InvalidParametersError(f"document {self.name} has no parameter {', '.join(unknown)}")
         resolved = {name: self._resolve(name, values.get(name)) for name in self.parameters}
@@ -80,9 +79,9 @@ class Document:
 
 
 DEFAULT_DOCUMENT = "SSM-SessionManagerRunShell"
-"""What StartSession runs when it names no document."""
+"""The document of a StartSession that names none."""
 ECS_EXEC_DOCUMENT = "AmazonECS-ExecuteInteractiveCommand"
-"""What ECS's ExecuteCommand runs."""
+"""The document of ECS's ExecuteCommand."""
 
 _LOCAL_PORT_NUMBER = Parameter(f"0|{_PORT}", "0")
 _FORWARDING = {
@@ -113,7 +112,7 @@ DOCUMENTS = {
             {
                 "command": Parameter(),
                 "separateOutputStream": Parameter("true|false|True|False", "false"),
-                # The agent has an opinion of its own about the prefixes, and says it in its own words.
+                # No pattern: the agent checks the prefixes itself, with texts of its own.
                 "stdoutSeparatorPrefix": Parameter(default=""),
                 "stderrSeparatorPrefix": Parameter(default=""),
             },

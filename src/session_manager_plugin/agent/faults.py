@@ -1,16 +1,16 @@
-"""Faults on purpose: what may happen to a session's messages and to its websocket, and the engine that does it.
+"""Fault injection for a session's messages and its websocket.
 
-``Faults`` says what goes wrong in a sandbox; everything is off by default. Pure: no socket, no clock, no randomness but
-what a seed gives, so that the same messages suffer the same faults each time.
+``Faults`` configures the faults of a sandbox; all are off by default. Pure: no socket and no clock, and all randomness
+comes from a seed, so that the same messages get the same faults each time.
 
 What each fault applies to:
 
-* Stream messages and acknowledgements are dropped, duplicated, reordered, delayed and corrupted: the protocol repairs
-  all of that.
-* ``channel_closed``, ``start_publication`` and ``pause_publication`` are made by the gateway and nothing ever sends
-  them again, so they are exempt. What was held back leaves before a ``channel_closed``. The text message with the token
-  is exempt too: it opens the websocket, which has faults of its own (``refuse_websocket``, ``void_token``).
-* Bytes on the way when the websocket is cut are lost, both ways.
+* Stream messages and acknowledgements are dropped, duplicated, reordered, delayed and corrupted. The protocol recovers
+  from all of that.
+* ``channel_closed``, ``start_publication`` and ``pause_publication`` are exempt: the gateway creates them and never
+  sends them again. Messages held back are delivered before a ``channel_closed``. The text message with the token is
+  exempt too: it opens the websocket, which has faults of its own (``refuse_websocket``, ``void_token``).
+* Bytes in transit when the websocket is cut are lost, in both directions.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from typing import Literal, get_args
 from session_manager_plugin.protocol.messages import PAYLOAD_OFFSET, ClientMessageType
 
 VoidToken = Literal["close", "forbidden"]
-"""How a websocket with a token that is void is refused: opened and closed with 1008, or the upgrade answered 403."""
+"""How a websocket with a void token is refused: closed with 1008 after opening, or refused with status 403."""
 ABNORMAL_CLOSURE = 1006
 """Stands for a TCP connection that is closed without a close frame (RFC 6455, section 7.1.5)."""
 MAX_DISPLACEMENT = 8
-"""A reordered message lets at least one and at most this many pass that came after it."""
+"""A reordered message is overtaken by at least one and at most this many later messages."""
 REORDER_TIMEOUT = 0.1
-"""Seconds a reordered message waits at most, when nothing comes after it."""
+"""Seconds that a reordered message waits at most for later messages."""
 MAX_HELD = 10_000
-"""Messages held back at a time; what would be held beyond that is dropped, as a full queue does."""
+"""Messages held back at a time. Further ones are dropped, as by a full queue."""
 
 Message = bytes | bytearray
 
@@ -49,24 +49,24 @@ _SUBJECT = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageFaults:
-    """What happens to the messages of one direction: but for ``delay_time``, how probably, 0 to 1, for each of them.
+    """The faults of one direction. Except for ``delay_time``, each is a probability from 0 to 1 for each message.
 
-    Raises ``ValueError`` for what is not.
+    Raises ``ValueError`` for a value out of range.
     """
 
     drop: float = 0.0
-    """It does not arrive."""
+    """The message is lost."""
     duplicate: float = 0.0
-    """It arrives twice; a reordered or delayed one at once and late."""
+    """The message arrives twice; if it is also reordered or delayed, one copy arrives at once."""
     reorder: float = 0.0
-    """It arrives behind 1 to ``MAX_DISPLACEMENT`` others that came after it."""
+    """The message arrives after 1 to ``MAX_DISPLACEMENT`` later messages."""
     delay: float = 0.0
-    """It arrives ``delay_time`` later; with 1 all do, in order."""
+    """The message arrives ``delay_time`` later; with 1 all messages do, in order."""
     delay_time: float = 0.2
     """Seconds, up to 60."""
     corrupt: float = 0.0
-    """One bit of its payload is flipped, or its end is missing. Its digest or its length tells; the fields of the
-    header, which nothing protects, are left alone, since no receiver could notice."""
+    """One bit of the payload is flipped, or the end of the message is missing; the receiver detects it by the digest
+    or the length. Header fields are never changed: no checksum covers them, so a receiver could not detect it."""
 
     def __post_init__(self) -> None:
         for name in ("drop", "duplicate", "reorder", "delay", "corrupt"):
@@ -77,7 +77,7 @@ class MessageFaults:
 
     @property
     def active(self) -> bool:
-        """Whether there are any faults at all."""
+        """Whether any fault is on."""
         return any((self.drop, self.duplicate, self.reorder, self.delay, self.corrupt))
 
 
@@ -86,9 +86,9 @@ _NO_MESSAGE_FAULTS = MessageFaults()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """What goes wrong in the sessions of a sandbox; by default nothing. Raises ``ValueError`` for what cannot be.
+    """The faults in the sessions of a sandbox; by default none. Raises ``ValueError`` for an invalid value.
 
-    For example a link as on a train::
+    For example, a link as on a train::
 
         lossy = MessageFaults(drop=0.05, duplicate=0.05, reorder=0.05)
         Sandbox(faults=Faults(to_client=lossy, to_agent=lossy, cut_every=300_000, seed=7))
@@ -97,26 +97,26 @@ class Faults:
     to_client: MessageFaults = _NO_MESSAGE_FAULTS
     to_agent: MessageFaults = _NO_MESSAGE_FAULTS
     seed: int = 0
-    """The same seed gives the same pattern; each session of a sandbox, by its place in their order, one of its own."""
+    """The same seed produces the same pattern. Each session of a sandbox has its own, derived from its number."""
     cut_every: int = 0
-    """The websocket is cut when this many bytes of messages have passed through it, and so the next one; 0 never."""
+    """Each websocket is cut after this many bytes of messages; 0 never."""
     cut_after: int = 0
-    """The websocket is cut once, when this many have passed in the session, both ways together; 0 never."""
+    """The websocket is cut once, after this many bytes in the session, both directions together; 0 never."""
     cut_code: int | None = None
-    """How it is cut: None resets the TCP connection, 1006 closes it without a close frame, any other code is sent in a
-    close frame."""
+    """How the websocket is cut: None resets the TCP connection, 1006 closes it without a close frame, any other code is
+    sent in a close frame."""
     withhold_pongs: bool = False
     """Pings are not answered."""
     refuse_resume: int = 0
-    """This many ResumeSession calls of each session are answered with an error, ``resume_error``."""
+    """This many ResumeSession calls of each session fail with ``resume_error``."""
     resume_error: str = "ExpiredTokenException"
-    """The code of that error. SDKs retry some by themselves, ``ThrottlingException`` for one; not the default."""
+    """The code of that error. SDKs retry some codes, such as ``ThrottlingException``, but not the default."""
     refuse_websocket: int = 0
-    """This many websockets of each session, after its first, are refused with status 403."""
+    """This many websockets of each session, after the first, are refused with status 403."""
     void_token: VoidToken = "close"
-    """How a token is refused that was used, replaced or expired."""
+    """How a websocket with a used, replaced or expired token is refused."""
     tokens_reusable: bool = False
-    """A token opens any number of websockets until another one is given."""
+    """A token opens any number of websockets until it is replaced."""
 
     def __post_init__(self) -> None:
         for name in ("cut_every", "cut_after", "refuse_resume", "refuse_websocket"):
@@ -128,19 +128,19 @@ class Faults:
 
     @property
     def may_cut(self) -> bool:
-        """Whether a websocket may be lost by them: a client ends the connection itself when no pong comes."""
+        """Whether these faults may end a websocket; without pongs the client itself closes it."""
         return bool(self.cut_every or self.cut_after or self.withhold_pongs)
 
     @property
     def in_transit(self) -> bool:
-        """Whether messages do not simply pass."""
+        """Whether these faults affect messages or cut websockets."""
         return self.to_client.active or self.to_agent.active or bool(self.cut_every or self.cut_after)
 
 
 def check_cut_code(code: int | None) -> None:
-    """Raise ``ValueError`` when a websocket cannot be cut in this way; see ``Faults.cut_code``."""
+    """Raise ``ValueError`` if ``code`` is no valid ``Faults.cut_code``."""
     if code is not None and not (1000 <= code <= 1014 and code not in (1004, 1005)) and not 3000 <= code <= 4999:
-        raise ValueError(f"{code} is no close code: 1000, 1001, 1006, 1011 and those from 3000 to 4999 are")
+        raise ValueError(f"close code {code}; expected 1000, 1001, 1006, 1011, or 3000 to 4999")
 
 
 NO_FAULTS = Faults()
@@ -148,7 +148,7 @@ NO_FAULTS = Faults()
 
 @dataclass(slots=True)
 class FaultCounts:
-    """How often each fault happened. Counts of several places can be added."""
+    """How often each fault happened. Counts can be added."""
 
     dropped: int = 0
     duplicated: int = 0
@@ -163,7 +163,7 @@ class FaultCounts:
 
 @dataclass(slots=True)
 class _Held:
-    """A message that waits for a moment or, when it is reordered, until ``followers`` more messages have passed it."""
+    """A message held back until ``due_at`` or, if reordered, until ``followers`` more messages have overtaken it."""
 
     data: Message
     due_at: float
@@ -171,17 +171,17 @@ class _Held:
 
 
 class FaultInjector:
-    """The faults of one direction of one session. Messages go in, and come out as they arrive.
+    """The faults of one direction of one session. Takes messages and returns those that arrive.
 
-    Six numbers are drawn for each message that is subject to faults, whichever faults are on: so the n-th of them has
-    the same fate each time, whatever the clock says, and switching one fault on does not move the others.
+    Six random numbers are drawn for each message that is subject to faults, whichever faults are on. So the n-th
+    message gets the same faults each time, independent of the clock, and one fault does not influence the others.
     """
 
     def __init__(self, faults: MessageFaults, seed: int | str) -> None:
         self.counts = FaultCounts()
         self._faults = faults
         self._random = random.Random(seed).random
-        # The longer a message is in a queue, the earlier it is due: all of one queue wait for the same time.
+        # Each queue is ordered by time, because all messages of one queue wait equally long.
         self._delayed: deque[_Held] = deque()
         self._reordered: deque[_Held] = deque()
 
@@ -191,7 +191,7 @@ class FaultInjector:
         return len(self._delayed) + len(self._reordered)
 
     def receive(self, messages: Iterable[Message], now: float) -> list[Message]:
-        """Take messages that left at ``now``; gives those that arrive now. Call ``next_timeout`` then."""
+        """Take messages sent at ``now``; return those that arrive now. Call ``next_timeout`` afterwards."""
         arriving: list[Message] = []
         for data in messages:
             if bytes(data[4:36]) in _SUBJECT:
@@ -231,7 +231,7 @@ class FaultInjector:
             self.counts.dropped += 1
 
     def _let_pass(self, arriving: list[Message]) -> None:
-        """One message has passed all that are reordered."""
+        """Count one message that overtakes all reordered ones; append those that arrive now to ``arriving``."""
         if not self._reordered:
             return
         waiting: deque[_Held] = deque()
@@ -244,11 +244,11 @@ class FaultInjector:
         self._reordered = waiting
 
     def next_timeout(self) -> float | None:
-        """When the next message that is held back arrives at the latest; None when there is none."""
+        """Return when the next held message arrives at the latest; None if none is held."""
         return min((queue[0].due_at for queue in (self._delayed, self._reordered) if queue), default=None)
 
     def handle_timeout(self, now: float) -> list[Message]:
-        """The held messages that arrive by ``now``."""
+        """Return the held messages that arrive by ``now``."""
         arriving: list[Message] = []
         for queue in (self._delayed, self._reordered):
             while queue and queue[0].due_at <= now:
@@ -256,12 +256,12 @@ class FaultInjector:
         return arriving
 
     def release(self) -> list[Message]:
-        """Everything that is held back, at once: nothing comes any more."""
+        """Return all held messages at once, at the end of the session."""
         return self.handle_timeout(math.inf)
 
 
 class CutSchedule:
-    """Tells when the websockets of a session are to be cut; see ``Faults.cut_every`` and ``Faults.cut_after``."""
+    """Decides when to cut the websockets of a session: see ``Faults.cut_every`` and ``Faults.cut_after``."""
 
     def __init__(self, faults: Faults) -> None:
         self._every = faults.cut_every or math.inf
@@ -269,11 +269,12 @@ class CutSchedule:
         self._left_once = faults.cut_after or math.inf
 
     def opened(self) -> None:
-        """A new websocket."""
+        """A new websocket was opened."""
         self._left = self._every
 
     def pass_through(self, messages: Sequence[Message]) -> int | None:
-        """How many of ``messages`` pass before the cut, the one that reaches the limit included; None without a cut."""
+        """Return how many of ``messages`` pass before the cut, including the one that reaches the limit; None for no
+        cut."""
         for passed, data in enumerate(messages, 1):
             self._left -= len(data)
             self._left_once -= len(data)
@@ -291,8 +292,8 @@ def is_acknowledgement(data: Message) -> bool:
 
 
 def corrupt(data: Message, fraction: float) -> bytes:
-    """``data`` damaged so that a receiver can tell: in the first half of ``fraction``'s range (0 to 1) one bit of its
-    payload flipped, in the second half cut short. Which bit, or where, ``fraction`` says as well."""
+    """Return ``data`` with damage that a receiver can detect. A ``fraction`` from 0 to 0.5 flips a bit of the payload,
+    one from 0.5 to 1 truncates the message; its value also selects the bit or the length."""
     damaged = bytearray(data)
     if fraction >= 0.5 or len(damaged) <= PAYLOAD_OFFSET:
         return bytes(damaged[: int(2 * (fraction % 0.5) * len(damaged))])

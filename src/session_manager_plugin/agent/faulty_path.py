@@ -1,6 +1,6 @@
-"""The way between the gateway and the agent of one session that has faults: two injectors, their timer, the cuts.
+"""The path between the gateway and the agent of one session with faults: two injectors, their timer, the cuts.
 
-A session without faults has none of this: its messages go from one end to the other in one call.
+A session without faults does not use this module: its messages are passed on in one call.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from session_manager_plugin.agent.faults import (
 )
 
 CUT_LINGER = 0.02
-"""Seconds between the last byte that passes and the cut, in which acknowledgements still pass. Both ends send
-everything unacknowledged again, at once, on a new websocket; without this time for an answer a cut in the middle of
-that burst would repeat itself for ever."""
+"""Seconds between the last byte that passes and the cut, in which acknowledgements still pass. On a new websocket both
+ends retransmit everything unacknowledged at once; without this time every such burst could be cut before any of it is
+acknowledged, for ever."""
 
 Deliver = Callable[[Sequence[Message]], None]
 
 
 class FaultyPath:
-    """See the module docstring. ``to_client`` and ``to_agent`` take what arrives; ``cut`` cuts the websocket."""
+    """See the module docstring. Calls ``to_client`` and ``to_agent`` with arriving messages, and ``cut`` to cut."""
 
     def __init__(
         self, faults: Faults, seed: str, *, to_client: Deliver, to_agent: Deliver, cut: Callable[[], object]
@@ -40,23 +40,23 @@ class FaultyPath:
 
     @property
     def counts(self) -> FaultCounts:
-        """What happened to messages so far, both ways together; cuts are not counted here."""
+        """The faults of messages so far, both directions together. Cuts are not counted here."""
         return self._to_client.injector.counts + self._to_agent.injector.counts
 
     def from_agent(self, messages: Sequence[Message]) -> None:
-        """Messages for the client."""
+        """Take messages for the client."""
         self._send(self._to_client, messages)
 
     def from_client(self, messages: Sequence[Message]) -> None:
-        """Messages for the agent."""
+        """Take messages for the agent."""
         self._send(self._to_agent, messages)
 
     def opened(self) -> None:
-        """There is a new websocket."""
+        """A new websocket was opened."""
         self._schedule.opened()
 
     def lost(self) -> None:
-        """The websocket is gone, and what was on the way with it."""
+        """The websocket is lost, with the messages in transit."""
         if self._cut_timer is not None:
             self._cut_timer.cancel()
             self._cut_timer = None
@@ -65,7 +65,7 @@ class FaultyPath:
             direction.arm(None)
 
     def flush(self) -> None:
-        """Deliver at once what is on the way to the client: the session ends."""
+        """Deliver messages in transit to the client at once, at the end of the session."""
         self._deliver(self._to_client, self._to_client.injector.release())
 
     def _send(self, direction: _Direction, messages: Sequence[Message]) -> None:
@@ -77,7 +77,7 @@ class FaultyPath:
         direction.arm(None if due_at is None else self._loop.call_at(due_at, self._fire, direction))
 
     def _fire(self, direction: _Direction) -> None:
-        # The loop may be early by its clock's resolution; what is due then comes with the next firing.
+        # The loop may fire early by its clock's resolution; then the message is delivered by the next timer.
         self._deliver(direction, direction.injector.handle_timeout(self._loop.time()))
         self._arm(direction)
 
@@ -94,7 +94,7 @@ class FaultyPath:
 
 
 class _Direction:
-    """One way: its injector, where what arrives goes, and its timer."""
+    """One direction: its injector, the receiver of arriving messages, and its timer."""
 
     def __init__(self, injector: FaultInjector, deliver: Deliver) -> None:
         self.injector = injector

@@ -1,21 +1,20 @@
 """The sandbox's one port: the HTTP API and the websocket end of the data channels, on loopback.
 
-websockets' own server reads only GET requests, and AWS SDKs send POST; so connections begin here as plain
-HTTP, and one that asks for a websocket is handed, bytes and all, to the library's sans-I/O
-``ServerProtocol``. That also makes the path of a message short: all messages of one read go to the session in
-one call, and what it answers leaves in one write; there is no task, future or queue between. Whole binary messages,
-which is what a session consists of, do not even pass through the library (``frames.py``).
+The server of the websockets library reads only GET requests, but AWS SDKs send POST. So connections begin here as plain
+HTTP, and a request for a websocket is passed to the library's sans-I/O ``ServerProtocol``. This also keeps the path of
+a message short: all messages of one read are passed to the session in one call, and its answers leave in one write,
+without a task, future or queue. Unfragmented binary messages, of which a session consists, bypass the library
+(``protocol/websocket_frames.py``).
 
-A connection::
+States of a connection::
 
-    HTTP      answers requests until one asks for a websocket, or nothing comes for ``OPENING_TIMEOUT``
-    OPENING   a websocket; its first message has to be the text message that holds the token
+    HTTP      answers requests until one asks for a websocket, or no request arrives for ``OPENING_TIMEOUT``
+    OPENING   a websocket, whose first message has to be the text message with the token
     OPEN      relays binary messages between the client and its session
-    CLOSING   a close frame was sent; nothing that comes is looked at
+    CLOSING   a close frame was sent; received data is ignored
 
-A client that does not read is not waited for in memory: above ``HIGH_WATER`` its session stops producing
-output, and above ``MAX_UNREAD_SIZE`` nothing more is read from it either, since whatever it sends wants an
-answer.
+The buffers for a client that does not read are bounded: above ``HIGH_WATER`` its session stops producing output, and
+above ``MAX_UNREAD_SIZE`` the client's messages are not read either, since each would be answered.
 """
 
 from __future__ import annotations
@@ -53,23 +52,23 @@ from session_manager_plugin.utils.logging import get_logger
 
 try:
     from websockets.speedups import apply_mask
-except ImportError:  # a platform for which the library has no compiled part
+except ImportError:  # the library has no compiled part for this platform
     from websockets.utils import apply_mask
 
 DATA_CHANNEL_PATH = "/v1/data-channel/"
 OPENING_TIMEOUT = 30.0
-"""Seconds a connection may take for its next request, or a websocket for its first message."""
+"""Seconds within which a connection must send its next request, or a websocket its first message."""
 CLOSE_TIMEOUT = 10.0
-"""Seconds a client may take to answer a close frame or to close its end."""
+"""Seconds within which a client must answer a close frame or close its end."""
 MAX_MESSAGE_SIZE = 64 * 1024
-"""Bytes; the ends send little more than 1 KiB in one message, only a handshake may be longer."""
+"""Bytes. Both ends send little more than 1 KiB in one message; only a handshake may be longer."""
 HIGH_WATER = 256 * 1024
 LOW_WATER = 64 * 1024
 MAX_UNREAD_SIZE = 4 * 1024 * 1024
-"""Bytes waiting for a client that does not read; a client within its window never has so much coming."""
+"""Bytes queued for a client that does not read. A client that keeps to its window never reaches this."""
 
 _LIBRARY_LOGGER = get_logger(f"{__name__}.websockets")
-_LIBRARY_LOGGER.setLevel(logging.WARNING)  # below that the library shows headers and messages: the token, what is typed
+_LIBRARY_LOGGER.setLevel(logging.WARNING)  # at lower levels the library logs headers and messages, the token included
 
 
 class _State(Enum):
@@ -80,8 +79,8 @@ class _State(Enum):
 
 
 class Gateway:
-    """Listens on 127.0.0.1. ``respond`` answers API requests, ``find_session`` knows the sessions, ``refusal`` returns
-    why a request for a websocket is refused with status 403, or None."""
+    """Listens on 127.0.0.1. ``respond`` answers API requests, ``find_session`` returns sessions by id, ``refusal``
+    returns why a request for a websocket is refused with status 403, or None."""
 
     def __init__(
         self,
@@ -97,13 +96,13 @@ class Gateway:
         self._server: asyncio.Server | None = None
 
     async def start(self, port: int, tls: ssl.SSLContext | None = None) -> None:
-        """Listen on ``port``, or on a free one if it is 0; for TLS if there is a context. Raises ``OSError``."""
+        """Listen on ``port``, 0 for any free port; with TLS if a context is given. Raises ``OSError``."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: SandboxSocket(self), "127.0.0.1", port, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Stop listening and end all connections; what was written to them still leaves, within a second."""
+        """Stop listening and end all connections. Data already written is sent, for a second at most."""
         if self._server is None:
             return
         self._server.close()
@@ -135,7 +134,7 @@ class SandboxSocket(asyncio.Protocol):
         self.gone: asyncio.Future[None] = self._loop.create_future()
         """Done when the connection is closed."""
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
@@ -145,7 +144,7 @@ class SandboxSocket(asyncio.Protocol):
         self._expect_within(OPENING_TIMEOUT)
 
     def data_received(self, data: bytes) -> None:
-        """The client has sent something."""
+        """The client has sent ``data``."""
         if self._state is _State.HTTP:
             self._requests.feed(data)
             self._answer_requests()
@@ -154,14 +153,14 @@ class SandboxSocket(asyncio.Protocol):
             self._handle_frames()
 
     def eof_received(self) -> bool:
-        """The client sends no more; the transport is closed behind what was written."""
+        """The client has sent its end of file. The transport is closed after writing what is queued."""
         if self._state is not _State.HTTP:
             self._websocket.receive_eof()
             self._flush()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+        """The connection is closed."""
         if self._timer is not None:
             self._timer.cancel()
         self._gateway.connections.discard(self)
@@ -195,7 +194,7 @@ class SandboxSocket(asyncio.Protocol):
 
     def _answer(self, request: HttpRequest) -> None:
         if "origin" in request.headers:
-            # A page in a browser; without this any web site could reach the sandbox of whoever looks at it.
+            # A page in a browser. Without this check any web site could send requests to its visitor's sandbox.
             refusal = text_response(HTTPStatus.FORBIDDEN, "The sandbox does not talk to browsers.")
             self._respond(refusal, keep_alive=False)
         elif not request.is_websocket:
@@ -230,7 +229,7 @@ class SandboxSocket(asyncio.Protocol):
         for event in self._websocket.events_received():
             assert isinstance(event, Request)
             self._websocket.send_response(self._websocket.accept(event))
-        # Only now what came in the same read: it must not be answered before the request is.
+        # Frames of the same read are handled only now, after the response to the request.
         if rest := self._requests.take_rest():
             self._frames.feed(rest)
         self._handle_frames()
@@ -282,7 +281,7 @@ class SandboxSocket(asyncio.Protocol):
         return session is not None and session.withhold_pongs
 
     def send(self, messages: Sequence[bytes | bytearray]) -> None:
-        """Write binary messages to the client, all in one write; nothing happens when it is leaving."""
+        """Send binary messages to the client in one write. Ignored once the websocket is closing."""
         if self._websocket.state is not State.OPEN:
             return
         self._flush()
@@ -293,7 +292,7 @@ class SandboxSocket(asyncio.Protocol):
             self._write(b"".join(parts))
 
     def close(self, code: int) -> None:
-        """Close the websocket behind what was written."""
+        """Close the websocket after writing what is queued."""
         if self._websocket.state is State.OPEN:
             self._websocket.send_close(code)
         self._leave()
@@ -302,7 +301,7 @@ class SandboxSocket(asyncio.Protocol):
     def cut(self, code: int | None) -> None:
         """End the websocket as a fault does; see ``Faults.cut_code``."""
         if code is None:
-            # Without lingering the kernel answers with a reset and forgets what was written.
+            # SO_LINGER with 0 seconds makes the kernel send a reset and discard unsent data.
             with contextlib.suppress(OSError):
                 connection: socket.socket = self._transport.get_extra_info("socket")
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -314,7 +313,7 @@ class SandboxSocket(asyncio.Protocol):
             self.close(code)
 
     def set_stalled(self, stalled: bool) -> None:
-        """Whether nothing is read from the client any more."""
+        """Stop or resume reading from the client."""
         self._stalled = stalled
         if stalled:
             self._transport.pause_reading()
@@ -322,14 +321,14 @@ class SandboxSocket(asyncio.Protocol):
             self._transport.resume_reading()
 
     def go_away(self) -> None:
-        """The sandbox is closing."""
+        """Close the websocket because the sandbox closes."""
         if self._state in (_State.OPENING, _State.OPEN):
             self.close(CloseCode.GOING_AWAY)
         elif self._state is _State.HTTP:
             self._transport.close()
 
     def abort(self) -> None:
-        """Drop the connection at once."""
+        """Abort the connection at once."""
         self._transport.abort()
 
     def _leave(self) -> None:
@@ -348,7 +347,7 @@ class SandboxSocket(asyncio.Protocol):
         self._write(b"".join(writes))
         if ends and self._transport.can_write_eof():
             self._transport.write_eof()
-        elif ends:  # TLS has no end of one direction
+        elif ends:  # TLS connections cannot be half closed
             self._transport.close()
 
     def _write(self, data: bytes) -> None:
@@ -371,7 +370,7 @@ class SandboxSocket(asyncio.Protocol):
 
 
 def _opening_token(data: bytes | bytearray) -> str | None:
-    """The token of the message that opens a data channel, or None when it is not such a message."""
+    """Return the token of the message that opens a data channel; None if it is another message."""
     try:
         return OpenDataChannelInput.from_json(data).token
     except RemoteProtocolError:

@@ -1,7 +1,7 @@
-"""The little HTTP/1.1 that the sandbox's port speaks: requests read from bytes, responses turned into bytes.
+"""Parsing requests and serializing responses of HTTP/1.1, as far as the sandbox needs it. Pure.
 
-Pure: no socket. Only what the AWS SDKs send is understood: a request line, headers, a body with a
-``Content-Length``. A websocket's opening request is recognised here and handed on as the bytes it came as.
+Supports what the AWS SDKs send: a request line, headers, a body with a ``Content-Length``. A websocket's opening
+request is recognised here; its original bytes are kept for the websockets library.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 MAX_HEAD_SIZE = 32 * 1024
-"""Bytes of request line and headers; a session token of temporary credentials alone may take 2 KiB."""
+"""Bytes of request line and headers. The session token of temporary credentials alone may take 2 KiB."""
 MAX_BODY_SIZE = 1024 * 1024
 
 _HEAD_END = b"\r\n\r\n"
@@ -21,7 +21,7 @@ _HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 
 
 class BadRequestError(Exception):
-    """What came is not a request that is understood here; the connection cannot be used any further."""
+    """The received bytes are not a supported request. The connection cannot be used any longer."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class BadRequestError(Exception):
 class HttpRequest:
     """One request. Header names are in lower case, values of repeated headers joined with ``", "``.
 
-    ``head`` is request line and headers as they came, with the empty line that ends them.
+    ``head`` is the request line and headers as received, with the final empty line.
     """
 
     method: str
@@ -44,13 +44,13 @@ class HttpRequest:
 
     @property
     def is_websocket(self) -> bool:
-        """Whether it asks for the connection to become a websocket."""
+        """Whether the request opens a websocket."""
         return self.headers.get("upgrade", "").lower() == "websocket"
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """One response; its length, date and whether the connection stays are added when it is serialized."""
+    """One response. Its length, the date and whether the connection stays open are added by ``serialize``."""
 
     status: HTTPStatus
     body: bytes = b""
@@ -58,7 +58,7 @@ class HttpResponse:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def serialize(self, *, keep_alive: bool) -> bytes:
-        """The response as bytes."""
+        """Return the response as bytes."""
         lines = [
             f"HTTP/1.1 {self.status.value} {self.status.phrase}",
             f"Date: {formatdate(usegmt=True)}",
@@ -71,13 +71,13 @@ class HttpResponse:
 
 
 def text_response(status: HTTPStatus, text: str) -> HttpResponse:
-    """A response for people: one line of text."""
+    """Return a response with one line of text."""
     return HttpResponse(status, f"{text}\n".encode())
 
 
 class RequestReader:
-    """Cuts the bytes of one connection into requests. Never holds more than a head and a body of the largest
-    sizes, and what came in one read behind them."""
+    """Splits the bytes of one connection into requests. Buffers at most one head and body of the largest sizes, and the
+    rest of one read."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -86,24 +86,25 @@ class RequestReader:
         self._continued = False
 
     def feed(self, data: bytes) -> None:
-        """Take what the socket gave."""
+        """Take bytes read from the socket."""
         self._buffer += data
 
     def take_rest(self) -> bytes:
-        """Everything that is not part of a request handed out so far: the connection becomes something else."""
+        """Return the bytes after the last request returned. The connection is no longer HTTP."""
         rest = bytes(self._buffer)
         self._buffer.clear()
         return rest
 
     def must_continue(self) -> bool:
-        """Whether the peer waits for ``100 Continue`` before it sends the body; true once for a request."""
+        """Whether to send ``100 Continue``, for which the peer waits before sending the body; true once for a
+        request."""
         if self._head is None or self._continued:
             return False
         self._continued = self._head.headers.get("expect", "").lower() == "100-continue"
         return self._continued
 
     def next_request(self) -> HttpRequest | None:
-        """The next complete request, or None until more has come. Raises ``BadRequestError``."""
+        """Return the next complete request; None if more bytes are needed. Raises ``BadRequestError``."""
         if self._head is None:
             end = self._buffer.find(_HEAD_END)
             if (end if end >= 0 else len(self._buffer)) > MAX_HEAD_SIZE:
@@ -124,7 +125,7 @@ class RequestReader:
 
 
 def _parse_head(head: bytes) -> tuple[HttpRequest, int]:
-    """A request without its body, and the body's size in bytes."""
+    """Parse a request without its body. Returns it and the size of the body in bytes."""
     request_line, *lines = head[: -len(_HEAD_END)].decode("latin-1").split("\r\n")
     parts = request_line.split(" ")
     if len(parts) != 3 or parts[2] not in ("HTTP/1.0", "HTTP/1.1"):

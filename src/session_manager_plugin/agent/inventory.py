@@ -1,7 +1,7 @@
-"""What a sandbox's AWS account holds: instances, containers and databases, and what its user may do with them.
+"""The contents of a sandbox's AWS account: instances, containers, databases, and the permissions of its user.
 
-An inventory is read from a TOML file (docs/sandbox.md describes the keys) or made of these classes. Nothing in it is a
-machine of its own: a session with any instance or container runs on this machine.
+An inventory is read from a TOML file (docs/sandbox.md describes the keys) or built from these classes. Its instances
+and containers are not real machines: every session runs on this machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NO_TAGS: Mapping[str, str] = {}
 
 
 class InventoryError(ValueError):
-    """An inventory that cannot be used; the text names the table and the key."""
+    """An invalid inventory. The text names the table and the key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,39 +43,39 @@ class Instance:
     private_dns: str = ""
     availability_zone: str = "us-east-1a"
     state: Literal["pending", "running", "stopping", "stopped"] = "running"
-    """What EC2 says of it. Only a running instance is online."""
+    """Its state in EC2. Only a running instance is online."""
     managed: bool = True
     """Whether its agent has ever registered with Systems Manager."""
     online: bool = True
     """Whether its agent is connected."""
     last_ping: datetime | None = None
-    """When the agent was last heard of; now, or an hour ago if it is offline, when it is None."""
+    """When the agent last reported. None means now, or an hour ago if the agent is offline."""
     agent_version: str = ""
-    """Decides what the agent can do in its sessions; the sandbox's own version if it is empty."""
+    """Decides the abilities of the agent. If empty, the version of the sandbox is used."""
     documents: tuple[str, ...] = ("*",)
-    """Patterns of the documents that StartSession may name for this instance."""
+    """Patterns of documents that are allowed for this instance."""
     denied_documents: tuple[str, ...] = ()
-    """Patterns of the documents that it may not name."""
+    """Patterns of documents that are denied for this instance."""
     request_access: bool = False
-    """Whether a session needs just-in-time access: StartAccessRequest, then GetAccessToken."""
+    """Whether a session requires just-in-time access: StartAccessRequest, then GetAccessToken."""
 
     @property
     def all_tags(self) -> dict[str, str]:
-        """Every tag, ``Name`` included."""
+        """All tags, ``Name`` included."""
         return {"Name": self.name, **self.tags} if self.name else dict(self.tags)
 
     @property
     def is_ec2(self) -> bool:
-        """Whether EC2 knows the instance."""
+        """Whether it is an EC2 instance."""
         return not self.id.startswith(("mi-", "ecs:"))
 
     @property
     def is_connected(self) -> bool:
-        """Whether a session can be started with it."""
+        """Whether sessions with this instance can be started."""
         return self.managed and self.online and self.state == "running"
 
     def last_ping_at(self, now: datetime) -> datetime:
-        """When the agent was last heard of."""
+        """Return when the agent last reported."""
         if self.last_ping is not None:
             return self.last_ping if self.last_ping.tzinfo else self.last_ping.replace(tzinfo=UTC)
         return now if self.is_connected else datetime.fromtimestamp(now.timestamp() - 3600, UTC)
@@ -99,11 +99,11 @@ class Task:
     id: str
     containers: tuple[Container, ...]
     service: str = ""
-    """The name of the service that runs it, if one does."""
+    """The name of the service that runs the task, if any."""
     family: str = "task"
     status: Literal["PENDING", "RUNNING", "STOPPED"] = "RUNNING"
     execute_command: bool = True
-    """Whether it was started with enableExecuteCommand."""
+    """Whether the task was started with enableExecuteCommand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,7 @@ class Cluster:
     tasks: tuple[Task, ...] = ()
 
     def target(self, task: Task, container: Container) -> str:
-        """The container as StartSession names it: ``ecs:CLUSTER_TASK_RUNTIME``."""
+        """Return the target of StartSession for a container: ``ecs:CLUSTER_TASK_RUNTIME``."""
         return f"ecs:{self.name}_{task.id}_{container.runtime_id}"
 
 
@@ -135,7 +135,7 @@ class Database:
     port: int = 5432
     engine: str = "postgres"
     cluster: str = ""
-    """The id of the cluster that it is a member of, if there is one."""
+    """The id of the cluster it is a member of, if any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,16 +151,16 @@ class DatabaseCluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permissions:
-    """What the user of the sandbox's credentials may do."""
+    """The permissions of the user of the sandbox's credentials."""
 
     denied: tuple[str, ...] = ()
-    """Patterns of the actions that are denied: ``ssm:TerminateSession``, ``ecs:*``."""
+    """Patterns of denied actions: ``ssm:TerminateSession``, ``ecs:*``."""
     denied_documents: tuple[str, ...] = ()
-    """Patterns of the documents that StartSession may not name for any target."""
+    """Patterns of documents that are denied for all targets."""
     access_request: Literal["Approved", "Rejected", "Revoked", "Expired", "Pending"] = "Approved"
-    """What becomes of a request for just-in-time access."""
+    """The final state of a request for just-in-time access."""
     pending_polls: int = 0
-    """How many calls of GetAccessToken find it pending before that."""
+    """How many calls of GetAccessToken report the request as pending before that."""
 
     def allows(self, action: str) -> bool:
         """Whether the user may call ``action``, an IAM action such as ``ssm:StartSession``."""
@@ -187,15 +187,15 @@ class Inventory:
 
     @property
     def user_arn(self) -> str:
-        """Who calls, as STS says it."""
+        """The ARN of the user, as returned by STS."""
         return f"arn:aws:iam::{self.account}:user/{self.user}"
 
     def instance(self, instance_id: str) -> Instance | None:
-        """The instance with this id, or None."""
+        """Return the instance with this id, or None."""
         return next((instance for instance in self.instances if instance.id == instance_id), None)
 
     def container(self, target: str) -> tuple[Cluster, Task, Container] | None:
-        """The container that ``target`` (``ecs:CLUSTER_TASK_RUNTIME``) names, or None."""
+        """Return the container that ``target`` (``ecs:CLUSTER_TASK_RUNTIME``) names, or None."""
         return next(
             (
                 (cluster, task, container)
@@ -208,8 +208,8 @@ class Inventory:
         )
 
     def with_targets(self, targets: Sequence[str]) -> Inventory:
-        """The same with an instance of this machine for each id of ``targets`` that it lacks. An id that is none of
-        AWS's is the instance's name too."""
+        """Return a copy with an instance for each id of ``targets`` that is missing. If the id does not have AWS's
+        form, it is also the instance's name."""
         known = {instance.id for instance in self.instances}
         added = tuple(
             Instance(
@@ -225,7 +225,7 @@ class Inventory:
 
 
 def matches(text: str, patterns: Iterable[str]) -> bool:
-    """Whether one of the patterns (``*`` and ``?``, case counts) matches the whole of ``text``."""
+    """Whether one of the patterns (``*`` and ``?``, case-sensitive) matches the whole of ``text``."""
     return any(fnmatchcase(text, pattern) for pattern in patterns)
 
 
@@ -244,11 +244,11 @@ def parse_inventory(toml: bytes) -> Inventory:
 
 def _check_unique(table: str, ids: Iterable[str]) -> None:
     if repeated := [name for name, count in Counter(ids).items() if count > 1]:
-        raise InventoryError(f"{table}: {repeated[0]!r} is there twice")
+        raise InventoryError(f"{table}: duplicate id {repeated[0]!r}")
 
 
 def _build(kind: type[T], table: object, where: str) -> T:
-    """Make the dataclass ``kind`` of a TOML table; ``where`` names the table in errors."""
+    """Build the dataclass ``kind`` from a TOML table. ``where`` names the table in errors."""
     if not isinstance(table, dict):
         raise InventoryError(f"{where}: not a table")
     prefix = f"{where}." if where else ""
@@ -256,7 +256,7 @@ def _build(kind: type[T], table: object, where: str) -> T:
     fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(kind)  # type: ignore[arg-type]
     names = [each.name for each in fields]
     if unknown := sorted(table.keys() - set(names)):
-        raise InventoryError(f"{prefix}{unknown[0]}: unknown key; there are {', '.join(names)}")
+        raise InventoryError(f"{prefix}{unknown[0]}: unknown key; expected one of {', '.join(names)}")
     for each in fields:
         required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
         if required and each.name not in table:
@@ -274,7 +274,7 @@ def _convert(hint: Any, value: object, where: str) -> object:
         return tuple(_convert(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value, 1))
     if origin is Literal:
         if value not in arguments:
-            raise InventoryError(f"{where}: not one of {', '.join(map(str, arguments))}")
+            raise InventoryError(f"{where}: expected one of {', '.join(map(str, arguments))}")
         return value
     if origin is Mapping:
         if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):

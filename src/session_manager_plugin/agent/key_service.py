@@ -1,7 +1,7 @@
-"""A key service like KMS, for one key that never leaves the process: what the sandbox encrypts sessions with.
+"""A key service like KMS with one key, which encrypts the sandbox's sessions and never leaves the process.
 
-A data key's ciphertext is ``nonce (12) ‖ ciphertext ‖ tag (16)`` under the key, with the encryption context as
-additional data, so that it opens only for the same context, as with KMS.
+A data key's ciphertext is ``nonce (12) ‖ ciphertext ‖ tag (16)`` under that key, with the encryption context as
+additional data, so that it can be decrypted only with the same context, as with KMS.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ MAX_DATA_KEY_SIZE = 1024
 
 
 class LocalKeyService:
-    """One key. ``denied`` makes it refuse every GenerateDataKey, as KMS does without the permission."""
+    """A key service with one key. With ``denied`` every GenerateDataKey is refused, as by KMS without the
+    permission."""
 
     def __init__(self, *, region: str, denied: bool = False) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -31,7 +32,7 @@ class LocalKeyService:
         self._aead = AESGCM(secrets.token_bytes(32))
 
     def generate_data_key(self, key_id: str, size: int, context: Mapping[str, str]) -> DataKey:
-        """A new data key of ``size`` bytes. Raises ``ApiError``."""
+        """Return a new data key of ``size`` bytes. Raises ``ApiError``."""
         self._check(key_id)
         if self.denied:
             raise ApiError("AccessDeniedException", f"not authorized to perform: kms:GenerateDataKey on {key_id}")
@@ -41,7 +42,7 @@ class LocalKeyService:
         return DataKey(plaintext, nonce + self._aead.encrypt(nonce, plaintext, _context(context)))
 
     def decrypt(self, cipher_text: bytes, context: Mapping[str, str], key_id: str = "") -> bytes:
-        """The data key in clear. Raises ``ApiError`` when it is not one of this key, or for another context."""
+        """Return the data key in plaintext. Raises ``ApiError`` if the key or the context is a different one."""
         from cryptography.exceptions import InvalidTag
 
         if key_id:
@@ -56,7 +57,7 @@ class LocalKeyService:
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """The calls by their names in IAM."""
+        """The operations by their IAM actions."""
         return {
             "kms:GenerateDataKey": self.answer_generate_data_key,
             "kms:Decrypt": self.answer_decrypt,

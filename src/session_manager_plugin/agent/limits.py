@@ -1,7 +1,6 @@
-"""How long the service lets a session live: the two time limits of Session Manager's preferences.
+"""The two time limits of Session Manager's preferences: maximum duration and idle timeout.
 
-Both are the service's, not the agent's. What the official service writes in ``channel_closed`` then is not published;
-the texts are the sandbox's own.
+The service enforces both, not the agent. Its texts in ``channel_closed`` are not published; these are the sandbox's.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ _STREAM_DATA = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When the service ends a session. Seconds; 0 is never. Raises ``ValueError`` for less."""
+    """When the service ends a session, in seconds; 0 means never. Raises ``ValueError`` for a negative value."""
 
     end_after: float = 0.0
-    """After its client's first websocket: the maximum duration."""
+    """The maximum duration, counted from the client's first websocket."""
     idle_timeout: float = 0.0
-    """After the last stream message, of either direction. Acknowledgements and pings do not count."""
+    """Counted from the last stream message in either direction. Acknowledgements and pings do not count."""
     text: str = ""
-    """What the client is told; a sentence that names the limit when it is empty."""
+    """The text sent to the client. If empty, a sentence that names the limit."""
 
     def __post_init__(self) -> None:
         if self.end_after < 0 or self.idle_timeout < 0:
@@ -43,27 +42,27 @@ NO_LIMITS = Limits()
 
 
 class Timer(Protocol):
-    """What ``call_at`` returns."""
+    """A scheduled call, as returned by ``call_at``."""
 
     def cancel(self) -> None:
-        """Do not call."""
+        """Cancel the call."""
         ...
 
 
 class Timers(Protocol):
-    """An event loop's clock."""
+    """The clock and timers of an event loop."""
 
     def time(self) -> float:
-        """The instant now, in seconds."""
+        """Return the current time in seconds."""
         ...
 
     def call_at(self, when: float, callback: Callable[..., object], *args: str) -> Timer:
-        """Call ``callback`` at an instant."""
+        """Call ``callback`` at the time ``when``."""
         ...
 
 
 class LimitWatch:
-    """Calls ``end`` with the text when a session has reached one of its limits."""
+    """Calls ``end`` with the text for the client when a session has reached a limit."""
 
     def __init__(self, limits: Limits, end: Callable[[str], None], loop: Timers) -> None:
         self._limits = limits
@@ -74,7 +73,7 @@ class LimitWatch:
         self._idle_timer: Timer | None = None
 
     def start(self) -> None:
-        """The session's client has come."""
+        """Start when the session's client has connected."""
         limits, now = self._limits, self._loop.time()
         self._active_at = now
         if limits.end_after:
@@ -84,7 +83,7 @@ class LimitWatch:
             self._idle_timer = self._loop.call_at(now + limits.idle_timeout, self._check_idle)
 
     def watching(self, deliver: Deliver) -> Deliver:
-        """``deliver``, with stream messages counted as activity where there is an idle timeout."""
+        """Return ``deliver``, wrapped to count stream messages as activity if there is an idle timeout."""
         if not self._limits.idle_timeout:
             return deliver
 
@@ -96,7 +95,7 @@ class LimitWatch:
         return watched
 
     def stop(self) -> None:
-        """The session is over."""
+        """Stop when the session has ended."""
         for timer in (self._end_timer, self._idle_timer):
             if timer is not None:
                 timer.cancel()

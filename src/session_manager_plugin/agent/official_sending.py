@@ -1,7 +1,7 @@
-"""How the official agent sends: a part of the quirk ``OLDEST_ONLY_RESEND``; ``LimitedClosing`` is the other.
+"""The official agent's retransmission. With ``LimitedClosing`` it makes up the quirk ``OLDEST_ONLY_RESEND``.
 
-On a link that loses messages the two lose the end of a program's output: only the oldest message is sent again
-(``agent/session/datachannel``, the resend scheduler), and the session does not wait long for the rest.
+On a lossy link the end of a program's output may be lost: only the oldest message is retransmitted
+(``agent/session/datachannel``, the resend scheduler), and the session waits only a short time for the others.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from session_manager_plugin.protocol.reliable import StreamSender
 
 MAX_STORED = 100_000
-"""Messages that wait for their acknowledgement. There is no smaller window: output leaves as fast as it is read."""
+"""Unacknowledged messages at most. There is no smaller window: output is sent as fast as it is read."""
 RESEND_INTERVAL = 0.1
-"""Seconds between two looks at the oldest message."""
+"""Seconds between two checks of the oldest message."""
 
 
 class OldestOnlySender(StreamSender):
-    """Sends again only the oldest message, at most one each ``RESEND_INTERVAL``, also after a lost websocket.
+    """Retransmits only the oldest message, at most one in ``RESEND_INTERVAL``, also on a new websocket.
 
-    Invariant: ``_in_flight`` is ordered by sequence number, since a message that is sent again keeps its place.
+    Invariant: ``_in_flight`` is ordered by sequence number, since a retransmitted message keeps its place.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class OldestOnlySender(StreamSender):
         return None
 
     def due(self, now: float) -> list[bytes]:
-        """The oldest message, if its timeout has passed and the last look was ``RESEND_INTERVAL`` ago."""
+        """Return the oldest message if its timeout has passed and the last check was ``RESEND_INTERVAL`` ago."""
         due_at = self.next_timeout()
         if due_at is None or due_at > now:
             return []
@@ -44,6 +44,6 @@ class OldestOnlySender(StreamSender):
         return [oldest.data]
 
     def all_again(self, now: float) -> list[bytes]:
-        """Nothing: the timer goes on with the oldest message."""
+        """Return nothing: the timer retransmits the oldest message."""
         self._progress_at = now
         return []

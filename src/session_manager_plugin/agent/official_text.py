@@ -1,4 +1,4 @@
-"""How the official agent cuts a shell's or a command's output: the quirk ``MANGLED_REPLACEMENT_CHARACTER``."""
+"""The official agent's handling of UTF-8 in output: the quirk ``MANGLED_REPLACEMENT_CHARACTER``."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _HELD_SIZE = 3
 
 
 class OfficialText:
-    """The pieces of one output stream, as ``processStdoutData`` (``agent/session/shell/shell.go``) sends them.
+    """Processes one output stream like ``processStdoutData`` (``agent/session/shell/shell.go``).
 
-    It decodes UTF-8 and takes U+FFFD in the output for an invalid byte, of which it sends the first one alone. What is
-    invalid in the last 3 bytes of a piece waits for the next piece, and is never sent if there is none.
+    That function decodes UTF-8 and mistakes a U+FFFD in the output for an invalid byte: it sends only its first byte.
+    An invalid sequence in the last 3 bytes of a piece is kept for the next piece, and lost if there is none.
     """
 
     def __init__(self) -> None:
         self._held = b""
 
     def process(self, data: bytes) -> bytes:
-        """The bytes to send for one piece of output: up to 3 more than ``data``, or none."""
+        """Return the bytes to send for one piece of output: up to 3 more than ``data``, or none."""
         text = (self._held + data).decode(errors="surrogateescape")
         end = _end_of_the_finished(text)
         self._held = text[end:].encode(errors="surrogateescape")
@@ -28,7 +28,7 @@ class OfficialText:
 
 
 def _end_of_the_finished(text: str) -> int:
-    """The index of the first invalid character that begins in the last 3 bytes; the length without one."""
+    """Return the index of the first invalid character in the last 3 bytes; the length of ``text`` if there is none."""
     size, end = 0, len(text)
     for index in range(len(text) - 1, -1, -1):
         invalid = "\udc80" <= text[index] <= "\udcff"

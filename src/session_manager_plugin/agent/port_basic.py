@@ -1,14 +1,14 @@
-"""A forwarded port with one connection at a time, its bytes as they are: ssh, and clients or agents without smux.
+"""A forwarded port with one connection at a time and its raw bytes: for ssh, and for clients or agents without smux.
 
-The destination is dialled at once, before the client has anything to send. States::
+The destination is dialled at once, before any input. States::
 
     DIALLING    input waits
-    CONNECTED   bytes go both ways
-    IDLE        the connection is over; the next input dials again (type LocalPortForwarding only)
-    ENDED       nothing is taken any more; what was read from the destination still leaves
+    CONNECTED   bytes flow in both directions
+    IDLE        the connection has ended; the next input dials again (type LocalPortForwarding only)
+    ENDED       input is ignored; data that was read from the destination is still sent
 
-The client ends its connection with the flag DisconnectToPort. That the destination has ended it, the client is not
-told: that is the official agent's way. Of another type than LocalPortForwarding (ssh), either ends the session.
+The client ends the connection with the flag DisconnectToPort. As with the official agent, the client is not notified
+when the destination ends it. For other types than LocalPortForwarding (ssh), both end the session.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, Flag, Pay
 from session_manager_plugin.utils.logging import get_logger
 
 READ_HIGH_WATER = 64 * 1024
-"""Bytes of output waiting to be sent above which the destination is not read."""
+"""Bytes of unsent output above which the destination is not read."""
 READ_LOW_WATER = 16 * 1024
 WORKER_DIED = (
     "document process failed unexpectedly: ipc messaging received timeout signal , "
     "check [ssm-document-worker]/[ssm-session-worker] log for crash reason"
 )
-"""What the official agent reports for a session whose worker process is gone."""
+"""The official agent's text for a session whose worker process has died."""
 
 _LOGGER = get_logger(__name__)
 _DISCONNECT = Flag.DISCONNECT_TO_PORT.serialize()
@@ -54,8 +54,8 @@ class _State(Enum):
 class BasicPort:
     """See the module docstring, and ``SessionProgram``.
 
-    ``reconnects``: the type is LocalPortForwarding. ``knows_terminate``: the agent's version is one that ends the
-    session on the flag TerminateSession. ``dies_when_refused`` is the quirk ``REFUSED_PORT_DIES``.
+    ``reconnects``: the type is LocalPortForwarding. ``knows_terminate``: the agent's version supports the flag
+    TerminateSession. ``dies_when_refused`` is the quirk ``REFUSED_PORT_DIES``.
     """
 
     start_delay = 0.0
@@ -88,7 +88,7 @@ class BasicPort:
         self.terminated = False
 
     def start(self) -> None:
-        """Dial."""
+        """Dial the destination."""
         self._open(self._resolve_and_dial)
 
     def _open(self, dial: Callable[[DialledConnection], Coroutine[None, None, None]]) -> None:
@@ -122,7 +122,7 @@ class BasicPort:
 
     @property
     def takes_input(self) -> bool:
-        """Whether there is a destination that takes more, or none and it could be dialled."""
+        """Whether the destination accepts more data, or can be dialled."""
         return self._state is not _State.DIALLING and not (self._state is _State.CONNECTED and self._connection.slow)
 
     def _offer_input(self) -> None:
@@ -130,7 +130,7 @@ class BasicPort:
             self._on_input_taken()
 
     def receive(self, data: DataReceived) -> None:
-        """Send bytes to the destination, dialling it if need be; obey flags."""
+        """Send bytes to the destination, dialling it if needed; obey flags."""
         if self._state is _State.ENDED:
             return
         if data.payload_type == PayloadType.OUTPUT:
@@ -147,14 +147,14 @@ class BasicPort:
             self.terminated = True
             self._end(None)
         elif flag == _DISCONNECT and self._state is not _State.IDLE:
-            self._forget_output()  # whoever wanted it is gone
+            self._forget_output()  # the client's connection is closed
             self._connection.close()
             self._disconnected("")
 
-    # What the connection tells.
+    # Callbacks of the connection.
 
     def destination_sent(self, connection: DialledConnection, data: bytes) -> None:
-        """Queue it; see ``ConnectionOwner``."""
+        """Queue ``data``; see ``ConnectionOwner``."""
         self._output.append(data)
         self._output_size += len(data)
         if self._output_size > READ_HIGH_WATER:
@@ -186,7 +186,7 @@ class BasicPort:
 
     @property
     def ended(self) -> bool:
-        """Whether it is over and all that came from the destination has been read."""
+        """Whether the session has ended and all data from the destination has been read."""
         return self._state is _State.ENDED and not self._output
 
     def set_reading(self, wanted: bool) -> None:
@@ -221,7 +221,7 @@ class BasicPort:
         self._signal.notify()
 
     async def close(self) -> None:
-        """Drop the connection; see ``SessionProgram``."""
+        """Abort the connection; see ``SessionProgram``."""
         self._state = _State.ENDED
         self._signal.set_reading(False)
         for task in self._tasks:

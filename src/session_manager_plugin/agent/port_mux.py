@@ -1,18 +1,18 @@
 """A forwarded port with many connections at once: smux streams on one side, TCP connections on the other.
 
-For each stream that the client opens, the destination is dialled, one after the other as the official agent does it.
-A stream::
+For each stream that the client opens the destination is dialled, one at a time as in the official agent. States of a
+stream::
 
-    waiting     its destination has not answered yet; what comes is held, unread as far as smux is concerned
-    joined      bytes go both ways
-    finishing   the client closed it: what it had sent still goes to the destination, then both are closed
+    waiting     the destination is being dialled; received data is kept and counts as unread for smux
+    joined      bytes flow in both directions
+    finishing   the client has closed the stream; its data is written to the destination, then both are closed
 
-When the destination closes, or cannot be reached (which the client is also told by a Flag), the stream is closed at
-once: what was read from the destination still leaves, then FIN.
+When the destination closes, or cannot be reached (then a Flag is sent first), the stream is closed at once: the data
+read from the destination is sent, then FIN.
 
-Nothing piles up: a destination is not read while its stream has more than ``SEND_HIGH_WATER`` queued, and when a slow
-destination has used up smux's budget for unread data, no input is taken. That stops all streams, and smux version 1
-knows no other way.
+All buffers are bounded: a destination is not read while its stream has more than ``SEND_HIGH_WATER`` bytes queued. When
+a slow destination has used up smux's budget for unread data, no input is accepted, which stops all streams: smux
+version 1 has no flow control per stream.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from session_manager_plugin.protocol.smux import (
 from session_manager_plugin.utils.logging import get_logger
 
 ACCEPT_BACKLOG = 1024
-"""Streams that may wait for their destination; beyond that no input is taken. The vendored smux has this limit too."""
+"""Streams that may wait to be dialled; with more no input is accepted. The official agent's smux has the same limit."""
 
 _LOGGER = get_logger(__name__)
 _TERMINATE = Flag.TERMINATE_SESSION.serialize()
@@ -53,7 +53,7 @@ _CONNECT_ERROR = OutputMessage(PayloadType.FLAG, Flag.CONNECT_TO_PORT_ERROR.seri
 
 
 class _StreamConnection(DialledConnection):
-    """The connection of one stream; ``unread`` counts the bytes given to it that smux still counts as unread."""
+    """The connection of one stream. ``unread`` are the bytes written to it that smux still counts as unread."""
 
     def __init__(self, owner: MuxPort, stream_id: int) -> None:
         super().__init__(owner)
@@ -93,7 +93,7 @@ class MuxPort:
         self.terminated = False
 
     def start(self) -> None:
-        """Resolve the host and wait for streams; nothing is dialled before the client opens one."""
+        """Resolve the host and wait for streams. The destination is not dialled before the first stream."""
         self._dialling = self._loop.create_task(self._dial())
         self._arm_timer()
 
@@ -101,11 +101,11 @@ class MuxPort:
 
     @property
     def takes_input(self) -> bool:
-        """Whether smux's budget for unread data and the backlog of streams have room."""
+        """Whether smux's budget for unread data and the backlog of streams allow more input."""
         return not self._mux.reading_paused and len(self._waiting) < ACCEPT_BACKLOG
 
     def receive(self, data: DataReceived) -> None:
-        """Take smux's bytes, and the flag that ends the session."""
+        """Receive smux's bytes, and the flag that ends the session."""
         if self.ended:
             return
         if data.payload_type == PayloadType.OUTPUT:
@@ -131,7 +131,7 @@ class MuxPort:
                 self._waiting.append(connection)
                 self._somebody_waits.set()
             case StreamFinished(stream_id=stream_id):
-                # The stream is closed when its connection is, so that what waits for the destination stays counted.
+                # The stream is closed with its connection, so that data waiting for the destination stays counted.
                 self._connections[stream_id].close()
             case StreamWritable(stream_id=stream_id):
                 self._connections[stream_id].set_reading(True)
@@ -181,10 +181,10 @@ class MuxPort:
             connection.joined = True
             self._count_as_read(connection)
 
-    # What the connections tell.
+    # Callbacks of the connections.
 
     def destination_sent(self, connection: DialledConnection, data: bytes) -> None:
-        """Queue it on the stream; see ``ConnectionOwner``."""
+        """Queue ``data`` on the stream; see ``ConnectionOwner``."""
         assert isinstance(connection, _StreamConnection)
         if self.ended:
             return
@@ -194,7 +194,7 @@ class MuxPort:
         self._signal.notify()
 
     def destination_caught_up(self, connection: DialledConnection) -> None:
-        """Count what was written as read; see ``ConnectionOwner``."""
+        """Count the written data as read; see ``ConnectionOwner``."""
         assert isinstance(connection, _StreamConnection)
         self._count_as_read(connection)
         self._offer_input()
@@ -223,7 +223,7 @@ class MuxPort:
         self._signal.set_reading(wanted)
 
     def read(self, limit: int) -> list[OutputMessage]:
-        """See ``SessionProgram``: flags first, then as much of smux's bytes as fits."""
+        """See ``SessionProgram``. Flags first, then smux's bytes up to the limit."""
         flags = min(limit, self._connect_errors)
         self._connect_errors -= flags
         messages = [_CONNECT_ERROR] * flags
@@ -252,7 +252,7 @@ class MuxPort:
         self._signal.notify()
 
     async def close(self) -> None:
-        """Drop all connections; see ``SessionProgram``."""
+        """Abort all connections; see ``SessionProgram``."""
         self.ended = True
         self._signal.set_reading(False)
         if self._timer is not None:

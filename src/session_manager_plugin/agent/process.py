@@ -1,10 +1,10 @@
-"""A child process that leads a session of its own, so that it can be ended with all that it started.
+"""A child process that leads a session of its own, so that it can be ended together with its descendants.
 
 It is started with ``posix_spawn``, not ``fork``: this process may have threads (the loop's executor, a test
-runner's), and after a fork in such a process only async-signal-safe code may run, which rules out Python code between
-fork and exec, so ``pty.fork`` and ``preexec_fn``. ``posix_spawn`` also gives every signal its default action, which
-``subprocess`` cannot: a sandbox started in the background by a script ignores SIGINT, and Ctrl-C would not interrupt
-anything in its sessions.
+runner's), and after a fork in such a process only async-signal-safe code may run. That rules out Python code between
+fork and exec, and with it ``pty.fork`` and ``preexec_fn``. ``posix_spawn`` can also reset every signal to its default
+action, which ``subprocess`` cannot: a sandbox that a script has started in the background ignores SIGINT, and Ctrl-C
+would have no effect in its sessions.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ KILL_DELAY = 1.0
 
 
 class ChildProcess:
-    """One process; ``on_exit`` is called from the event loop when it has exited.
+    """One process. Calls ``on_exit`` from the event loop when it has exited.
 
-    ``pid`` is also its session's id, 0 before ``start``. ``exit_code`` is None until it has exited; -N when signal N
-    killed it, and None still when somebody else in this process reaped it.
+    ``pid`` is also the id of the process's session; 0 before ``start``. ``exit_code`` is None until the process has
+    exited, and -N if signal N has killed it. It stays None if other code in this program has reaped the process.
     """
 
     def __init__(self, on_exit: Callable[[], None]) -> None:
@@ -38,11 +38,11 @@ class ChildProcess:
 
     @property
     def exited(self) -> bool:
-        """Whether it was started and is gone."""
+        """Whether the process was started and has exited."""
         return self._exited.is_set()
 
     def start(self, argv: Sequence[str], file_actions: Sequence[tuple[Any, ...]]) -> None:
-        """Start it, in the current directory; the program is searched on PATH. Raises ``OSError``.
+        """Start the program, which is searched on PATH, in the current directory. Raises ``OSError``.
 
         ``file_actions`` are those of ``os.posix_spawn``.
         """
@@ -55,12 +55,12 @@ class ChildProcess:
             setsigmask=(),
             setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
         )
-        # A thread, because it is the one way to await a process that works on every platform and every event loop.
+        # A thread, because that works on every platform and with every event loop.
         threading.Thread(target=self._reap, name=f"wait for {self.pid}", daemon=True).start()
 
     def _reap(self) -> None:
         exit_code = None
-        with contextlib.suppress(ChildProcessError):  # somebody else in this process reaped it
+        with contextlib.suppress(ChildProcessError):  # reaped by other code in this program
             exit_code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._process_exited, exit_code)
@@ -71,17 +71,17 @@ class ChildProcess:
         self._on_exit()
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process alone; nothing happens when it is gone."""
+        """Send a signal to the process only. Does nothing if it has exited."""
         if self.pid and not self.exited:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, number)
 
     async def end(self) -> None:
-        """Hang up: every process of the session gets SIGHUP, and SIGKILL ``KILL_DELAY`` seconds later if it is still
-        there. Returns when they are gone.
+        """Send SIGHUP to every process of the session, and SIGKILL after ``KILL_DELAY`` seconds. Returns when all have
+        exited.
 
-        Only a process that left the session with ``setsid`` escapes. Where there is no ``/proc``, neither do
-        jobs in the background get more than a shell gives them.
+        A process that has left the session with ``setsid`` is not ended. Without ``/proc`` background jobs get only the
+        SIGHUP of their shell.
         """
         if not self.pid:
             return
@@ -104,7 +104,7 @@ class ChildProcess:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment as the official agent passes it on, without what describes another terminal."""
+    """Return this process's environment, as the official agent passes it on, without variables of another terminal."""
     environment = {"LANG": "C.UTF-8", **os.environ, "TERM": "xterm-256color"}
     for name in ("COLUMNS", "LINES"):
         environment.pop(name, None)
@@ -112,11 +112,11 @@ def _environment() -> dict[str, str]:
 
 
 def _session_members(session_id: int) -> list[int]:
-    """The living processes of a session; none where there is no Linux ``/proc`` (proc(5), ``stat``)."""
+    """Return the running processes of a session; none without Linux's ``/proc`` (proc(5), ``stat``)."""
     members = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has just gone
-            # The name in parentheses may hold anything, so the fields are counted from behind it.
+        with contextlib.suppress(OSError):  # the process has just exited
+            # The name in parentheses may contain any character, so fields are counted from its end.
             state, _, _, session = stat.read_text(errors="replace").rpartition(")")[2].split()[:4]
             if int(session) == session_id and state not in "ZX":
                 members.append(int(stat.parent.name))

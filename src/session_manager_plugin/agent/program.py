@@ -1,8 +1,8 @@
-"""What a session runs at the agent's end, as the agent drives it: a shell, a command, a forwarded port.
+"""The interface of a session's program at the agent's end: a shell, a command, a forwarded port.
 
-A program is made when the session is ready. The agent hands it what the client sends, in order, and reads its output
-only while that can be sent: it calls ``set_reading``, is called back (``on_output``) while there is something to
-``read``, and then takes as many messages as the channel does.
+A program is created when the session is ready. The agent passes the client's input to it, in order, and reads its
+output only while that can be sent: the agent calls ``set_reading``, is called back (``on_output``) while there is
+output, and then calls ``read`` for as many messages as can be sent.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from session_manager_plugin.protocol.events import DataReceived
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE
 
 ERROR_HEADING = "\n----------ERROR-------\n"
-"""What the official agent puts before a text that it reports as an error, in ``channel_closed``'s output."""
+"""The official agent's heading for an error text in ``channel_closed``."""
 MESSAGE_DELAY = 0.001
-"""Seconds that the official agent sleeps after each message of nearly every session type."""
+"""Seconds that the official agent sleeps after each message, for nearly every session type."""
 
 
 class ProgramError(Exception):
-    """The session cannot begin. The text is what ``channel_closed`` tells the client."""
+    """The session cannot begin. The text is sent to the client in ``channel_closed``."""
 
 
 class OutputMessage(NamedTuple):
@@ -32,15 +32,15 @@ class OutputMessage(NamedTuple):
 
 
 class SessionProgram(Protocol):
-    """One session's program. It is handed two calls: ``on_output`` and ``on_input_taken``.
+    """One session's program. It is created with two callbacks, ``on_output`` and ``on_input_taken``.
 
-    ``on_output`` is called from the event loop while reading is wanted and there is something to ``read``, the end
-    included; ``on_input_taken`` when ``takes_input`` has become true. Call order: ``start``, anything else, ``close``.
+    ``on_output`` is called from the event loop while reading is enabled and ``read`` has output or the end to return;
+    ``on_input_taken`` when ``takes_input`` has become true. Call order: ``start``, any other methods, ``close``.
     """
 
     @property
     def start_delay(self) -> float:
-        """Seconds that the official agent sleeps before the first output; looked at after ``start``."""
+        """Seconds that the official agent sleeps before the first output; read after ``start``."""
         ...
 
     @property
@@ -50,52 +50,52 @@ class SessionProgram(Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether all output has been read and there will be no more."""
+        """Whether all output has been read and no further output follows."""
         ...
 
     @property
     def failure(self) -> str | None:
-        """None after a normal end, else what ``channel_closed`` tells, which may be nothing."""
+        """The text for ``channel_closed``, which may be empty; None after a normal end."""
         ...
 
     @property
     def terminated(self) -> bool:
-        """Whether it has ended because the client said so: then nobody waits for what is still on its way."""
+        """Whether the client has ended the session: then no acknowledgements are waited for."""
         ...
 
     @property
     def pid(self) -> int:
-        """The process id of what it runs; 0 if that is no process, or was not started."""
+        """The process id of the program; 0 if it is not a process, or was not started."""
         ...
 
     @property
     def takes_input(self) -> bool:
-        """Whether it wants more input now; what is given all the same is kept."""
+        """Whether the program accepts more input now. Input passed nevertheless is kept."""
         ...
 
     def start(self) -> None:
-        """Begin. Raises ``ProgramError``."""
+        """Start the program. Raises ``ProgramError``."""
         ...
 
     def receive(self, data: DataReceived) -> None:
-        """Take what the client sent; payload types that mean nothing here are ignored."""
+        """Take input of the client. Payload types without a meaning for this program are ignored."""
         ...
 
     def set_reading(self, wanted: bool) -> None:
-        """Whether ``on_output`` is to be called."""
+        """Enable or disable the calls of ``on_output``."""
         ...
 
     def read(self, limit: int) -> list[OutputMessage]:
-        """At most ``limit`` messages of output; none when there is nothing now. Look at ``ended`` afterwards."""
+        """Return at most ``limit`` messages of output; none if there is no output now. Check ``ended`` afterwards."""
         ...
 
     async def close(self) -> None:
-        """End it, whatever it does; returns when no process and no socket of it is left."""
+        """End the program. Returns when none of its processes and sockets is left."""
         ...
 
 
 def to_messages(payload_type: int, data: bytes) -> list[OutputMessage]:
-    """``data`` cut into messages of the full size, the last one shorter."""
+    """Split ``data`` into messages of the largest size, the last one shorter."""
     return [
         OutputMessage(payload_type, data[start : start + MAX_PAYLOAD_SIZE])
         for start in range(0, len(data), MAX_PAYLOAD_SIZE)
@@ -103,10 +103,10 @@ def to_messages(payload_type: int, data: bytes) -> list[OutputMessage]:
 
 
 class OutputSignal:
-    """Calls ``on_output`` as an event loop calls the reader of a file: again and again while there is something.
+    """Calls ``on_output`` repeatedly while there is output, as an event loop does for a readable file.
 
-    For programs whose output is in memory. The call comes from the event loop, never from within ``notify``, so what
-    came in one go leaves in one go.
+    For programs whose output is in memory. The call is made by the event loop, never from within ``notify``, so that
+    all output of one iteration is read at once.
     """
 
     def __init__(self, on_output: Callable[[], None], has_output: Callable[[], bool]) -> None:
@@ -117,12 +117,12 @@ class OutputSignal:
         self._scheduled = False
 
     def set_reading(self, wanted: bool) -> None:
-        """Whether ``on_output`` is to be called."""
+        """Enable or disable the calls of ``on_output``."""
         self._wanted = wanted
         self.notify()
 
     def notify(self) -> None:
-        """There may be something to read."""
+        """Note that there may be output."""
         if self._wanted and not self._scheduled and self._has_output():
             self._scheduled = True
             self._loop.call_soon(self._call)

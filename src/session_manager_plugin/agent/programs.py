@@ -1,4 +1,4 @@
-"""Which program a session runs, by its type, its document's properties and the versions of the two ends."""
+"""Choosing a session's program by its type, its document's properties and the versions of both ends."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from session_manager_plugin.protocol.versions import (
 
 
 class ProgramMaker:
-    """Makes the program of one session. ``version`` and ``quirks`` are the agent's, ``shell`` is the command line of a
-    plain shell."""
+    """Creates the program of one session. ``version`` and ``quirks`` are those of the agent, ``shell`` is the command
+    line for a plain shell."""
 
     def __init__(
         self,
@@ -48,11 +48,11 @@ class ProgramMaker:
 
     @property
     def handshake_properties(self) -> dict[str, str] | None:
-        """What the client is told of the properties: all of them for a port, in Go's order of keys, else nothing."""
+        """The properties in the handshake: for a port all of them, in Go's order of keys; otherwise None."""
         return dict(sorted(self._properties.items())) if self._session_type is SessionType.PORT else None
 
     def customer_message(self, client_version: str) -> str:
-        """What the client is to show its user before the session begins."""
+        """Return the message that the client shows before the session begins."""
         return OUTDATED_CLIENT_MESSAGE if self._separates and client_is_outdated(client_version) else ""
 
     @property
@@ -63,9 +63,9 @@ class ProgramMaker:
     def make(
         self, client_version: str, *, on_output: Callable[[], None], on_input_taken: Callable[[], None]
     ) -> SessionProgram:
-        """The program, not started. ``client_version`` is the handshake's, empty when there was none.
+        """Create the program without starting it. ``client_version`` is from the handshake; empty without one.
 
-        Raises ``ProgramError`` when the properties do not allow one.
+        Raises ``ProgramError`` for invalid properties.
         """
         commands = self._properties.get("commands", "")
         match self._session_type:

@@ -1,7 +1,7 @@
 """The pytest plugin: a local Session Manager as the fixture ``session_manager``, for the test suites of other projects.
 
-pytest loads it wherever this package is installed (entry point ``pytest11``), so nothing is imported before a test asks
-for the fixture. docs/testing.md shows its use.
+pytest loads this module wherever the package is installed (entry point ``pytest11``), so the sandbox is imported only
+when a test uses the fixture. See docs/testing.md.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from session_manager_plugin.agent.background import BackgroundSandbox
 
-_MARKER = (
-    "session_manager(**settings): what the sandbox of the fixture session_manager is made with, as Sandbox(**settings)"
-)
+_MARKER = "session_manager(**settings): the arguments of Sandbox(**settings) for the fixture session_manager"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def session_manager(request: pytest.FixtureRequest) -> Iterator[BackgroundSandbox]:
-    """A local Session Manager of the test's own, with credentials that reach no AWS account."""
+    """A local Session Manager for one test, with credentials that reach no AWS account."""
     from session_manager_plugin.agent.background import BackgroundSandbox
     from session_manager_plugin.agent.sandbox import Sandbox
 

@@ -1,7 +1,7 @@
 """The form parameters and the XML of EC2, RDS and STS: AWS's ``ec2`` and ``query`` protocols.
 
-A list in a request is numbered, ``Filter.1.Value.2=…``; in an answer each of its elements is an XML element, all with
-the list's element name.
+In a request the elements of a list are numbered, ``Filter.1.Value.2=…``; in a response each is an XML element with the
+list's element name.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 def parse_parameters(body: bytes) -> dict[str, Any]:
-    """Form parameters as nested dictionaries: ``Filter.1.Name=a`` is ``{"Filter": {"1": {"Name": "a"}}}``. A name that
-    contradicts one before it is left out."""
+    """Parse form parameters to nested dictionaries: ``Filter.1.Name=a`` to ``{"Filter": {"1": {"Name": "a"}}}``. A name
+    that contradicts an earlier one is ignored."""
     parameters: dict[str, Any] = {}
     for name, value in parse_qsl(body.decode(errors="replace"), keep_blank_values=True):
         *parents, last = name.split(".")[:_MAX_DEPTH]
@@ -34,20 +34,20 @@ def parse_parameters(body: bytes) -> dict[str, Any]:
 
 
 def numbered(value: object) -> list[Any]:
-    """The elements of a numbered list in their order; none if ``value`` is no such list."""
+    """Return the elements of a numbered list in order; an empty list for any other value."""
     if not isinstance(value, dict):
         return []
     return [item for key, item in sorted(value.items(), key=lambda pair: int(pair[0]) if pair[0].isdecimal() else 0)]
 
 
 def numbered_strings(value: object) -> list[str]:
-    """The strings of a numbered list."""
+    """Return the strings in a numbered list."""
     return [item for item in numbered(value) if isinstance(item, str)]
 
 
 def result_xml(service: str, operation: str, result: dict[str, Any], request_id: str) -> bytes:
-    """The answer to a call. The value of a member is a string, a number, a truth value, a structure (``dict``), or a
-    list, whose elements all have the member's name; None is left out."""
+    """Serialize the response of an operation. The value of a member is a string, a number, a boolean, a structure
+    (``dict``), or a list, whose elements are named like the member; None is left out."""
     fields = "".join(_element(name, value) for name, value in result.items())
     if service == "ec2":
         content = f"<requestId>{request_id}</requestId>{fields}"
@@ -59,7 +59,7 @@ def result_xml(service: str, operation: str, result: dict[str, Any], request_id:
 
 
 def error_xml(service: str, code: str, message: str, request_id: str) -> bytes:
-    """The answer to a call that is refused."""
+    """Serialize an error response."""
     fields = f"<Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
     if service == "ec2":
         errors = f"<Errors><Error>{fields}</Error></Errors>"

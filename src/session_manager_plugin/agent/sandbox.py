@@ -42,12 +42,12 @@ from session_manager_plugin.errors import ApiError
 from session_manager_plugin.utils.logging import register_secret
 
 TARGET = "local"
-"""The target of a sandbox that is given none."""
+"""The target of a sandbox that is created without targets."""
 REGION = "us-east-1"
 GATEWAY_SERVICE = "ssmmessages"
-"""The service that a websocket's opening is signed for."""
+"""The service name in the signature of a websocket's opening request."""
 MAX_ENDED_SESSIONS = 1000
-"""How many sessions that are over are remembered."""
+"""Ended sessions that are remembered."""
 
 
 class Sandbox:
@@ -58,34 +58,33 @@ class Sandbox:
             …  # a client opens started.stream_url with started.token
             await sandbox.session(started.session_id).ended.wait()
 
-    AWS SDKs and the AWS CLI reach it with ``endpoint_url`` and the credentials in ``environment``. It runs
-    what its clients ask for as the user it runs as, so only the holder of these credentials or of a session's
-    token gets in.
+    AWS SDKs and the AWS CLI connect with ``endpoint_url`` and the credentials in ``environment``. The sandbox runs its
+    clients' programs as the current user, so only the holder of these credentials or of a session's token is admitted.
 
-    ``port`` 0 takes a free one. ``agent_version`` is announced in the handshake, and decides what the agent can do.
-    ``handshake`` None is as the real agent does it, which makes none for shells and interactive commands; True makes
-    one, False never. ``pace`` "real" keeps the official agent's sleeps: 1 s before a shell's first output, 1 ms after
-    each message of most session types. ``shell`` is the command line of a plain session's shell, the official agent's
-    ``sh`` when it is None; raises ``ValueError`` when its quoting is wrong. With ``kms`` shells and commands are
-    encrypted, with a key of a local key service that answers GenerateDataKey and Decrypt at the same endpoint.
-    ``faults`` go wrong in every session; sessions can also be disturbed at any moment (``SandboxSession.disconnect``).
-    ``quirks`` are the defects of the official agent that this one is to have, ``Quirk`` members or their names; raises
-    ``ValueError`` for another name.
+    ``port`` 0 takes any free port. ``agent_version`` is sent in the handshake and decides the agent's abilities.
+    ``handshake`` None behaves like the official agent, which makes no handshake for shells and interactive commands;
+    True always makes one, False never. ``pace`` "real" keeps the official agent's sleeps: 1 s before a shell's first
+    output, 1 ms after each message of most session types. ``shell`` is the command line of a plain session's shell, by
+    default the official agent's ``sh``; raises ``ValueError`` for invalid quoting. With ``kms`` shells and commands are
+    encrypted by a local key service that answers GenerateDataKey and Decrypt at the same endpoint. ``faults`` apply to
+    every session; a session can also be disturbed at any time (``SandboxSession.disconnect``). ``quirks`` are the
+    defects of the official agent to reproduce, ``Quirk`` members or their names; raises ``ValueError`` for another
+    name.
 
-    A websocket's opening request may be signed (SigV4, service ``ssmmessages``) with the sandbox's credentials; a wrong
-    signature, or one that is more than 5 minutes old, is refused with status 403 and the reason. With
-    ``require_signature`` an unsigned request is refused too, and the credentials are temporary, with a session token.
+    A websocket's opening request may be signed (SigV4, service ``ssmmessages``) with the sandbox's credentials. A wrong
+    signature, or one more than 5 minutes old, is refused with status 403 and the reason. With ``require_signature``
+    unsigned requests are refused too, and the credentials are temporary, with a session token.
 
-    ``inventory`` is what the account holds and what its user may do there; it may be replaced at any time. ``targets``
-    are the ids of further instances; the first of them, or else the first of the inventory that is online, is the one
-    that ``start_session`` takes when it is given none. Every session runs on this machine, whatever its target. With
-    neither there are ``local`` and a small inventory; ``local`` is also added to an inventory with nothing online.
-    ``start_rate`` is how many sessions a second StartSession starts before it answers ThrottlingException, 0 without a
-    limit. With ``tls`` it is reached by HTTPS and WSS, with a certificate of its own: ``ca_bundle`` is the file to
+    ``inventory`` is the contents of the account and the permissions of its user; it may be replaced at any time.
+    ``targets`` are the ids of further instances. The first of them, or else the first one online in the inventory, is
+    the default of ``start_session``. Every session runs on this machine, whatever its target. Without both there are
+    ``local`` and a small inventory; ``local`` is also added to an inventory with nothing online.
+    ``start_rate`` is the number of sessions a second above which StartSession fails with ThrottlingException; 0 means
+    no limit. With ``tls`` the sandbox serves HTTPS and WSS with a certificate of its own; ``ca_bundle`` is the file to
     trust while the context is entered. ``limits`` are those of the service; ``end_session`` ends a session as the
     service does.
 
-    ``stream_port`` is the port in stream URLs, its own while it is 0; set it to have clients come through a relay.
+    ``stream_port`` is the port in stream URLs, by default (0) the sandbox's own; set it to make clients use a relay.
     """
 
     def __init__(
@@ -131,7 +130,7 @@ class Sandbox:
             self.key_service,
             wanted_quirks,
         )
-        prefix = "ASIA" if require_signature else "AKIA"  # temporary credentials, or a user's
+        prefix = "ASIA" if require_signature else "AKIA"  # temporary credentials, or those of a user
         self.access_key_id = prefix + base64.b32encode(secrets.token_bytes(10)).decode()
         self.secret_access_key = secrets.token_urlsafe(30)
         self.session_token = secrets.token_urlsafe(90) if require_signature else ""
@@ -166,7 +165,7 @@ class Sandbox:
         self._gateway = Gateway(api.respond, self._sessions.get, callers.signature_refusal)
 
     async def __aenter__(self) -> Self:
-        """Start listening. Raises ``OSError`` when the port is taken, or there is no room for a certificate."""
+        """Start listening. Raises ``OSError`` if the port is in use or the certificate cannot be written."""
         if self._tls:
             self._certificate = SandboxCertificate()
         try:
@@ -187,7 +186,7 @@ class Sandbox:
         await self.close()
 
     async def close(self) -> None:
-        """End every session and stop listening; returns when no process and no socket of a session is left."""
+        """End every session and stop listening. Returns when no process and no socket of a session is left."""
         sessions = list(self._sessions.values())
         for session in sessions:
             session.terminate(EndReason.CLOSED, "The sandbox was closed.")
@@ -212,18 +211,17 @@ class Sandbox:
 
     @property
     def ca_bundle(self) -> str | None:
-        """The PEM file that clients have to trust; None without TLS, and while the context is not entered."""
+        """The PEM file for clients to trust; None without TLS and outside the context."""
         return None if self._certificate is None else self._certificate.bundle
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables that give an AWS SDK or the AWS CLI its credentials for the sandbox, and the
-        certificate to trust.
+        """The environment variables with the credentials for the sandbox, its region and the certificate to trust.
 
-        The region under both its names: the AWS CLI's first version and botocore read only ``AWS_DEFAULT_REGION``.
+        The region has two names: version 1 of the AWS CLI and botocore read only ``AWS_DEFAULT_REGION``.
         """
         key_service = {} if self.key_service is None else {"AWS_ENDPOINT_URL_KMS": self.endpoint_url}
-        # On loopback nothing is signed by itself.
+        # By default, requests to loopback are not signed.
         signing = {"AWS_SESSION_TOKEN": self.session_token, "SMP_SIGN": "always"} if self.session_token else {}
         trusted = {} if self.ca_bundle is None else {"AWS_CA_BUNDLE": self.ca_bundle}
         return {
@@ -238,7 +236,7 @@ class Sandbox:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What a session can be started with: the instances that are online, those given as ``targets`` first, and the
+        """The possible targets of a session: the instances that are online, those given as ``targets`` first, and the
         containers."""
         inventory = self.inventory
         found = [instance.id for instance in inventory.instances if instance.is_connected]
@@ -254,16 +252,16 @@ class Sandbox:
 
     @property
     def sessions(self) -> Mapping[str, SandboxSession]:
-        """All sessions by id: those that are going on, and the last ``MAX_ENDED_SESSIONS`` that are over."""
+        """All sessions by id: the active ones and the last ``MAX_ENDED_SESSIONS`` ended ones."""
         return MappingProxyType(self._sessions)
 
     @property
     def public_keys(self) -> tuple[PublicKey, ...]:
-        """The public keys that SendSSHPublicKey has sent and that have not expired."""
+        """The public keys sent with SendSSHPublicKey that have not expired."""
         return self._instance_connect.keys
 
     def session(self, session_id: str) -> SandboxSession:
-        """One of them. Raises ``KeyError``."""
+        """Return the session with this id. Raises ``KeyError``."""
         return self._sessions[session_id]
 
     async def start_session(
@@ -272,18 +270,18 @@ class Sandbox:
         parameters: Mapping[str, Sequence[str]] | None = None,
         target: str | None = None,
     ) -> StartedSession:
-        """StartSession as a call, for the first target unless another is given. Raises ``ApiError``."""
+        """Start a session as StartSession does, by default with the first target. Raises ``ApiError``."""
         chosen = target or next(iter(self.targets), "")
         if not chosen:
             raise ApiError("TargetNotConnected", "No instance and no container of the inventory is connected.")
         return self.start(chosen, document, parameters or {})
 
     def end_session(self, session_id: str, text: str) -> None:
-        """End a session as the service does at a time limit, or when somebody terminates it: the client is told
-        ``text``. Nothing happens when it is over already. Raises ``KeyError``."""
+        """End a session as the service does, at a time limit or on termination, with ``text`` for the client. Does
+        nothing if it has ended already. Raises ``KeyError``."""
         self._sessions[session_id].terminate(EndReason.ENDED, text)
 
-    # What the API calls.
+    # Called by the API.
 
     def start(
         self,
@@ -294,8 +292,8 @@ class Sandbox:
         caller: Caller | None = None,
         reason: str = "",
     ) -> StartedSession:
-        """See ``SessionService``. Without a ``caller`` nothing is denied and nothing throttled."""
-        document = document and document.rpartition("document/")[2]  # it may be an ARN
+        """See ``SessionService``. Without a ``caller`` permissions and rates are not checked."""
+        document = document and document.rpartition("document/")[2]  # the name in an ARN
         if caller is not None:
             if not self._start_rate.take():
                 raise ApiError("ThrottlingException", "Rate exceeded")
@@ -341,7 +339,7 @@ class Sandbox:
         self._existing(session_id).terminate()
 
     def _connected_agent_version(self, target: str) -> str:
-        """The version of a target's agent. Raises ``ApiError`` when there is none, or it is not connected."""
+        """Return the version of a target's agent. Raises ``ApiError`` if the target is unknown or not connected."""
         instance = self.inventory.instance(target)
         if instance is not None and instance.is_connected:
             return instance.agent_version or self._settings.version
@@ -361,7 +359,7 @@ class Sandbox:
 
     def _with_token(self, session: SandboxSession) -> StartedSession:
         token = None if session.ended.is_set() else session.issue_token()
-        # The host is a literal: some clients resolve "localhost" to ::1 first.
+        # A numeric address, because some clients resolve "localhost" to ::1 first.
         port = self.stream_port or self.port
         url = f"{'wss' if self._tls else 'ws'}://127.0.0.1:{port}{DATA_CHANNEL_PATH}{session.session_id}?role=publish_subscribe"
         return StartedSession(session.session_id, url, token)

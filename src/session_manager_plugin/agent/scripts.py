@@ -1,4 +1,4 @@
-"""Shell scripts that Run Command runs: one process for each instance, both outputs kept up to Run Command's limits."""
+"""Running the shell scripts of Run Command: one process per instance, both outputs kept up to Run Command's limits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ _READ_SIZE = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ScriptResult:
-    """What came of a script. ``status`` is its exit status, 128 + n when signal n ended it, None when it took too
-    long."""
+    """The result of a script. ``status`` is its exit status, 128 + n if signal n has ended it, None after a timeout."""
 
     status: int | None
     stdout: str
@@ -27,10 +26,10 @@ class ScriptResult:
 
 
 async def run_script(script: str, directory: str, environment: Mapping[str, str], timeout: float) -> ScriptResult:
-    """Run ``script`` with ``sh`` in ``directory``, the current one if it is empty, for at most ``timeout`` seconds.
+    """Run ``script`` with ``sh`` in ``directory`` (the current directory if empty) for at most ``timeout`` seconds.
 
-    Its whole process group is killed when it takes longer and when the caller is cancelled. Raises ``OSError`` when it
-    cannot be started.
+    Its process group is killed after that time, and when the caller is cancelled. Raises ``OSError`` if it cannot be
+    started.
     """
     process = await asyncio.create_subprocess_exec(
         "sh",
@@ -66,7 +65,7 @@ async def run_script(script: str, directory: str, environment: Mapping[str, str]
 
 
 async def _read(stream: asyncio.StreamReader, kept: bytearray, length: int) -> None:
-    """Read to the end; keep enough bytes for ``length`` characters."""
+    """Read to the end, keeping enough bytes for ``length`` characters."""
     while data := await stream.read(_READ_SIZE):
         kept += data[: max(0, 4 * length - len(kept))]
 

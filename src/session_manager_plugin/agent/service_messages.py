@@ -1,4 +1,4 @@
-"""The messages the gateway makes itself: ``channel_closed``, ``pause_publication``, ``start_publication``.
+"""The messages that the gateway itself creates: ``channel_closed``, ``pause_publication``, ``start_publication``.
 
 The service writes ``channel_closed`` with a header of 112 bytes, without the payload type::
 
@@ -7,7 +7,7 @@ The service writes ``channel_closed`` with a header of 112 bytes, without the pa
     112   4  payload length
     116   n  payload
 
-A reader has to take that as it stands, so the sandbox writes it that way too.
+Clients have to accept that, so the sandbox writes the same header.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HEADER = struct.Struct(">I32sIQqQ8s8s32sI")
 def channel_closed_message(
     session_id: str, output: str, *, created_at: datetime, message_id: uuid.UUID, sequence_number: int = 0
 ) -> bytes:
-    """The message that ends a session at both ends; ``output`` says why and is empty at a normal end."""
+    """Return the message that ends a session at both ends. ``output`` is the reason; empty at a normal end."""
     text = created_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     payload = ChannelClosed(session_id, output, str(message_id), session_id, text).to_json().encode()
     return (
@@ -48,7 +48,7 @@ def channel_closed_message(
 
 
 def publication_message(message_type: ClientMessageType, *, created_at: datetime, message_id: uuid.UUID) -> bytes:
-    """``pause_publication`` when the other end is away, ``start_publication`` when it is back."""
+    """Return ``pause_publication`` (the other end is away) or ``start_publication`` (it is back)."""
     return ClientMessage(
         message_type.value,
         0,

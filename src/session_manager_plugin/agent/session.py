@@ -1,14 +1,12 @@
-"""One session as the gateway sees it: its token, the client's websocket if there is one, the agent, and how
-it ended.
+"""One session in the gateway: its token, the client's websocket if connected, the agent, and how the session ended.
 
-It relays between the two ends and adds what the service adds: ``pause_publication`` for the agent while the
-client is away and ``start_publication`` when it is back, ``channel_closed`` for both at the end. A new
-websocket takes the place of the one before it. The agent starts when the client first comes, so that a
-session may wait for its client as long as it takes somebody to paste a command.
+Relays messages between client and agent, and adds those of the service: ``pause_publication`` to the agent when the
+client is away, ``start_publication`` when it is back, ``channel_closed`` to both at the end. A new websocket replaces
+the previous one. The agent starts when the client connects for the first time, which may be long after StartSession.
 
-What goes wrong on purpose (``faults.py``) is chosen when the session is made: without faults messages go straight from
-one end to the other. A test may also disturb a session at any moment: ``disconnect``, ``stall``, ``withhold_pongs``,
-``refuse_websocket``, ``refuse_resume``, ``expire_token``.
+The faults (``faults.py``) are fixed when the session is created; without faults messages are passed on directly. A test
+may also disturb a session at any time: ``disconnect``, ``stall``, ``withhold_pongs``, ``refuse_websocket``,
+``refuse_resume``, ``expire_token``.
 """
 
 from __future__ import annotations
@@ -38,29 +36,29 @@ _TOKEN_BYTES = 48
 
 
 class EndReason(Enum):
-    """Why a session is over."""
+    """Why a session has ended."""
 
     EXITED = "exited"
-    """Its program ended."""
+    """Its program has ended."""
     FAILED = "failed"
-    """It could not begin or go on; the session's ``output`` says why, as far as the official agent does."""
+    """It could not begin or continue. The reason is in ``output``, if the official agent sends one."""
     TERMINATED = "terminated"
     """TerminateSession was called."""
     ENDED = "ended by the service"
-    """The service ended it, with a text for the client: a time limit, or ``Sandbox.end_session``."""
+    """The service has ended it, with a text for the client: a time limit, or ``Sandbox.end_session``."""
     CLOSED = "closed"
     """The sandbox was closed."""
 
 
 class ClientLink(Protocol):
-    """The client's websocket, as a session uses it."""
+    """The methods of the client's websocket that a session uses."""
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Write binary messages."""
+        """Send binary messages."""
         ...
 
     def close(self, code: int) -> None:
-        """Close the websocket behind what was written."""
+        """Close the websocket after writing what is queued."""
         ...
 
     def cut(self, code: int | None) -> None:
@@ -68,20 +66,22 @@ class ClientLink(Protocol):
         ...
 
     def set_stalled(self, stalled: bool) -> None:
-        """Whether nothing is read from the client any more."""
+        """Stop or resume reading from the client."""
         ...
 
 
 class SandboxSession:
-    """See the module docstring. ``connected`` is set while a client is attached and ``disconnected`` while
-    none is; ``ended`` once the session is over, for the reason ``end_reason`` and with ``output`` in the
-    client's ``channel_closed``; ``agent_state`` is what the agent last reported. ``faults`` disturb it; ``seed`` is the
-    part of their pattern that is the session's own. The service ends the session at its ``limits``.
-    ``owner`` (an ARN), ``reason`` and ``access_type`` are what DescribeSessions says of its start.
+    """See the module docstring.
 
-    May be set at any time: ``withhold_pongs``, whether pings of the client stay unanswered; ``refuse_websocket`` and
-    ``refuse_resume``, how many websockets, once there was one, and how many ResumeSession calls are still to be
-    refused. ``websockets`` counts those that were opened with a good token.
+    Events: ``connected`` is set while a client is attached, ``disconnected`` while none is, ``ended`` once the session
+    has ended. Then ``end_reason`` is the reason and ``output`` the text of the client's ``channel_closed``.
+    ``agent_state`` is the last state that the agent has reported. ``seed`` is the session's own part of the seed of its
+    ``faults``. ``owner`` (an ARN), ``reason`` and ``access_type`` are returned by DescribeSessions. ``websockets``
+    counts the websockets opened with a valid token.
+
+    May be set at any time: ``withhold_pongs``, whether pings of the client stay unanswered; ``refuse_websocket``, how
+    many further websockets are refused once the first was opened; ``refuse_resume``, how many further ResumeSession
+    calls fail.
     """
 
     def __init__(
@@ -155,37 +155,37 @@ class SandboxSession:
 
     @property
     def terminated(self) -> bool:
-        """Whether TerminateSession ended it."""
+        """Whether TerminateSession has ended it."""
         return self.end_reason is EndReason.TERMINATED
 
     @property
     def program_pid(self) -> int:
-        """The process id of the session's program; 0 before it was started, and if it is no process."""
+        """The process id of the session's program; 0 before its start, and if it is not a process."""
         return self._agent.program_pid
 
     # Tokens.
 
     def issue_token(self) -> str:
-        """A new token, good for one websocket; the one before it is void."""
+        """Return a new token, valid for one websocket. The previous token becomes void."""
         self._token = secrets.token_urlsafe(_TOKEN_BYTES)
         register_secret(self._token, owner=self)
         return self._token
 
     def expire_token(self) -> None:
-        """Void the token in the client's hands: only ResumeSession gives one that is good."""
+        """Void the client's token. Only ResumeSession returns a valid one."""
         self._token = None
 
     def admit_websocket(self) -> bool:
-        """Whether a new websocket may open, whatever its token is; if not, it is one that ``refuse_websocket`` counts,
-        or there is no token that it could have."""
+        """Whether a new websocket may open, before its token is checked. Returns False for those that
+        ``refuse_websocket`` counts, and while there is no valid token."""
         if self.websockets and self.refuse_websocket:
             self.refuse_websocket -= 1
             return False
         return self._token is not None or self._faults.void_token == "close"
 
     def take_token(self, token: str) -> bool:
-        """Whether ``token`` opens a websocket now; it does so once, unless tokens are reusable."""
-        # JSON text may hold lone surrogates.
+        """Whether ``token`` is valid. Unless tokens are reusable, it becomes void."""
+        # JSON text may contain lone surrogates.
         given = token.encode(errors="surrogatepass")
         if self._token is None or not hmac.compare_digest(given, self._token.encode()):
             return False
@@ -196,7 +196,7 @@ class SandboxSession:
     # The client's websocket.
 
     def attach(self, link: ClientLink) -> None:
-        """``link`` is the client's websocket from now on."""
+        """Use ``link`` as the client's websocket from now on."""
         if self._link is not None:
             replaced = self._link
             self.detach(replaced)
@@ -207,7 +207,7 @@ class SandboxSession:
             self._path.opened()
         self.disconnected.clear()
         self.connected.set()
-        self._logger.info("session %s: the client is here", self.session_id)
+        self._logger.info("session %s: the client has connected", self.session_id)
         if self._started:
             self._agent.receive([self._publication(ClientMessageType.START_PUBLICATION)])
         else:
@@ -216,7 +216,7 @@ class SandboxSession:
             self._agent.start()
 
     def detach(self, link: ClientLink) -> None:
-        """``link`` is gone. Nothing happens when another one has taken its place."""
+        """Handle the loss of ``link``. Ignored if another websocket has replaced it."""
         if link is not self._link:
             return
         self._link = None
@@ -225,17 +225,17 @@ class SandboxSession:
             self._path.lost()
         self.connected.clear()
         self.disconnected.set()
-        self._logger.info("session %s: the client is away", self.session_id)
+        self._logger.info("session %s: the client has disconnected", self.session_id)
         self._agent.receive([self._publication(ClientMessageType.PAUSE_PUBLICATION)])
         self._agent.set_congested(False)
 
     def receive(self, link: ClientLink, messages: Sequence[bytes | bytearray]) -> None:
-        """Binary messages from the client, all that came in one read."""
+        """Receive all binary messages of one read from the client."""
         if link is self._link:
             self._to_agent(messages)
 
     def set_congested(self, link: ClientLink, congested: bool) -> None:
-        """Whether ``link`` has more to write than its socket takes."""
+        """Note whether the socket of ``link`` is congested."""
         if link is self._link:
             self._congested = congested
             self._agent.set_congested(congested or self._stalled)
@@ -260,10 +260,11 @@ class SandboxSession:
     # Faults on demand.
 
     def disconnect(self, code: int | None = None) -> bool:
-        """Cut the client's websocket; the session goes on, and may be resumed. False when no client is attached.
+        """Cut the client's websocket; the session continues, and may be resumed. Returns False if no client is
+        attached.
 
         ``code`` None resets the TCP connection, 1006 closes it without a close frame, any other is sent in a close
-        frame; raises ``ValueError`` for one that cannot be.
+        frame. Raises ``ValueError`` for an invalid code.
         """
         check_cut_code(code)
         if self._link is None:
@@ -276,8 +277,8 @@ class SandboxSession:
         return True
 
     def stall(self, stalled: bool = True) -> bool:
-        """Have the client's websocket stay open and carry nothing any more, pongs included, until ``stall(False)``
-        or the session's end. A new websocket is not stalled. False when no client is attached.
+        """Make the client's websocket stay open without transferring anything, pongs included, until ``stall(False)``
+        or the session's end. A new websocket is not stalled. Returns False if no client is attached.
         """
         if self._link is None:
             return False
@@ -288,21 +289,21 @@ class SandboxSession:
 
     @property
     def fault_counts(self) -> FaultCounts:
-        """How often each fault happened so far, cuts on demand included."""
+        """The faults so far, cuts by ``disconnect`` included."""
         counts = FaultCounts(cuts=self._cuts)
         return counts if self._path is None else counts + self._path.counts
 
     # The end.
 
     def terminate(self, reason: EndReason = EndReason.TERMINATED, output: str = "") -> None:
-        """End the session at both ends; nothing happens when it is over already."""
+        """End the session at both ends. Does nothing if it has ended already."""
         if self.ended.is_set():
             return
         self._end(reason, output)
         self._agent.receive([self._channel_closed("")])
 
     async def wait_closed(self) -> None:
-        """Return when no process and no socket of the session is left. Call ``terminate`` first."""
+        """Wait until no process and no socket of the session is left. Call ``terminate`` first."""
         await self._agent.close()
 
     def _agent_finished(self, failed: bool, output: str) -> None:
@@ -334,4 +335,4 @@ class SandboxSession:
 
 
 SessionLookup = Callable[[str], SandboxSession | None]
-"""The session with this id, or None."""
+"""Returns the session with this id, or None."""

@@ -1,11 +1,10 @@
 """A program on a pseudo-terminal of its own: Standard_Stream and InteractiveCommands.
 
-What is left to do in the new process before it becomes the program, taking the terminal as controlling terminal, is
-done by ``/bin/sh``: as leader of a new session it opens the terminal, which acquires it, and then becomes the program.
-(See ``process.py`` for why no Python can run there.)
+In the new process ``/bin/sh`` acquires the controlling terminal: as leader of a new session it opens the terminal, and
+then executes the program. (See ``process.py`` for why no Python code can run there.)
 
-Nothing here blocks. Output is read when the owner asks; input that the terminal does not take yet is kept, and above
-``MAX_INPUT_SIZE`` no more is wanted.
+Nothing here blocks. Output is read on request. Input that the terminal does not accept yet is kept; above
+``MAX_INPUT_SIZE`` ``takes_input`` is false.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ from session_manager_plugin.protocol.payloads import Size
 from session_manager_plugin.utils.logging import get_logger
 
 MAX_INPUT_SIZE = 256 * 1024
-"""Bytes of input that wait for the terminal before no more is wanted."""
+"""Bytes of input waiting for the terminal above which ``takes_input`` is false."""
 
 _LOGGER = get_logger(__name__)
 _TAKE_TERMINAL = ': <>"$0"; exec "$@"'
 _WRITE_SIZE = 64 * 1024
 _LAST_OUTPUT_SIZE = 2 * 1024 * 1024
-"""Bytes: more than a terminal's buffer holds (Linux: 640 KiB twice), so all that a program wrote before it exited."""
+"""Bytes: more than a terminal buffers (Linux: twice 640 KiB), so everything that a program wrote before it exited."""
 _MAX_WINDOW_SIDE = 0xFFFF
 
 
 class Shell:
-    """One program, its terminal and everything it starts there; see ``SessionProgram``."""
+    """One program with its terminal; see ``SessionProgram``."""
 
     start_delay = 1.0
     message_delay = MESSAGE_DELAY
@@ -69,16 +68,16 @@ class Shell:
 
     @property
     def takes_input(self) -> bool:
-        """Whether less than ``MAX_INPUT_SIZE`` waits for the terminal."""
+        """Whether fewer than ``MAX_INPUT_SIZE`` bytes wait for the terminal."""
         return len(self._input) < MAX_INPUT_SIZE
 
     @property
     def pid(self) -> int:
-        """The program's process id, which is also its session's; 0 before ``start``."""
+        """The program's process id, which is also the id of its session; 0 before ``start``."""
         return self._process.pid
 
     def start(self) -> None:
-        """Start the program, in the current directory. Raises ``ProgramError``.
+        """Start the program in the current directory. Raises ``ProgramError``.
 
         The size of the terminal is 0 × 0 until ``resize``, as the official agent leaves it.
         """
@@ -86,7 +85,7 @@ class Shell:
             self._start()
         except OSError as error:
             raise ProgramError(f"{ERROR_HEADING}Unable to start command: {error.filename}: {error.strerror}") from error
-        except ValueError as error:  # a NUL in it, or what is no Unicode text
+        except ValueError as error:  # a NUL, or a lone surrogate
             raise ProgramError(f"{ERROR_HEADING}Unable to start command: {error}") from error
 
     def _start(self) -> None:
@@ -113,7 +112,7 @@ class Shell:
     # Output.
 
     def set_reading(self, wanted: bool) -> None:
-        """Whether ``on_output`` is to be called."""
+        """Enable or disable the calls of ``on_output``."""
         if wanted == self._reading or self._master < 0:
             return
         self._reading = wanted
@@ -122,14 +121,14 @@ class Shell:
             return
         self._loop.add_reader(self._master, self._on_output)
         if self._process.exited:
-            # With the terminal kept open by a process in the background, no end of file would ever show.
+            # A background process may keep the terminal open, so that no end of file arrives.
             self._loop.call_soon(self._on_output)
 
     def read(self, limit: int) -> list[OutputMessage]:
         """See ``SessionProgram``.
 
-        The end is when nobody has the terminal open any more, or when the program has exited and what it had
-        written is read: a process it left in the background does not keep the session open, silent or not.
+        The output ends when no process has the terminal open, or when the program has exited and its output is read:
+        background processes do not keep the session open.
         """
         room = limit * MAX_PAYLOAD_SIZE
         chunks = []
@@ -147,7 +146,7 @@ class Shell:
             self.ended = self._process.exited
             return b""
         except OSError as error:
-            if error.errno != errno.EIO:  # what Linux says when the last user of the terminal is gone
+            if error.errno != errno.EIO:  # Linux reports EIO when no process has the terminal open
                 raise
             data = b""
         if self._process.exited:
@@ -158,7 +157,7 @@ class Shell:
     # Input.
 
     def receive(self, data: DataReceived) -> None:
-        """Type what was typed, take each size."""
+        """Write input to the terminal, and set sizes."""
         if data.payload_type == PayloadType.OUTPUT:
             self.write(data.data)
         elif data.payload_type == PayloadType.SIZE:
@@ -171,7 +170,7 @@ class Shell:
                     self.resize(size.columns, size.rows)
 
     def write(self, data: bytes | bytearray) -> None:
-        """Type ``data`` on the terminal, behind what it has not taken yet."""
+        """Write ``data`` to the terminal, after the input that is still waiting."""
         if self._master < 0:
             return
         self._input += data
@@ -189,14 +188,14 @@ class Shell:
                 self._loop.add_writer(self._master, self._write_input)
             return
         except OSError:
-            self._input.clear()  # EIO: nobody has the terminal open, so nobody can read it
+            self._input.clear()  # EIO: no process has the terminal open to read it
         if self._writing:
             self._writing = False
             self._loop.remove_writer(self._master)
             self._on_input_taken()
 
     def resize(self, columns: int, rows: int) -> None:
-        """Set the terminal's size; each side is limited to what 16 bits hold."""
+        """Set the terminal's size. Columns and rows are limited to 16 bits."""
         if self._master < 0:
             return
         sides = [min(max(side, 0), _MAX_WINDOW_SIDE) for side in (rows, columns)]
@@ -205,7 +204,7 @@ class Shell:
     # The end.
 
     async def close(self) -> None:
-        """Hang up: the terminal is closed and every process of the session ended; see ``ChildProcess.end``."""
+        """Close the terminal and end every process of the session; see ``ChildProcess.end``."""
         if self._master < 0:
             return
         self.set_reading(False)

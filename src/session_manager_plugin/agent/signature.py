@@ -1,7 +1,7 @@
 """Verifies AWS signatures (SigV4 in headers) of requests without a body, as the message gateway does.
 
-Written from the definition of the canonical request in the IAM User Guide ("Create a signed AWS API request"), and not
-with the library that signs for our client: a fault of one would be a fault of both.
+Implements the canonical request of the IAM User Guide ("Create a signed AWS API request"), without the library that our
+client signs with: tests would not detect an error of the library if both used it.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _INVALID = "The security token included in the request is invalid."
 
 @dataclass(frozen=True)
 class SignatureVerifier:
-    """Verifies signatures that are made with one key; the sentences of refusals are those of AWS."""
+    """Verifies signatures made with one key. The texts of refusals are those of AWS."""
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
     session_token: str = field(repr=False)
-    """Empty for credentials that have none."""
+    """Empty for credentials without a session token."""
     region: str
     service: str
     required: bool
-    """Whether an unsigned request is refused, and not only one with a wrong signature."""
+    """Whether unsigned requests are refused too."""
     now: Callable[[], float] = time.time
     """Seconds since the Unix epoch."""
 
     def refusal(self, request: HttpRequest) -> str | None:
-        """Why ``request`` is refused, or None."""
+        """Return why ``request`` is refused, or None."""
         headers = request.headers
         authorization = headers.get("authorization", "")
         if not authorization.startswith(_ALGORITHM):
@@ -73,7 +73,7 @@ class SignatureVerifier:
         return None
 
     def _skew(self, timestamp: str) -> str | None:
-        """Why the time of a signature does not do."""
+        """Return why the time of a signature is refused, or None."""
         try:
             signed_at = datetime.strptime(timestamp, _TIMESTAMP).replace(tzinfo=UTC)
         except ValueError:

@@ -1,4 +1,4 @@
-"""How many sessions a second the service starts: StartSession is throttled above it."""
+"""The rate of sessions above which StartSession is throttled."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 
 class StartRate:
-    """A bucket of one second's tokens, refilled at ``rate`` a second; 0 is without a limit. ``now`` is the clock, in
-    seconds. Raises ``ValueError`` for less than 0."""
+    """A token bucket for one second of sessions, refilled at ``rate`` per second; 0 means no limit. ``now`` returns the
+    time in seconds. Raises ``ValueError`` for a negative rate."""
 
     def __init__(self, rate: float, now: Callable[[], float]) -> None:
         if rate < 0:
@@ -18,7 +18,7 @@ class StartRate:
         self._filled_at = now()
 
     def take(self) -> bool:
-        """Whether one more session may start now; it is counted if so."""
+        """Whether one more session may start now. If so, it is counted."""
         if not self._rate:
             return True
         now = self._now()

@@ -1,1 +1,1 @@
-"""What the operations of the sandbox's APIs do: one module for each service, or part of one."""
+"""The operations of the sandbox's APIs: one module for each service, or part of a service."""

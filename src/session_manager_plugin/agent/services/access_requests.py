@@ -16,12 +16,12 @@ from session_manager_plugin.utils.logging import register_secret
 
 MAX_TARGETS = 5
 LIFETIME = 3600.0
-"""Seconds that temporary credentials are good for."""
+"""Seconds for which temporary credentials are valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class TemporaryCredentials:
-    """What GetAccessToken hands out, and whose they are."""
+    """The credentials that GetAccessToken returns, and their owner."""
 
     caller: Caller
     access_key_id: str = field(repr=False)
@@ -38,8 +38,8 @@ class _Request:
 
 
 class AccessRequests:
-    """Decides requests as the inventory's permissions say at the moment of the question. ``issued`` is called with new
-    credentials; ``now`` is the clock, in seconds since the Unix epoch."""
+    """Decides requests by the inventory's permissions at the time of the call. Calls ``issued`` with new credentials;
+    ``now`` returns seconds since the Unix epoch."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class AccessRequests:
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """The calls by their names in IAM."""
+        """The operations by their IAM actions."""
         return {"ssm:StartAccessRequest": self.start, "ssm:GetAccessToken": self.get_token}
 
     def start(self, fields: dict[str, Any], _caller: Caller) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class AccessRequests:
         }
 
     def _ids(self, key: str, values: list[str]) -> list[str]:
-        """The targets that a criterion selects. Raises ``ApiError``."""
+        """Return the targets that a criterion selects. Raises ``ApiError``."""
         if key == "InstanceIds":
             return values
         if key.startswith("tag:"):

@@ -1,4 +1,4 @@
-"""Whether the caller may do what it asks for, and the refusals in AWS's words.
+"""Checking the caller's permissions, and the refusals in AWS's words.
 
 The texts are those of IAM (User Guide, "Troubleshoot access denied error messages"): principal, action, resource and
 the kind of policy that does not allow it.
@@ -15,20 +15,20 @@ from session_manager_plugin.errors import ApiError
 
 _CODES = {"ec2": "UnauthorizedOperation", "rds": "AccessDenied", "sts": "AccessDenied"}
 _JUST_IN_TIME_ACTIONS = ("ssm:StartSession", "ssm:ResumeSession", "ssm:TerminateSession", "kms:*")
-"""What the temporary credentials of just-in-time access are good for."""
+"""The actions that temporary credentials of just-in-time access allow."""
 _UNCONDITIONAL = "sts:GetCallerIdentity"
-"""No policy can deny it."""
+"""The action that no policy can deny."""
 
 
 class Authorization:
-    """Decides by the inventory's permissions."""
+    """Checks actions against the inventory's permissions."""
 
     def __init__(self, inventory: Callable[[], Inventory], region: str) -> None:
         self._inventory = inventory
         self._region = region
 
     def check(self, caller: Caller, action: str) -> None:
-        """Raises ``ApiError`` if ``caller`` may not call ``action`` at all."""
+        """Raise ``ApiError`` if ``caller`` may not call ``action`` at all."""
         if action == _UNCONDITIONAL:
             return
         allowed = self._inventory().permissions.allows(action)
@@ -38,8 +38,8 @@ class Authorization:
             raise denial(caller, action, self._arn(action.partition(":")[0], "*"))
 
     def check_start(self, caller: Caller, target: str, document: str) -> None:
-        """Raises ``ApiError`` if ``caller`` may not start a session with ``target``, or not with ``document``, which is
-        empty when the request names none."""
+        """Raise ``ApiError`` if ``caller`` may not start a session with ``target``, or not with ``document``, which is
+        empty if the request names none."""
         inventory = self._inventory()
         instance = inventory.instance(target)
         if caller.targets is not None:
@@ -67,7 +67,7 @@ class Authorization:
 
 
 def denial(caller: Caller, action: str, resource: str) -> ApiError:
-    """The refusal of ``action``, in the words of its service."""
+    """Return the refusal of ``action``, in the words of its service."""
     service = action.partition(":")[0]
     reason = f"because no identity-based policy allows the {action} action"
     if service == "ec2":

@@ -16,7 +16,7 @@ MAX_PAGE_SIZE = 1000
 
 _LAUNCHED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 _STATES = {"pending": 0, "running": 16, "stopping": 64, "stopped": 80}
-"""Their codes; API Reference, InstanceState."""
+"""The states of an instance with their codes (API Reference, InstanceState)."""
 _FACTS: dict[str, Callable[[Instance], str]] = {
     "instance-id": lambda instance: instance.id,
     "instance-state-name": lambda instance: instance.state,
@@ -29,7 +29,7 @@ _FACTS: dict[str, Callable[[Instance], str]] = {
     "availability-zone": lambda instance: instance.availability_zone,
     "platform": lambda instance: "windows" if instance.platform == "Windows" else "",
 }
-"""What the filters compare with. ``*`` and ``?`` in a filter's value stand for any characters."""
+"""The values that each filter compares. ``*`` and ``?`` in a filter's value are wildcards."""
 
 
 class Ec2:
@@ -40,7 +40,7 @@ class Ec2:
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """The calls by their names in IAM."""
+        """The operations by their IAM actions."""
         return {"ec2:DescribeInstances": self.describe_instances}
 
     def describe_instances(self, fields: dict[str, Any], _caller: Caller) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Ec2:
 
 
 def _facts(name: str) -> Callable[[Instance], Collection[str]]:
-    """What the values of a filter are compared with; one that fits is enough. Raises ``ApiError``."""
+    """Return the function whose values a filter compares; one match is enough. Raises ``ApiError``."""
     if name in _FACTS:
         return lambda instance: [_FACTS[name](instance)]
     if name == "tag-key":

@@ -1,6 +1,6 @@
 """ECS's clusters, services and tasks, and ExecuteCommand.
 
-Names may be given as ARNs everywhere, as there. The texts of errors are the service's as the AWS CLI shows them.
+As in ECS, every name may be given as an ARN. The texts of errors are those of the service, as the AWS CLI shows them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Ecs:
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """The calls by their names in IAM."""
+        """The operations by their IAM actions."""
         return {
             "ecs:ListClusters": self.list_clusters,
             "ecs:DescribeClusters": self.describe_clusters,
@@ -125,7 +125,7 @@ class Ecs:
         }
 
     def execute_command(self, fields: dict[str, Any], caller: Caller) -> dict[str, Any]:
-        """ExecuteCommand: a session in which the command runs. Raises ``ApiError``."""
+        """ExecuteCommand: starts a session that runs the command. Raises ``ApiError``."""
         cluster = self._cluster(fields)
         wanted, command = _name(string(fields, "task")), string(fields, "command")
         task = next((each for each in cluster.tasks if each.id == wanted), None)
@@ -208,7 +208,7 @@ class Ecs:
 
 
 def _container(task: Task, name: str) -> Container:
-    """The container that a request means; it may leave the name out where there is one container."""
+    """Return the container of a request, which may omit the name if the task has only one."""
     if name:
         found = [container for container in task.containers if container.name == name]
         if not found:

@@ -17,7 +17,7 @@ class Identity:
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """The calls by their names in IAM."""
+        """The operations by their IAM actions."""
         return {"sts:GetCallerIdentity": self.get_caller_identity}
 
     def get_caller_identity(self, _fields: dict[str, Any], caller: Caller) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from session_manager_plugin.agent.inventory import Inventory
 from session_manager_plugin.errors import ApiError
 
 KEY_LIFETIME = 60.0
-"""Seconds that a public key can be used."""
+"""Seconds for which a public key is valid."""
 
 _KEY_TYPES = ("ssh-rsa ", "ssh-ed25519 ", "ecdsa-sha2-")
 
@@ -29,7 +29,7 @@ class PublicKey:
 
 
 class InstanceConnect:
-    """Keeps the public keys. No sshd of the sandbox's reads them: a test puts them where its own sshd does."""
+    """Keeps the public keys. The sandbox runs no sshd: a test installs them for its own."""
 
     def __init__(self, inventory: Callable[[], Inventory], now: Callable[[], float] = time.monotonic) -> None:
         self._inventory = inventory
@@ -38,7 +38,7 @@ class InstanceConnect:
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """The calls by their names in IAM."""
+        """The operations by their IAM actions."""
         return {"ec2-instance-connect:SendSSHPublicKey": self.send_ssh_public_key}
 
     @property

@@ -20,11 +20,11 @@ _FACTS: dict[str, Callable[[Instance, str], str]] = {
     "PlatformTypes": lambda instance, _version: instance.platform,
     "ResourceType": lambda instance, _version: _resource_type(instance),
 }
-"""What the filters compare with."""
+"""The values that each filter compares."""
 
 
 class ManagedInstances:
-    """``agent_version`` is the version of the agents for which the inventory has none."""
+    """Answers for the managed instances of the inventory. ``agent_version`` is the default version of an agent."""
 
     def __init__(self, inventory: Callable[[], Inventory], agent_version: str) -> None:
         self._inventory = inventory
@@ -32,7 +32,7 @@ class ManagedInstances:
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """The calls by their names in IAM."""
+        """The operations by their IAM actions."""
         return {"ssm:DescribeInstanceInformation": self.describe}
 
     def describe(self, fields: dict[str, Any], _caller: Caller) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class ManagedInstances:
         return answer if token is None else {**answer, "NextToken": token}
 
     def _filter(self, key: str, values: Sequence[str]) -> Callable[[Instance], bool]:
-        """Whether an instance passes a filter. Raises ``ApiError``."""
+        """Return the predicate of a filter. Raises ``ApiError``."""
         if key in _FACTS:
             return lambda instance: _FACTS[key](instance, self._agent_version) in values
         if key == "tag-key":
@@ -64,7 +64,7 @@ class ManagedInstances:
         raise ApiError("InvalidFilterKey", f"The filter key {key} is not valid.")
 
     def _information(self, instance: Instance, now: datetime) -> dict[str, Any]:
-        # The real service has a Name for managed instances from elsewhere only.
+        # The real service returns a Name only for managed instances outside EC2.
         name = {} if instance.is_ec2 else {"Name": instance.name}
         return {
             "InstanceId": instance.id,

@@ -1,4 +1,4 @@
-"""Pages of long lists, and the tokens for the next one."""
+"""Pages of long lists, and the tokens for the next page."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def page(
     invalid_size: str = "ValidationException",
     invalid_token: str = "InvalidNextToken",
 ) -> tuple[Sequence[T], str | None]:
-    """The page that begins at ``token``, and the token of the next one, None behind the last.
+    """Return the page that begins at ``token``, and the token of the next page, None after the last.
 
-    ``wanted`` is how many items the client asked for, ``least`` to ``most``; None is ``most``. Raises ``ApiError`` with
+    ``wanted`` is the requested number of items, ``least`` to ``most``; None means ``most``. Raises ``ApiError`` with
     the codes ``invalid_size`` and ``invalid_token``.
     """
     size = most if wanted is None else _integer(wanted)

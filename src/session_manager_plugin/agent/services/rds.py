@@ -33,7 +33,7 @@ class Rds:
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """The calls by their names in IAM."""
+        """The operations by their IAM actions."""
         return {
             "rds:DescribeDBInstances": self.describe_instances,
             "rds:DescribeDBClusters": self.describe_clusters,
@@ -95,7 +95,7 @@ class Rds:
 
 
 def _filtered(items: Sequence[T], facts: dict[str, Callable[[T], str]], fields: dict[str, Any]) -> Sequence[T]:
-    """What passes every filter of a request. Raises ``ApiError``."""
+    """Return the items that pass every filter of a request. Raises ``ApiError``."""
     filters = fields.get("Filters")
     for each in numbered(filters.get("Filter") if isinstance(filters, dict) else None):
         name, values = str(each.get("Name", "")), each.get("Values")

@@ -1,7 +1,7 @@
 """Systems Manager's Run Command: SendCommand, ListCommandInvocations, GetCommandInvocation and CancelCommand.
 
-Of the documents there is AWS-RunShellScript. As in AWS, at most ``MaxConcurrency`` instances run a command at a time,
-and after more than ``MaxErrors`` failures it is sent to no further instance.
+The only document is AWS-RunShellScript. As in AWS, at most ``MaxConcurrency`` instances run a command at a time, and
+after more than ``MaxErrors`` failures it is not sent to further instances.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _Command:
 
 
 class RunCommand:
-    """Runs the commands on this machine. ``close`` has to be awaited at the end."""
+    """Runs the commands on this machine. Await ``close`` at the end."""
 
     def __init__(self, inventory: Callable[[], Inventory], region: str) -> None:
         self._inventory = inventory
@@ -74,7 +74,7 @@ class RunCommand:
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """The calls by their names in IAM."""
+        """The operations by their IAM actions."""
         return {
             "ssm:SendCommand": self.send,
             "ssm:ListCommandInvocations": self.list_invocations,
@@ -83,7 +83,7 @@ class RunCommand:
         }
 
     async def close(self) -> None:
-        """End every command; returns when no process of them is left."""
+        """End every command. Returns when none of their processes is left."""
         tasks = [each.task for command in self._commands.values() for each in command.invocations.values() if each.task]
         for task in tasks:
             task.cancel()
@@ -160,7 +160,7 @@ class RunCommand:
         wanted = strings(fields, "InstanceIds") or list(command.invocations)
         for invocation in (command.invocations[each] for each in wanted if each in command.invocations):
             if invocation.status in _UNFINISHED and invocation.task is not None:
-                # A task that has not begun does not notice that it is cancelled.
+                # A task that has not begun does not run when it is cancelled.
                 invocation.finish("Cancelled" if invocation.status == "Pending" else "Cancelling")
                 invocation.task.cancel()
         return {}
@@ -198,7 +198,7 @@ class RunCommand:
             raise ApiError("InvalidCommandId", f"Command {command_id} does not exist.") from None
 
     def _select(self, ids: Sequence[str], criteria: Sequence[dict[str, Any]]) -> list[str]:
-        """The instances that a command is for. Raises ``ApiError``."""
+        """Return the ids of the instances to run a command on. Raises ``ApiError``."""
         connected = {instance.id: instance for instance in self._inventory().instances if instance.is_connected}
         if len(ids) > MAX_IDS or bool(ids) == bool(criteria):
             raise ApiError("ValidationException", f"InstanceIds, at most {MAX_IDS}, or Targets is required")

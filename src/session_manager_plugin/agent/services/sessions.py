@@ -22,7 +22,7 @@ MAX_PAGE_SIZE = 200
 
 
 class SessionService(Protocol):
-    """What the calls act upon. Every method raises ``ApiError``."""
+    """The sessions that the operations act on. Every method raises ``ApiError``."""
 
     def start(
         self,
@@ -33,11 +33,11 @@ class SessionService(Protocol):
         caller: Caller | None = None,
         reason: str = "",
     ) -> StartedSession:
-        """Make a session."""
+        """Start a session."""
         ...
 
     def resume(self, session_id: str) -> StartedSession:
-        """A new token for a session."""
+        """Return a new token for a session."""
         ...
 
     def terminate(self, session_id: str) -> None:
@@ -46,19 +46,19 @@ class SessionService(Protocol):
 
     @property
     def sessions(self) -> Mapping[str, SandboxSession]:
-        """All sessions by id, in the order of their start."""
+        """Return all sessions by id, in the order of their start."""
         ...
 
 
 class Sessions:
-    """Answers the calls."""
+    """Answers for the sandbox's sessions."""
 
     def __init__(self, service: SessionService) -> None:
         self._service = service
 
     @property
     def operations(self) -> dict[str, Operation]:
-        """The calls by their names in IAM."""
+        """The operations by their IAM actions."""
         return {
             "ssm:StartSession": self.start,
             "ssm:ResumeSession": self.resume,
@@ -105,7 +105,7 @@ class Sessions:
 
 
 def session_output(session: StartedSession) -> dict[str, Any]:
-    """The members of StartSession's answer; without a token for a session that is over."""
+    """Return the members of StartSession's response; without a token for an ended session."""
     output = {"SessionId": session.session_id, "StreamUrl": session.stream_url}
     return output if session.token is None else {**output, "TokenValue": session.token}
 
@@ -120,7 +120,7 @@ _FACTS: dict[str, Callable[[SandboxSession], str]] = {
 
 
 def _filter(key: str, value: str) -> Callable[[SandboxSession], bool]:
-    """Whether a session passes a filter. Raises ``ApiError``."""
+    """Return the predicate of a filter. Raises ``ApiError``."""
     if key in _FACTS:
         return lambda session: _FACTS[key](session) == value
     if key not in ("InvokedAfter", "InvokedBefore"):
