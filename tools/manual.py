@@ -31,6 +31,16 @@ EXIT_STATUS: dict[str, tuple[tuple[str, str], ...]] = {
         *(row for row in STATUSES_OF_SESSIONS if row[0] in ("2", "255")),
         ("128+n", "Killed by signal n: SIGHUP is how ssh ends it."),
     ),
+    "smp-exec": (
+        ("0-255", "That of the command."),
+        (
+            "2",
+            "Usage: an unknown option, a target that several instances match, standard input that nothing would read.",
+        ),
+        ("124", "The command did not end within --timeout."),
+        ("255", "Something failed here or on the way, or the command was killed by a signal; one sentence says which."),
+        ("128+n", "Killed by signal n."),
+    ),
     "smp-sandbox": (
         ("2", "Usage: an unknown option, an impossible value."),
         ("130", "Ended with Ctrl-C (killed by SIGINT), which is how it ends normally."),

@@ -23,21 +23,35 @@ plugin, and for an older one they switch features off or pass the session's toke
 __all__ = [
     "PLUGIN_VERSION",
     "AwsSettings",
+    "CompletedSession",
     "LinkOptions",
     "Outcome",
     "Session",
+    "Via",
     "__version__",
     "connect",
     "copy",
+    "run",
     "start",
 ]
 
 # Type checkers take this name for True wherever it comes from, and `typing` is too much to import for it.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from session_manager_plugin.library import AwsSettings, LinkOptions, Outcome, Session, connect, copy, start
+    from session_manager_plugin.library import (
+        AwsSettings,
+        CompletedSession,
+        LinkOptions,
+        Outcome,
+        Session,
+        Via,
+        connect,
+        copy,
+        run,
+        start,
+    )
 else:
-    _LIBRARY_NAMES = frozenset({"AwsSettings", "LinkOptions", "Outcome", "Session", "connect", "copy", "start"})
+    _LIBRARY_NAMES = frozenset(__all__) - {"PLUGIN_VERSION", "__version__"}
 
     def __getattr__(name):
         if name not in _LIBRARY_NAMES:

@@ -13,6 +13,7 @@
     │   └── NotConnected              used before it was opened (also a RuntimeError)
     ├── ConnectionLost              an open data channel was lost and not restored
     ├── TimedOut                    a deadline passed
+    │   └── CommandTimedOut           a remote command did not end in the time that it was given
     ├── SessionEnded                the far end closed the session with an error text
     ├── OutputIncomplete            the far end closed the session normally, but part of its output is missing
     ├── CopyFailed                  a file could not be copied
@@ -20,6 +21,8 @@
     ├── TerminalGone                the terminal of this process was closed
     ├── LeftByEscape                the user typed the escape that leaves
     ├── AccessDenied                AWS refused a call
+    │   └── DocumentDenied            a session may not be started with a document; it may be without
+    ├── AgentTooOld                 the target's agent lacks what the session needs
     ├── EncryptionError             a key, a challenge or a ciphertext is wrong
     └── ProtocolError
         ├── LocalProtocolError        this side broke the rules: a bug
@@ -114,6 +117,10 @@ class TimedOut(SessionManagerError):
         self.seconds = seconds
 
 
+class CommandTimedOut(TimedOut):
+    """A remote command did not end in the time that it was given."""
+
+
 class SessionEnded(SessionManagerError):
     """The far end closed the session with a reason; ``output`` is its text as received."""
 
@@ -144,6 +151,14 @@ class LeftByEscape(SessionManagerError):
 
 class AccessDenied(SessionManagerError):
     """AWS refused a call."""
+
+
+class DocumentDenied(AccessDenied):
+    """A session may not be started with a document. A plain shell, without a document, may be allowed."""
+
+
+class AgentTooOld(SessionManagerError):
+    """The target's agent lacks what the session needs; nothing has run there."""
 
 
 class EncryptionError(SessionManagerError):

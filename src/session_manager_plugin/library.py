@@ -1,8 +1,10 @@
-"""The asyncio API: a session on a stream URL, one that is started on a target, and copies of files."""
+"""The asyncio API: a session on a stream URL, one that is started on a target, commands, and copies of files."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,18 +14,31 @@ from urllib.parse import urlsplit
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.communicator import LinkOptions, SessionDataChannel, complete_stream_url
 from session_manager_plugin.communicator.config import session_websocket_config
-from session_manager_plugin.errors import InvalidURL, UsageError
-from session_manager_plugin.session.document_names import COMMAND, needs_handshake
-from session_manager_plugin.session.outcome import Outcome
+from session_manager_plugin.errors import CommandTimedOut, InvalidURL, SessionManagerError, UsageError
+from session_manager_plugin.execution.remote_command import Via, attempt_ways, command_of
+from session_manager_plugin.session.document_names import COMMAND, SEPARATE_OUTPUTS, needs_handshake
+from session_manager_plugin.session.outcome import Outcome, outcome_of
 from session_manager_plugin.session.protocols import IDataChannel, KeyService, RequestSigner, ResumeService
-from session_manager_plugin.session.runner import HANDLERS
+from session_manager_plugin.session.runner import HANDLERS, SessionRunner
 from session_manager_plugin.session.session import Session
+from session_manager_plugin.session.streams import MemoryStreams
 from session_manager_plugin.utils.hosts import is_loopback
 
 if TYPE_CHECKING:
     from session_manager_plugin.transfer.report import Report
 
-__all__ = ["AwsSettings", "LinkOptions", "Outcome", "Session", "connect", "copy", "start"]
+__all__ = [
+    "AwsSettings",
+    "CompletedSession",
+    "LinkOptions",
+    "Outcome",
+    "Session",
+    "Via",
+    "connect",
+    "copy",
+    "run",
+    "start",
+]
 
 
 def connect(
@@ -35,6 +50,7 @@ def connect(
     aws: AwsSettings | None = None,
     target: str = "",
     handshake_required: bool = False,
+    separate_outputs: bool = False,
     key_service: KeyService | None = None,
     resume_service: ResumeService | None = None,
     signer: RequestSigner | None = None,
@@ -43,6 +59,8 @@ def connect(
 
     `url` is a complete stream URL, used verbatim, or a bare endpoint, which needs `session_id`. `link` says how the
     connection is made and kept. `handshake_required`: the session's document is known to begin with a handshake.
+    `separate_outputs`: it was started with `separateOutputStream`, and an agent that lacks this ends it with
+    `AgentTooOld`, before the command runs.
 
     With `aws` the request that opens the websocket is signed, a lost session gets a new token from ResumeSession, and
     KMS is asked for the data key of a session that is encrypted; for that `target` is the target of the session. Each
@@ -72,6 +90,7 @@ def connect(
         session_id=session_id,
         session_types=frozenset(HANDLERS),
         handshake_required=handshake_required,
+        separate_outputs=separate_outputs,
         key_service=key_service,
         resume_service=resume_service,
         reconnect_timeout=link.reconnect_timeout,
@@ -95,6 +114,9 @@ def start(
     `target` is what `aws.targets.resolve_target` takes: an id, a name, an address, a tag. Without a `document` it is a
     shell; `parameters` are the document's. `reason` is kept by AWS with the session. `aws` says which account and
     region, `link` how the connection is made and kept.
+
+    If the parameters ask for `separateOutputStream` and the agent lacks it, the session ends with `AgentTooOld` before
+    the command runs.
 
     Opening raises `UsageError` and `ConnectError` for a target that is not found, `AccessDenied`, and what prevents
     the connection. A call of `open` that is cancelled leaves no session behind.
@@ -135,6 +157,7 @@ class _TargetStarter:
             aws=self.aws,
             target=target,
             handshake_required=needs_handshake(self.document),
+            separate_outputs=list(self.parameters.get(SEPARATE_OUTPUTS, ())) == ["true"],
             signer=self.signer,
         ).channel
 
@@ -143,6 +166,67 @@ class _TargetStarter:
         from session_manager_plugin.aws.systems_manager import SystemsManager
 
         await SystemsManager(self.aws).try_to_terminate(self.session_id)
+
+
+@dataclass(frozen=True)
+class CompletedSession:
+    """A remote command that has ended."""
+
+    status: int
+    """The exit status, 0 to 255; 255 also stands for a command that was killed by a signal."""
+    stdout: bytes
+    """With `Via.SHELL` standard error is part of it."""
+    stderr: bytes
+
+
+async def run(
+    target: str,
+    command: str | Sequence[str],
+    *,
+    input: bytes = b"",
+    via: Via = Via.AUTO,
+    timeout: float | None = None,
+    reason: str = "",
+    aws: AwsSettings | None = None,
+    link: LinkOptions | None = None,
+) -> CompletedSession:
+    """Run a command on a target and return its exit status and its outputs.
+
+    `command` is a list of words, which are executed as they are, or a string for `sh -c`. Both outputs are apart,
+    except with `Via.SHELL`, which `Via.AUTO` takes by itself where nothing else is allowed or possible. `input` needs
+    `Via.SHELL`. The session is terminated when this call is cancelled.
+
+    Raises `CommandTimedOut` after `timeout` seconds, `OutputIncomplete` if output was lost, `SessionEnded` if the
+    session ended before the command's status was known, `UsageError`, and what prevents a session.
+    """
+    if input and via is not Via.SHELL:
+        raise UsageError("the agent passes no input to a command: use via=Via.SHELL")
+    remote = command_of(command)
+    streams = MemoryStreams(input, high_water=sys.maxsize)
+
+    async def attempt(way: Via) -> Outcome:
+        document, parameters = remote.session_request(way)
+        session = start(target, document=document, parameters=parameters, reason=reason, aws=aws, link=link)
+        try:
+            await session.open()
+            handlers = remote.handlers(way, has_input=bool(input))
+            return await SessionRunner(session, handlers).run(streams)
+        except SessionManagerError as error:
+            return outcome_of(error)
+        finally:
+            await session.close()
+
+    try:
+        async with asyncio.timeout(timeout) as limit:
+            outcome = await attempt_ways(via, attempt, lambda _sentence: None)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        assert timeout is not None
+        raise CommandTimedOut(f"the command did not end within {timeout:g} s", seconds=timeout) from None
+    outcome.raise_abnormal()
+    assert outcome.status is not None
+    return CompletedSession(outcome.status, streams.take_output(), streams.take_error_output())
 
 
 async def copy(
@@ -201,7 +285,7 @@ class _TargetSessions:
 
     def command(self, command: str) -> AbstractAsyncContextManager[IDataChannel]:
         """See `Sessions`."""
-        return self._session(COMMAND, {"command": [command], "separateOutputStream": ["true"]})
+        return self._session(COMMAND, {"command": [command], SEPARATE_OUTPUTS: ["true"]})
 
     def shell(self) -> AbstractAsyncContextManager[IDataChannel]:
         """See `Sessions`."""

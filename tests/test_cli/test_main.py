@@ -150,6 +150,7 @@ def test_the_statuses_are_those_of_the_contract() -> None:
         "SUCCESS": 0,
         "CHECK_FAILED": 1,
         "USAGE": 2,
+        "TIMED_OUT": 124,
         "INTERRUPTED": 130,
         "FAILURE": 255,
     }

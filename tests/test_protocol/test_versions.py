@@ -14,6 +14,7 @@ from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.protocol.versions import (
     agent_compare,
     agent_supports_mux,
+    agent_supports_separate_outputs,
     agent_supports_terminate_flag,
     agent_wants_keepalive,
     client_is_outdated,
@@ -197,3 +198,11 @@ def test_our_version_passes_the_aws_clis_gate() -> None:
     """Above it the token comes in the environment, and there is no warning about an old plugin."""
     assert plugin_version_greater(PLUGIN_VERSION, "1.2.497.0")
     assert plugin_version_greater(PLUGIN_VERSION, "1.2.764.0")
+
+
+@pytest.mark.parametrize(
+    ("version", "supports"),
+    [("3.1.1510.0", False), ("3.1.1511.0", True), ("3.3.0.0", True), ("2.3", False), ("next", True)],
+)
+def test_agents_with_separate_outputs(version: str, supports: bool) -> None:
+    assert agent_supports_separate_outputs(version) is supports

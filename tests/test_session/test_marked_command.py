@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager_plugin.errors import LocalProtocolError
-from session_manager_plugin.session.marked_command import MarkedCommand, MarkedState
+from session_manager_plugin.session.marked_command import END_OF_INPUT, MarkedCommand, MarkedState, encode_input
 from tests.support.programs import need_program
 
 DEADLINE = 20.0
@@ -24,27 +24,30 @@ SHELLS = ["dash -i", "bash --norc -i", "zsh -f -i", "busybox ash -i", "fish --no
 class Shell:
     """A shell in a pty, and the command that is run in it."""
 
-    def __init__(self, argv: list[str], command: bytes) -> None:
+    def __init__(self, argv: list[str], command: bytes, sh: bytes = b"/bin/sh", *, has_input: bool = False) -> None:
         self._child, self._master = pty.fork()
         if not self._child:
             os.environ["PS1"] = "prompt> "
             os.execvp(argv[0], argv)
-        self.marked = MarkedCommand(command)
+        self.marked = MarkedCommand(command, has_input=has_input)
         self.output = b""
-        os.write(self._master, self.marked.first_line)
+        os.write(self._master, self.marked.first_line.replace(b"/bin/sh", sh))
 
     def run(self, until: bytes | None = None) -> None:
         """Read to the end of the command, or until its output holds ``until``."""
         deadline = time.monotonic() + DEADLINE
         while self.marked.state is not MarkedState.ENDED and (until is None or until not in self.output):
-            assert select.select([self._master], [], [], deadline - time.monotonic())[0], self.output
-            self.output += self.marked.receive_data(os.read(self._master, 65536))
-            to_send = self.marked.data_to_send()
-            while to_send:
-                to_send = to_send[os.write(self._master, to_send[:1024]) :]
+            self.run_once(deadline - time.monotonic())
+
+    def run_once(self, timeout: float = DEADLINE) -> None:
+        """Read once, within ``timeout`` seconds, and send what is due."""
+        assert select.select([self._master], [], [], timeout)[0], self.output
+        self.output += self.marked.receive_data(os.read(self._master, 65536))
+        self.type(self.marked.data_to_send())
 
     def type(self, data: bytes) -> None:
-        os.write(self._master, data)
+        while data:
+            data = data[os.write(self._master, data[:1024]) :]
 
     def close(self) -> None:
         os.kill(self._child, signal.SIGKILL)
@@ -100,6 +103,45 @@ def test_ctrl_c_interrupts_the_command_alone(shell: str) -> None:
         running.close()
     assert running.marked.status == 130
     assert b"went on" not in running.output
+
+
+@pytest.mark.parametrize("sh", ["dash", "bash --posix", "busybox sh"])
+def test_input_of_all_byte_values_arrives_as_it_is(sh: str) -> None:
+    need_program(sh.split()[0])
+    data = (bytes(range(256)) + b"\n\n -n \\c %s .\n") * 20
+    running = Shell(["dash", "-i"], b"od -An -v -tx1 | tr -d ' \\n'", sh.encode(), has_input=True)
+    try:
+        while running.marked.state is MarkedState.STARTING:
+            running.run_once()
+        running.type(encode_input(data) + END_OF_INPUT)
+        running.run()
+    finally:
+        running.close()
+    assert (running.output.decode(), running.marked.status) == (data.hex(), 0)
+
+
+def test_a_command_with_input_ends_although_its_input_does_not() -> None:
+    running = Shell(["dash", "-i"], b"head -n1; exit 5", has_input=True)
+    try:
+        while running.marked.state is MarkedState.STARTING:
+            running.run_once()
+        running.type(encode_input(b"one\ntwo\n"))
+        running.run()
+    finally:
+        running.close()
+    assert (running.output, running.marked.status) == (b"one\n", 5)
+
+
+@pytest.mark.parametrize("shell", ["dash -i", "bash --norc -i"])
+def test_ctrl_c_interrupts_a_command_with_input(shell: str) -> None:
+    running = Shell(shell.split(), b"echo began; sleep 600; echo went on", has_input=True)
+    try:
+        running.run(until=b"began\n")
+        running.type(running.marked.interrupt())
+        running.run()
+    finally:
+        running.close()
+    assert running.marked.status == 130
 
 
 def test_interrupting_what_does_not_run() -> None:

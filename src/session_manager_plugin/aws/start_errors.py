@@ -8,7 +8,7 @@ import re
 from session_manager_plugin.aws.aws_errors import error_code
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.threads import in_thread
-from session_manager_plugin.errors import AccessDenied, ConnectError, SessionManagerError
+from session_manager_plugin.errors import AccessDenied, ConnectError, DocumentDenied, SessionManagerError
 
 _DENIAL = re.compile(r"(?:User: (?P<user>\S+) is )?not authorized to perform: (?P<action>\S+) on resource: (?P<on>\S+)")
 _ACCESS_REQUESTED = re.compile(
@@ -26,20 +26,20 @@ async def explain_refusal(
         return error
     text = str(cause)
     if isinstance(error, AccessDenied) and (denial := _DENIAL.search(text)):
-        return AccessDenied(_denied(denial, target, document, text))
+        return _denied(denial, target, document, text)
     if error_code(cause) == "TargetNotConnected" and target.startswith(("i-", "mi-")):
         return await asyncio.wrap_future(in_thread(lambda: _offline(settings, target))) or error
     return error
 
 
-def _denied(denial: re.Match[str], target: str, document: str, text: str) -> str:
+def _denied(denial: re.Match[str], target: str, document: str, text: str) -> AccessDenied:
     resource = denial["on"].rstrip(".,")
     sentence = f"StartSession failed: {denial['user'] or 'the caller'} needs {denial['action']} on {resource}"
     if _ACCESS_REQUESTED.search(text):
-        return f"{sentence}, by just-in-time access: smp start {target} --request REASON"
+        return AccessDenied(f"{sentence}, by just-in-time access: smp start {target} --request REASON")
     if document and ":document/" in resource:
-        return f"{sentence}; a plain shell, without a document, does not need it"
-    return sentence
+        return DocumentDenied(f"{sentence}; a plain shell, without a document, does not need it")
+    return AccessDenied(sentence)
 
 
 def _offline(settings: AwsSettings, target: str) -> SessionManagerError | None:

@@ -184,10 +184,11 @@ def command(
     examples: str,
     groups: Mapping[str, Collection[str]] | None = None,
     more_groups: Mapping[str, Collection[str]] | None = None,
+    cls: type[Command] = Command,
 ) -> Callable[[Callable[..., Any]], Command]:
     """Return a decorator for a click command with the common options; its function receives the `Environment` first.
 
-    `groups` and `more_groups` are the headings of its help; see `Command`.
+    `groups` and `more_groups` are the headings of its help, and `cls` is the class of the command; see `Command`.
     """
 
     def decorate(function: Callable[..., Any]) -> Command:
@@ -206,7 +207,7 @@ def command(
             _configure_logging(environment, log_file, log_format)
             return function(environment, **options)
 
-        made = click.command(name, cls=Command, examples=examples, groups=groups, more_groups=more_groups)(prepared)
+        made = click.command(name, cls=cls, examples=examples, groups=groups, more_groups=more_groups)(prepared)
         made.params += _common_options()
         return made
 

@@ -7,7 +7,7 @@ import signal
 from enum import IntEnum
 from typing import NamedTuple, NoReturn
 
-from session_manager_plugin.errors import TerminalGone, UsageError
+from session_manager_plugin.errors import CommandTimedOut, TerminalGone, UsageError
 from session_manager_plugin.session.outcome import Outcome
 
 SIGNAL_BASE = 128
@@ -24,6 +24,8 @@ class ExitStatus(IntEnum):
     CHECK_FAILED = 1
     """A check of a probe failed."""
     USAGE = 2
+    TIMED_OUT = 124
+    """A command did not end in the time that it was given; as in timeout(1)."""
     INTERRUPTED = SIGNAL_BASE + signal.SIGINT
     FAILURE = 255
     """This side failed, or the far end closed the session with an error text; as in ssh."""
@@ -69,6 +71,7 @@ def by_signal(number: int) -> Exit:
 
 _EXITS: tuple[tuple[type[BaseException], Exit], ...] = (
     (UsageError, Exit(ExitStatus.USAGE, failed=True)),
+    (CommandTimedOut, Exit(ExitStatus.TIMED_OUT, failed=True)),
     (KeyboardInterrupt, by_signal(signal.SIGINT)),
     (BrokenPipeError, by_signal(_SIGPIPE)),
     (TerminalGone, by_signal(HANG_UP)),

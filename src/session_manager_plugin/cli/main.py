@@ -25,6 +25,7 @@ COMPLETE = "_SMP_COMPLETE"
 """The variable with which a shell's script asks how to go on; see `cli.completion`."""
 COMMANDS = {
     "start": "Start a session: a shell on an instance or in a container.",
+    "exec": "Run a command on a target, with its exit status.",
     "ls": "List targets, or your sessions.",
     "kill": "Terminate sessions.",
     "cp": "Copy files to or from a target, without S3 and with nothing installed there.",

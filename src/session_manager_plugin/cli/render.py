@@ -14,6 +14,7 @@ from session_manager_plugin.cli.exit_status import Signalled
 from session_manager_plugin.errors import (
     AccessDenied,
     AmbiguousTarget,
+    CommandTimedOut,
     ConnectError,
     ConnectionLost,
     LeftByEscape,
@@ -132,7 +133,7 @@ def ending_sentence(ending: Ending) -> str | None:
             return f"{session}{'' if ending.began else ', which had not begun,'} was left by {error}"
         case TerminalGone():
             return f"{session} ended: {error}"
-        case UsageError() | ConnectError():
+        case UsageError() | ConnectError() | CommandTimedOut():
             return str(error)  # names the host, or what has to be changed here
         case ConnectionLost(close_code=1008) if not ending.began:
             return f"{session} did not begin: {error}; the token may be wrong, expired or used already"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.handler_options import HandlerOptions
+from session_manager_plugin.session.runner import HANDLERS, Handlers
 from session_manager_plugin.terminal.escapes import show_escape_character
 from session_manager_plugin.terminal.link_status import StatusMode
 
@@ -18,10 +20,28 @@ Terminate = Callable[[], Awaitable[None]]
 """Terminates a session by the service's API. Best effort: raises nothing."""
 
 
+class TimeLimit(NamedTuple):
+    """The time in which a command has to end."""
+
+    seconds: float
+    """What was asked for."""
+    deadline: float
+    """The instant of the event loop."""
+
+    @classmethod
+    def from_now(cls, seconds: float) -> TimeLimit:
+        """Return the limit that ends in ``seconds`` seconds."""
+        return cls(seconds, asyncio.get_running_loop().time() + seconds)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(HandlerOptions):
     """How one of any number of sessions is run."""
 
+    handlers: Handlers = field(default_factory=lambda: HANDLERS)
+    """What runs the sessions of each type."""
+    time_limit: TimeLimit | None = None
+    """How long the session may take, its start included; None is without a limit."""
     bind: Callable[[], Listener | None] | None = None
     """Binds the local end of a forwarded port before the session is opened; without it `listener` counts."""
     began: Callable[[SessionReady], None] | None = None

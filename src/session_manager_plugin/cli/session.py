@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import NamedTuple
 
 from session_manager_plugin.cli.escape_commands import EscapeCommands
@@ -14,8 +14,9 @@ from session_manager_plugin.cli.exit_status import HANG_UP, Signalled
 from session_manager_plugin.cli.link_news import LinkNews
 from session_manager_plugin.cli.process import Process
 from session_manager_plugin.cli.render import tell
-from session_manager_plugin.cli.run_options import RunOptions, TerminalOptions, Terminate
+from session_manager_plugin.cli.run_options import RunOptions, TerminalOptions, Terminate, TimeLimit
 from session_manager_plugin.cli.signals import Interruption, RunningSession
+from session_manager_plugin.errors import CommandTimedOut
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.outcome import EndReason, Outcome, outcome_of
 from session_manager_plugin.session.protocols import Streams, TerminalHold
@@ -96,12 +97,16 @@ async def run_session(
     that is not the interruption's.
 
     `prepare` returns the session's streams before it is opened. Unless the far end has closed the session, the
-    terminal is restored first; then there are `LEAVE_TIMEOUT` seconds for terminating and for closing.
+    terminal is restored first; then there are `LEAVE_TIMEOUT` seconds for terminating and for closing. After
+    `options.time_limit` the session ends with `CommandTimedOut`.
     """
     outcome = Outcome()
-    runner = SessionRunner(session)
+    runner = SessionRunner(session, options.handlers)
     listener = options.listener
-    with interruption.session(runner.interrupt, lambda: runner.interrupted) as running:
+    with (
+        interruption.session(runner.interrupt, lambda: runner.interrupted) as running,
+        _limit(running, options.time_limit),
+    ):
         try:
             if interruption.error is not None:
                 raise interruption.error
@@ -139,6 +144,20 @@ async def run_session(
     is_stdio = ready_session is not None and ready_session.is_stdio
     is_command = ready_session is not None and ready_session.session_type == COMMAND
     return Ending(session.session_id, outcome, ready_session is not None and session.heard, is_stdio, is_command)
+
+
+@contextlib.contextmanager
+def _limit(running: RunningSession, limit: TimeLimit | None) -> Iterator[None]:
+    """End the session at the limit, unless the block ends before."""
+    if limit is None:
+        yield
+        return
+    error = CommandTimedOut(f"the command did not end within {limit.seconds:g} s", seconds=limit.seconds)
+    timer = asyncio.get_running_loop().call_at(limit.deadline, running.fail, error)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _outcome_of(error: Exception, session: Session) -> Outcome:

@@ -67,7 +67,9 @@ class SessionDataChannel(IDataChannel):
     """See ``IDataChannel``. One instance is one session; it is opened once.
 
     ``session_types`` are those that the caller can run. ``handshake_required``: the session's document begins with a
-    handshake, so a missing one is an error, not a plain shell. ``key_service`` provides the key of encrypted sessions.
+    handshake, so a missing one is an error, not a plain shell. ``separate_outputs``: the session is for a command whose
+    outputs are to be kept apart; an agent that cannot do that ends it with ``AgentTooOld`` before the command runs.
+    ``key_service`` provides the key of encrypted sessions.
 
     A lost websocket is replaced for ``reconnect_timeout`` seconds (0: never), with tokens of ``resume_service``. Data
     sent meanwhile is kept, and all that is unacknowledged is sent again at once. A session of which no message was ever
@@ -81,6 +83,7 @@ class SessionDataChannel(IDataChannel):
         session_id: str = "",
         session_types: Collection[str] = SHELL_SESSION_TYPES,
         handshake_required: bool = False,
+        separate_outputs: bool = False,
         key_service: KeyService | None = None,
         resume_service: ResumeService | None = None,
         reconnect_timeout: float = RECONNECT_TIMEOUT,
@@ -108,6 +111,7 @@ class SessionDataChannel(IDataChannel):
             session_id=session_id,
             session_types=session_types,
             handshake_required=handshake_required,
+            separate_outputs=separate_outputs,
         )
         self._link = LinkMonitor(
             self._channel, self._connection, self._reconnection, config, self._link_changed, clock=clock

@@ -82,7 +82,8 @@ class SessionEndpoint:
 
     ``version`` is announced in the handshake (four numeric parts). ``epoch`` is added to an instant to get seconds
     since the Unix epoch, for the messages' created date. ``random_bytes(n)`` returns n random bytes. A client accepts
-    the session types ``session_types``; with ``handshake_required`` it never assumes that there is no handshake.
+    the session types ``session_types``; with ``handshake_required`` it never assumes that there is no handshake, with
+    ``separate_outputs`` it refuses an agent that cannot keep the outputs of a command apart (``AgentTooOld``).
     ``sender`` replaces the ``StreamSender`` that decides what is sent again and when.
     """
 
@@ -96,6 +97,7 @@ class SessionEndpoint:
         session_id: str = "",
         session_types: Collection[str] = (),
         handshake_required: bool = False,
+        separate_outputs: bool = False,
         sender: StreamSender | None = None,
     ) -> None:
         self.role = role
@@ -109,7 +111,7 @@ class SessionEndpoint:
         self._outbox = Outbox(role, MessageIds(random_bytes), epoch, sender or StreamSender())
         self._receiver = StreamReceiver()
         self._negotiation: ClientNegotiation | AgentNegotiation = (
-            ClientNegotiation(version, random_bytes, session_types)
+            ClientNegotiation(version, random_bytes, session_types, separate_outputs=separate_outputs)
             if role is Role.CLIENT
             else AgentNegotiation(version, random_bytes)
         )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from session_manager_plugin.errors import (
+    AgentTooOld,
     ConfigurationError,
     EncryptionError,
     RemoteProtocolError,
@@ -38,6 +39,7 @@ from session_manager_plugin.protocol.payloads import (
     lower_keys,
 )
 from session_manager_plugin.protocol.role import Role
+from session_manager_plugin.protocol.versions import SEPARATE_OUTPUTS_FROM, agent_supports_separate_outputs
 
 Replies = list[tuple[PayloadType, bytes]]
 RandomBytes = Callable[[int], bytes]
@@ -100,10 +102,14 @@ class Negotiation:
 
 
 class ClientNegotiation(Negotiation):
-    """The client's part. ``session_types`` are those it can run."""
+    """The client's part. ``session_types`` are those it can run. With ``separate_outputs`` it refuses an agent that
+    cannot keep the outputs of a command apart."""
 
-    def __init__(self, version: str, random_bytes: RandomBytes, session_types: Collection[str]) -> None:
+    def __init__(
+        self, version: str, random_bytes: RandomBytes, session_types: Collection[str], *, separate_outputs: bool = False
+    ) -> None:
         super().__init__(Role.CLIENT, version, random_bytes)
+        self._separate_outputs = separate_outputs
         self._session_types = session_types
         self._request = HandshakeRequest("")
 
@@ -143,6 +149,12 @@ class ClientNegotiation(Negotiation):
 
     def _agree(self, request: HandshakeRequest) -> Agreement:
         agreement = Agreement(None, {}, request.agent_version)
+        if self._separate_outputs and not agent_supports_separate_outputs(request.agent_version):
+            too_old = AgentTooOld(
+                f"the target's agent, {request.agent_version}, sends no exit status of a command: "
+                f"that takes version {SEPARATE_OUTPUTS_FROM}"
+            )
+            agreement = agreement._replace(error=too_old)
         for action in request.actions:
             if action.action_type == SESSION_TYPE_ACTION:
                 session_type, properties = _session_type(action.parameters)

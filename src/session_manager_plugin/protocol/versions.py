@@ -19,6 +19,7 @@ from typing import Final
 MUX_AFTER: Final = "3.0.196.0"
 KEEPALIVE_UP_TO: Final = "3.1.1511.0"
 TERMINATE_FLAG_AFTER: Final = "2.3.722.0"
+SEPARATE_OUTPUTS_FROM: Final = "3.1.1511.0"
 CLIENT_MUX_FROM: Final = "1.1.70"
 CLIENT_KEEPALIVE_UP_TO: Final = "1.2.331.0"
 CLIENT_OUTDATED_UP_TO: Final = "1.2.295"
@@ -45,6 +46,11 @@ def agent_wants_keepalive(agent_version: str) -> bool:
 def agent_supports_terminate_flag(agent_version: str) -> bool:
     """Return whether this agent ends a basic port session on the TerminateSession flag; with smux it is always sent."""
     return _agent_newer(agent_version, TERMINATE_FLAG_AFTER)
+
+
+def agent_supports_separate_outputs(agent_version: str) -> bool:
+    """Return whether this agent can keep the two outputs of a command apart, and sends its exit status."""
+    return agent_version == SEPARATE_OUTPUTS_FROM or _agent_newer(agent_version, SEPARATE_OUTPUTS_FROM)
 
 
 def plugin_version_greater(this: str, other: str) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 SHELL = "SSM-SessionManagerRunShell"
 SSH = "AWS-StartSSHSession"
 COMMAND = "AWS-StartNonInteractiveCommand"
+SEPARATE_OUTPUTS = "separateOutputStream"
+"""The parameter of ``COMMAND`` that keeps the command's two outputs apart and has its exit status sent."""
 INTERACTIVE_COMMAND = "AWS-StartInteractiveCommand"
 PORT_FORWARDING = "AWS-StartPortForwardingSession"
 """To a port of the target; what the names of all documents that forward ports begin with."""

@@ -14,8 +14,13 @@ parts, so that the terminal's echo does not contain a marker::
 
 The end-marker begins with RS (0x1E) rather than with LF, so that a newline at the end of the output so far is returned
 at once, and not kept as a possible beginning of the marker. From the begin-marker on the terminal is raw: no echo, no
-rewriting of newlines, no limit of a line's length. The command's standard input is /dev/null; its standard output and
-standard error are one pipe. Ctrl-C interrupts the command, but not the shell that runs it.
+rewriting of newlines, no limit of a line's length. The command's standard input is /dev/null or, if it has input, a
+pipe; its standard output and standard error are one pipe. Ctrl-C interrupts the command, but not the shell that runs
+it.
+
+Input follows the command, in lines of printable ASCII: any other byte is sent as ``\\0ooo``, in octal, and decoded by
+``printf %b`` of the shell, so no byte of the input acts as a key. An empty line ends the input. The end-marker follows
+the end of the command whether or not its input has ended.
 
 States::
 
@@ -43,10 +48,16 @@ _BEGIN_SEARCHED = 64
 _LINE = (
     ' exec /bin/sh -c \'stty raw -echo; printf "\\n%s%s\\n" {begin_head} {begin_tail}; '
     "c=$(dd bs=1 count={size} 2>/dev/null; echo .); c=${{c%.}}; stty isig; trap : INT; "
-    '{{ trap : INT; ( trap - INT; eval "$c" ) </dev/null 2>&1; '
+    '{feed}{{ trap : INT; ( trap - INT; eval "$c" ) {redirection}2>&1; '
     'printf "\\036\\n%s%s %s\\n" {end_head} {end_tail} $?; }} '
     '| ( trap "" INT; exec cat )\'\r'
 )
+
+_FEED = '( trap "" INT; while IFS= read -r l && [ -n "$l" ]; do printf %b "$l"; done ) | '
+_NO_INPUT = "</dev/null "
+_ENCODED = [chr(byte) if 0x20 <= byte < 0x7F and byte != 0x5C else f"\\0{byte:03o}" for byte in range(256)]
+INPUT_PIECE = 512
+"""Bytes of input in a line."""
 
 
 class MarkedState(Enum):
@@ -57,6 +68,16 @@ class MarkedState(Enum):
     ENDED = auto()
 
 
+END_OF_INPUT = b"\n"
+"""What is sent behind the last line of ``encode_input``."""
+
+
+def encode_input(data: bytes) -> bytes:
+    """Return the lines to send for ``data`` of the command's input."""
+    pieces = (data[start : start + INPUT_PIECE] for start in range(0, len(data), INPUT_PIECE))
+    return "".join("".join(_ENCODED[byte] for byte in piece) + "\n" for piece in pieces).encode()
+
+
 class MarkedCommand:
     """One command in one shell session.
 
@@ -64,8 +85,13 @@ class MarkedCommand:
     after each call.
     """
 
-    def __init__(self, command: bytes, token_hex: Callable[[int], str] = secrets.token_hex) -> None:
-        """``command`` is one or more lines for ``sh``. ``token_hex`` returns random hexadecimal digits."""
+    def __init__(
+        self, command: bytes, token_hex: Callable[[int], str] = secrets.token_hex, *, has_input: bool = False
+    ) -> None:
+        """``command`` is one or more lines for ``sh``. ``token_hex`` returns random hexadecimal digits.
+
+        ``has_input``: once the state is ``RUNNING``, ``encode_input`` and ``END_OF_INPUT`` may be sent.
+        """
         self._command = command
         begin, end = (token_hex(_MARKER_SIZE // 2) for _ in range(2))
         half = _MARKER_SIZE // 2
@@ -75,6 +101,8 @@ class MarkedCommand:
             end_head=end[:half],
             end_tail=end[half:],
             size=len(command),
+            feed=_FEED if has_input else "",
+            redirection="" if has_input else _NO_INPUT,
         ).encode()
         """The bytes to send first."""
         self._begin = re.compile(rb"\n" + begin.encode() + rb"\r?\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from session_manager_plugin.errors import NotConnected
@@ -39,7 +39,9 @@ def _port(streams: Streams, ready: SessionReady, options: HandlerOptions) -> Ses
 
 
 COMMAND = "NonInteractiveCommands"
-HANDLERS: dict[str, Callable[[Streams, SessionReady, HandlerOptions], SessionHandler]] = {
+Handlers = Mapping[str, Callable[[Streams, SessionReady, HandlerOptions], SessionHandler]]
+"""The handler of each session type, made for an open session."""
+HANDLERS: Handlers = {
     "Standard_Stream": _shell,
     "InteractiveCommands": _shell,
     COMMAND: _command,
@@ -51,10 +53,11 @@ DEFAULT_SESSION_TYPE = "Standard_Stream"
 
 
 class SessionRunner:
-    """Runs an open session by the handler of its type."""
+    """Runs an open session by the handler of its type, one of `handlers`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, handlers: Handlers = HANDLERS) -> None:
         self._session = session
+        self._handlers = handlers
         self._handler: SessionHandler | None = None
 
     async def run(self, streams: Streams, options: HandlerOptions | None = None) -> Outcome:
@@ -67,7 +70,7 @@ class SessionRunner:
         if ready is None:
             raise NotConnected("the session is not open")
         try:
-            self._handler = HANDLERS[ready.session_type or DEFAULT_SESSION_TYPE](streams, ready, options)
+            self._handler = self._handlers[ready.session_type or DEFAULT_SESSION_TYPE](streams, ready, options)
             return await self._handler.run(self._session.channel)
         finally:
             self._handler = None

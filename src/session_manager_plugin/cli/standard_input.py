@@ -1,0 +1,36 @@
+"""Whether standard input holds something, found out without reading it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+
+
+def has_pending_input(fd: int) -> bool:
+    """Whether ``fd`` is a file, a pipe or a socket with bytes to read at this moment. A terminal or another device does
+    not count, nor does a closed descriptor."""
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISREG(mode):
+            return os.fstat(fd).st_size > os.lseek(fd, 0, os.SEEK_CUR)
+        return is_stream(fd) and _pending_size(fd) > 0
+    except OSError:
+        return False
+
+
+def is_stream(fd: int) -> bool:
+    """Whether ``fd`` is a pipe or a socket."""
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def _pending_size(fd: int) -> int:
+    import fcntl
+    import termios
+
+    size: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0]
+    return size

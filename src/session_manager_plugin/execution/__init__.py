@@ -1,0 +1,1 @@
+"""Remote commands: on one target or on many."""

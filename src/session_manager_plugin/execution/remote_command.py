@@ -1,0 +1,105 @@
+"""A command for targets, and the ways in which Session Manager can run it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from session_manager_plugin.errors import AgentTooOld, DocumentDenied, SessionEnded, UsageError
+from session_manager_plugin.session.document_names import COMMAND, INTERACTIVE_COMMAND, SEPARATE_OUTPUTS
+from session_manager_plugin.session.outcome import Outcome
+from session_manager_plugin.session.runner import DEFAULT_SESSION_TYPE, HANDLERS, Handlers
+
+if TYPE_CHECKING:
+    from session_manager_plugin.protocol.events import SessionReady
+    from session_manager_plugin.session.handler_options import HandlerOptions
+    from session_manager_plugin.session.protocols import SessionHandler, Streams
+
+
+class Via(Enum):
+    """How a command reaches a target."""
+
+    AUTO = "auto"
+    """``DOCUMENT``, and ``SHELL`` where that is denied or the agent is too old for it."""
+    DOCUMENT = "document"
+    """The document AWS-StartNonInteractiveCommand: both outputs apart, an exit status, no input."""
+    SHELL = "shell"
+    """A shell session, in which the command is typed: both outputs are one. The command may have input."""
+    TERMINAL = "terminal"
+    """The document AWS-StartInteractiveCommand: the command has a terminal, and no exit status arrives."""
+
+
+@dataclass(frozen=True)
+class RemoteCommand:
+    """A command in the two forms in which it is sent. Raises ``UsageError`` if it cannot be sent."""
+
+    words: str
+    """For the agent, which splits it into words, as a shell does, and runs no shell."""
+    line: str
+    """For ``sh``."""
+
+    def __post_init__(self) -> None:
+        if not self.line.strip():
+            raise UsageError("the command is empty")
+        if "\0" in self.line:
+            raise UsageError("the command contains a NUL character")
+
+    def session_request(self, via: Via) -> tuple[str, dict[str, list[str]]]:
+        """Return the document, empty for a shell, and its parameters. Raises ``UsageError`` for what is not UTF-8."""
+        if via is Via.SHELL:
+            return "", {}
+        try:
+            self.words.encode()
+        except UnicodeEncodeError:
+            raise UsageError("the command contains bytes that are not UTF-8; --via shell can send them") from None
+        if via is Via.TERMINAL:
+            return INTERACTIVE_COMMAND, {"command": [self.words]}
+        return COMMAND, {"command": [self.words], SEPARATE_OUTPUTS: ["true"]}
+
+    def handlers(self, via: Via, *, has_input: bool) -> Handlers:
+        """Return the session handlers that run the command. ``has_input``: it has the input of the streams."""
+        if via is not Via.SHELL:
+            return HANDLERS
+
+        def marked(streams: Streams, _ready: SessionReady, _options: HandlerOptions) -> SessionHandler:
+            from session_manager_plugin.session.marked_handler import MarkedCommandHandler
+
+            return MarkedCommandHandler(streams, os.fsencode(self.line), has_input=has_input)
+
+        return {DEFAULT_SESSION_TYPE: marked}
+
+
+def command_of(arguments: str | Sequence[str], *, shell: bool = False) -> RemoteCommand:
+    """Return the command of ``arguments``, which are executed as they are; ``shell`` joins them with spaces and has
+    ``sh -c`` run them, as does a single string. Raises ``UsageError``."""
+    if isinstance(arguments, str):
+        arguments, shell = [arguments], True
+    if shell:
+        line = " ".join(arguments)
+        return RemoteCommand(shlex.join(["sh", "-c", line]), line)
+    words = shlex.join(arguments)
+    return RemoteCommand(words, words)
+
+
+async def attempt_ways(
+    via: Via, attempt: Callable[[Via], Awaitable[Outcome]], fell_back: Callable[[str], None]
+) -> Outcome:
+    """Return the outcome of ``attempt``, which runs the command in one way.
+
+    ``Via.AUTO`` is tried by document, and by shell where nothing has run because the document is denied or the agent
+    is too old; ``fell_back`` is then called with a sentence.
+    """
+    outcome = await attempt(Via.DOCUMENT if via is Via.AUTO else via)
+    if via is Via.AUTO and isinstance(outcome.error, DocumentDenied | AgentTooOld):
+        reason = "the document is denied" if isinstance(outcome.error, DocumentDenied) else "the agent is too old"
+        fell_back(f"the command runs in a shell session, where standard error is part of the output: {reason}")
+        outcome = await attempt(Via.SHELL)
+    if via is not Via.TERMINAL and outcome.status is None and outcome.is_normal:
+        ended = SessionEnded("the session ended before the command's exit status was known", output="")
+        return dataclasses.replace(outcome, error=ended)
+    return outcome

@@ -1,0 +1,130 @@
+"""Runs a command in a shell session, for targets where no command session can be started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from session_manager_plugin.errors import NotConnected, SessionEnded, TimedOut
+from session_manager_plugin.session.command import KEYS
+from session_manager_plugin.session.ending import describe_missing, wait_for_end
+from session_manager_plugin.session.first_of import first_of
+from session_manager_plugin.session.marked_command import END_OF_INPUT, MarkedCommand, MarkedState, encode_input
+from session_manager_plugin.session.outcome import Outcome
+from session_manager_plugin.session.protocols import IDataChannel, Interruptible, Streams
+
+SHELL_TIMEOUT = 60.0
+"""Seconds that the shell has to run the line that is typed; an agent may send its first output after seconds."""
+
+
+class MarkedCommandHandler(Interruptible):
+    """Passes the command's output on as it comes, both its outputs as one, and its exit status at the end.
+
+    The session is still open then, and is to be terminated.
+    """
+
+    def __init__(
+        self, streams: Streams, command: bytes, *, has_input: bool = False, shell_timeout: float = SHELL_TIMEOUT
+    ) -> None:
+        """``command`` is a line, or several, for ``sh``. ``has_input``: the input of ``streams`` is the command's."""
+        self._streams = streams
+        self._marked = MarkedCommand(command, has_input=has_input)
+        self._has_input = has_input
+        self._shell_timeout = shell_timeout
+        self._to_send: asyncio.Queue[bytes] | None = None
+        self._running = asyncio.Event()
+        """Set when the command has begun."""
+        self._ended = asyncio.Event()
+        """Set when the command has ended."""
+        self._interrupted = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Always false: the command decides what a signal does."""
+        return False
+
+    def interrupt(self, number: int) -> bool:
+        """Pass SIGINT or SIGQUIT on to the command, once, as the key for SIGINT; the next one leaves."""
+        if self._interrupted or number not in KEYS or self._to_send is None:
+            return False
+        if self._marked.state is not MarkedState.RUNNING:
+            return False
+        self._interrupted = True
+        self._to_send.put_nowait(self._marked.interrupt())
+        return True
+
+    async def run(self, channel: IDataChannel) -> Outcome:
+        """Run the command; the outcome has its exit status.
+
+        Raises what ended the session before the command had ended, ``TimedOut`` if the shell does not begin it, and
+        ``BrokenPipeError`` when standard output has lost its reader.
+        """
+        streams = self._streams
+        output_failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        streams.set_output_failed_handler(output_failed.set_exception)
+        streams.set_flow_handlers(channel.pause_reading, channel.resume_reading)
+        self._to_send = asyncio.Queue()
+        self._to_send.put_nowait(self._marked.first_line)
+        finished = asyncio.ensure_future(self._ended.wait())
+        over = asyncio.ensure_future(channel.ended())
+        begun = asyncio.ensure_future(self._begin())
+        sending = asyncio.ensure_future(self._send(channel, self._to_send))
+        tasks = [finished, over, begun, sending]
+        if self._has_input:
+            tasks.append(asyncio.ensure_future(self._send_input(self._to_send)))
+        channel.set_input_handler(self._received)
+        try:
+            async with first_of(finished, over, begun, output_failed, cancel=tasks):
+                if over.done() and not finished.done():
+                    streams.write(self._marked.finish())
+                if not output_failed.done() and not begun.done():
+                    await streams.drain()
+        finally:
+            self._to_send = None
+        if output_failed.done():
+            await output_failed
+        if not self._ended.is_set():
+            if begun.done() and not begun.cancelled():
+                begun.result()
+            outcome = await wait_for_end(channel)
+            outcome.raise_abnormal()
+            raise SessionEnded("the shell ended before the command's exit status was known", output="")
+        missing = "" if channel.missing_output is None else describe_missing(channel.missing_output)
+        return Outcome(self._marked.status, incomplete=missing)
+
+    def _received(self, data: bytes) -> None:
+        assert self._to_send is not None
+        if output := self._marked.receive_data(data):
+            self._streams.write(output)
+        if to_send := self._marked.data_to_send():
+            self._to_send.put_nowait(to_send)
+        if self._marked.state is not MarkedState.STARTING:
+            self._running.set()
+        if self._marked.state is MarkedState.ENDED:
+            self._ended.set()
+
+    async def _begin(self) -> None:
+        """Return never; raise ``TimedOut`` if the command does not begin in time."""
+        try:
+            async with asyncio.timeout(self._shell_timeout):
+                await self._running.wait()
+        except TimeoutError:
+            raise TimedOut(
+                f"the shell on the target did not run the command within {self._shell_timeout:g} s (it needs sh and "
+                "stty)",
+                seconds=self._shell_timeout,
+            ) from None
+        await asyncio.get_running_loop().create_future()
+
+    async def _send(self, channel: IDataChannel, to_send: asyncio.Queue[bytes]) -> None:
+        with contextlib.suppress(NotConnected):  # the session is over; `ended` says why
+            while True:
+                await channel.send_input_data(await to_send.get())
+                to_send.task_done()
+
+    async def _send_input(self, to_send: asyncio.Queue[bytes]) -> None:
+        await self._running.wait()
+        while data := await self._streams.read():
+            to_send.put_nowait(encode_input(data))
+            await to_send.join()
+        to_send.put_nowait(END_OF_INPUT)

@@ -1,0 +1,84 @@
+"""`smp exec` against the sandbox: the real botocore, real processes and signals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from typing import NamedTuple
+
+import pytest
+
+from session_manager_plugin.agent import Sandbox
+from tests.e2e.conftest import BIN
+from tests.support.waiting import wait_until
+
+SMP = str(BIN / "smp")
+
+
+class Run(NamedTuple):
+    """What a command did."""
+
+    status: int | None
+    out: bytes
+    err: str
+
+
+async def start(sandbox: Sandbox, environment: dict[str, str], *arguments: str, stdin: int = DEVNULL) -> Process:
+    return await asyncio.create_subprocess_exec(
+        SMP,
+        "exec",
+        "--endpoint-url",
+        sandbox.endpoint_url,
+        *arguments,
+        stdin=stdin,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=environment,
+    )
+
+
+async def finish(process: Process, data: bytes | None = None) -> Run:
+    async with asyncio.timeout(60):
+        out, err = await process.communicate(data)
+    return Run(process.returncode, out, err.decode())
+
+
+async def test_a_command_with_both_outputs_and_its_status(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    process = await start(sandbox, environment, "web-1", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+    assert await finish(process) == (7, b"out\n", "err\n")
+
+
+async def test_input_by_a_shell(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    process = await start(sandbox, environment, "web-1", "--via", "shell", "--", "cat", stdin=PIPE)
+    assert await finish(process, bytes(range(256))) == (0, bytes(range(256)), "")
+    assert all(session.ended.is_set() for session in sandbox.sessions.values())
+
+
+@pytest.mark.parametrize("via", ["document", "shell"])
+async def test_the_first_ctrl_c_is_the_commands_and_the_second_leaves(
+    sandbox: Sandbox, environment: dict[str, str], via: str
+) -> None:
+    script = "trap 'echo interrupted' INT; echo began; while :; do sleep 0.1; done"
+    process = await start(sandbox, environment, "web-1", "--via", via, "--", "sh", "-c", script)
+    async with asyncio.timeout(60):
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"began\n"
+        process.send_signal(signal.SIGINT)
+        if via == "document":
+            assert await process.stdout.readline() == b"interrupted\n"
+            process.send_signal(signal.SIGINT)
+        run = await finish(process)
+    assert run.status == (-signal.SIGINT if via == "document" else 130)
+    await wait_until(lambda: all(session.ended.is_set() for session in sandbox.sessions.values()))
+
+
+async def test_a_signal_terminates_the_session(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    process = await start(sandbox, environment, "web-1", "--", "sh", "-c", "echo $$; exec sleep 600")
+    async with asyncio.timeout(60):
+        assert process.stdout is not None
+        pid = int(await process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        assert (await finish(process)).status == -signal.SIGTERM
+    await wait_until(lambda: not os.path.exists(f"/proc/{pid}"))

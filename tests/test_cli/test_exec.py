@@ -1,0 +1,52 @@
+"""`smp exec`: its arguments, and standard input that nothing would read."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from session_manager_plugin.cli.standard_input import has_pending_input
+from tests.test_cli.conftest import Smp
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("web-1", "uptime"), "no command: it follows after --"),
+        (("web-1", "--"), "no command: it follows after --"),
+        (("--", "uptime"), "no TARGET"),
+        (("-t", "--via", "shell", "web-1", "--", "top"), "-t and --via exclude each other"),
+        (("web-1", "--shell", "--", " "), "the command is empty"),
+        (("web-1", "--via", "ssh", "--", "true"), "choose from auto, document, shell"),
+    ],
+)
+def test_what_cannot_be_run(smp: Smp, arguments: tuple[str, ...], sentence: str) -> None:
+    run = smp("exec", *arguments)
+    assert (run.status, run.out) == (2, b"")
+    assert sentence in run.err
+
+
+def test_standard_input_that_would_not_be_read_is_refused(smp: Smp) -> None:
+    run = smp("exec", "web-1", "--", "cat", stdin=b"some lines\n")
+    assert run.status == 2
+    assert "the agent passes no standard input to a command: redirect it from /dev/null, or use --via shell" in run.err
+
+
+def test_pending_input() -> None:
+    reader, writer = os.pipe()
+    try:
+        assert not has_pending_input(reader)
+        os.write(writer, b"x")
+        assert has_pending_input(reader)
+        assert os.read(reader, 10) == b"x"
+        os.close(writer)
+        assert not has_pending_input(reader)
+    finally:
+        os.close(reader)
+    assert not has_pending_input(reader)
+    with open(os.devnull, "rb") as null, open(__file__, "rb", buffering=0) as file:
+        assert not has_pending_input(null.fileno())
+        assert has_pending_input(file.fileno())
+        file.read()
+        assert not has_pending_input(file.fileno())

@@ -1,0 +1,77 @@
+"""``library.run`` with a sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from session_manager_plugin import AwsSettings, CompletedSession, Via, run
+from session_manager_plugin.agent import Sandbox
+from session_manager_plugin.agent.inventory import Instance, Inventory
+from session_manager_plugin.agent.session import EndReason
+from session_manager_plugin.errors import CommandTimedOut, DocumentDenied, UsageError
+from tests.support.waiting import DEADLINE, wait_until
+
+NEW, OLD, DENIED = "i-0a1b2c3d4e5f60001", "i-0a1b2c3d4e5f60002", "i-0a1b2c3d4e5f60003"
+INVENTORY = Inventory(
+    instances=(
+        Instance(id=NEW, name="new"),
+        Instance(id=OLD, name="old", agent_version="3.1.1510.0"),
+        Instance(id=DENIED, name="denied", denied_documents=("AWS-StartNonInteractiveCommand",)),
+    )
+)
+SCRIPT = ["sh", "-c", "echo out; echo err >&2; exit 3"]
+
+
+def serve(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> AwsSettings:
+    for name, value in sandbox.environment.items():
+        monkeypatch.setenv(name, value)
+    return AwsSettings(endpoint_url=sandbox.endpoint_url)
+
+
+async def test_both_outputs_and_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asyncio.timeout(DEADLINE), Sandbox(inventory=INVENTORY) as sandbox:
+        aws = serve(sandbox, monkeypatch)
+        assert await run("new", SCRIPT, aws=aws) == CompletedSession(3, b"out\n", b"err\n")
+        assert await run(NEW, "printf '%s' $((6 * 7))", aws=aws) == CompletedSession(0, b"42", b"")
+        assert all(session.end_reason is EndReason.EXITED for session in sandbox.sessions.values())
+
+
+@pytest.mark.parametrize("target", [OLD, DENIED])
+async def test_a_shell_where_the_document_cannot_be_used(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    async with asyncio.timeout(DEADLINE), Sandbox(inventory=INVENTORY) as sandbox:
+        aws = serve(sandbox, monkeypatch)
+        assert await run(target, SCRIPT, aws=aws) == CompletedSession(3, b"out\nerr\n", b"")
+        assert all(session.ended.is_set() for session in sandbox.sessions.values())
+
+
+async def test_no_other_way_when_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asyncio.timeout(DEADLINE), Sandbox(inventory=INVENTORY) as sandbox:
+        with pytest.raises(DocumentDenied, match=r"ssm:StartSession on .*AWS-StartNonInteractiveCommand"):
+            await run(DENIED, SCRIPT, via=Via.DOCUMENT, aws=serve(sandbox, monkeypatch))
+
+
+async def test_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytes(range(256)) * 30
+    async with asyncio.timeout(DEADLINE), Sandbox(inventory=INVENTORY) as sandbox:
+        aws = serve(sandbox, monkeypatch)
+        assert (await run(NEW, ["cat"], input=data, via=Via.SHELL, aws=aws)).stdout == data
+        with pytest.raises(UsageError, match=r"via=Via\.SHELL"):
+            await run(NEW, ["cat"], input=data, aws=aws)
+
+
+async def test_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asyncio.timeout(DEADLINE), Sandbox(inventory=INVENTORY) as sandbox:
+        with pytest.raises(CommandTimedOut, match=r"did not end within 1\.5 s"):
+            await run(NEW, ["sleep", "600"], timeout=1.5, aws=serve(sandbox, monkeypatch))
+        await wait_until(lambda: all(session.ended.is_set() for session in sandbox.sessions.values()))
+
+
+async def test_a_cancelled_call_leaves_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asyncio.timeout(DEADLINE), Sandbox(inventory=INVENTORY) as sandbox:
+        running = asyncio.ensure_future(run(NEW, ["sleep", "600"], aws=serve(sandbox, monkeypatch)))
+        await wait_until(lambda: sandbox.sessions)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert [session.end_reason for session in sandbox.sessions.values()] == [EndReason.TERMINATED]
