@@ -19,7 +19,7 @@ from session_manager_plugin import __version__
 from session_manager_plugin.cli.commands import help as help_command
 from session_manager_plugin.cli.main import COMMANDS, smp
 from session_manager_plugin.errors import ConfigurationError
-from tools.docs import ROOT, generated, release_date
+from tools.docs import ROOT, captured, generated, release_date
 
 PAGES = ["smp", *(f"smp-{name}" for name in COMMANDS), "session-manager-plugin"]
 SMP = [sys.executable, "-m", "session_manager_plugin"]
@@ -171,8 +171,9 @@ def test_a_page_under_the_prefix_is_found(tmp_path: Path, monkeypatch: pytest.Mo
     assert help_command.man_page("smp-connect") == page
 
 
-def test_the_readme_shows_the_screen_that_the_tests_have_seen() -> None:
-    """What stands in docs/screens is compared with a real terminal, in tests/e2e/test_screen.py."""
-    shown = re.search(r"<!-- capture: shell -->\n```text\n(.*?)```\n", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert shown is not None
-    assert shown[1] == (ROOT / "docs" / "screens" / "shell.txt").read_text()
+@pytest.mark.parametrize("path", sorted(captured()), ids=str)
+def test_documents_show_the_screens_that_tests_have_seen(path: Path) -> None:
+    """What stands in docs/screens is compared with what is shown, in tests/test_cli/test_screens.py and
+    tests/e2e/test_screen.py.
+    """
+    assert (ROOT / path).read_text() == captured()[path], f"{path} is stale: make docs"

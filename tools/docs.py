@@ -1,4 +1,4 @@
-"""Writes `man/` and `completions/` from the command tree; `make docs` runs it.
+"""Writes `man/` and `completions/` from the command tree, and screens into documents; `make docs` runs it.
 
 click-man makes the pages; what it leaves out (fonts of the options, exit statuses, variables, files, examples) is added
 here. `man/session-manager-plugin.1` is written by hand: that program has no command tree.
@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 COMPLETIONS = {"bash": "smp.bash", "zsh": "_smp", "fish": "smp.fish"}
 """The file of each shell's script; zsh and fish find them by these names."""
 _VERSION_HEADING = re.compile(rf"^## {re.escape(__version__)}\b.*?(\d{{4}}-\d\d-\d\d)", re.MULTILINE)
+_CAPTURE = re.compile(r"<!-- capture: ([\w-]+) -->\n.*?<!-- end of capture -->", re.DOTALL)
 _OPTION = re.compile(r"(?<![\w-])(--?[A-Za-z][\w-]*)")
 
 
@@ -40,6 +41,21 @@ def generated() -> dict[Path, str]:
         assert command is not None
         files[Path("man", f"smp-{name}.1")] = page(_context_of(command, name, root))
     return files
+
+
+def captured() -> dict[Path, str]:
+    """The documents that show screens, with what stands in docs/screens now."""
+    return {
+        path.relative_to(ROOT): text
+        for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+        if (text := _CAPTURE.sub(_with_screen, path.read_text()))
+        if _CAPTURE.search(text)
+    }
+
+
+def _with_screen(mark: re.Match[str]) -> str:
+    screen = (ROOT / "docs" / "screens" / f"{mark[1]}.txt").read_text()
+    return f"<!-- capture: {mark[1]} -->\n```text\n{screen}```\n<!-- end of capture -->"
 
 
 def _context_of(command: click.Command, name: str, parent: click.Context | None) -> click.Context:
@@ -198,6 +214,8 @@ def _prose(text: str) -> str:
 def main() -> None:
     """Write what differs, remove pages of commands that are gone."""
     files = generated()
+    for path, text in captured().items():
+        (ROOT / path).write_text(text)
     for path, text in files.items():
         target = ROOT / path
         target.parent.mkdir(exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -70,11 +69,8 @@ def run_captured(command: Callable[[Environment], int], program: str, stdin: byt
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No variable of whoever runs the tests has a say, and logging is off afterwards."""
-    for name in os.environ:
-        if name.startswith(("AWS_", "SMP_")) or name.upper().endswith("_PROXY"):
-            monkeypatch.delenv(name)
+def commands_in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command's death is an exception, and logging is off afterwards."""
     monkeypatch.setattr(main, "die_of", _die)
     monkeypatch.setattr(drop_in, "die_of", _die)
     yield
