@@ -24,6 +24,7 @@ __all__ = [
     "PLUGIN_VERSION",
     "AwsSettings",
     "CompletedSession",
+    "Forward",
     "LinkOptions",
     "Outcome",
     "Session",
@@ -31,6 +32,7 @@ __all__ = [
     "__version__",
     "connect",
     "copy",
+    "forward",
     "run",
     "start",
 ]
@@ -38,6 +40,7 @@ __all__ = [
 # Type checkers take this name for True wherever it comes from, and `typing` is too much to import for it.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from session_manager_plugin.forwarding.forward import Forward
     from session_manager_plugin.library import (
         AwsSettings,
         CompletedSession,
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
         Via,
         connect,
         copy,
+        forward,
         run,
         start,
     )
@@ -54,6 +58,10 @@ else:
     _LIBRARY_NAMES = frozenset(__all__) - {"PLUGIN_VERSION", "__version__"}
 
     def __getattr__(name):
+        if name == "Forward":
+            from session_manager_plugin.forwarding.forward import Forward
+
+            return Forward
         if name not in _LIBRARY_NAMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from session_manager_plugin import library

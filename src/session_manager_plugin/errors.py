@@ -17,6 +17,7 @@
     ├── SessionEnded                the far end closed the session with an error text
     ├── OutputIncomplete            the far end closed the session normally, but part of its output is missing
     ├── CopyFailed                  a file could not be copied
+    ├── ForwardEnded                a session that forwarded a port has ended, and is not replaced
     ├── SessionExpired              the session is over on the side of the service
     ├── TerminalGone                the terminal of this process was closed
     ├── LeftByEscape                the user typed the escape that leaves
@@ -135,6 +136,10 @@ class OutputIncomplete(SessionManagerError):
 
 class CopyFailed(SessionManagerError):
     """A file could not be read, sent, checked or written."""
+
+
+class ForwardEnded(SessionManagerError):
+    """A session that forwarded a port has ended, and is not replaced; the cause is the session's error, if any."""
 
 
 class SessionExpired(SessionManagerError):

@@ -1,11 +1,11 @@
-"""The asyncio API: a session on a stream URL, one that is started on a target, commands, and copies of files."""
+"""The asyncio API: sessions on a stream URL or with a target, commands, forwarded ports, and copies of files."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -25,6 +25,8 @@ from session_manager_plugin.session.streams import MemoryStreams
 from session_manager_plugin.utils.hosts import is_loopback
 
 if TYPE_CHECKING:
+    from session_manager_plugin.forwarding.destination import Destination
+    from session_manager_plugin.forwarding.forward import Forward
     from session_manager_plugin.transfer.report import Report
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "Via",
     "connect",
     "copy",
+    "forward",
     "run",
     "start",
 ]
@@ -227,6 +230,72 @@ async def run(
     outcome.raise_abnormal()
     assert outcome.status is not None
     return CompletedSession(outcome.status, streams.take_output(), streams.take_error_output())
+
+
+def forward(
+    target: str,
+    port: int,
+    *,
+    host: str = "",
+    local_port: int = 0,
+    pool: int = 1,
+    new_session: bool = False,
+    aws: AwsSettings | None = None,
+    link: LinkOptions | None = None,
+) -> Forward:
+    """Return a forward of a local port to `port` of the target, or of a `host` that the target reaches.
+
+    `async with` binds the port and starts the session; `port` of the forward is the local port, which is any that is
+    free when `local_port` is 0. It listens on loopback. `pool` is the number of sessions, to which connections are
+    dealt in turn. With `new_session` a session that is lost for good is replaced; without it `Forward.wait` raises.
+
+    Entering raises `ConfigurationError` for a port that cannot be bound, `UsageError` and `ConnectError` for a target
+    that is not found, `AccessDenied`, and what prevents the connection.
+    """
+    from session_manager_plugin.forwarding.forward import Forward
+    from session_manager_plugin.session.forward_spec import ForwardSpec, LocalAddress
+
+    spec = ForwardSpec(LocalAddress(port=local_port), host, port)
+    return Forward(ForwardSessions(target, aws, link), [spec], pool=pool, new_session=new_session)
+
+
+class ForwardSessions:
+    """Fulfils `ForwardServices` with `start`, for one target. `signer` makes the signer of each session's openings."""
+
+    def __init__(
+        self,
+        target: str,
+        aws: AwsSettings | None = None,
+        link: LinkOptions | None = None,
+        signer: Callable[[], RequestSigner] | None = None,
+    ) -> None:
+        self._target = target
+        self._aws = aws or AwsSettings()
+        self._link = link
+        self._signer = signer
+
+    async def resolve_target(self) -> str:
+        """See `ForwardServices`."""
+        from session_manager_plugin.aws.targets import resolve_target
+
+        return await resolve_target(self._aws, self._target)
+
+    async def resolve_database(self, name: str) -> tuple[str, int]:
+        """See `ForwardServices`."""
+        from session_manager_plugin.aws.rds import resolve_database
+
+        return await resolve_database(self._aws, name)
+
+    def session(self, target_id: str, destination: Destination) -> Session:
+        """See `ForwardServices`."""
+        return start(
+            target_id,
+            document=destination.document,
+            parameters=destination.parameters,
+            aws=self._aws,
+            link=self._link,
+            signer=None if self._signer is None else self._signer(),
+        )
 
 
 async def copy(

@@ -48,7 +48,7 @@ class Bench(contextlib.ExitStack):
         listener = listen_on_port(0)
         assert listener.port is not None
         self.port = listener.port
-        self.dealer = ConnectionDealer(listener)
+        self.dealer = ConnectionDealer([listener])
         self.callback(self.dealer.close)
         self.sessions = [Session(self.dealer.add()) for _ in range(count)]
         for session in self.sessions:

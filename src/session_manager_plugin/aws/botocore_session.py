@@ -20,10 +20,10 @@ from session_manager_plugin.utils.proxy_url import register_environments_passwor
 
 _CLI_CACHE = os.path.join("~", ".aws", "cli", "cache")
 """Where the AWS CLI keeps the credentials of assumed roles (awscli/customizations/assumerole.py)."""
-_CALLED = frozenset({"ec2", "ecs", "kms", "ssm", "sts", "oidc", "portal.sso"})
+_CALLED = frozenset({"ec2", "ecs", "kms", "rds", "ssm", "sts", "oidc", "portal.sso"})
 """The services that this package or a credential provider calls, as botocore's ``endpoints.json`` names them."""
-_OF_TARGETS = frozenset({"ec2", "ec2-instance-connect", "ecs", "sts"})
-"""The services that describe targets, take keys for them, and name their user."""
+_OF_TARGETS = frozenset({"ec2", "ec2-instance-connect", "ecs", "rds", "sts"})
+"""The services that describe targets and databases, take keys for targets, and name their user."""
 _BOTOCORE_PROXIES = ("http://", "https://")
 """How the URLs of proxies begin that botocore can use."""
 

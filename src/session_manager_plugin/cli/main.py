@@ -28,6 +28,7 @@ COMMANDS = {
     "exec": "Run a command on a target, with its exit status.",
     "ls": "List targets, or your sessions.",
     "kill": "Terminate sessions.",
+    "forward": "Forward local ports to a target and to hosts that it reaches.",
     "cp": "Copy files to or from a target, without S3 and with nothing installed there.",
     "ssh-proxy": "Connect ssh to a target: what its ProxyCommand runs.",
     "ssh-config": "Write the configuration with which ssh reaches targets.",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from session_manager_plugin.protocol.socks import Reply, SocksRequest, SocksServer, SocksState
@@ -18,46 +19,59 @@ Failed = Callable[[OSError], None]
 
 
 class ConnectionSource(Protocol):
-    """The part of ``Listener`` that one session uses."""
+    """Where one session takes its connections from; a ``Listener`` is one."""
 
     def start(self, accepted: Accepted, failed: Failed) -> None:
         """Call ``accepted`` with each connection, non-blocking, and ``failed`` when accepting has failed for now."""
 
+    def pause(self) -> None:
+        """Pass no connections until ``resume`` is called."""
+
     def resume(self) -> None:
-        """Accept again after a call of ``failed``."""
+        """Pass connections again, after ``pause`` or a call of ``failed``."""
 
     def close(self) -> None:
-        """Accept no more. Idempotent."""
+        """Pass no more. Idempotent."""
 
 
 class HandedConnections(ConnectionSource):
-    """The connections that an owner hands to one session. ``resumed`` is called when the session has room again."""
+    """The connections that an owner hands to one session. ``changed`` is called whenever ``is_running`` may have
+    changed, and when the session has room again after ``fail``."""
 
-    def __init__(self, resumed: Callable[[], None] = lambda: None) -> None:
-        self._resumed = resumed
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        self._changed = changed
         self._accepted: Accepted | None = None
         self._failed: Failed | None = None
+        self._paused = False
         self._closed = False
 
     @property
     def is_running(self) -> bool:
         """Whether the session accepts connections now."""
-        return self._accepted is not None
+        return self._accepted is not None and not self._paused
 
     def start(self, accepted: Accepted, failed: Failed) -> None:
         """See ``ConnectionSource``."""
         if not self._closed:
             self._accepted, self._failed = accepted, failed
-            self._resumed()
+            self._changed()
+
+    def pause(self) -> None:
+        """See ``ConnectionSource``."""
+        self._paused = True
+        self._changed()
 
     def resume(self) -> None:
         """See ``ConnectionSource``."""
-        self._resumed()
+        self._paused = False
+        self._changed()
 
     def close(self) -> None:
         """See ``ConnectionSource``."""
-        self._closed = True
-        self._accepted = self._failed = None
+        if not self._closed:
+            self._closed = True
+            self._accepted = self._failed = None
+            self._changed()
 
     def hand(self, connection: socket.socket) -> None:
         """Hand over a connection, which belongs to the session from now on. Only while ``is_running``."""
@@ -71,42 +85,70 @@ class HandedConnections(ConnectionSource):
 
 
 class ConnectionDealer:
-    """Deals the connections of one listener to several sessions, in turn.
+    """Deals connections to several sessions, in turn: those of listeners, and those that ``deal`` is called with.
 
-    While none of the sessions is running, the kernel queues connections.
+    While no session accepts connections, the kernel queues those of the listeners, and the others wait here.
     """
 
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+    def __init__(self, listeners: Sequence[Listener] = ()) -> None:
+        self._listeners = listeners
         self._sources: list[HandedConnections] = []
+        self._waiting: deque[socket.socket] = deque()
         self._started = False
+        self._closed = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a session takes connections at this moment."""
+        return any(source.is_running for source in self._sources)
 
     def add(self) -> HandedConnections:
         """Return the source for one more session."""
-        source = HandedConnections(self._resume)
+        source = HandedConnections(self._changed)
         self._sources.append(source)
         return source
 
     def remove(self, source: HandedConnections) -> None:
-        """Deal no further connections to ``source``."""
+        """Deal no further connections to ``source``. Idempotent."""
         source.close()
-        self._sources.remove(source)
-        if not any(each.is_running for each in self._sources):
-            self._listener.pause()
+        if source in self._sources:
+            self._sources.remove(source)
+
+    def deal(self, connection: socket.socket) -> None:
+        """Hand a connection to the session whose turn it is, or keep it until a session takes connections."""
+        if self._closed:
+            connection.close()
+        elif (source := self._next()) is None:
+            self._waiting.append(connection)
+        else:
+            source.hand(connection)
 
     def close(self) -> None:
-        """Stop listening."""
-        self._listener.close()
+        """Stop listening, and close the connections that wait. Idempotent."""
+        self._closed = True
+        for listener in self._listeners:
+            listener.close()
         for source in self._sources:
             source.close()
         self._sources.clear()
+        while self._waiting:
+            self._waiting.popleft().close()
 
-    def _resume(self) -> None:
-        if not self._started:
-            self._started = True
-            self._listener.start(self._deal, self._failed)
+    def _changed(self) -> None:
+        if self._closed:
+            return
+        while self._waiting and (source := self._next()) is not None:
+            source.hand(self._waiting.popleft())
+        if not self.is_running:
+            for listener in self._listeners:
+                listener.pause()
+        elif self._started:
+            for listener in self._listeners:
+                listener.resume()
         else:
-            self._listener.resume()
+            self._started = True
+            for listener in self._listeners:
+                listener.start(self.deal, self._failed)
 
     def _next(self) -> HandedConnections | None:
         """Return the running source whose turn it is, and move it to the end of the queue."""
@@ -116,14 +158,6 @@ class ConnectionDealer:
                 self._sources.append(source)
                 return source
         return None
-
-    def _deal(self, connection: socket.socket) -> None:
-        source = self._next()
-        if source is None:
-            connection.close()
-            self._listener.pause()
-        else:
-            source.hand(connection)
 
     def _failed(self, error: OSError) -> None:
         source = self._next()

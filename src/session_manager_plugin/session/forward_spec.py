@@ -19,6 +19,7 @@ import re
 from dataclasses import dataclass
 
 from session_manager_plugin.errors import UsageError
+from session_manager_plugin.utils.hosts import join_host_and_port
 
 RDS = "rds"
 _FIELD = re.compile(r"\[([^][]*)\]|([^][:]*)")
@@ -36,6 +37,9 @@ class LocalAddress:
     host: str = ""
     port: int = 0
     path: str | None = None
+
+    def __str__(self) -> str:
+        return self.path or (join_host_and_port(self.host, self.port) if self.host else f"port {self.port}")
 
 
 @dataclass(frozen=True, slots=True)

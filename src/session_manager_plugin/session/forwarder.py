@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from session_manager_plugin.session.listener import Listener
+from session_manager_plugin.session.connection_source import ConnectionSource
 from session_manager_plugin.session.local_connection import ConnectionOwner, LocalConnection
 from session_manager_plugin.session.peer_state import PeerState, SocketTable
 from session_manager_plugin.session.protocols import Clock, IDataChannel, Notices
@@ -41,6 +41,10 @@ class PortSettings:
     """By default the event loop."""
     peer_state: Callable[[socket.socket], PeerState] | None = None
     """Returns the state of the program at the other end of a socket. By default the kernel is asked."""
+    opened: Callable[[LocalConnection], None] | None = None
+    """Called with each local connection once it is open."""
+    closed: Callable[[LocalConnection], None] | None = None
+    """Called with each of them once it is closed."""
 
 
 class Forwarder(ConnectionOwner, ABC):
@@ -59,7 +63,7 @@ class Forwarder(ConnectionOwner, ABC):
         self._clock: Clock = settings.clock or self._loop
         self._socket_table = SocketTable()
         self._ask_peer = settings.peer_state or self._socket_table.peer_state
-        self._listener: Listener | None = None
+        self._source: ConnectionSource | None = None
         self._starved = False
         """Whether accepting is paused until one of the open connections has been closed."""
         self._told_starved = False
@@ -71,11 +75,11 @@ class Forwarder(ConnectionOwner, ABC):
         self._over = False
         self.failed: asyncio.Future[None] = self._loop.create_future()
 
-    def start(self, listener: Listener) -> None:
-        """Start to receive from the data channel, from its first byte on, and to accept from ``listener``."""
-        self._listener = listener
+    def start(self, source: ConnectionSource) -> None:
+        """Start to receive from the data channel, from its first byte on, and to serve ``source``'s connections."""
+        self._source = source
         self._listen_to_far_end()
-        listener.start(self._accept, self._accept_failed)
+        source.start(self._accept, self._accept_failed)
 
     @abstractmethod
     def _listen_to_far_end(self) -> None:
@@ -115,8 +119,8 @@ class Forwarder(ConnectionOwner, ABC):
         return False
 
     def _resume_accepting(self) -> None:
-        if self._listener is not None and not self._over:
-            self._listener.resume()
+        if self._source is not None and not self._over:
+            self._source.resume()
 
     def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
@@ -126,12 +130,16 @@ class Forwarder(ConnectionOwner, ABC):
 
     def connection_made(self, connection: LocalConnection) -> None:
         self._connections.add(connection)
+        if self._settings.opened is not None:
+            self._settings.opened(connection)
         if self._over:
             connection.abort()  # the program would wait for an answer for ever (reference defects H12, U16)
 
     def connection_lost(self, connection: LocalConnection) -> None:
         self._connections.discard(connection)
         self._gone.set()
+        if self._settings.closed is not None:
+            self._settings.closed(connection)
         if self._starved:
             self._starved = False
             self._loop.call_soon(self._resume_accepting)  # by then its descriptor is closed

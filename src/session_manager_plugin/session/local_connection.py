@@ -71,8 +71,13 @@ class LocalConnection(asyncio.Protocol):
         self._lingering: asyncio.TimerHandle | None = None
         self._linger_timeout = LINGER_TIMEOUT
         self._peer = ""
+        self._local = ""
         self.kept_size = 0
         """Bytes kept because the socket did not accept them."""
+        self.sent_size = 0
+        """Bytes that the program has written."""
+        self.received_size = 0
+        """Bytes that have arrived for the program."""
         self.at_eof = False
         """Whether the program has shut down writing or closed its socket."""
         self.closed = False
@@ -81,6 +86,16 @@ class LocalConnection(asyncio.Protocol):
 
     def __str__(self) -> str:
         return f"connection {self.number}{f' from {self._peer}' if self._peer else ''}"
+
+    @property
+    def peer(self) -> str:
+        """The program's address, as `127.0.0.1:50312`; empty on a unix socket."""
+        return self._peer
+
+    @property
+    def local(self) -> str:
+        """The local end that accepted it, as `127.0.0.1:5432`, or the path of a unix socket; empty before that."""
+        return self._local
 
     @property
     def ending(self) -> bool:
@@ -107,15 +122,17 @@ class LocalConnection(asyncio.Protocol):
         others."""
         if self._transport is None or self.ending or self._transport.is_closing():
             return sum(map(len, pieces))
+        size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
+        self.received_size += size
         if self._socket_full:
             self._kept.extend(pieces)
-            self.kept_size += sum(map(len, pieces))
+            self.kept_size += size
             return 0
         if len(pieces) == 1:
             self._transport.write(pieces[0])
-            return len(pieces[0])
-        self._transport.writelines(pieces)
-        return sum(map(len, pieces))
+        else:
+            self._transport.writelines(pieces)
+        return size
 
     def finish(self) -> None:
         """End the connection after the far end has sent everything: see the module docstring."""
@@ -197,10 +214,13 @@ class LocalConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self._peer = join_host_and_port(peer[0], peer[1])
+        local = transport.get_extra_info("sockname")
+        self._local = join_host_and_port(local[0], local[1]) if isinstance(local, tuple) else str(local or "")
         self._owner.connection_made(self)
 
     def data_received(self, data: bytes) -> None:
         if not self.ending:
+            self.sent_size += len(data)
             self._owner.data_received(self, data)
 
     def eof_received(self) -> bool:

@@ -8,6 +8,7 @@ local end is standard input and output, as for ``ssh`` with a ProxyCommand.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import signal
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from session_manager_plugin.protocol.versions import (
 )
 from session_manager_plugin.session.ending import TERMINATE_TIMEOUT, post_termination, terminate, wait_for_end
 from session_manager_plugin.session.first_of import first_of
+from session_manager_plugin.session.listener import Listener, listen_on_path, listen_on_port
 from session_manager_plugin.session.outcome import EndReason, Outcome
 from session_manager_plugin.session.protocols import (
     Forwarding,
@@ -35,8 +37,8 @@ from session_manager_plugin.session.protocols import (
 )
 
 if TYPE_CHECKING:
+    from session_manager_plugin.session.connection_source import ConnectionSource
     from session_manager_plugin.session.forwarder import Forwarder, PortSettings
-    from session_manager_plugin.session.listener import Listener
 
 FORWARDING = "LocalPortForwarding"
 _INTERRUPTS = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGTSTP") if hasattr(signal, name))
@@ -94,8 +96,6 @@ class LocalEnd(NamedTuple):
 
     def bind(self) -> Listener:
         """Bind the port on loopback, or the path. Raises ``ConfigurationError`` when that is not possible."""
-        from session_manager_plugin.session.listener import listen_on_path, listen_on_port
-
         return listen_on_port(self.port) if self.path is None else listen_on_path(self.path)
 
     def is_bound_by(self, listener: Listener) -> bool:
@@ -149,13 +149,19 @@ class PortHandler(Interruptible, Forwarding):
         notices: Notices,
         listener: Listener | None = None,
         settings: PortSettings | None = None,
+        *,
+        source: ConnectionSource | None = None,
     ) -> None:
-        """``listener`` is the local end, if it was bound before the session was opened. The handler closes it."""
+        """``listener`` is the local end, if it was bound before the session was opened. The handler closes it.
+
+        With a ``source`` the connections come from there; nothing is bound, and nothing is announced.
+        """
         self._properties = ready.properties
         self._agent_version = ready.peer_version
         self._notices = notices
         self._listener = listener
         self._settings = settings
+        self._source = source
         self._state = PortState.STARTING
         self._interrupted = asyncio.Event()
         self._running: Forwarder | None = None
@@ -184,21 +190,22 @@ class PortHandler(Interruptible, Forwarding):
         """Forward until the session ends or is interrupted.
 
         Raises ``ConfigurationError``, ``UsageError`` or ``RemoteProtocolError`` if the local end cannot be bound, the
-        error that made forwarding impossible, and whatever the channel raises. In every case the listener and all local
+        error that made forwarding impossible, and whatever the channel raises. In every case the source and all local
         connections are closed on return.
         """
         forwarder = self._running = self._forwarder(channel)
         asked_to_end = False
         try:
-            with self._bind() as listener:
-                forwarder.start(listener)
-                self._announce(listener, forwarder.multiplexed)
+            with contextlib.closing(self._source or self._bind()) as source:
+                forwarder.start(source)
+                if isinstance(source, Listener):
+                    self._announce(source, forwarder.multiplexed)
                 self._apply(PortInput.START)
                 ended = asyncio.ensure_future(channel.ended())
                 interrupted = asyncio.ensure_future(self._interrupted.wait())
                 async with first_of(ended, interrupted, forwarder.failed, cancel=(ended, interrupted)):
                     self._apply(PortInput.END)
-                    listener.close()
+                    source.close()
                     if ended.done() and not self.interrupted:
                         await forwarder.deliver()
                         return await wait_for_end(channel)

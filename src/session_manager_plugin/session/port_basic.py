@@ -112,8 +112,8 @@ class BasicForwarder(Forwarder):
         self._channel.set_input_handler(self._received)
 
     def _accept(self, endpoint: socket.socket) -> None:
-        assert self._listener is not None
-        self._listener.pause()
+        assert self._source is not None
+        self._source.pause()
         self._start_task(self._serve(self._new_connection(), endpoint)).add_done_callback(self._served)
 
     def _served(self, serving: asyncio.Task[None]) -> None:
@@ -121,8 +121,8 @@ class BasicForwarder(Forwarder):
             return
         error = serving.exception()
         if error is None:
-            assert self._listener is not None
-            self._listener.resume()
+            assert self._source is not None
+            self._source.resume()
         elif not isinstance(error, NotConnected) and not self.failed.done():
             self.failed.set_exception(error)  # ``NotConnected``: the session has ended, and the channel reports why
 

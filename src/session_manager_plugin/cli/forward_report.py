@@ -1,0 +1,116 @@
+"""What `smp forward` shows: lines on standard error, or events as JSON on standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.render import tell, tell_note
+from session_manager_plugin.errors import UsageError
+from session_manager_plugin.forwarding.events import (
+    ConnectionClosed,
+    ConnectionOpened,
+    ForwardedConnection,
+    ForwardedPort,
+    ForwardEvent,
+    LinkRestored,
+    LinkTroubled,
+    PortReady,
+    SessionOver,
+    Trouble,
+)
+from session_manager_plugin.forwarding.forward import SOCKS
+
+if TYPE_CHECKING:
+    from session_manager_plugin.forwarding.forward import Forward
+
+
+class ForwardReport:
+    """Reports the events of a forward. ``ready_fd`` is the descriptor for the ready events, or None."""
+
+    def __init__(self, environment: Environment, *, as_json: bool, ready_fd: int | None) -> None:
+        """Raises ``UsageError`` for a descriptor that is not open."""
+        self._environment = environment
+        self._as_json = as_json
+        self._ready_fd = ready_fd
+        if ready_fd is not None:
+            try:
+                os.set_inheritable(ready_fd, False)  # of no use to a credential process
+            except OSError as error:
+                raise UsageError(f"--ready-fd {ready_fd}: {error.strerror}") from error
+
+    def handle(self, event: ForwardEvent) -> None:
+        """Report one event."""
+        match event:
+            case PortReady(port):
+                self._print("ready", **_port_facts(port))
+                if not self._as_json:
+                    tell_note(self._environment, _ready_sentence(port))
+            case ConnectionOpened(connection):
+                self._print("connection", **_connection_facts(connection))
+            case ConnectionClosed(connection):
+                self._print(
+                    "closed", **_connection_facts(connection), sent=connection.sent, received=connection.received
+                )
+            case LinkTroubled(session, sentence):
+                self._print("reconnecting", session=session.session_id, remote=session.remote, text=sentence)
+                tell_note(self._environment, f"{session.remote}: {sentence}")
+            case LinkRestored(session, sentence):
+                self._print("restored", session=session.session_id, remote=session.remote, text=sentence)
+                tell_note(self._environment, f"{session.remote}: {sentence}")
+            case SessionOver(session, sentence):
+                self._print("ended", session=session.session_id, remote=session.remote, text=sentence)
+            case Trouble(sentence):
+                tell(self._environment, sentence)
+
+    @contextlib.contextmanager
+    def shown(self, forwarding: Forward) -> Iterator[None]:
+        """All ports of ``forwarding`` are ready."""
+        self._write_ready(forwarding.ports)
+        yield
+
+    def _print(self, event: str, **facts: Any) -> None:
+        if self._as_json:
+            self._environment.write_message(_line(event, facts))
+
+    def _write_ready(self, ports: tuple[ForwardedPort, ...]) -> None:
+        descriptor, self._ready_fd = self._ready_fd, None
+        if descriptor is None:
+            return
+        with contextlib.suppress(OSError):  # the reader has gone
+            data = "".join(_line("ready", _port_facts(port)) for port in ports).encode()
+            while data:
+                data = data[os.write(descriptor, data) :]
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+def _line(event: str, facts: dict[str, Any]) -> str:
+    return f"{json.dumps({'event': event, **facts})}\n"
+
+
+def _port_facts(port: ForwardedPort) -> dict[str, Any]:
+    return {"local": port.addresses[0], "port": port.port, "target": port.target, "remote": port.remote}
+
+
+def _connection_facts(connection: ForwardedConnection) -> dict[str, Any]:
+    return {
+        "id": connection.number,
+        "local": connection.local,
+        "peer": connection.peer,
+        "remote": connection.remote,
+        "session": connection.session_id,
+    }
+
+
+def _ready_sentence(port: ForwardedPort) -> str:
+    where = " and ".join(port.addresses)
+    if port.remote == SOCKS:
+        return f"listening on {where}, a SOCKS5 server through {port.target}"
+    host, _, number = port.remote.rpartition(":")
+    what = f"port {number} of {port.target}" if host == "localhost" else f"{port.remote} through {port.target}"
+    return f"listening on {where}, for {what}"

@@ -1,0 +1,84 @@
+"""A forward as a program: it runs until a signal, the end of a session or of the parent process ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from session_manager_plugin.cli.exit_status import HANG_UP
+from session_manager_plugin.cli.parent import watched_parent
+from session_manager_plugin.cli.signals import Interruption
+from session_manager_plugin.utils.logging import get_logger
+
+if TYPE_CHECKING:
+    from session_manager_plugin.cli.forward_report import ForwardReport
+    from session_manager_plugin.forwarding.forward import Forward
+
+LEAVE_TIMEOUT = 1.8
+"""Seconds for terminating the sessions; then the process ends without."""
+
+
+async def run_forward(forwarding: Forward, interruption: Interruption, report: ForwardReport) -> None:
+    """Open ``forwarding``, and run it until SIGINT, which is its normal end.
+
+    Raises what prevented or ended it. Another signal, and the end of the parent process unless SIGHUP is ignored, ends
+    it by that signal. In every case the sessions are terminated, within ``LEAVE_TIMEOUT`` seconds.
+    """
+    stopped = asyncio.Event()
+
+    def offer(number: int) -> bool:
+        if number != signal.SIGINT or not forwarding.ports or stopped.is_set():
+            return False
+        stopped.set()
+        return True
+
+    with interruption.session(offer, stopped.is_set) as running, _watched_parent(interruption):
+        try:
+            await forwarding.open()
+            with report.shown(forwarding):
+                await _first_of(forwarding, stopped)
+        except asyncio.CancelledError:
+            if interruption.error is None:
+                raise
+            running.task.uncancel()
+        finally:
+            running.leaving = True
+            await _close(forwarding, running.time_left(LEAVE_TIMEOUT))
+    if interruption.error is not None:
+        raise interruption.error
+
+
+async def _first_of(forwarding: Forward, stopped: asyncio.Event) -> None:
+    """Wait for ``stopped``. Raises what ended the forward before."""
+    ended, interrupted = asyncio.ensure_future(forwarding.wait()), asyncio.ensure_future(stopped.wait())
+    try:
+        await asyncio.wait({ended, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            ended.result()
+    finally:
+        ended.cancel()
+        interrupted.cancel()
+        await asyncio.gather(ended, interrupted, return_exceptions=True)
+
+
+async def _close(forwarding: Forward, timeout: float) -> None:
+    try:
+        async with asyncio.timeout(timeout):
+            await forwarding.close()
+    except TimeoutError:
+        get_logger(__name__).warning("the sessions could not be terminated in %.1f s", timeout)
+
+
+@contextlib.contextmanager
+def _watched_parent(interruption: Interruption) -> Iterator[None]:
+    """Have the end of the parent process count as SIGHUP, unless that is ignored: nohup(1) asks for that."""
+    if signal.getsignal(HANG_UP) is signal.SIG_IGN:
+        yield
+        return
+    reason = "because the program that started it has ended"
+    with watched_parent(partial(interruption.interrupt, HANG_UP, reason)):
+        yield

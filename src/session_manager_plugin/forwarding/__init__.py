@@ -1,0 +1,1 @@
+"""Forwarded ports: local ports joined to destinations by one session or several, opened and replaced as needed."""

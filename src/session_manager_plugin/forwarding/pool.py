@@ -1,0 +1,206 @@
+"""The sessions to one destination: started together, and each replaced when it is lost, if that is wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+from session_manager_plugin.errors import ForwardEnded, SessionManagerError
+from session_manager_plugin.forwarding.destination import Destination
+from session_manager_plugin.forwarding.events import (
+    ConnectionClosed,
+    ConnectionOpened,
+    EventHandler,
+    ForwardedConnection,
+    ForwardedSession,
+    LinkRestored,
+    LinkTroubled,
+    SessionOver,
+    Trouble,
+)
+from session_manager_plugin.session.connection_source import ConnectionDealer
+from session_manager_plugin.session.forwarder import PortSettings
+from session_manager_plugin.session.local_connection import LocalConnection
+from session_manager_plugin.session.notices import PlainNotices
+from session_manager_plugin.session.port import PortHandler
+from session_manager_plugin.session.session import Session
+
+OpenSession = Callable[[Destination], Session]
+"""Returns a session to a destination, which is not started yet."""
+REPLACE_INTERVALS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+"""Seconds before the attempts to replace a session; the last interval is repeated."""
+
+
+class SessionPool:
+    """``count`` sessions to ``destination``, to which ``dealer`` deals connections in turn.
+
+    With ``replaces`` a session that has ended is replaced for as long as that takes; without it, ``ended`` gets the
+    reason. Connections wait while there is no session.
+    """
+
+    def __init__(
+        self,
+        open_session: OpenSession,
+        destination: Destination,
+        dealer: ConnectionDealer,
+        on_event: EventHandler,
+        *,
+        count: int,
+        replaces: bool,
+        numbers: Iterator[int] | None = None,
+    ) -> None:
+        """``numbers`` numbers the connections."""
+        self.open_session = open_session
+        self.destination = destination
+        self.dealer = dealer
+        self.on_event = on_event
+        self._count = count
+        self._replaces = replaces
+        self._numbers = numbers or itertools.count(1)
+        self._loop = asyncio.get_running_loop()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.sessions: list[ForwardedSession] = []
+        """Those that are open."""
+        self.connections: dict[LocalConnection, ForwardedConnection] = {}
+        """The local connections that are open."""
+        self._dealt = 0
+        """Connections given to ``deal`` that are not open yet."""
+        self.used_at = self._loop.time()
+        """The instant (of the event loop) of the last change of a connection."""
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        """Done when a session has ended that is not replaced; its exception says how it ended."""
+
+    async def open(self) -> None:
+        """Start all sessions and wait until they are open. Raises what prevents one of them; then all are closed."""
+        opened: list[asyncio.Future[None]] = [self._loop.create_future() for _ in range(self._count)]
+        self._tasks = [asyncio.ensure_future(self._serve(each)) for each in opened]
+        try:
+            await asyncio.gather(*opened)
+        except BaseException:
+            await self.close()
+            raise
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it has connections, open ones or such as wait for a session."""
+        return bool(self.connections or self._dealt)
+
+    def deal(self, connection: socket.socket) -> None:
+        """Forward a connection that no listener of the dealer's has accepted. It belongs to the pool from now on."""
+        self._dealt += 1
+        self.dealer.deal(connection)
+
+    async def close(self) -> None:
+        """Close the connections and terminate the sessions. Idempotent."""
+        self.dealer.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not self.ended.cancel() and not self.ended.cancelled():
+            self.ended.exception()  # it may not have been asked for
+
+    async def _serve(self, opened: asyncio.Future[None]) -> None:
+        """Run one session after the other, until one has ended that is not replaced."""
+        intervals, replaces, told = iter(REPLACE_INTERVALS), False, ""
+        interval = REPLACE_INTERVALS[-1]
+        while True:
+            run = _Run(self, replaces=replaces)
+            try:
+                await run.to_the_end(opened)
+            except Exception as error:
+                if not opened.done():
+                    opened.set_exception(error)
+                if opened.cancelled() or opened.exception() is not None:
+                    return
+                if not self._replaces or not isinstance(error, SessionManagerError):
+                    if not self.ended.done():
+                        self.ended.set_exception(error)
+                    return
+                if run.was_open:
+                    intervals, told = iter(REPLACE_INTERVALS), ""
+                elif str(error) != told:
+                    told = str(error)
+                    self.on_event(Trouble(f"no session to {self.destination}, trying again: {error}"))
+            replaces = True
+            interval = next(intervals, interval)
+            await asyncio.sleep(interval)
+
+    def connection_opened(self, connection: LocalConnection, session_id: str) -> None:
+        """A session has taken a connection."""
+        self._dealt = max(0, self._dealt - 1)
+        opened = ForwardedConnection(
+            next(self._numbers), str(self.destination), session_id, connection, self._loop.time()
+        )
+        self.connections[connection] = opened
+        self.used_at = opened.opened_at
+        self.on_event(ConnectionOpened(opened))
+
+    def connection_closed(self, connection: LocalConnection) -> None:
+        """The connection is gone."""
+        closed = self.connections.pop(connection, None)
+        if closed is not None:
+            self.used_at = self._loop.time()
+            self.on_event(ConnectionClosed(closed))
+
+
+class _Run:
+    """One session of a pool, from its start to its end."""
+
+    def __init__(self, pool: SessionPool, *, replaces: bool) -> None:
+        """``replaces``: another session has ended before."""
+        self._pool = pool
+        self._replaces = replaces
+        self._session = pool.open_session(pool.destination)
+        self._facts = ForwardedSession(self._session, str(pool.destination))
+        self._told = False
+        """Whether the present trouble of the link was reported."""
+        self.was_open = False
+
+    async def to_the_end(self, opened: asyncio.Future[None]) -> NoReturn:
+        """Run the session; ``opened`` is set once it takes connections. Raises why it could not be opened, and
+        ``ForwardEnded`` once it has ended."""
+        pool, session = self._pool, self._session
+        source = pool.dealer.add()
+        try:
+            ready = await session.open()
+            self.was_open = True
+            session.set_link_handler(self._link_changed)
+            pool.sessions.append(self._facts)
+            if self._replaces:
+                pool.on_event(LinkRestored(self._facts, f"session {session.session_id} replaces it"))
+            settings = PortSettings(
+                opened=lambda connection: pool.connection_opened(connection, session.session_id),
+                closed=pool.connection_closed,
+            )
+            notices = PlainNotices(lambda sentence: pool.on_event(Trouble(f"{pool.destination}: {sentence}")))
+            if not opened.done():
+                opened.set_result(None)
+            await self._forward(PortHandler(ready, notices, settings=settings, source=source))
+        finally:
+            pool.dealer.remove(source)
+            if self._facts in pool.sessions:
+                pool.sessions.remove(self._facts)
+            await session.close()
+
+    async def _forward(self, handler: PortHandler) -> NoReturn:
+        name = f"session {self._session.session_id} to {self._pool.destination}"
+        cause: Exception | None = None
+        try:
+            text = " ".join((await handler.run(self._session.channel)).text.split())
+            sentence = f"{name} was closed by the far end{': ' if text else ''}{text}"
+        except SessionManagerError as error:
+            sentence, cause = f"{name} was lost: {error}", error
+        self._pool.on_event(SessionOver(self._facts, sentence))
+        raise ForwardEnded(sentence) from cause
+
+    def _link_changed(self) -> None:
+        health = self._session.health
+        if health.troubled and not self._told:
+            self._told = True
+            self._pool.on_event(LinkTroubled(self._facts, health.sentence))
+        elif self._told and health.restored_after is not None:
+            self._told = False
+            self._pool.on_event(LinkRestored(self._facts, health.sentence))
