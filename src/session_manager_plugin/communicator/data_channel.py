@@ -488,7 +488,7 @@ class SessionDataChannel(IDataChannel):
     # The timer.
 
     def _arm_timer(self) -> None:
-        self._timer.arm(None if self._over else self._connection.next_timeout())
+        self._timer.arm(self._connection.next_timeout() if self._life.state is LifeState.OPEN else None)
 
     def _timer_fired(self) -> None:
         self._connection.handle_timeout(self._clock())

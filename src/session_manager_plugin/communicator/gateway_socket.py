@@ -236,6 +236,8 @@ class GatewaySocket(asyncio.BufferedProtocol):
         self.protocol = protocol
         self._owner = owner
         self._attached = False
+        self._opened = protocol.state is not State.CONNECTING
+        """Whether the answer to the opening was received."""
         self._answered = asyncio.Event()
         self._response: Response | None = None
         self._answer = b""
@@ -351,14 +353,17 @@ class GatewaySocket(asyncio.BufferedProtocol):
         self._owner.contact()
         self._in_read = True
         data = self._read_buffer[:nbytes]
-        if self.protocol.state is State.CONNECTING:
+        if not self._opened:
             data = memoryview(self._receive_opening(bytes(data)))
+            self._opened = self.protocol.state is not State.CONNECTING
         self._frames.feed(data)
+        may_have_closed = False
         while True:
             received, other = self._frames.read(binary=self._is_receiving and not self._fragments.is_waiting)
             self._messages += received
             if not other:
                 break
+            may_have_closed = True
             self.protocol.receive_data(other)
             for event in self.protocol.events_received():
                 self._take(cast(Frame, event))
@@ -369,7 +374,7 @@ class GatewaySocket(asyncio.BufferedProtocol):
                 messages, self._messages = self._messages, []
                 self._coalesce_reads(messages)
                 self._owner.messages_received(self, messages)
-            if not self.is_open:
+            if may_have_closed:
                 self._report_end()
         self._in_read = False
 

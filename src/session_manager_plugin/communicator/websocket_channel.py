@@ -214,7 +214,7 @@ class WebSocketChannel:
 
     def write_messages(self, messages: Sequence[str | bytes]) -> None:
         """Send messages in one write, without waiting. Raises ``NotConnected``."""
-        if not self.is_connected or self._connection is None:
+        if self._connection is None:
             raise NotConnected("the websocket is not connected")
         self._connection.write_messages(messages)
 
@@ -242,7 +242,10 @@ class WebSocketChannel:
             return
         self._message_count += len(messages)
         if self._batch_handler is not None and not self._reading_paused and not self._queue:
-            self._deliver_batch(self._batch_handler, messages)
+            try:
+                self._batch_handler(messages)
+            except Exception as error:
+                self._batch_failed(error)
             return
         self._queue.extend(messages)
         self._flush_queue()
@@ -285,7 +288,10 @@ class WebSocketChannel:
             return
         if self._batch_handler is not None:
             messages, self._queue = self._queue, []
-            self._deliver_batch(self._batch_handler, messages)
+            try:
+                self._batch_handler(messages)
+            except Exception as error:
+                self._batch_failed(error)
         elif self._message_handler is not None:
             messages, self._queue = self._queue, []
             self._deliver_each(messages)
@@ -298,13 +304,10 @@ class WebSocketChannel:
         if self._connection is not None:
             self._connection.set_reading(reading)
 
-    def _deliver_batch(self, handler: BatchHandler, messages: list[Message]) -> None:
-        try:
-            handler(messages)
-        except Exception as error:
-            # A bug on this side: the state of the session is unknown, so the connection ends with that error.
-            self.logger.exception("the message handler failed")
-            self.connection_ended(self._connection, error)
+    def _batch_failed(self, error: Exception) -> None:
+        """End the connection because of a bug on this side: the state of the session is unknown."""
+        self.logger.error("the message handler failed", exc_info=error)
+        self.connection_ended(self._connection, error)
 
     def _deliver_each(self, messages: list[Message]) -> None:
         now = time.time()

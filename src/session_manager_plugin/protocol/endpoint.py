@@ -109,6 +109,11 @@ class SessionEndpoint:
         receives = ClientMessageType.OUTPUT_STREAM_DATA if role is Role.CLIENT else ClientMessageType.INPUT_STREAM_DATA
         self._received_type = receives.value
         self._outbox = Outbox(role, MessageIds(random_bytes), epoch, sender or StreamSender())
+        self.messages_to_send: Callable[[float], list[bytes | str]] = self._outbox.take
+        """Return what has to be written to the websocket now, in order: bytes as binary, str as text messages.
+
+        Empty while disconnected. Call it once and write all of it.
+        """
         self._receiver = StreamReceiver()
         self._negotiation: ClientNegotiation | AgentNegotiation = (
             ClientNegotiation(version, random_bytes, session_types, separate_outputs=separate_outputs)
@@ -126,6 +131,8 @@ class SessionEndpoint:
             self._sealed, self._opened = self._opened, self._sealed
         self._output_loss = OutputLoss(self._receiver)
         self._events = EventQueue()
+        self.next_event: Callable[[], Event | None] = self._events.take
+        """Return the next event, in order; None when there is none."""
         self._rejections = Rejections()
 
     # State.
@@ -416,13 +423,6 @@ class SessionEndpoint:
         payload = AgentSessionState(self.session_id, state).to_json().encode()
         self._outbox.send_unsequenced(ClientMessageType.AGENT_SESSION_STATE, payload, now)
 
-    def messages_to_send(self, now: float) -> list[bytes | str]:
-        """Return what has to be written to the websocket now, in order: bytes as binary, str as text messages.
-
-        Empty while disconnected. Call it once and write all of it.
-        """
-        return self._outbox.take(now)
-
     # Time.
 
     def next_timeout(self) -> float | None:
@@ -455,10 +455,6 @@ class SessionEndpoint:
                 )
 
     # Events.
-
-    def next_event(self) -> Event | None:
-        """Return the next event, in order; None when there is none."""
-        return self._events.take()
 
     def _emit(self, event: Event) -> None:
         self._events.add(event)

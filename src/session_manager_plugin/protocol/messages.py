@@ -260,6 +260,7 @@ class StreamMessageWriter:
 _ACKNOWLEDGEMENT_OPENING = struct.Struct(">I32sIQqQ")
 _ACKNOWLEDGEMENT_HEADER = struct.Struct(f">{_ACKNOWLEDGEMENT_OPENING.size}sQ8s32sII")
 _UUID_GROUPS = struct.Struct("8s4s4s4s12s")
+_NO_PAYLOAD_TYPE = PayloadType.NONE.value
 _SYN_FIN = 3
 
 
@@ -282,7 +283,7 @@ class AcknowledgementWriter:
             HEADER_LENGTH, _PADDED_ACKNOWLEDGE, SCHEMA_VERSION, created_date, 0, _SYN_FIN
         )
         text, next_id_low, id_high = self._text, self._message_ids.next_low, self._message_ids.high
-        groups, header, none = _UUID_GROUPS.unpack, _ACKNOWLEDGEMENT_HEADER.pack, PayloadType.NONE.value
+        groups, header, none = _UUID_GROUPS.unpack, _ACKNOWLEDGEMENT_HEADER.pack, _NO_PAYLOAD_TYPE
         messages = []
         for message_id, sequence_number in received:
             payload = text % (b"-".join(groups(hexlify(message_id))), sequence_number)

@@ -27,6 +27,7 @@ AGENT_HANDSHAKE_TIMEOUT = 15.0
 
 _AGENT_WAITS = (HandshakeState.REQUESTED, HandshakeState.DECRYPTING, HandshakeState.CHALLENGED)
 _ASSUMED = HandshakeState.ASSUMED
+_NO_DEADLINES = (None, None, None)
 
 
 class Readiness:
@@ -109,6 +110,8 @@ class Readiness:
     def next_timeout(self) -> float | None:
         """When one of the three questions below has a new answer."""
         deadlines = (self._ready_at, self._deadline, self._assumption_deadline)
+        if deadlines == _NO_DEADLINES:
+            return None
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def assumption_due(self, now: float) -> bool:

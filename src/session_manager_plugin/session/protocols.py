@@ -162,8 +162,12 @@ class Streams(Protocol):
     async def read(self) -> bytes:
         """Return the next bytes of the input, as soon as there are some; ``b""`` at its end. Raises ``OSError``."""
 
-    def write(self, data: bytes) -> None:
-        """Write to standard output. Never blocks: what cannot be written at once is kept."""
+    def write(self, data: bytes, /) -> None:
+        """Write to standard output. Never blocks: what cannot be written at once is kept.
+
+        The streams of a terminal replace this method while the terminal is held: a handler that holds it looks the
+        method up for each piece.
+        """
 
     def write_error(self, data: bytes) -> None:
         """Write to standard error, in the same way. Output is dropped when standard error is closed."""

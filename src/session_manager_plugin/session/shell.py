@@ -64,7 +64,7 @@ class ShellHandler:
             sizes = asyncio.ensure_future(self._tell_size(channel))
             typing = asyncio.ensure_future(self._type(channel))
             channel.set_payload_handler(PayloadType.STDERR, self._show_error)
-            channel.set_input_handler(self._show)
+            channel.set_input_handler(lambda data: self._show_first(channel, data))
             try:
                 # Telling the size ends only by a fault.
                 async with first_of(ended, typing, sizes, output_failed, cancel=(ended, sizes, typing)):
@@ -82,11 +82,15 @@ class ShellHandler:
                 task.result()
         return Outcome(reason=EndReason.INPUT_ENDED)
 
+    def _show_first(self, channel: IDataChannel, data: bytes) -> None:
+        channel.set_input_handler(self._show)
+        self._repeat_size.set()
+        self._show(data)
+
     def _show(self, data: bytes) -> None:
         if self._recording is not None:
             self._recording.output(data)
         self._streams.write(data)
-        self._repeat_size.set()
 
     def _show_error(self, data: bytes) -> None:
         if self._recording is not None:

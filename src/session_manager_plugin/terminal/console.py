@@ -57,6 +57,8 @@ class Console(Streams, TerminalHold):
         self._typed = self._without_reports(self._input)
         self._own_writers: list[OutputWriter] = []
         self._output = output or self._new_writer(stdout)
+        self.write: Callable[[bytes], None] = self._output.write
+        """See ``Streams``; set by ``_choose_writer``."""
         self._error_output = error_output
         self._pause: Callable[[], None] = lambda: None
         self._resume: Callable[[], None] = lambda: None
@@ -152,6 +154,7 @@ class Console(Streams, TerminalHold):
             if not self._foreground.waiting:
                 self._display.stop()
             self._display = None
+            self._choose_writer()
         self._foreground.cancel()
         self._raw_mode.restore()
         release_lines()
@@ -213,6 +216,7 @@ class Console(Streams, TerminalHold):
 
     def _wait_for_foreground(self) -> None:
         self._has_terminal.clear()
+        self._choose_writer()
         if self._reports is not None:
             self._reports.forget()
         self._foreground.start()
@@ -236,6 +240,7 @@ class Console(Streams, TerminalHold):
             if self._watcher is None:
                 self._watch_size()
         self._has_terminal.set()
+        self._choose_writer()
         kept, self._kept = self._kept, bytearray()
         self.write(bytes(kept))
         self._size_changed()
@@ -282,14 +287,15 @@ class Console(Streams, TerminalHold):
         reader = self._typed or self._input
         return await reader.read() if reader is not None else b""
 
-    def write(self, data: bytes) -> None:
-        """Write to standard output. Bytes that cannot be written at once are queued."""
+    def _choose_writer(self) -> None:
+        """Point ``write`` at the queue while another job has the terminal, else at the display, if there is one, or at
+        standard output: a received message then passes through no method that only decides between them."""
         if not self._has_terminal.is_set():
-            self._kept += data
-        elif self._display is None:
-            self._output.write(data)
+            self.write = self._kept.extend
+        elif self._display is not None:
+            self.write = self._display.write
         else:
-            self._display.write(data)
+            self.write = self._output.write
 
     def look(self) -> None:
         """Show a change of the link's state now, rather than within a second."""
@@ -389,6 +395,7 @@ class Console(Streams, TerminalHold):
             reports=self._reports,
             discard_answers=self._discard_answers,
         )
+        self._choose_writer()
         self._display.start(size)
 
     def _size_changed(self) -> None:
