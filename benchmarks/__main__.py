@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import latency, memory, screen, start, throughput
+from benchmarks.cold_start import ColdStart, aws_clis
 from benchmarks.far_end import FarEnd
 from benchmarks.figures import Figure
 from benchmarks.link import Link
@@ -198,6 +199,18 @@ def signing(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
         yield Figure(f"signed, {name}", ratio, "of unsigned", "<=", 1.25, f"{least[name] * 1000:.0f} ms")
 
 
+def cold_start(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
+    """From the command to the prompt, with `smp start` and with the AWS CLI, which starts our plugin."""
+    clis = aws_clis()
+    with ColdStart() as starts:
+        medians = starts.medians(clis, max(5, options.rounds))
+    ours = medians["smp"]
+    yield Figure("smp start to the prompt, median", ours * 1000, "ms")
+    for name in clis:
+        theirs = medians[name]
+        yield Figure("smp start to the prompt", ours / theirs, f"of {name}", "<=", 0.6, f"{theirs * 1000:.0f} ms")
+
+
 def memory_(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
     """Peak RSS."""
     yield Figure("memory, shell", memory.shell(far_end), "MB", "<=", 36)
@@ -241,6 +254,7 @@ GROUPS: dict[str, Callable[[FarEnd, argparse.Namespace], Iterator[Figure]]] = {
     "idle": idle,
     "start": start_up,
     "signing": signing,
+    "cold": cold_start,
     "memory": memory_,
     "growth": growth,
 }

@@ -23,12 +23,12 @@ DEADLINE = 300.0
 PROGRAMS = Path(sys.executable).parent
 SMP, PLUGIN = str(PROGRAMS / "smp"), str(PROGRAMS / "session-manager-plugin")
 RESPONSE = "AWS_SSM_START_SESSION_RESPONSE"
-_OF_OURS = ("SMP_", "AWS_")
+_NOT_KEPT = ("SMP_", "AWS_", "PYTHON")
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
     """That of a user who has set nothing but `more`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OF_OURS)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_KEPT)}
     return {**kept, "TERM": "xterm-256color", **more}
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 from asyncio.subprocess import PIPE
 from typing import Any, NamedTuple
 
@@ -69,6 +70,18 @@ async def test_what_prevents_a_session(
     run = await smp(sandbox, environment, "start", *arguments)
     assert (run.status, run.out) == (status, b"")
     assert sentence in run.err
+    assert not sandbox.sessions
+
+
+async def test_a_port_in_use_is_known_before_a_session_is_started(
+    sandbox: Sandbox, environment: dict[str, str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        document = ("--document-name", "AWS-StartPortForwardingSession", "--parameters", "portNumber=22")
+        run = await smp(sandbox, environment, "start", "web-1", *document, "--parameters", f"localPortNumber={port}")
+    assert run.status == 255
+    assert str(port) in run.err
     assert not sandbox.sessions
 
 

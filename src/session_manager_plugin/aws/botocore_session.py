@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 from session_manager_plugin.aws.aws_errors import refuses_credentials
+from session_manager_plugin.aws.botocore_data import data_loader
 from session_manager_plugin.aws.helpers import current_helpers
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.errors import ConfigurationError
@@ -20,8 +21,6 @@ from session_manager_plugin.utils.proxy_url import register_environments_passwor
 
 _CLI_CACHE = os.path.join("~", ".aws", "cli", "cache")
 """Where the AWS CLI keeps the credentials of assumed roles (awscli/customizations/assumerole.py)."""
-_CALLED = frozenset({"ec2", "ecs", "kms", "rds", "ssm", "sts", "oidc", "portal.sso"})
-"""The services that this package or a credential provider calls, as botocore's ``endpoints.json`` names them."""
 _OF_TARGETS = frozenset({"ec2", "ec2-instance-connect", "ecs", "rds", "sts"})
 """The services that describe targets and databases, take keys for targets, and name their user."""
 _BOTOCORE_PROXIES = ("http://", "https://")
@@ -154,7 +153,7 @@ def create_session(settings: AwsSettings) -> Any:
     if settings.proxy:
         register_password(settings.proxy)
     session = Session(profile=settings.profile)
-    session.register_component("data_loader", _data_loader())
+    session.register_component("data_loader", data_loader())
     # All this before the credential providers are made: they keep the region and the function that makes clients.
     if region := settings.region or os.environ.get("AWS_REGION"):  # botocore knows AWS_DEFAULT_REGION only
         session.set_config_variable("region", region)
@@ -211,28 +210,6 @@ def _use_proxy(session: Any, given: str | None) -> None:
 
 def _add_socks_note(source: str, exception: Exception, **_context: Any) -> None:
     exception.add_note(f"calls to AWS cannot use the SOCKS proxy of {source}: set HTTPS_PROXY to an HTTP proxy")
-
-
-@cache
-def _data_loader() -> Any:
-    """botocore's service descriptions, read once: a process that resumes often would read them each time, for 6 MB and
-    0.1 s. Of the endpoints of all services only those in ``_CALLED`` are kept. They are read when a client is made:
-    most credentials are found without one."""
-    from botocore.loaders import create_loader
-
-    loader = create_loader(os.environ.get("AWS_DATA_PATH"))
-    load_data = loader.load_data
-
-    def load(name: str) -> Any:
-        data = load_data(name)  # the loader returns the same object each time
-        if name == "endpoints":
-            for partition in data["partitions"]:
-                services = partition["services"]
-                partition["services"] = {name: services[name] for name in services.keys() & _CALLED}
-        return data
-
-    loader.load_data = load
-    return loader
 
 
 def _forbid_prompts(session: Any) -> None:

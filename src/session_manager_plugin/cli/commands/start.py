@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from session_manager_plugin.cli.process import Process
     from session_manager_plugin.cli.run_options import TerminalOptions
     from session_manager_plugin.cli.session import Ending
+    from session_manager_plugin.session.port import LocalEnd
     from session_manager_plugin.utils.link_options import LinkOptions
 
 _EXAMPLES = """
@@ -87,51 +89,70 @@ def start(
 
     In a pipe the output is the session's and nothing else; messages of smp go to standard error.
     """
+    import asyncio
+    from contextlib import ExitStack
+
     from session_manager_plugin.aws.systems_manager import SystemsManager
+    from session_manager_plugin.aws.targets import is_target_id, resolve_target
     from session_manager_plugin.cli.access_request import requested_access
     from session_manager_plugin.cli.document_parameters import parse_parameters
     from session_manager_plugin.cli.exit_status import exit_of_outcome
+    from session_manager_plugin.cli.garbage import collection_paused
     from session_manager_plugin.cli.process import run_process
     from session_manager_plugin.cli.render import tell_ending, tell_note
     from session_manager_plugin.cli.target_argument import chosen_target
-    from session_manager_plugin.session.document_names import forwards_port, needs_handshake
+    from session_manager_plugin.session.document_names import needs_handshake
 
     values = parse_parameters(parameters)
     named = target if target is not None else chosen_target(environment, settings)
 
     async def main(process: Process) -> Ending:
-        import asyncio
+        with ExitStack() as cleaning:
+            with collection_paused():
+                target_id = named if is_target_id(named) else await resolve_target(settings, named)
+            local_end = _local_end(document_name, values)
+            listener = None if local_end is None else cleaning.enter_context(local_end.bind())
+            allowed = settings
+            if request is not None:
+                allowed = await requested_access(environment, settings, target_id, request)
+            with collection_paused():
+                systems_manager = SystemsManager(allowed)
+                starting = asyncio.ensure_future(
+                    systems_manager.start_session(target_id, document_name, values, reason)
+                )
+                await asyncio.sleep(0)  # the request is on its way while the rest is imported
+                from session_manager_plugin.aws.signing import OpeningSigner
+                from session_manager_plugin.cli.session import run_terminal_session
+                from session_manager_plugin.library import connect
 
-        from session_manager_plugin.aws.targets import is_target_id, resolve_target
-
-        target_id = named if is_target_id(named) else await resolve_target(settings, named)
-        allowed = settings if request is None else await requested_access(environment, settings, target_id, request)
-        systems_manager = SystemsManager(allowed)
-        starting = asyncio.ensure_future(systems_manager.start_session(target_id, document_name, values, reason))
-        await asyncio.sleep(0)  # the request is on its way while the rest is imported
-        from session_manager_plugin.aws.signing import OpeningSigner
-        from session_manager_plugin.cli.session import run_terminal_session
-        from session_manager_plugin.library import connect
-        from session_manager_plugin.session.port import LocalEnd
-
-        started = await starting
-        local_end = LocalEnd.of_request(values) if forwards_port(document_name) else None
-        session = connect(
-            started.stream_url,
-            started.token,
-            link=link,
-            aws=allowed,
-            target=target_id,
-            handshake_required=needs_handshake(document_name),
-            signer=OpeningSigner(allowed, tell=partial(tell_note, environment)),
-        )
-        run_options = dataclasses.replace(
-            options,
-            bind=None if local_end is None else local_end.bind,
-            terminate=partial(systems_manager.try_to_terminate, started.session_id),
-        )
-        return await run_terminal_session(session, process, run_options)
+                started = await starting
+                session = connect(
+                    started.stream_url,
+                    started.token,
+                    link=link,
+                    aws=allowed,
+                    target=target_id,
+                    handshake_required=needs_handshake(document_name),
+                    signer=OpeningSigner(allowed, tell=partial(tell_note, environment)),
+                )
+            run_options = dataclasses.replace(
+                options,
+                listener=listener,
+                terminate=partial(systems_manager.try_to_terminate, started.session_id),
+            )
+            return await run_terminal_session(session, process, run_options)
 
     ending = run_process(environment, main)
     tell_ending(environment, ending)
     return exit_of_outcome(ending.outcome)
+
+
+def _local_end(document: str, parameters: Mapping[str, Sequence[str]]) -> LocalEnd | None:
+    """Return where a session that forwards a port listens, to be bound before it is started."""
+    from session_manager_plugin.session.document_names import forwards_port
+
+    if not forwards_port(document):
+        return None
+    from session_manager_plugin.session.port import LocalEnd
+
+    return LocalEnd.of_request(parameters)
