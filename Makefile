@@ -1,7 +1,7 @@
 BIN := .venv/bin
 BENCH_BIN := .bench-venv/bin
 
-.PHONY: help style types test test-all slow docs bench soak fuzz build zipapp demo clean
+.PHONY: help style types test test-all slow docs bench soak fuzz build zipapp picture demo clean
 
 help:  ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' Makefile
@@ -53,6 +53,9 @@ build: .venv/.complete  ## build the wheel into dist/
 
 zipapp: .venv/.complete  ## build dist/smp.pyz, one file with everything but Python
 	$(BIN)/python -m tools.zipapp
+
+picture: .venv/.complete  ## record docs/session.svg, the animated picture of README.md
+	$(BIN)/python -m tools.picture
 
 demo: .venv/.complete  ## a session with a local Session Manager
 	$(BIN)/smp demo
