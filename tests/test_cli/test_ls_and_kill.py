@@ -69,3 +69,27 @@ def test_sessions_and_their_end(call: List, sandbox: SandboxThread) -> None:
 )
 def test_usage(call: List, arguments: tuple[str, ...]) -> None:
     assert call(*arguments).status == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AWS_PROFILE",
+        "AWS_DEFAULT_PROFILE",
+        "AWS_CA_BUNDLE",
+        "AWS_DEFAULTS_MODE",
+        "AWS_METADATA_SERVICE_TIMEOUT",
+        "AWS_ENDPOINT_URL_SSM",
+    ],
+)
+def test_an_empty_variable_is_as_if_unset(call: List, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "")
+    assert names(call("ls", "--name", "web-1")) == ["web-1"]
+
+
+def test_an_empty_region(call: List, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "")
+    run = call("ls")
+    assert run.status == 255
+    assert "the region is not known; give --region, or set AWS_REGION" in run.err

@@ -96,6 +96,7 @@ def run_invocation(arguments: Sequence[str], environment: Environment | None = N
     """
     prepare_standard_streams()
     environment = environment or Environment(program="session-manager-plugin")
+    environment.forget_empty_settings()
     environment.quiet = environment.flag("SMP_QUIET")
     policy = ExitPolicy(environment.variables.get("SMP_EXIT_STATUS", ""), exposes_token(arguments[0]))
     if policy.hides_failures:

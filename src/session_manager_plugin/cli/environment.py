@@ -91,6 +91,15 @@ class Environment:
             return True
         return self.is_terminal(fd) and not self.is_dumb
 
+    def forget_empty_settings(self) -> None:
+        """Remove the empty variables of AWS: to botocore an empty profile, region or CA bundle is a wrong one.
+
+        AWS_PAGER stays, since to the AWS CLI it means no pager if it is empty.
+        """
+        for name, value in list(self.variables.items()):
+            if not value and name.startswith("AWS_") and name != "AWS_PAGER":
+                del self.variables[name]
+
     def take(self, name: str) -> str | None:
         """Return the value of a variable that holds a secret, and remove it, so that no child process inherits it."""
         return self.variables.pop(name, None)

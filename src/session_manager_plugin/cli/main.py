@@ -160,6 +160,7 @@ def main(arguments: Sequence[str] | None = None, environment: Environment | None
     """
     prepare_standard_streams()
     given, environment = sys.argv[1:] if arguments is None else arguments, environment or Environment()
+    environment.forget_empty_settings()
     if shell := environment.variables.get(COMPLETE):
         return _complete(shell, given, environment)
     end = program(given, environment)
