@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -181,6 +182,21 @@ def test_a_public_key_expires() -> None:
     assert not service.keys
 
 
+# Roles.
+
+ROLE = {"RoleArn": "arn:aws:iam::123456789012:role/path/admin", "RoleSessionName": "alice"}
+
+
+async def test_a_role(sandbox: Sandbox, aws: AwsClients) -> None:
+    answer = await aws("sts", "assume_role", **ROLE, SerialNumber="arn:aws:iam::1:mfa/alice", TokenCode="123456")
+    assert answer["Credentials"]["Expiration"] > datetime.now(UTC)
+    async with AwsClients(sandbox, answer["Credentials"]) as role:
+        identity = await role("sts", "get_caller_identity")
+        assert identity["Arn"] == answer["AssumedRoleUser"]["Arn"]
+        assert identity["Arn"] == "arn:aws:sts::123456789012:assumed-role/admin/alice"
+        assert (await role("ssm", "start_session", Target="i-9876543210"))["TokenValue"]
+
+
 # Refusals.
 
 EXECUTE = {"cluster": "shop", "command": "ls", "interactive": True}
@@ -190,6 +206,8 @@ PUSH = {"InstanceOSUser": "bob", "SSHPublicKey": KEY}
 @pytest.mark.parametrize(
     ("service", "operation", "parameters", "code"),
     [
+        ("sts", "assume_role", {**ROLE, "SerialNumber": "arn:aws:iam::1:mfa/a", "TokenCode": "000000"}, "AccessDenied"),
+        ("sts", "assume_role", {**ROLE, "RoleArn": "arn:aws:iam::1:user/alice"}, "ValidationError"),
         ("ecs", "list_tasks", {"cluster": "gone"}, "ClusterNotFoundException"),
         ("ecs", "list_tasks", {"cluster": "shop", "serviceName": "gone"}, "ServiceNotFoundException"),
         ("ecs", "list_tasks", {"cluster": "shop", "nextToken": "x"}, "InvalidParameterException"),

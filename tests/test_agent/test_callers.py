@@ -12,8 +12,8 @@ from botocore.credentials import Credentials
 from session_manager_plugin.agent.api import Caller
 from session_manager_plugin.agent.callers import Callers
 from session_manager_plugin.agent.http_messages import HttpRequest
-from session_manager_plugin.agent.services.access_requests import TemporaryCredentials
 from session_manager_plugin.agent.signature import SignatureVerifier
+from session_manager_plugin.agent.temporary_credentials import TemporaryCredentials
 
 REGION, SERVICE = "us-east-1", "ssmmessages"
 NOW = datetime.now(UTC).timestamp()

@@ -1,4 +1,4 @@
-"""The owners of credentials: the sandbox's user, and temporary credentials of just-in-time access."""
+"""The owners of credentials: the sandbox's user, and those of temporary credentials."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from session_manager_plugin.agent.api import Caller
 from session_manager_plugin.agent.http_messages import HttpRequest
-from session_manager_plugin.agent.services.access_requests import TemporaryCredentials
 from session_manager_plugin.agent.signature import SignatureVerifier
+from session_manager_plugin.agent.temporary_credentials import TemporaryCredentials
 
 _ACCESS_KEY_ID = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/,\s]+)/")
 

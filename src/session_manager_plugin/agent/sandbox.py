@@ -158,7 +158,7 @@ class Sandbox:
             **Rds(self._get_inventory, self.region).operations,
             **self._instance_connect.operations,
             **self._run_command.operations,
-            **Identity(self._get_inventory).operations,
+            **Identity(self._get_inventory, callers.admit).operations,
             **({} if self.key_service is None else self.key_service.operations),
         }
         api = Api(callers.find, operations, self._authorization.check)

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from session_manager_plugin.agent.api import Caller, Operation, string, strings, structures
 from session_manager_plugin.agent.inventory import Inventory
+from session_manager_plugin.agent.temporary_credentials import TemporaryCredentials, issue_credentials
 from session_manager_plugin.errors import ApiError
-from session_manager_plugin.utils.logging import register_secret
 
 MAX_TARGETS = 5
 LIFETIME = 3600.0
 """Seconds for which temporary credentials are valid."""
-
-
-@dataclass(frozen=True, slots=True)
-class TemporaryCredentials:
-    """The credentials that GetAccessToken returns, and their owner."""
-
-    caller: Caller
-    access_key_id: str = field(repr=False)
-    secret_access_key: str = field(repr=False)
-    session_token: str = field(repr=False)
-    expires_at: float
-    """Seconds since the Unix epoch."""
 
 
 @dataclass(slots=True)
@@ -82,24 +69,11 @@ class AccessRequests:
             return {"AccessRequestStatus": "Pending"}
         if permissions.access_request != "Approved":
             return {"AccessRequestStatus": permissions.access_request}
-        credentials = TemporaryCredentials(
-            Caller(caller.arn, request.targets),
-            "ASIA" + base64.b32encode(secrets.token_bytes(10)).decode(),
-            secrets.token_urlsafe(30),
-            secrets.token_urlsafe(90),
-            self._now() + LIFETIME,
-        )
-        for secret in (credentials.access_key_id, credentials.secret_access_key, credentials.session_token):
-            register_secret(secret)
+        credentials = issue_credentials(Caller(caller.arn, request.targets), self._now() + LIFETIME)
         self._issued(credentials)
         return {
             "AccessRequestStatus": "Approved",
-            "Credentials": {
-                "AccessKeyId": credentials.access_key_id,
-                "SecretAccessKey": credentials.secret_access_key,
-                "SessionToken": credentials.session_token,
-                "ExpirationTime": credentials.expires_at,
-            },
+            "Credentials": {**credentials.fields, "ExpirationTime": credentials.expires_at},
         }
 
     def _ids(self, key: str, values: list[str]) -> list[str]:
