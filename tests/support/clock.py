@@ -32,6 +32,9 @@ class ManualClock(Clock):
         self._calls.append(call)
         return call
 
+    def call_at(self, when: float, callback: Callable[..., object], *args: str) -> _Call:
+        return self.call_later(when - self._now, lambda: callback(*args))
+
     def advance(self, seconds: float) -> None:
         """Let time pass: planned calls are made in their order, each at its instant."""
         end = self._now + seconds

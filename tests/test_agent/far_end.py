@@ -24,6 +24,7 @@ from session_manager_plugin.protocol.messages import (
     acknowledged_sequence_number,
 )
 from session_manager_plugin.protocol.role import Role
+from tests.support.clock import ManualClock
 from tests.support.raw_client import DEADLINE, SESSION_TYPES
 
 SETTINGS = AgentSettings(version="3.3.987.0", handshake=None, pace="fast", shell=["sh"])
@@ -44,12 +45,15 @@ class FarEnd:
         *,
         version: str = "1.3.0.0",
         session_types: Sequence[str] = SESSION_TYPES,
+        clock: ManualClock | None = None,
     ) -> None:
+        """Both ends take the time from ``clock``, if there is one."""
         self._loop = asyncio.get_running_loop()
+        self._clock = clock or self._loop
         self.connection = SessionEndpoint(
             Role.CLIENT,
             version=version,
-            epoch=time.time() - self._loop.time(),
+            epoch=time.time() - self._clock.time(),
             random_bytes=os.urandom,
             session_types=session_types,
         )
@@ -61,6 +65,7 @@ class FarEnd:
             settings,
             deliver=self._deliver,
             finished=self._finished,
+            timers=clock,
         )
         self.receiving = True
         self.delivered: list[ClientMessage] = []
@@ -69,14 +74,14 @@ class FarEnd:
         self.result: str | None = None
         self.failed: bool | None = None
         self._changed = asyncio.Event()
-        self.connection.connected(None, self._loop.time())
+        self.connection.connected(None, self._clock.time())
 
     def _deliver(self, messages: Sequence[bytes]) -> None:
         for data in messages:
             message = ClientMessage.parse(data)
             self.delivered.append(message)
             if self.receiving and message.message_type != ClientMessageType.AGENT_SESSION_STATE:
-                self.connection.receive_message(data, self._loop.time())
+                self.connection.receive_message(data, self._clock.time())
         self._loop.call_soon(self.answer)
         self._changed.set()
 
@@ -88,7 +93,7 @@ class FarEnd:
             elif isinstance(event, SessionReady):
                 self.ready = event
         self._changed.set()
-        self.send(*(m for m in self.connection.messages_to_send(self._loop.time()) if isinstance(m, bytes)))
+        self.send(*(m for m in self.connection.messages_to_send(self._clock.time()) if isinstance(m, bytes)))
 
     def send(self, *messages: bytes) -> None:
         """Hand the agent messages."""
@@ -97,7 +102,7 @@ class FarEnd:
 
     def type(self, data: bytes, payload_type: PayloadType = PayloadType.OUTPUT) -> None:
         """Send one message of input."""
-        self.connection.send_data(payload_type, data, self._loop.time())
+        self.connection.send_data(payload_type, data, self._clock.time())
         self.answer()
 
     def _finished(self, failed: bool, result: str) -> None:
@@ -135,8 +140,8 @@ class FarEnd:
     @property
     def program(self) -> SessionProgram:
         """The program that runs."""
-        assert self.agent._program is not None
-        return self.agent._program
+        assert self.agent.program is not None
+        return self.agent.program
 
     def states(self) -> list[str]:
         """What the agent reported to the gateway."""

@@ -29,6 +29,8 @@ from session_manager_plugin.protocol.messages import (
     PayloadType,
 )
 from session_manager_plugin.protocol.reliable import INITIAL_WINDOW
+from tests.support.clock import ManualClock
+from tests.support.waiting import rounds
 from tests.test_agent.far_end import SETTINGS, FarEnd, publication
 from tests.test_agent.processes import is_alive
 
@@ -44,9 +46,10 @@ async def join() -> AsyncIterator[Join]:
         command: str = "",
         settings: AgentSettings = SETTINGS,
         session_types: Sequence[str] = ("Standard_Stream", "InteractiveCommands"),
+        clock: ManualClock | None = None,
     ) -> FarEnd:
         session_type = SessionType.INTERACTIVE_COMMANDS if command else SessionType.STANDARD_STREAM
-        end = FarEnd(session_type, {"commands": command}, settings, session_types=session_types)
+        end = FarEnd(session_type, {"commands": command}, settings, session_types=session_types, clock=clock)
         ends.append(end)
         return end
 
@@ -163,15 +166,16 @@ async def test_what_is_unacknowledged_leaves_at_once_when_the_client_is_back(joi
     assert far.output_numbers()[sent:] == sorted(set(far.output_numbers()))
 
 
-async def test_the_last_output_waits_for_a_client_that_is_away(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(closing, "DRAIN_TIMEOUT", 0.5)
-    far = join("echo hello")
+async def test_the_last_output_waits_for_a_client_that_is_away(join: Join) -> None:
+    clock = ManualClock()
+    far = join("echo hello", clock=clock)
     far.receiving = False
     far.agent.start()
     await far.until(lambda: far.agent.state is AgentState.DRAINING)
     far.send(publication(PAUSE))
     sent = len(far.delivered)
-    await asyncio.sleep(1.0)  # twice as long as it would wait for a client that is there
+    clock.advance(2 * closing.DRAIN_TIMEOUT)  # twice as long as it would wait for a client that is there
+    await rounds()
     assert far.result is None
     assert len(far.delivered) == sent
     far.receiving = True
@@ -226,7 +230,7 @@ async def test_input_that_the_terminal_does_not_take_is_left_unacknowledged(join
     typing = asyncio.create_task(type_all())
     # The window grows with each acknowledgement, so it is the agent that stops the typing.
     acknowledged = shell_module.MAX_INPUT_SIZE // MAX_PAYLOAD_SIZE
-    await far.until(lambda: far.agent._withheld_size > 0)
+    await far.until(lambda: far.agent.withheld_size > 0)
     for _ in range(200):
         await asyncio.sleep(0)
     assert not typing.done()
@@ -255,9 +259,9 @@ async def test_withheld_input_has_a_limit(join: Join, monkeypatch: pytest.Monkey
             ClientMessageType.INPUT_STREAM_DATA, number, PayloadType.OUTPUT, bytes(1024), bytes(16), 1
         ).serialize()
         far.send(data)
-    assert 0 < far.agent._withheld_size <= 16 * 1024
+    assert 0 < far.agent.withheld_size <= 16 * 1024
     assert not running_shell(far).takes_input
-    assert len(running_shell(far)._input) < 8192
+    assert running_shell(far).input_size < 8192
 
 
 async def test_each_size_of_a_batch_is_applied_and_a_broken_one_ignored(join: Join) -> None:

@@ -110,7 +110,7 @@ async def test_a_name_is_denied_when_one_of_its_addresses_is(monkeypatch: pytest
 async def test_an_address_that_is_only_similar_is_not_denied() -> None:
     destination = Destination({"host": "169.254.169.252", "portNumber": "80"}, DEFAULT_AGENT_VERSION)
     await destination.resolve()
-    assert destination._addresses == [("169.254.169.252", 80)]
+    assert destination.addresses == [("169.254.169.252", 80)]
 
 
 @pytest.mark.parametrize("properties", [{}, {"host": ""}, {"host": "localhost"}, {"host": "127.0.0.1"}])

@@ -25,6 +25,7 @@ from session_manager_plugin.agent.http_messages import text_response
 from session_manager_plugin.agent.session import SandboxSession
 from session_manager_plugin.protocol.payloads import OpenDataChannelInput
 from tests.support.raw_client import DEADLINE, RawClient
+from tests.support.waiting import wait_until
 
 
 def opening(token: str | None) -> str:
@@ -365,8 +366,8 @@ async def test_a_client_that_reads_late_gets_everything(sandbox: Sandbox) -> Non
         client.hold()
         await client.open(started.stream_url, started.token)
         await asyncio.wait_for(sandbox.session(started.session_id).connected.wait(), DEADLINE)
-        # Longer than the resending begins after; what is checked is that nothing is lost by it.
-        await asyncio.sleep(0.5)
+        endpoint = sandbox.session(started.session_id).agent.endpoint
+        await wait_until(lambda: endpoint.retransmissions)
         client.release()
         assert await client.until_closed() == ""
         assert client.output == bytes(size)

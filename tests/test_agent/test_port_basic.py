@@ -56,7 +56,7 @@ async def until_ready(far: FarEnd) -> None:
 
 
 async def until_basic(far: FarEnd) -> BasicPort:
-    await far.until(lambda: far.agent._program is not None)
+    await far.until(lambda: far.agent.program is not None)
     assert isinstance(far.program, BasicPort)
     return far.program
 
@@ -202,9 +202,9 @@ async def test_output_that_its_reader_no_longer_wants_is_dropped(forward: Forwar
         far.send(publication(ClientMessageType.PAUSE_PUBLICATION))
         far.agent.set_congested(True)
         program = await until_basic(far)
-        await wait_until(lambda: program._output_size > READ_HIGH_WATER)
+        await wait_until(lambda: program.output_size > READ_HIGH_WATER)
         send_flag(far, Flag.DISCONNECT_TO_PORT)
-        assert program._output_size == 0
+        assert program.output_size == 0
         server.greeting = b"the second"
         far.type(b"x")
         far.agent.set_congested(False)
@@ -232,11 +232,11 @@ async def test_a_client_that_terminates_need_not_stay_for_the_rest(forward: Forw
         far = forward(FORWARDING, server.port)
         await far.until_output(bytes(MAX_PAYLOAD_SIZE))
         far.receiving = False
-        await far.until(lambda: far.agent._connection.send_capacity == 0)
+        await far.until(lambda: far.agent.endpoint.send_capacity == 0)
         send_flag(far, Flag.TERMINATE_SESSION)
         far.send(publication(ClientMessageType.PAUSE_PUBLICATION))
         assert await far.until_finished() == ""
-        assert far.agent._connection.in_flight > 0
+        assert far.agent.endpoint.in_flight > 0
 
 
 async def test_an_agent_from_before_the_terminate_flag_ignores_it(forward: Forward) -> None:
@@ -273,7 +273,7 @@ async def test_input_waits_unacknowledged_while_the_destination_is_dialled(
     async with TcpServer() as server:
         far = forward(FORWARDING, server.port)
         await until_ready(far)
-        await far.until(lambda: far.agent._program is not None)
+        await far.until(lambda: far.agent.program is not None)
         in_flight = far.connection.in_flight
         far.type(b"one ")
         far.type(b"two")
@@ -314,11 +314,11 @@ async def test_a_client_that_does_not_acknowledge_stops_the_reading_of_the_desti
         far.receiving = False
         peer = await server.accepted(0)
         program = await until_basic(far)
-        await wait_until(lambda: program._output_size > READ_LOW_WATER and not far.agent._connection.send_capacity)
+        await wait_until(lambda: program.output_size > READ_LOW_WATER and not far.agent.endpoint.send_capacity)
         for _ in range(200):
             await asyncio.sleep(0)
         # One read of the event loop may exceed the limit.
-        assert program._output_size <= READ_HIGH_WATER + 256 * 1024
+        assert program.output_size <= READ_HIGH_WATER + 256 * 1024
         assert peer.transport.get_write_buffer_size() > size // 4
 
 

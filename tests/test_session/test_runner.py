@@ -165,7 +165,7 @@ async def test_a_slow_reader_has_the_network_wait() -> None:
         channel = SessionDataChannel(config)
         async with Session(channel) as session:
             received = bytearray(await session.read())
-            await wait_until(lambda: channel._channel.reading_paused)
+            await wait_until(lambda: channel.get_channel_info()["reading_paused"])
             assert not writing.done()
             at_once = await session.read()
             assert READ_BUFFER_SIZE < len(at_once) < READ_BUFFER_SIZE + 2 * 1024 * 1024

@@ -34,6 +34,7 @@ from session_manager_plugin.agent.closing import LimitedClosing, PatientClosing
 from session_manager_plugin.agent.command import CommandOutputSeparate, CommandOutputTogether
 from session_manager_plugin.agent.documents import SessionType
 from session_manager_plugin.agent.key_service import LocalKeyService
+from session_manager_plugin.agent.limits import Timer, Timers
 from session_manager_plugin.agent.official_sending import OldestOnlySender
 from session_manager_plugin.agent.official_text import OfficialText
 from session_manager_plugin.agent.program import ERROR_HEADING, ProgramError, SessionProgram
@@ -108,25 +109,28 @@ class Agent:
         *,
         deliver: Callable[[Sequence[bytes]], None],
         finished: Callable[[bool, str], None],
+        timers: Timers | None = None,
     ) -> None:
+        """``timers`` is the event loop by default. What the program itself does takes the time of the event loop."""
         self._logger = get_logger(__name__)
-        self._loop = asyncio.get_running_loop()
+        self._timers = timers or asyncio.get_running_loop()
         self._session_id = session_id
         self._target = target
         self._session_type = session_type
         self._settings = settings
         self._deliver = deliver
         self._finished = finished
-        self._connection = SessionEndpoint(
+        self.endpoint = SessionEndpoint(
             Role.AGENT,
             version=settings.version,
-            epoch=time.time() - self._loop.time(),
+            epoch=time.time() - self._timers.time(),
             random_bytes=os.urandom,
             session_id=session_id,
             sender=OldestOnlySender() if Quirk.OLDEST_ONLY_RESEND in settings.quirks else None,
         )
         self._maker = ProgramMaker(session_type, properties, settings.version, settings.shell, settings.quirks)
-        self._program: SessionProgram | None = None
+        self.program: SessionProgram | None = None
+        """What the session runs; None before its start."""
         mangles = Quirk.MANGLED_REPLACEMENT_CHARACTER in settings.quirks and session_type is not SessionType.PORT
         self._text: dict[int, OfficialText] = (
             {PayloadType.OUTPUT: OfficialText(), PayloadType.STDERR: OfficialText()} if mangles else {}
@@ -135,22 +139,23 @@ class Agent:
         self._congested = False
         self._resting = False
         self._withheld: deque[bytes | bytearray] = deque()
-        self._withheld_size = 0
+        self.withheld_size = 0
+        """Bytes of input that wait until the program takes them, at most ``MAX_WITHHELD_SIZE``."""
         self._failure: str | None = None
         self._closing = LimitedClosing() if Quirk.OLDEST_ONLY_RESEND in settings.quirks else PatientClosing()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._timer_at = 0.0
         self._closing_program: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Send the agent's first message and begin, with the handshake or with the program."""
-        now = self._loop.time()
-        self._connection.connected(None, now)
-        self._connection.send_session_state("Connected", now)
+        now = self._timers.time()
+        self.endpoint.connected(None, now)
+        self.endpoint.send_session_state("Connected", now)
         wanted = self._settings.handshake
         keys = None if self._session_type is SessionType.PORT else self._settings.key_service
         if keys is not None or (self._session_type.requires_handshake if wanted is None else wanted):
-            self._connection.request_handshake(
+            self.endpoint.request_handshake(
                 self._session_type,
                 self._maker.handshake_properties,
                 now,
@@ -158,13 +163,13 @@ class Agent:
                 customer_message=self._maker.customer_message,
             )
         else:
-            self._connection.skip_handshake()
+            self.endpoint.skip_handshake()
         self._pump()
 
     @property
     def program_pid(self) -> int:
         """The process id of the session's program; 0 before its start, and if it is not a process."""
-        return 0 if self._program is None else self._program.pid
+        return 0 if self.program is None else self.program.pid
 
     # Called by the gateway.
 
@@ -172,9 +177,9 @@ class Agent:
         """Receive all messages of one read of the client's socket."""
         if self.state is AgentState.ENDED:
             return
-        now = self._loop.time()
-        receive_message = self._connection.receive_message
-        withholding = bool(self._withheld) or (self._program is not None and not self._program.takes_input)
+        now = self._timers.time()
+        receive_message = self.endpoint.receive_message
+        withholding = bool(self._withheld) or (self.program is not None and not self.program.takes_input)
         blocked = self._reader_blocked
         for data in messages:
             if withholding and (blocked or data[4:36] == _INPUT_STREAM_DATA):
@@ -186,14 +191,14 @@ class Agent:
     @property
     def _reader_blocked(self) -> bool:
         """Whether reading from the websocket waits for a command's end: the quirk ``SIGNAL_BLOCKS_READER``."""
-        return isinstance(self._program, CommandOutputSeparate | CommandOutputTogether) and self._program.blocks_reader
+        return isinstance(self.program, CommandOutputSeparate | CommandOutputTogether) and self.program.blocks_reader
 
     def set_congested(self, congested: bool) -> None:
         """Stop reading from the program, and retransmitting, while the client's socket is congested."""
         self._congested = congested
         if congested:
-            if self._program is not None:
-                self._program.set_reading(False)
+            if self.program is not None:
+                self.program.set_reading(False)
         elif self.state is not AgentState.ENDED:
             self._pump()
 
@@ -209,23 +214,23 @@ class Agent:
         self._dispatch_events()
         if self.state is AgentState.ENDED:
             return
-        now = self._loop.time()
-        if self.state is AgentState.DRAINING and (moment := self._connection.stalled_since) is not None:
+        now = self._timers.time()
+        if self.state is AgentState.DRAINING and (moment := self.endpoint.stalled_since) is not None:
             self._closing.waiting_since(moment)
-        terminated = self._program is not None and self._program.terminated
-        if self.state is AgentState.RUNNING and self._program is not None:
+        terminated = self.program is not None and self.program.terminated
+        if self.state is AgentState.RUNNING and self.program is not None:
             if terminated:
                 self._drain(None)
             else:
-                self._program.set_reading(self._room > 0 and not self._congested and not self._resting)
+                self.program.set_reading(self._room > 0 and not self._congested and not self._resting)
         deadline = self._closing.deadline
         drained = self.state is AgentState.DRAINING and (
-            terminated or not self._connection.in_flight or (deadline is not None and deadline <= now)
+            terminated or not self.endpoint.in_flight or (deadline is not None and deadline <= now)
         )
         if drained:
-            self._connection.send_session_state("Terminating", now)
+            self.endpoint.send_session_state("Terminating", now)
         # Only a client sends text, its token.
-        messages = cast(list[bytes], self._connection.messages_to_send(now))
+        messages = cast(list[bytes], self.endpoint.messages_to_send(now))
         if self._reader_blocked:  # the official agent's blocked reader also sends no acknowledgements
             messages = [message for message in messages if message[4:36] != _ACKNOWLEDGE]
         if messages:
@@ -236,24 +241,24 @@ class Agent:
             self._arm_timer()
 
     def _dispatch_events(self) -> None:
-        while self.state is not AgentState.ENDED and (event := self._connection.next_event()) is not None:
+        while self.state is not AgentState.ENDED and (event := self.endpoint.next_event()) is not None:
             self._dispatch(event)
 
     def _decrypt_data_key(self, required: DataKeyRequired) -> None:
-        now, keys = self._loop.time(), self._settings.key_service
+        now, keys = self._timers.time(), self._settings.key_service
         assert keys is not None
         context = encryption_context(self._session_id, self._target, required.challenge)
         try:
             data_key = keys.decrypt(required.cipher_text, context, required.key_id)
         except ApiError as error:
-            self._connection.refuse_data_key(EncryptionError(f"{error.code}: {error}"), now)
+            self.endpoint.refuse_data_key(EncryptionError(f"{error.code}: {error}"), now)
         else:
-            self._connection.provide_data_key(data_key, now)
+            self.endpoint.provide_data_key(data_key, now)
 
     def _dispatch(self, event: Event) -> None:
         match event:
-            case DataReceived() if self.state is AgentState.RUNNING and self._program is not None:
-                self._program.receive(event)
+            case DataReceived() if self.state is AgentState.RUNNING and self.program is not None:
+                self.program.receive(event)
             case DataKeyRequired():
                 self._decrypt_data_key(event)
             case SessionReady(peer_version=client_version):
@@ -267,29 +272,29 @@ class Agent:
             case PublicationPaused():
                 self._closing.client_left()
             case PublicationStarted():
-                self._closing.client_returned(self._loop.time())
-                if isinstance(self._program, CommandOutputSeparate):
-                    self._program.client_returned()
+                self._closing.client_returned(self._timers.time())
+                if isinstance(self.program, CommandOutputSeparate):
+                    self.program.client_returned()
             case MessageRejected(reason=reason):
                 self._logger.debug("session %s: message dropped: %s", self._session_id, reason)
 
     def _arm_timer(self) -> None:
         """Arm the timer for the next deadline at the latest. A timer that fires too early does no harm, so it is kept
         when the deadline becomes later, as it does with every acknowledgement."""
-        deadline = None if self._congested else self._connection.next_timeout()
+        deadline = None if self._congested else self.endpoint.next_timeout()
         if (closing_at := self._closing.deadline) is not None:
             deadline = closing_at if deadline is None else min(deadline, closing_at)
         if deadline is None or (self._timer is not None and self._timer_at <= deadline):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._timer_fired)
+        self._timer = self._timers.call_at(deadline, self._timer_fired)
         self._timer_at = deadline  # kept here, because uvloop's handle has no time if it is due at once
 
     def _timer_fired(self) -> None:
         self._timer = None
         if not self._congested:
-            self._connection.handle_timeout(self._loop.time())
+            self.endpoint.handle_timeout(self._timers.time())
         self._pump()
 
     # The program.
@@ -297,7 +302,7 @@ class Agent:
     def _start_program(self, client_version: str) -> None:
         try:
             program = self._maker.make(client_version, on_output=self._read_output, on_input_taken=self._input_taken)
-            self._program = program
+            self.program = program
             program.start()
         except ProgramError as error:
             self._drain(str(error))
@@ -311,12 +316,12 @@ class Agent:
             self._rest(program.start_delay)
 
     def _read_output(self) -> None:
-        program = self._program
+        program = self.program
         if self.state is not AgentState.RUNNING or program is None:
             return
         delay = program.message_delay if self._settings.pace == "real" else 0.0
-        now = self._loop.time()
-        send_data, texts = self._connection.send_data, self._text
+        now = self._timers.time()
+        send_data, texts = self.endpoint.send_data, self._text
         for payload_type, payload in program.read(min(self._room, 1 if delay else _MAX_BATCH)):
             if payload_type in texts:
                 payload = texts[payload_type].process(payload)
@@ -332,12 +337,12 @@ class Agent:
     def _room(self) -> int:
         """Return how many messages of output can be read now. Bytes held back by ``OfficialText`` may need a second
         one."""
-        capacity = self._connection.send_capacity
+        capacity = self.endpoint.send_capacity
         return capacity // 2 if self._text else capacity
 
     def _rest(self, seconds: float) -> None:
         self._resting = True
-        self._loop.call_later(seconds, self._rested)
+        self._timers.call_at(self._timers.time() + seconds, self._rested)
 
     def _rested(self) -> None:
         self._resting = False
@@ -345,30 +350,30 @@ class Agent:
             self._pump()
 
     def _withhold(self, data: bytes | bytearray) -> None:
-        if self._withheld_size + len(data) <= MAX_WITHHELD_SIZE:
+        if self.withheld_size + len(data) <= MAX_WITHHELD_SIZE:
             self._withheld.append(data)
-            self._withheld_size += len(data)
+            self.withheld_size += len(data)
 
     def _input_taken(self) -> None:
-        now = self._loop.time()
-        while self._withheld and self._program is not None and self._program.takes_input:
+        now = self._timers.time()
+        while self._withheld and self.program is not None and self.program.takes_input:
             data = self._withheld.popleft()
-            self._withheld_size -= len(data)
-            self._connection.receive_message(data, now)
+            self.withheld_size -= len(data)
+            self.endpoint.receive_message(data, now)
             self._dispatch_events()
         if self.state is not AgentState.ENDED:
             self._pump()
 
     def _forget_withheld(self) -> None:
         self._withheld.clear()
-        self._withheld_size = 0
+        self.withheld_size = 0
 
     # The end.
 
     def _drain(self, failure: str | None) -> None:
         self.state = AgentState.DRAINING
         self._failure = failure
-        self._closing.begin(self._loop.time())
+        self._closing.begin(self._timers.time())
         self._forget_withheld()
         self._close_program()
 
@@ -385,5 +390,5 @@ class Agent:
         self._close_program()
 
     def _close_program(self) -> None:
-        if self._closing_program is None and self._program is not None:
-            self._closing_program = self._loop.create_task(self._program.close())
+        if self._closing_program is None and self.program is not None:
+            self._closing_program = asyncio.get_running_loop().create_task(self.program.close())

@@ -57,9 +57,9 @@ class Destination:
         self._host = properties.get("host", "")
         self._port = properties["portNumber"]
         self._denies_loopback = agent_compare(agent_version, LOOPBACK_DENIED_FROM) >= 0
-        self._addresses: list[tuple[str, int]] = []
+        self.addresses: list[tuple[str, int]] = []
         self._unresolved = ""
-        self._connections: set[DialledConnection] = set()
+        self.connections: set[DialledConnection] = set()
 
     async def resolve(self) -> None:
         """Resolve the host. An error is raised only by ``dial``.
@@ -72,11 +72,11 @@ class Destination:
         except (OSError, UnicodeError):  # a label of more than 63 characters
             self._unresolved = f"dial tcp: lookup {host}: no such host"
             return
-        self._addresses = list(dict.fromkeys((str(address[0]), int(address[1])) for *_, address in found))
+        self.addresses = list(dict.fromkeys((str(address[0]), int(address[1])) for *_, address in found))
         if not self._host:
             # IPv4 (127.0.0.1) first, regardless of the resolver's order.
-            self._addresses.sort(key=lambda address: ":" in address[0])
-        if self._host and any(self._denies(address) for address, _ in self._addresses):
+            self.addresses.sort(key=lambda address: ":" in address[0])
+        if self._host and any(self._denies(address) for address, _ in self.addresses):
             raise ProgramError(f"Forwarding to IP address {self._host} is forbidden.")
 
     def _denies(self, text: str) -> bool:
@@ -92,9 +92,9 @@ class Destination:
         """Connect ``connection`` to the first address that accepts. Raises ``OSError``, with the official agent's text,
         if none does."""
         failure = self._unresolved
-        self._connections.add(connection)
-        connection.gone.add_done_callback(lambda _: self._connections.discard(connection))
-        for address, port in self._addresses:
+        self.connections.add(connection)
+        connection.gone.add_done_callback(lambda _: self.connections.discard(connection))
+        for address, port in self.addresses:
             try:
                 await asyncio.get_running_loop().create_connection(lambda: connection, address, port)
             except OSError as error:
@@ -108,7 +108,7 @@ class Destination:
 
     async def close(self) -> None:
         """Abort all connections. Returns when they are closed."""
-        connections = list(self._connections)
+        connections = list(self.connections)
         for connection in connections:
             connection.abort()
         if connections:

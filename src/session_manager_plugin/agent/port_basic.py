@@ -83,7 +83,7 @@ class BasicPort:
         self._connection = DialledConnection(self)
         self._tasks: set[asyncio.Task[None]] = set()
         self._output: deque[bytes] = deque()
-        self._output_size = 0
+        self.output_size = 0
         self.failure: str | None = None
         self.terminated = False
 
@@ -156,8 +156,8 @@ class BasicPort:
     def destination_sent(self, connection: DialledConnection, data: bytes) -> None:
         """Queue ``data``; see ``ConnectionOwner``."""
         self._output.append(data)
-        self._output_size += len(data)
-        if self._output_size > READ_HIGH_WATER:
+        self.output_size += len(data)
+        if self.output_size > READ_HIGH_WATER:
             connection.set_reading(False)
         self._signal.notify()
 
@@ -204,14 +204,14 @@ class BasicPort:
                 chunk = chunk[:room]
             chunks.append(chunk)
             room -= len(chunk)
-            self._output_size -= len(chunk)
-        if self._output_size <= READ_LOW_WATER:
+            self.output_size -= len(chunk)
+        if self.output_size <= READ_LOW_WATER:
             self._connection.set_reading(True)
         return to_messages(PayloadType.OUTPUT, b"".join(chunks))
 
     def _forget_output(self) -> None:
         self._output.clear()
-        self._output_size = 0
+        self.output_size = 0
 
     # The end.
 

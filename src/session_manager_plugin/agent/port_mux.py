@@ -78,9 +78,9 @@ class MuxPort:
         on_input_taken: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._destination = destination
+        self.destination = destination
         self._on_input_taken = on_input_taken
-        self._mux = MuxSession(Role.AGENT, keepalive=keepalive, now=self._loop.time())
+        self.mux = MuxSession(Role.AGENT, keepalive=keepalive, now=self._loop.time())
         self._signal = OutputSignal(on_output, self._has_output)
         self._connections: dict[int, _StreamConnection] = {}
         self._waiting: deque[_StreamConnection] = deque()
@@ -102,7 +102,7 @@ class MuxPort:
     @property
     def takes_input(self) -> bool:
         """Whether smux's budget for unread data and the backlog of streams allow more input."""
-        return not self._mux.reading_paused and len(self._waiting) < ACCEPT_BACKLOG
+        return not self.mux.reading_paused and len(self._waiting) < ACCEPT_BACKLOG
 
     def receive(self, data: DataReceived) -> None:
         """Receive smux's bytes, and the flag that ends the session."""
@@ -111,14 +111,14 @@ class MuxPort:
         if data.payload_type == PayloadType.OUTPUT:
             now = self._loop.time()
             for payload in data.payloads:
-                self._mux.receive_data(payload, now)
+                self.mux.receive_data(payload, now)
             self._handle_events()
         elif data.payload_type == PayloadType.FLAG and _TERMINATE in data.payloads:
             self.terminated = True
             self._end(None)
 
     def _handle_events(self) -> None:
-        while (event := self._mux.next_event()) is not None:
+        while (event := self.mux.next_event()) is not None:
             self._handle(event)
         self._signal.notify()
 
@@ -146,7 +146,7 @@ class MuxPort:
 
     def _count_as_read(self, connection: _StreamConnection) -> None:
         if connection.joined and not connection.slow and connection.unread:
-            self._mux.consumed(connection.stream_id, connection.unread)
+            self.mux.consumed(connection.stream_id, connection.unread)
             connection.unread = 0
 
     def _offer_input(self) -> None:
@@ -157,7 +157,7 @@ class MuxPort:
 
     async def _dial(self) -> None:
         try:
-            await self._destination.resolve()
+            await self.destination.resolve()
         except ProgramError as error:
             self._end(str(error))
             return
@@ -171,7 +171,7 @@ class MuxPort:
 
     async def _dial_for(self, connection: _StreamConnection) -> None:
         try:
-            await self._destination.dial(connection)
+            await self.destination.dial(connection)
         except OSError as error:
             _LOGGER.info("stream %d: %s", connection.stream_id, error)
             self._connect_errors += 1
@@ -188,8 +188,8 @@ class MuxPort:
         assert isinstance(connection, _StreamConnection)
         if self.ended:
             return
-        self._mux.send_data(connection.stream_id, data)
-        if self._mux.send_buffered(connection.stream_id) > SEND_HIGH_WATER:
+        self.mux.send_data(connection.stream_id, data)
+        if self.mux.send_buffered(connection.stream_id) > SEND_HIGH_WATER:
             connection.set_reading(False)
         self._signal.notify()
 
@@ -211,12 +211,12 @@ class MuxPort:
 
     def _close_stream(self, connection: _StreamConnection) -> None:
         self._connections.pop(connection.stream_id, None)
-        self._mux.close_stream(connection.stream_id)
+        self.mux.close_stream(connection.stream_id)
 
     # Output.
 
     def _has_output(self) -> bool:
-        return self.ended or self._connect_errors > 0 or self._mux.send_pending > 0
+        return self.ended or self._connect_errors > 0 or self.mux.send_pending > 0
 
     def set_reading(self, wanted: bool) -> None:
         """See ``SessionProgram``."""
@@ -228,18 +228,18 @@ class MuxPort:
         self._connect_errors -= flags
         messages = [_CONNECT_ERROR] * flags
         if limit > flags:
-            messages += to_messages(PayloadType.OUTPUT, self._mux.data_to_send((limit - flags) * MAX_PAYLOAD_SIZE))
+            messages += to_messages(PayloadType.OUTPUT, self.mux.data_to_send((limit - flags) * MAX_PAYLOAD_SIZE))
             self._handle_events()
         return messages
 
     # Time.
 
     def _arm_timer(self) -> None:
-        deadline = self._mux.next_timeout()
+        deadline = self.mux.next_timeout()
         self._timer = None if deadline is None else self._loop.call_at(deadline, self._timer_fired)
 
     def _timer_fired(self) -> None:
-        self._mux.handle_timeout(self._loop.time())
+        self.mux.handle_timeout(self._loop.time())
         self._handle_events()
         if not self.ended:
             self._arm_timer()
@@ -260,4 +260,4 @@ class MuxPort:
         if self._dialling is not None:
             self._dialling.cancel()
             await asyncio.wait([self._dialling])
-        await self._destination.close()
+        await self.destination.close()

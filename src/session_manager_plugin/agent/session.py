@@ -126,7 +126,7 @@ class SandboxSession:
         self._faults = faults
         self._congested = self._stalled = False
         self._cuts = 0
-        self._agent = Agent(
+        self.agent = Agent(
             session_id,
             target,
             session_type,
@@ -136,14 +136,14 @@ class SandboxSession:
             finished=self._agent_finished,
         )
         self._path: FaultyPath | None = None
-        self._to_agent: Callable[[Sequence[Message]], None] = self._agent.receive
+        self._to_agent: Callable[[Sequence[Message]], None] = self.agent.receive
         self._to_client: Callable[[Sequence[Message]], None] = self._send_to_client
         if faults.in_transit:
             self._path = FaultyPath(
                 faults,
                 f"{faults.seed} {seed}",
                 to_client=self._send_to_client,
-                to_agent=self._agent.receive,
+                to_agent=self.agent.receive,
                 cut=functools.partial(self.disconnect, faults.cut_code),
             )
             self._to_agent, self._to_client = self._path.from_client, self._path.from_agent
@@ -161,7 +161,7 @@ class SandboxSession:
     @property
     def program_pid(self) -> int:
         """The process id of the session's program; 0 before its start, and if it is not a process."""
-        return self._agent.program_pid
+        return self.agent.program_pid
 
     # Tokens.
 
@@ -209,11 +209,11 @@ class SandboxSession:
         self.connected.set()
         self._logger.info("session %s: the client has connected", self.session_id)
         if self._started:
-            self._agent.receive([self._publication(ClientMessageType.START_PUBLICATION)])
+            self.agent.receive([self._publication(ClientMessageType.START_PUBLICATION)])
         else:
             self._started = True
             self._limit_watch.start()
-            self._agent.start()
+            self.agent.start()
 
     def detach(self, link: ClientLink) -> None:
         """Handle the loss of ``link``. Ignored if another websocket has replaced it."""
@@ -226,8 +226,8 @@ class SandboxSession:
         self.connected.clear()
         self.disconnected.set()
         self._logger.info("session %s: the client has disconnected", self.session_id)
-        self._agent.receive([self._publication(ClientMessageType.PAUSE_PUBLICATION)])
-        self._agent.set_congested(False)
+        self.agent.receive([self._publication(ClientMessageType.PAUSE_PUBLICATION)])
+        self.agent.set_congested(False)
 
     def receive(self, link: ClientLink, messages: Sequence[bytes | bytearray]) -> None:
         """Receive all binary messages of one read from the client."""
@@ -238,7 +238,7 @@ class SandboxSession:
         """Note whether the socket of ``link`` is congested."""
         if link is self._link:
             self._congested = congested
-            self._agent.set_congested(congested or self._stalled)
+            self.agent.set_congested(congested or self._stalled)
 
     def _relay_to_client(self, messages: Sequence[bytes]) -> None:
         relayed = []
@@ -283,7 +283,7 @@ class SandboxSession:
         if self._link is None:
             return False
         self._stalled = stalled
-        self._agent.set_congested(stalled or self._congested)
+        self.agent.set_congested(stalled or self._congested)
         self._link.set_stalled(stalled)
         return True
 
@@ -300,11 +300,11 @@ class SandboxSession:
         if self.ended.is_set():
             return
         self._end(reason, output)
-        self._agent.receive([self._channel_closed("")])
+        self.agent.receive([self._channel_closed("")])
 
     async def wait_closed(self) -> None:
         """Wait until no process and no socket of the session is left. Call ``terminate`` first."""
-        await self._agent.close()
+        await self.agent.close()
 
     def _agent_finished(self, failed: bool, output: str) -> None:
         if not self.ended.is_set():

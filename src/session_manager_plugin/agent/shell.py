@@ -67,9 +67,14 @@ class Shell:
         self.ended = False
 
     @property
+    def input_size(self) -> int:
+        """Bytes of input that wait for the terminal."""
+        return len(self._input)
+
+    @property
     def takes_input(self) -> bool:
         """Whether fewer than ``MAX_INPUT_SIZE`` bytes wait for the terminal."""
-        return len(self._input) < MAX_INPUT_SIZE
+        return self.input_size < MAX_INPUT_SIZE
 
     @property
     def pid(self) -> int:
