@@ -59,14 +59,17 @@ entry || return 0
 f_=$(facts "$1"); z_=0
 if [ "$zip" ] && [ "${f_##* }" -gt 512 ]; then
 s_=$(dd bs=65536 skip=$((start / 65536)) count=1 <"$1" 2>/dev/null | gzip -1 | wc -c)
-if [ $s_ -lt 57000 ]; then z_=1; fi; fi
+if [ $s_ -lt 49152 ]; then z_=1; fi; fi
 echo ":f $((n - 1)) $start $z_ $f_ $(shown "$2")"
 if [ $z_ = 1 ]; then dd bs=65536 skip=$((start / 65536)) <"$1" 2>/dev/null | gzip -1 | encode
 else dd bs=65536 skip=$((start / 65536)) <"$1" 2>/dev/null | encode; fi
 echo ":e $algorithm $(digest <"$1")"; }
 tree() { entry || return 0
-echo ":t $((n - 1)) $start ${zip:-0} $(facts "$1/$2") $(shown "$3")"
-if [ "$zip" ]; then squeeze() { gzip -1; }; else squeeze() { cat; }; fi
+z_=0; squeeze() { cat; }
+if [ "$zip" ]; then
+s_=$(tar -chf - -C "$1" "./$2" 2>/dev/null | head -c 262144 | gzip -1 | wc -c)
+if [ $s_ -lt 196608 ]; then z_=1; squeeze() { gzip -1; }; fi; fi
+echo ":t $((n - 1)) $start $z_ $(facts "$1/$2") $(shown "$3")"
 o_=$( exec 8>&1; { tar -chf - -C "$1" "./$2" 2>&8 | copy | tail -c +$((start + 1)) | squeeze |
 encode >&3; } 5>&1 >/dev/null | tally )
 echo ":e $piped ${o_##*

@@ -33,7 +33,7 @@ FRAME_SIZE = 1024 * 1024
 """Bytes of a file in a frame, before it is compressed."""
 WINDOW_SIZE = 4 * FRAME_SIZE
 """Bytes of files that are on the way at most: sent, and not acknowledged by the target."""
-_GAIN = 0.9
+_GAIN = 0.75
 """A frame is sent compressed if that makes it shorter than this part of it."""
 _RETRY_AFTER = 8
 """Frames that are sent as they are after one that compression did not shorten."""
