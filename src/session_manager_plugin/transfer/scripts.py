@@ -192,9 +192,9 @@ def typed_line(size: int, marker: str) -> bytes:
     """
     half = len(marker) // 2
     line = (
-        " unset HISTFILE; exec /bin/sh -c 'stty raw -echo || exit; "
+        " unset HISTFILE; exec sh -c 'stty raw -echo || exit; "
         f'printf "\\n%s%s\\n" {marker[:half]} {marker[half:]}; '
-        f'c=$(dd bs=1 count={size} 2>/dev/null; echo .); /bin/sh -c "${{c%.}}"; exit\'\r'
+        f'c=$(dd bs=1 count={size} 2>/dev/null; echo .); sh -c "${{c%.}}"; exit\'\r'
     )
     return line.encode()
 

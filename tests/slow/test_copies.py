@@ -1,0 +1,109 @@
+"""Copies through the sandbox, on bad links and with the official agent's defects."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from session_manager_plugin import AwsSettings, copy
+from session_manager_plugin.agent import Faults, Sandbox
+from session_manager_plugin.agent.faults import MessageFaults
+from session_manager_plugin.agent.inventory import load_inventory
+from session_manager_plugin.agent.quirks import Quirk
+from session_manager_plugin.transfer.report import Report
+
+SMALL = random.Random(4).randbytes(500_000) + b"\xef\xbf\xbd" * 1000 + bytes(range(256)) + bytes(500_000)
+LARGE = random.Random(5).randbytes(8 * 1024 * 1024)
+LIMIT = 100.0
+"""Seconds for a copy on a bad link."""
+OpenSandbox = Callable[..., AbstractAsyncContextManager[Sandbox]]
+
+
+@pytest.fixture
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home directory on the target."""
+    directory = tmp_path / "there"
+    directory.mkdir()
+    monkeypatch.setenv("HOME", str(directory))
+    return directory
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The local directory."""
+    directory = tmp_path / "here"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    return directory
+
+
+@pytest.fixture
+def open_sandbox(monkeypatch: pytest.MonkeyPatch) -> OpenSandbox:
+    """Return what opens a sandbox and sets the variables with its credentials."""
+
+    @asynccontextmanager
+    async def opened(**settings: Any) -> AsyncIterator[Sandbox]:
+        async with Sandbox(**settings) as sandbox:
+            for name, value in sandbox.environment.items():
+                monkeypatch.setenv(name, value)
+            yield sandbox
+
+    return opened
+
+
+async def _copy(sandbox: Sandbox, source: str, destination: str, **options: Any) -> Report:
+    async with asyncio.timeout(LIMIT):
+        return await copy(source, destination, aws=AwsSettings(endpoint_url=sandbox.endpoint_url), **options)
+
+
+async def _there_and_back(sandbox: Sandbox, here: Path, there: Path, data: bytes) -> None:
+    (here / "data").write_bytes(data)
+    await _copy(sandbox, "data", "local:")
+    assert (there / "data").read_bytes() == data
+    await _copy(sandbox, "local:data", "back")
+    assert (here / "back").read_bytes() == data
+    assert sorted(os.listdir(here)) == ["back", "data"]
+    assert os.listdir(there) == ["data"]
+
+
+@pytest.mark.parametrize("quirks", [[], list(Quirk)], ids=["no defects", "all defects"])
+@pytest.mark.parametrize("loss", [0.01, 0.05])
+async def test_a_link_that_loses_messages(
+    open_sandbox: OpenSandbox, here: Path, there: Path, loss: float, quirks: list[Quirk]
+) -> None:
+    faults = _both_ways(drop=loss)
+    async with open_sandbox(faults=faults, quirks=quirks, pace="real") as sandbox:
+        await _there_and_back(sandbox, here, there, SMALL)
+
+
+async def test_a_link_with_100_ms_of_delay(open_sandbox: OpenSandbox, here: Path, there: Path) -> None:
+    faults = _both_ways(delay=1.0, delay_time=0.1)
+    async with open_sandbox(faults=faults, pace="real", quirks=Quirk) as sandbox:
+        await _there_and_back(sandbox, here, there, SMALL)
+
+
+@pytest.mark.parametrize("faults", [Faults(cut_every=4_000_000), Faults(cut_after=3_000_000, refuse_resume=1)])
+async def test_a_link_that_is_cut(open_sandbox: OpenSandbox, here: Path, there: Path, faults: Faults) -> None:
+    async with open_sandbox(faults=faults, pace="real", quirks=Quirk) as sandbox:
+        await _there_and_back(sandbox, here, there, LARGE)
+
+
+async def test_where_commands_are_denied(open_sandbox: OpenSandbox, here: Path, there: Path, tmp_path: Path) -> None:
+    (tmp_path / "account.toml").write_text('[permissions]\ndenied_documents = ["AWS-StartNonInteractive*"]\n')
+    notices: list[str] = []
+    async with open_sandbox(inventory=load_inventory(str(tmp_path / "account.toml")), quirks=Quirk) as sandbox:
+        (there / "data").write_bytes(SMALL)
+        await _copy(sandbox, "local:data", "back", report=Report(on_notice=notices.append))
+    assert (here / "back").read_bytes() == SMALL
+    assert len(notices) == 1
+
+
+def _both_ways(**faults: float) -> Faults:
+    return Faults(to_client=MessageFaults(**faults), to_agent=MessageFaults(**faults))
