@@ -39,6 +39,8 @@ from session_manager_plugin.transfer.sessions import CopyChannel, OutputReader, 
 STDOUT = b"-"
 _ATTEMPTS = 3
 """Sessions one after the other that bring nothing, before the copy is given up."""
+_TAR_FAILED = "tar: Exiting with failure status"
+"""The last line of GNU tar's words, which says nothing that the others do not."""
 _LOST = (ConnectionLost, TimedOut, SessionExpired, OutputIncomplete)
 """What ends a session that another one goes on for."""
 
@@ -153,7 +155,8 @@ class _Download:
                     raise CopyFailed(event.text)
                 self._report.problem(os.fsdecode(event.name), event.text)
             case Warned():
-                self._report.problem("tar", event.text)
+                if not event.text.startswith(_TAR_FAILED):
+                    self._report.problem("tar", event.text.removeprefix("tar: "))
             case Finished():
                 for path, mode, mtime, made in reversed(self._directories):
                     self._attributes.settle_directory(path, mode, mtime, made=made)

@@ -53,8 +53,8 @@ echo ":h $encoding $algorithm ${zip:-0} ${tar:-0}"
 n=0
 entry() { if [ $n -lt $skip ]; then n=$((n + 1)); return 1; fi
 start=0; if [ $n -eq $skip ]; then start=$offset; fi; n=$((n + 1)); }
-file() { if ! [ -f "$1" ]; then problem "$2" 'is not a regular file'; return; fi
-if ! [ -r "$1" ]; then problem "$2" 'Permission denied'; return; fi
+file() { if ! [ -f "$1" ]; then problem "$1" 'is not a regular file'; return; fi
+if ! [ -r "$1" ]; then problem "$1" 'Permission denied'; return; fi
 entry || return 0
 f_=$(facts "$1"); z_=0
 if [ "$zip" ] && [ "${f_##* }" -gt 512 ]; then
@@ -75,8 +75,8 @@ encode >&3; } 5>&1 >/dev/null | tally )
 echo ":e $piped ${o_##*
 }"
 case $o_ in *'
-'*) printf ':w %s\n' "$(plain "${o_%
-*}")";; esac; }
+'*) printf '%s\n' "${o_%
+*}" | while IFS= read -r l_; do printf ':w %s\n' "$l_"; done;; esac; }
 if [ $piped = none ]; then tally() { cat >/dev/null; echo -; }; else tally() { digest; }; fi
 walk() { if entry; then echo ":d $((n - 1)) 0 0 $(facts "$1") $(shown "$2")"; fi
 for c_ in "$1"/* "$1"/.[!.]* "$1"/..?*; do
@@ -121,39 +121,41 @@ place() { case $1 in =) f_=$destination;; *) name "$1"; f_=$destination/$n_;; es
 if [ -L "$f_" ] && has readlink; then l_=$(readlink -f "$f_") && f_=$l_; fi
 case $f_ in /*|./*) ;; *) f_=./$f_;; esac
 made=${f_%/*}/$2; }
-settle() { m_=$(chmod "$1" "$3" 2>&1) || fail "$m_"
-case $2 in -) ;; *) m_=$(touch -d "@$2" "$3" 2>&1) || fail "$m_";; esac; }
+fail_because() { fail "${f_#./}: $(reason "$1")"; }
+settle() { m_=$(chmod "$1" "$3" 2>&1) || fail_because "$m_"
+case $2 in -) ;; *) m_=$(touch -d "@$2" "$3" 2>&1) || fail_because "$m_";; esac; }
 check() { if [ "$algorithm" != none ] && [ "$1" != - ] && [ "$1" != "$2" ]; then
 fail "$n_: the $algorithm of what was received differs: damaged on the way"; fi; }
 while IFS=' ' read -r k_ file mode time partial hidden; do case $k_ in
 f) place "$file" "$partial"; if [ -d "$f_" ]; then made=; fail "${f_#./}: Is a directory"; fi
 if [ -e "$f_" ] && ! [ -f "$f_" ]; then made=; w_=$f_; else w_=$made; fi
-m_=$( { : >"$w_"; } 2>&1 ) || { made=; fail "${f_#./}: $(reason "$m_")"; }
-m_=$( frames 7>&1 6>"$w_" ) || fail "${f_#./}: $(reason "$m_")"
+m_=$( { : >"$w_"; } 2>&1 ) || { made=; fail_because "$m_"; }
+m_=$( frames 7>&1 6>"$w_" ) || fail_because "$m_"
 IFS=' ' read -r k_ want || exit 1
 if [ "$made" ]; then check "$want" "$(digest <"$w_")"
 if [ "$time" = - ] && [ -e "$f_" ]; then o_=$(facts "$f_"); o_=${o_%% *}; if [ "$o_" != - ]; then mode=$o_; fi; fi
 settle "$mode" "$time" "$w_"
-m_=$(mv -f "$w_" "$f_" 2>&1) || fail "$m_"; made=; fi
+m_=$(mv -f "$w_" "$f_" 2>&1) || fail_because "$m_"; made=; fi
 echo :o >&3;;
 d) name "$file"; f_=$destination; case $file in =) ;; *) f_=$destination/$n_;; esac
-if ! [ -d "$f_" ]; then m_=$(mkdir "$f_" 2>&1) || fail "$m_"; chmod 700 "$f_"; fi
+if ! [ -d "$f_" ]; then m_=$(mkdir "$f_" 2>&1) || fail_because "$m_"; chmod 700 "$f_"; fi
 echo :o >&3;;
 m) name "$file"; f_=$destination; case $file in =) ;; *) f_=$destination/$n_;; esac
 settle "$mode" "$time" "$f_"; echo :o >&3;;
 t) place "$file" "$partial"; if [ -e "$f_" ] && ! [ -d "$f_" ]; then made=; fail "${f_#./}: Not a directory"; fi
-m_=$(mkdir "$made" 2>&1) || { made=; fail "$m_"; }
+m_=$(mkdir "$made" 2>&1) || { made=; fail_because "$m_"; }
 o_=$( exec 8>&1; { { frames 6>&1 7>&8 || echo failed >&8; } | copy |
 { tar -xpof - -C "$made" 2>&8 || echo failed >&8; cat >/dev/null; }; } 5>&1 >/dev/null | tally )
 IFS=' ' read -r k_ want || exit 1
 case "
 $o_" in *'
 failed
-'*) fail "${f_#./}: $(reason "$o_")";; esac
+'*) m_=$(dd bs=65536 count=1 2>&1 </dev/zero >"$made/.smp") || o_=$m_
+fail_because "$o_";; esac
 if [ $piped != none ]; then check "$want" "${o_##*
 }"; fi
-if ! [ -e "$f_" ]; then settle "$mode" "$time" "$made"; m_=$(mv "$made" "$f_" 2>&1) || fail "$m_"
-else m_=$(merge "$made" "$f_" 2>&1) || fail "$m_"
+if ! [ -e "$f_" ]; then settle "$mode" "$time" "$made"; m_=$(mv "$made" "$f_" 2>&1) || fail_because "$m_"
+else m_=$(merge "$made" "$f_" 2>&1) || fail_because "$m_"
 rm -rf "$made"; fi; made=
 echo :o >&3;;
 q) echo :q; exit 0;;
@@ -187,14 +189,16 @@ def typed_line(size: int, marker: str) -> bytes:
 
     The script follows once ``marker`` was printed, in a line of its own: from there on the terminal is raw. The line
     is short, because a terminal takes 4,095 bytes of one; it holds the marker in two pieces, so that its echo is none.
-    Without HISTFILE bash writes no file of its history. The script's shell is a child of the session's first process:
-    when that is killed, the child gets SIGHUP, and removes what is incomplete.
+    Without HISTFILE bash writes no file of its history. The script reads a pipe, because bash, which is ``sh`` on some
+    systems, reads more than a line at a time from a terminal; dd fills the pipe, because the ``cat`` of busybox waits
+    for 64 KiB. When the session's first process is killed, the script's shell gets SIGHUP, removes what is incomplete,
+    and ends.
     """
     half = len(marker) // 2
     line = (
         " unset HISTFILE; exec sh -c 'stty raw -echo || exit; "
         f'printf "\\n%s%s\\n" {marker[:half]} {marker[half:]}; '
-        f'c=$(dd bs=1 count={size} 2>/dev/null; echo .); sh -c "${{c%.}}"; exit\'\r'
+        f'c=$(dd bs=1 count={size} 2>/dev/null; echo .); dd bs=65536 2>/dev/null | {{ sh -c "${{c%.}}"; kill 0; }}\'\r'
     )
     return line.encode()
 
