@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 
 from session_manager_plugin.agent import Sandbox
 from tests.e2e.conftest import BIN
+from tests.support.waiting import wait_until
 
 SMP = str(BIN / "smp")
 NOISE = random.Random(2).randbytes(3_000_000) + b"\xef\xbf\xbd" * 1000 + bytes(range(256))
@@ -77,6 +79,48 @@ async def test_standard_input_and_output(
     target = b"local:" + os.fsencode(there) + b"/-rf \xff\n"
     assert await _smp(sandbox, environment, here, "-", target, stdin=NOISE) == (0, b"", "")
     assert await _smp(sandbox, environment, here, target, "-") == (0, NOISE, "")
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize(
+    "copied", [-1, 0, 1, 2_000_000], ids=["before the session", "at its start", "begun", "in the middle"]
+)
+async def test_a_client_that_is_killed_leaves_no_file_of_that_name_and_no_process(
+    sandbox: Sandbox, environment: dict[str, str], here: Path, there: Path, direction: str, copied: int
+) -> None:
+    (source, destination), name = ((here, there) if direction == "up" else (there, here)), "name"
+    (source / name).touch()
+    os.truncate(source / name, 1 << 34)  # sparse: reading it is quick, and too much to be finished
+    words = (name, f"local:{there}/") if direction == "up" else (f"local:{there}/{name}", ".")
+    process = await asyncio.create_subprocess_exec(
+        SMP, "cp", "--endpoint-url", sandbox.endpoint_url, *words, cwd=here, stdout=PIPE, stderr=PIPE, env=environment
+    )
+    if copied >= 0:
+        await wait_until(lambda: _partial_size(destination) >= copied if copied else sandbox.sessions)
+    process.kill()
+    await process.communicate()
+    assert not (destination / name).exists()
+    for session_id in list(sandbox.sessions):
+        sandbox.end_session(session_id, "Terminated by the idle timeout.")
+        await sandbox.session(session_id).wait_closed()
+    await wait_until(lambda: not _processes_with("/".join(there.parts[-3:-1])))
+    if direction == "up":
+        await wait_until(lambda: not os.listdir(there))
+    assert not (destination / name).exists()
+
+
+def _partial_size(directory: Path) -> int:
+    return max((path.stat().st_size for path in directory.glob(".*smp-*")), default=-1)
+
+
+def _processes_with(word: str) -> list[str]:
+    """Return the processes with a word in their command line, which the scripts of a copy hold."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if word.encode() in (process / "cmdline").read_bytes():
+                found.append(process.name)
+    return found
 
 
 async def test_what_is_not_there_and_what_cannot_be_done(
