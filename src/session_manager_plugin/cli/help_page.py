@@ -15,7 +15,7 @@ _HELP = frozenset({"-h", "--help"})
 _MIN_WIDTH, _MAX_WIDTH = 50, 100
 _MAX_NAME_WIDTH = 30
 """The longest name of an option in columns that its text stands beside; that of a longer one stands below it."""
-_MAX_DAILY_NAME_WIDTH = 24
+_MAX_DAILY_NAME_WIDTH = 25
 """The same on the first screen."""
 _MAX_COMMAND_WIDTH = 40
 """The longest command line of an example in columns that sets the column of the explanations."""

@@ -29,7 +29,7 @@ COMMANDS = {
     "ls": "List targets, or your sessions.",
     "kill": "Terminate sessions.",
     "forward": "Forward local ports to a target and to hosts that it reaches.",
-    "cp": "Copy files to or from a target, without S3 and with nothing installed there.",
+    "cp": "Copy files to and from a target, without S3.",
     "ssh-proxy": "Connect ssh to a target: what its ProxyCommand runs.",
     "ssh-config": "Write the configuration with which ssh reaches targets.",
     "connect": "Join a session whose stream URL and token you have.",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """
 smp exec web-1 -- uptime
-smp exec web-1 -- journalctl -u nginx -n 20 2>errors.txt      (both outputs apart)
+smp exec web-1 -- journalctl -u nginx -n 20 2>errors.txt
 smp exec web-1 --shell -- 'df -h | grep /data'      (run by sh -c)
 smp exec -t web-1 -- top      (with a terminal)
 smp exec web-1 --via shell -- psql shop < report.sql      (with standard input)
@@ -48,15 +48,13 @@ class _ExecCommand(Command):
     "exec",
     examples=_EXAMPLES,
     groups={
-        "Command": ("shell", "terminal", "via", "timeout", "reason"),
-        "AWS": ("region", "profile", "endpoint_url"),
+        "Command": ("shell", "terminal", "via", "timeout"),
+        "AWS": ("region", "profile"),
     },
     cls=_ExecCommand,
 )
 @click.argument("targets", nargs=-1, type=TargetName(), metavar="TARGET -- COMMAND...")
-@click.option(
-    "--shell", is_flag=True, help="Join the words of the command with spaces and run them by sh -c, as ssh does."
-)
+@click.option("--shell", is_flag=True, help="Run the command by sh -c, as ssh does. Its words are joined with spaces.")
 @click.option("-t", "--terminal", is_flag=True, help="Run the command in a terminal, as for top or sudo.")
 @click.option(
     "--via",
@@ -70,8 +68,8 @@ class _ExecCommand(Command):
 @click.option(
     "--timeout",
     type=Seconds(zero=False),
-    help="Seconds that the command may take, its start included; then the session is terminated, and the exit status "
-    "is 124. Example: 60.",
+    help="Seconds that the command may take. Its start is included; then the session is terminated, and the exit "
+    "status is 124. Example: 60.",
 )
 @click.option("--reason", metavar="TEXT", default="", help="Reason, which AWS keeps with the session.")
 @aws_options

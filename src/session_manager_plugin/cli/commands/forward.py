@@ -23,11 +23,11 @@ MAX_POOL = 16
 """Sessions to one destination; AWS limits how many an account may have and start."""
 
 _EXAMPLES = """
-smp forward web-1 -L 8080:80      (port 80 of the target at localhost:8080)
+smp forward web-1 -L 8080:80      (port 80 of the target)
 smp forward web-1 -L 5432:db.internal:5432 -L 6379:cache.internal:6379
 smp forward web-1 -L 5432:rds:orders      (the endpoint of an RDS instance or cluster)
 smp forward web-1 -L /tmp/docker.sock:2375      (a unix socket here)
-smp forward web-1 -D 1080      (curl --socks5-hostname localhost:1080 http://intranet/)
+smp forward web-1 -D 1080      (a SOCKS5 server, localhost:1080)
 smp forward web-1 -L 8080:80 --pool 8      (8 sessions carry 8 times as much)
 """
 
@@ -48,7 +48,7 @@ smp forward web-1 -L 8080:80 --pool 8      (8 sessions carry 8 times as much)
     "forwards",
     metavar="SPEC",
     multiple=True,
-    help="Port to forward: LOCAL:PORT, LOCAL:HOST:PORT, LOCAL:rds:NAME; can be repeated. Also BIND:LOCAL:HOST:PORT and "
+    help="LOCAL:PORT, LOCAL:HOST:PORT or LOCAL:rds:NAME. Can be repeated. Also BIND:LOCAL:HOST:PORT and "
     "LOCAL:rds:NAME:PORT. LOCAL is a port, 0 or nothing for any that is free, or the path of a unix socket. Without "
     "BIND it listens on loopback. Example: 5432:db.internal:5432.",
 )
@@ -67,13 +67,14 @@ smp forward web-1 -L 8080:80 --pool 8      (8 sessions carry 8 times as much)
     default=1,
     show_default=True,
     metavar="N",
-    help="Sessions for each destination, to which connections are dealt in turn. The agent limits the rate of a "
+    help="Sessions for each destination. Connections are dealt to them in turn. The agent limits the rate of a "
     f"session. 1 to {MAX_POOL}.",
 )
 @click.option(
     "--new-session",
     is_flag=True,
-    help="Replace a session that has ended or could not be restored. Without it the command ends with status 255.",
+    help="Replace a session that has ended. Also one that could not be restored. Without it the command ends with "
+    "status 255.",
 )
 @click.option(
     "--json",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from session_manager_plugin.cli.ssh_blocks import Block, Login
 
 _EXAMPLES = """
-smp ssh-config --write web-1; ssh ec2-user@web-1
+smp ssh-config --write web-1 && ssh ec2-user@web-1
 smp ssh-config --write --all --user ec2-user --push-key      (no key on the instances)
 smp ssh-config tag:role=bastion --profile prod >> ~/.ssh/config
 """
@@ -46,8 +46,8 @@ _TOLD = 10
 @click.option(
     "--write",
     is_flag=True,
-    help="Write the blocks to ~/.config/smp/ssh_config instead of printing them, and show the Include line for "
-    "~/.ssh/config. Blocks of other targets stay; --all removes those that are gone.",
+    help="Write the blocks to ~/.config/smp/ssh_config. Shows the Include line for ~/.ssh/config. "
+    "Blocks of other targets stay; --all removes those that are gone.",
 )
 @click.option("--user", metavar="USER", default="", help="User to log in as. Example: ec2-user.")
 @click.option(
@@ -56,7 +56,7 @@ _TOLD = 10
     metavar="[FILE.pub]",
     is_flag=False,
     flag_value="",
-    help="Have EC2 Instance Connect accept this public key at each login, so that instances need no authorized_keys. "
+    help="Push a public key by EC2 Instance Connect at each login. Instances need no authorized_keys then. "
     "Without FILE.pub, as the last option, a new key is made for each connection.",
 )
 @aws_options

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from session_manager_plugin.cli.aws_options import aws_options
-from session_manager_plugin.cli.click_options import FileName, command
+from session_manager_plugin.cli.click_options import FileName, WholeNumber, command
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.session_options import link_options
 from session_manager_plugin.cli.target_argument import TargetName
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from session_manager_plugin.utils.link_options import LinkOptions
 
 _EXAMPLES = """
-smp ssh-proxy web-1      (shows the greeting of its sshd; smp ssh-config writes the configuration for ssh)
-ssh -o ProxyCommand='smp ssh-proxy %h %p' ec2-user@i-0123456789abcdef0
-ssh -o ProxyCommand='smp ssh-proxy web-1 %p --user %r --push-key ~/.ssh/id_ed25519.pub' ec2-user@web-1
+smp ssh-proxy web-1      (shows the greeting of its sshd)
+ssh -o ProxyCommand='smp ssh-proxy %h %p' ec2-user@web-1
 """
 
 
@@ -34,19 +33,19 @@ ssh -o ProxyCommand='smp ssh-proxy web-1 %p --user %r --push-key ~/.ssh/id_ed255
     groups={"Login": ("push_key", "user")},
 )
 @click.argument("target", type=TargetName())
-@click.argument("port", type=click.IntRange(1, 65535), default=22)
+@click.argument("port", type=WholeNumber(1, 65535), default=22)
 @click.option(
     "--push-key",
     type=FileName(),
     metavar="[FILE.pub]",
     is_flag=False,
     flag_value="",
-    help="Have EC2 Instance Connect accept this public key for 60 seconds, which is enough to log in. Without "
+    help="Push a public key by EC2 Instance Connect. It is accepted for 60 seconds, which is enough to log in. Without "
     "FILE.pub, as the last option, a key is made for the connection: its private half is in "
     "~/.local/state/smp/ssh/ID.USER for those 60 seconds, and an IdentityFile has to name that file; smp ssh-config "
     "--push-key writes it. Needs ec2-instance-connect:SendSSHPublicKey.",
 )
-@click.option("--user", metavar="USER", help="The user that --push-key is for: %r in a ProxyCommand.")
+@click.option("--user", metavar="USER", help="User that --push-key is for. %r in a ProxyCommand.")
 @aws_options
 @link_options
 def ssh_proxy(
