@@ -134,4 +134,8 @@ class OnDemandPools:
             left = pool.used_at + self._idle_timeout - loop.time()
             if left <= 0 and entry.is_idle:
                 return
-            await asyncio.wait({pool.ended, entry.unwanted}, timeout=left if left > 0 else self._idle_timeout)
+            await asyncio.wait(
+                {pool.ended, entry.unwanted},
+                timeout=left if left > 0 else self._idle_timeout,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
