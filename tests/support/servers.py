@@ -117,12 +117,12 @@ async def ssh_server(directory: Path) -> AsyncIterator[SshServer]:
 async def postgresql() -> AsyncIterator[int]:
     """A PostgreSQL of our own that lets everybody in; gives its port.
 
-    As root it runs as another user, who cannot enter pytest's directories.
+    As root it runs as another user, who cannot enter the directories of pytest and of the test.
     """
     places = _postgresql_places()
     initdb, server = need("initdb", *places), need("postgres", *places)
     as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
-    with tempfile.TemporaryDirectory(prefix="smp-postgresql-") as data:
+    with tempfile.TemporaryDirectory(prefix="smp-postgresql-", dir="/tmp") as data:
         if as_user:
             shutil.chown(data, "postgres", "postgres")
         await _run(*as_user, initdb, "-D", data, "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8")

@@ -1,0 +1,111 @@
+"""Real programs through `smp forward`: curl and SOCKS, psql to a database by its name, a pool of paced sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from asyncio.subprocess import PIPE
+from collections import Counter
+
+from session_manager_plugin.agent import Sandbox
+from session_manager_plugin.agent.inventory import Database
+from tests.e2e.test_forward import forwarding, is_over, ready_port
+from tests.support.servers import need, postgresql
+
+DEADLINE = 60.0
+
+
+async def output_of(*argv: str, env: dict[str, str]) -> bytes:
+    """What a program prints; it has to end with status 0."""
+    process = await asyncio.create_subprocess_exec(*argv, stdout=PIPE, stderr=PIPE, env=env)
+    try:
+        async with asyncio.timeout(DEADLINE):
+            output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, errors.decode(errors="replace")
+    return output
+
+
+async def name_host(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A web server whose page is the Host of the request."""
+    request = await reader.readuntil(b"\r\n\r\n")
+    host = request.partition(b"Host: ")[2].partition(b"\r\n")[0]
+    writer.write(b"HTTP/1.0 200 OK\r\n\r\n" + host + b"\n")
+    writer.close()
+
+
+async def test_parallel_fetches_from_several_hosts(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    """By one curl, so that the fetches are parallel on any machine."""
+    curl = need("curl")
+    server = await asyncio.start_server(name_host, "0.0.0.0", 0)
+    port = server.sockets[0].getsockname()[1]
+    hosts = ["localhost", *(f"127.0.0.{number}" for number in range(2, 6))]
+    urls = [f"http://{host}:{port}/{number}" for number in range(10) for host in hosts]
+    async with server, forwarding(sandbox, environment, "-D", "0") as process:
+        proxy = f"localhost:{await ready_port(process)}"
+        fetch = [curl, "-sS", "--fail", "--parallel", "--parallel-immediate", "--parallel-max", "50"]
+        output = await output_of(*fetch, "--socks5-hostname", proxy, *urls, env=environment)
+        assert Counter(output.decode().split()) == Counter(f"{host}:{port}" for host in hosts * 10)
+        assert len(sandbox.sessions) == len(hosts)
+        process.terminate()
+        await process.communicate()
+        assert is_over(sandbox)
+
+
+async def test_psql_to_a_database_by_its_name(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    psql = need("psql")
+    async with postgresql() as port:
+        sandbox.inventory = dataclasses.replace(
+            sandbox.inventory, databases=(Database(id="orders", endpoint="127.0.0.1", port=port),)
+        )
+        async with forwarding(sandbox, environment, "-L", "0:rds:orders") as process:
+            connection = ["-h", "127.0.0.1", "-p", str(await ready_port(process)), "-U", "postgres"]
+            query = "SELECT sum(n) FROM generate_series(1, 100000) n"
+            assert await output_of(psql, "-XAtq", *connection, "-c", query, env=environment) == b"5000050000\n"
+
+
+async def test_a_database_that_does_not_exist(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    async with forwarding(sandbox, environment, "-L", "0:rds:nothing") as process:
+        output, errors = await asyncio.wait_for(process.communicate(), DEADLINE)
+    assert (process.returncode, output) == (255, b"")
+    assert errors.startswith(b"smp: there is no RDS instance or cluster nothing; ")
+    assert not sandbox.sessions
+
+
+async def test_a_cluster_by_its_name(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    async with forwarding(sandbox, environment, "-L", "0:rds:catalogue:1234") as process:
+        await ready_port(process)
+        (session,) = sandbox.sessions.values()
+        assert session.document == "AWS-StartPortForwardingSession"
+
+
+async def test_a_pool_carries_several_times_as_much(environment: dict[str, str]) -> None:
+    """Eight downloads at the pace of the official agent. How much faster it is depends on the machine."""
+    size = 250_000
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        writer.write(bytes(size))
+        writer.close()
+
+    async def download(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"x")
+        assert len(await asyncio.wait_for(reader.read(-1), DEADLINE)) == size
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    remote = server.sockets[0].getsockname()[1]
+    seconds = {}
+    async with server, Sandbox(pace="real") as sandbox:
+        for pool in (1, 8):
+            arguments = ("-L", f":{remote}", "--pool", str(pool))
+            async with forwarding(sandbox, {**environment, **sandbox.environment}, *arguments) as process:
+                port = await ready_port(process)
+                began_at = time.monotonic()
+                await asyncio.gather(*(download(port) for _ in range(8)))
+                seconds[pool] = time.monotonic() - began_at
+    assert seconds[8] < seconds[1] / 2
