@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from session_manager_plugin.utils.log_handlers import HELD_LIMIT
 from session_manager_plugin.utils.logging import (
     DETAILS_LIMIT,
-    HELD_LIMIT,
     SHORTEST_SECRET,
     RedactingFilter,
     configure,

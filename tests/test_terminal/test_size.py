@@ -130,18 +130,6 @@ async def test_two_watchers_do_not_disturb_each_other(terminal: Pty) -> None:
     assert second.seen == [TerminalSize(100, 30), TerminalSize(101, 31)]
 
 
-async def test_system_without_the_signal(terminal: Pty, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_size(terminal, 80, 24)
-    monkeypatch.delattr(signal, "SIGWINCH")
-    sizes = Sizes()
-    watcher = SizeWatcher(sizes, terminal.slave)
-    watcher.start()
-    set_size(terminal, 90, 24)
-    watcher.check()
-    watcher.stop()
-    assert sizes.seen == [(90, 24)]
-
-
 def test_module_needs_nothing_posix_only() -> None:
     script = """
 import sys

@@ -8,7 +8,6 @@ import io
 import locale
 import math
 import os
-import select
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Any, TextIO
 from session_manager_plugin.cli.messages import MessageStream
 from session_manager_plugin.errors import UsageError
 from session_manager_plugin.terminal.capabilities import is_utf8
+from session_manager_plugin.utils.writable import is_writable
 
 
 @dataclass
@@ -218,15 +218,6 @@ def parse_seconds(text: str, *, zero: bool) -> float:
     if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not zero):
         raise ValueError(f"{text!r} is not a number of seconds {'from 0 on' if zero else 'above 0'}")
     return seconds
-
-
-def is_writable(fd: int, timeout: float | None = 0) -> bool:
-    """Whether `fd` takes something, or has no reader, within `timeout` milliseconds; None waits."""
-    if not hasattr(select, "poll"):
-        return True
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(timeout))
 
 
 def _encode(text: str, stream: TextIO | None) -> bytes:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from session_manager_plugin.utils.writable import is_writable
 
 if TYPE_CHECKING:
     from session_manager_plugin.terminal.output import OutputWriter
@@ -81,7 +82,7 @@ class MessageStream:
         deadline = time.monotonic() + (0.0 if self._stuck else STUCK_AFTER)
         try:
             with _nonblocking(self._fd) as fd:
-                while data and _takes_more(fd, max(0.0, deadline - time.monotonic())):
+                while data and is_writable(fd, max(0.0, deadline - time.monotonic())):
                     try:
                         data = data[os.write(fd, data[:_PIECE]) :]
                     except BlockingIOError:
@@ -117,12 +118,3 @@ def _nonblocking(fd: int) -> Iterator[int]:
     finally:
         if own is not None:
             os.close(own)
-
-
-def _takes_more(fd: int, timeout: float) -> bool:
-    """Return whether `fd` accepts bytes, or fails, within `timeout` seconds."""
-    if not hasattr(select, "poll"):
-        return True
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(timeout * 1000))

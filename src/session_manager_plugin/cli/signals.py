@@ -161,8 +161,7 @@ class Interruption:
     def _obey_the_next(self, number: int) -> None:
         """From here on a signal ends the process even if the event loop is stuck, and so does a time limit."""
         for other in self._handled:
-            with contextlib.suppress(NotImplementedError):
-                self._loop.remove_signal_handler(other)
+            self._loop.remove_signal_handler(other)
             signal.signal(other, signal.SIG_IGN if other == _HANG_UP else lambda number, _frame: self._die_now(number))
         self._loop.call_later(LEAVE_LIMIT, self._die_now, number)
 
@@ -180,9 +179,8 @@ class Interruption:
 
     def suspend_with(self, suspend: Callable[[], None]) -> None:
         """Have SIGTSTP call `suspend`, which stops us in a way of its own, also where our parent has it ignored."""
-        with contextlib.suppress(NotImplementedError):
-            self._loop.add_signal_handler(signal.SIGTSTP, suspend)
-            self._suspends = True
+        self._loop.add_signal_handler(signal.SIGTSTP, suspend)
+        self._suspends = True
 
     @property
     def error(self) -> Exception | None:
@@ -206,21 +204,22 @@ class Interruption:
     @contextlib.contextmanager
     def handling(self) -> Iterator[None]:
         """Handle signals for the length of the block."""
+        self._loop.set_exception_handler(self._uncaught)
+        if _HANG_UP is None:  # Windows: no session runs there, and Ctrl-C cancels the task by itself
+            yield
+            return
         before = {number: signal.getsignal(number) for number in self._handled}
         try:
-            self._loop.set_exception_handler(self._uncaught)
-            with contextlib.suppress(NotImplementedError):  # Windows: there Ctrl-C cancels the task by itself
-                for number in self._handled:
-                    self._loop.add_signal_handler(number, self.interrupt, number)
-                self._loop.add_signal_handler(signal.SIGCONT, lambda: self.continued())
+            for number in self._handled:
+                self._loop.add_signal_handler(number, self.interrupt, number)
+            self._loop.add_signal_handler(signal.SIGCONT, lambda: self.continued())
             yield
         finally:
-            with contextlib.suppress(NotImplementedError):
-                for number in self._handled:
-                    self._loop.remove_signal_handler(number)
-                self._loop.remove_signal_handler(signal.SIGCONT)
-                if self._suspends:
-                    self._loop.remove_signal_handler(signal.SIGTSTP)
+            for number in self._handled:
+                self._loop.remove_signal_handler(number)
+            self._loop.remove_signal_handler(signal.SIGCONT)
+            if self._suspends:
+                self._loop.remove_signal_handler(signal.SIGTSTP)
             for number, handler in before.items():
                 signal.signal(number, handler)
 

@@ -14,12 +14,13 @@ from typing import Any
 
 from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.communicator.config import ConnectionState, WebSocketConfig
-from session_manager_plugin.communicator.data_key import fetch_data_key
+from session_manager_plugin.communicator.data_key import DataKeyFetch
 from session_manager_plugin.communicator.earliest_timer import EarliestTimer
 from session_manager_plugin.communicator.gateway_socket import Message
 from session_manager_plugin.communicator.inbox import Inbox
 from session_manager_plugin.communicator.lifetime import LifeState, Lifetime
 from session_manager_plugin.communicator.link_health import LinkMonitor
+from session_manager_plugin.communicator.progress import Progress
 from session_manager_plugin.communicator.reconnection import Reconnection
 from session_manager_plugin.communicator.websocket_channel import WebSocketChannel
 from session_manager_plugin.communicator.write_coalescer import WriteCoalescer
@@ -92,8 +93,6 @@ class SessionDataChannel(IDataChannel):
         self.logger = get_logger(__name__)
         self._clock = clock
         self._session_id = session_id
-        self._key_service = key_service
-        self._key_task: asyncio.Task[None] | None = None
         self._channel = WebSocketChannel(config)
         self._channel.set_batch_handler(self._messages_received)
         self._channel.set_error_handler(self._channel_failed)
@@ -113,6 +112,7 @@ class SessionDataChannel(IDataChannel):
             handshake_required=handshake_required,
             separate_outputs=separate_outputs,
         )
+        self._data_key = DataKeyFetch(key_service, self._connection, clock, self._pump)
         self._link = LinkMonitor(
             self._channel, self._connection, self._reconnection, config, self._link_changed, clock=clock
         )
@@ -124,7 +124,7 @@ class SessionDataChannel(IDataChannel):
         self._writable_handler: Callable[[], None] | None = None
         self._life = Lifetime()
         self._send_lock = asyncio.Lock()
-        self._progress: asyncio.Future[None] | None = None
+        self._progress = Progress()
         self._coalescer = WriteCoalescer(self._pump)
         self._timer = EarliestTimer(self._timer_fired, clock)
         self._missing_output: MissingOutput | None = None
@@ -247,8 +247,7 @@ class SessionDataChannel(IDataChannel):
             except asyncio.CancelledError:
                 self._channel.abort()  # a caller that cancels does not wait for a closing handshake
                 raise
-        if self._key_task is not None:
-            self._key_task.cancel()
+        self._data_key.stop()
         self._timer.cancel()
         await self._channel.close()
         self._end(NotConnected("the data channel was closed"))
@@ -268,7 +267,7 @@ class SessionDataChannel(IDataChannel):
             closing = isinstance(outcome, NotConnected)
             self._missing_output = self._stopped_output() if closing else self._connection.missing_output
             self._life.end(outcome)
-        self._wake()
+        self._progress.wake()
 
     # Sending.
 
@@ -326,25 +325,14 @@ class SessionDataChannel(IDataChannel):
                 self._coalescer.stop()
                 self._pump()
                 if position < len(data):
-                    await self._next_progress()
+                    await self._progress.next()
 
     async def drain(self) -> None:
         while self._connection.in_flight:
             if self._over:
                 await self.ended()
                 raise NotConnected("the session ended before everything was acknowledged")
-            await self._next_progress()
-
-    async def _next_progress(self) -> None:
-        """Wait until something was acknowledged, the session became ready or it ended."""
-        if self._progress is None:
-            self._progress = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._progress)
-
-    def _wake(self) -> None:
-        if self._progress is not None:
-            self._progress.set_result(None)
-            self._progress = None
+            await self._progress.next()
 
     def pause_reading(self) -> None:
         self._inbox.pause()
@@ -436,8 +424,8 @@ class SessionDataChannel(IDataChannel):
                 self._inbox.receive(event.payload_type, event.data)
             else:
                 self._dispatch(event)
-        if self._progress is not None and (connection.send_capacity or not connection.in_flight):
-            self._wake()
+        if self._progress.is_awaited and (connection.send_capacity or not connection.in_flight):
+            self._progress.wake()
         self._arm_timer()
 
     def _write(self) -> None:
@@ -459,7 +447,7 @@ class SessionDataChannel(IDataChannel):
                 self.logger.info("the far end closed the session: %s", output or "without a reason")
                 self._end(output)
             case DataKeyRequired(key_id, challenge):
-                self._key_task = asyncio.get_running_loop().create_task(self._fetch_key(key_id, challenge))
+                self._data_key.start(key_id, challenge)
             case SessionFailed(error):
                 self._end(error)
             case MessageRejected(reason):
@@ -474,16 +462,6 @@ class SessionDataChannel(IDataChannel):
             case PublicationStarted():
                 self.logger.info("the target is back")
                 self._link.pause_changed(False)
-
-    async def _fetch_key(self, key_id: str, challenge: str) -> None:
-        """Get the data key of an encrypted session; without a key the session ends, and the agent is told why."""
-        try:
-            key = await fetch_data_key(self._key_service, key_id, challenge)
-        except SessionManagerError as error:
-            self._connection.refuse_data_key(error, self._clock())
-        else:
-            self._connection.provide_data_key(key.plaintext, self._clock(), cipher_text=key.cipher_text)
-        self._pump()
 
     # The timer.
 

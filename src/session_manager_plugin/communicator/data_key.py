@@ -2,11 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 from session_manager_plugin.errors import ConfigurationError, EncryptionError, SessionManagerError
+from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.session.protocols import DataKey, KeyService
 from session_manager_plugin.utils.logging import get_logger
 
 _LOGGER = get_logger(__name__)
+
+
+class DataKeyFetch:
+    """Answers an endpoint's ``DataKeyRequired`` with a key of ``service``; then calls ``answered``.
+
+    Without a key the session ends, and the agent is told why.
+    """
+
+    def __init__(
+        self,
+        service: KeyService | None,
+        endpoint: SessionEndpoint,
+        clock: Callable[[], float],
+        answered: Callable[[], None],
+    ) -> None:
+        self._service = service
+        self._endpoint = endpoint
+        self._clock = clock
+        self._answered = answered
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, key_id: str, challenge: str) -> None:
+        """Begin. An endpoint requires one key."""
+        self._task = asyncio.get_running_loop().create_task(self._fetch(key_id, challenge))
+
+    def stop(self) -> None:
+        """Do not answer any more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _fetch(self, key_id: str, challenge: str) -> None:
+        try:
+            key = await fetch_data_key(self._service, key_id, challenge)
+        except SessionManagerError as error:
+            self._endpoint.refuse_data_key(error, self._clock())
+        else:
+            self._endpoint.provide_data_key(key.plaintext, self._clock(), cipher_text=key.cipher_text)
+        self._answered()
 
 
 async def fetch_data_key(service: KeyService | None, key_id: str, challenge: str) -> DataKey:

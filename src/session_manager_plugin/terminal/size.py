@@ -54,18 +54,12 @@ class SizeWatcher:
     def start(self) -> None:
         """Read the current size without calling back, and watch from now on.
 
-        Does not watch where SIGWINCH does not exist (Windows). Raises ``RuntimeError`` outside the main thread.
+        Raises ``RuntimeError`` outside the main thread.
         """
         self.size = terminal_size(*self._fds)
-        window_changed = getattr(signal, "SIGWINCH", None)
-        if window_changed is None:
-            return
         watchers = _WATCHERS.setdefault(self._loop, set())
         if not watchers:
-            try:
-                self._loop.add_signal_handler(window_changed, _signal_all, watchers)
-            except NotImplementedError:
-                return
+            self._loop.add_signal_handler(signal.SIGWINCH, _signal_all, watchers)
         watchers.add(self)
         self._watching = True
 

@@ -6,21 +6,27 @@ Redaction sits on the loggers, before any handler, so those foreign handlers get
 """
 
 import contextlib
-import errno
 import json
 import logging
-import os
 import re
-import select
-import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 from urllib.parse import quote
 from weakref import WeakSet
+
+from session_manager_plugin.utils.log_handlers import (
+    ROOT,
+    FileHandler,
+    JsonFormatter,
+    OwnHandler,
+    Silence,
+    StderrFormatter,
+    StderrHandler,
+    TextFormatter,
+)
 
 LogFormat = Literal["text", "json"]
 
@@ -33,17 +39,10 @@ _MOST_SECRETS = 256
 DETAILS_LIMIT = 4 * 1024 * 1024
 """Bytes at which the file of details becomes `NAME.1` and a new one is begun."""
 
-HELD_LIMIT = 1000
-"""Lines kept for standard error while they are held; the rest is counted."""
-
-_STUCK_AFTER = 0.5
-"""Seconds that a line waits for a standard error that accepts nothing, as a stopped terminal; then it is dropped."""
-
 _EXPLAINED = ("botocore.credentials", "botocore.tokens")
 """Loggers of libraries that are useful at ``-vv``. botocore's other loggers would show whole requests and responses,
 keys included."""
 
-_ROOT = "session_manager_plugin"
 _HIDDEN = "***"
 
 
@@ -172,242 +171,31 @@ _REDACTING = RedactingFilter()
 
 def get_logger(name: str) -> logging.Logger:
     """Return the logger `name` of this package; a name outside it (`"gateway"`) is placed under it."""
-    if name != _ROOT and not name.startswith(f"{_ROOT}."):
-        name = f"{_ROOT}.{name}"
+    if name != ROOT and not name.startswith(f"{ROOT}."):
+        name = f"{ROOT}.{name}"
     logger = logging.getLogger(name)
     logger.addFilter(_REDACTING)
     return logger
 
 
-get_logger(_ROOT).addHandler(logging.NullHandler())
+get_logger(ROOT).addHandler(logging.NullHandler())
 
 
-def _timestamp(record: logging.LogRecord) -> str:
-    """UTC, ISO 8601, with milliseconds."""
-    moment = datetime.fromtimestamp(record.created, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-# Texts of the far end reach log messages; on a terminal they must not become control sequences.
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
-
-
-class _TextFormatter(logging.Formatter):
-    """`TIME LEVEL LOGGER: MESSAGE`, the traceback on lines below it."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-        return _timestamp(record)
-
-    def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).translate(_CONTROLS)
-
-
-class _JsonFormatter(logging.Formatter):
-    """One object on one line: `time`, `level`, `logger`, `message`; `exception` if there is a traceback."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": _timestamp(record),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_text:
-            line["exception"] = record.exc_text
-        return json.dumps(line)
-
-
-class _OwnHandler(logging.Handler):
-    """A handler that `configure` installs and removes."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Do nothing: a full disk or a closed stderr must not put a traceback into a running session."""
-
-
-class _FileHandler(_OwnHandler):
-    """Appends lines to a file; the first error of writing is passed to `failed`.
-
-    A pipe or a device is written to without waiting. The number of lines dropped is written before the next line that
-    is accepted.
-    """
-
-    def __init__(self, path: Path, failed: Callable[[Path, OSError], None]) -> None:
-        """Raises `OSError` when the file cannot be opened."""
-        # Before the handler exists: `logging` closes every handler at exit, one without a file as well.
-        self._fd = _open_private(os.path.abspath(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        super().__init__()
-        self._path = path
-        self._failed = failed
-        self._has_failed = False
-        self._takes_all = stat.S_ISREG(os.fstat(self._fd).st_mode)
-        self._dropped = 0
-        self._cut = False
-        """Whether the last line written lacks its end."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            line = self.format(record)
-            if self._dropped:
-                message = f"lines dropped because nothing read this log: {self._dropped}"
-                warning = {"name": _ROOT, "levelno": logging.WARNING, "levelname": "WARNING", "msg": message}
-                line = f"{self.format(logging.makeLogRecord(warning))}\n{line}"
-            if self._append(line):
-                self._dropped = 0
-            else:
-                self._dropped += 1
-        except OSError as error:
-            if not self._has_failed:
-                self._has_failed = True
-                self._failed(self._path, error)
-        except Exception:
-            self.handleError(record)
-
-    def close(self) -> None:
-        super().close()
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            with contextlib.suppress(OSError):  # a network file system may report a failed write only now
-                os.close(fd)
-
-    def _append(self, line: str) -> bool:
-        """Whether the line was written, or at least its beginning."""
-        data = f"{line}\n".encode("utf-8", "backslashreplace")
-        if self._cut:
-            data = b"\n" + data
-        written = 0
-        try:
-            while written < len(data) and (self._takes_all or _takes_more(self._fd, 0.0)):
-                piece = data[written:] if self._takes_all else data[written : written + select.PIPE_BUF]
-                written += os.write(self._fd, piece)
-        finally:
-            if written:
-                self._cut = written < len(data)
-        return written > 0
-
-
-def _open_private(path: str, flags: int) -> int:
-    """Open a file, created with mode 0600. Raises `OSError`.
-
-    In a directory that others can write to, somebody may have created a file or a symbolic link of that name, to read
-    the log or to have it overwrite another file: those are refused.
-    """
-    shared = bool(os.stat(os.path.dirname(path)).st_mode & (stat.S_IWGRP | stat.S_IWOTH))
-    try:
-        fd = os.open(path, flags | (getattr(os, "O_NOFOLLOW", 0) if shared else 0), 0o600)
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise OSError(errno.ELOOP, "it is a symbolic link in a directory that others can write to") from error
-    status = os.fstat(fd)
-    if shared and stat.S_ISREG(status.st_mode) and status.st_uid != os.geteuid():
-        os.close(fd)
-        raise PermissionError(errno.EPERM, "it belongs to another user, in a directory that others can write to")
-    return fd
-
-
-class _StderrFormatter(logging.Formatter):
-    """`smp: [SECONDS] MESSAGE`, the seconds since the start; with the level, unless that is INFO."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        text = f"smp: [{record.relativeCreated / 1000:.3f}] {level}{record.getMessage()}"
-        if record.exc_text:
-            text += f"\n{record.exc_text}"
-        return text.translate(_CONTROLS)
-
-
-class _StderrHandler(_OwnHandler, logging.StreamHandler[TextIO]):
-    """Writes to standard error, or keeps lines while a terminal shows something else."""
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
-        self._held: list[str] | None = None
-        self._left_out = 0
-        self.write_line: Callable[[str], None] | None = None
-        """Writes text to standard error in place of `stream`, from any thread and without waiting."""
-
-    def hold_lines(self) -> None:
-        """Keep lines from now on, if standard error is a terminal."""
-        if self._held is None and self.stream.isatty():
-            self._held = []
-
-    def release_lines(self) -> None:
-        """Write the lines that were kept, and all later ones."""
-        with self.lock or contextlib.nullcontext():
-            held, left_out = self._held or [], self._left_out
-            self._held, self._left_out = None, 0
-            if left_out:
-                held.append(f"smp: {left_out} more lines were left out; --log-file keeps all")
-            with contextlib.suppress(OSError, ValueError):
-                for line in held:
-                    self._write(line)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self.put(self.format(record))
-        except Exception:
-            self.handleError(record)
-
-    def put(self, line: str) -> None:
-        """Write a line, or keep it."""
-        if self._held is None:
-            self._write(line)
-        elif len(self._held) < HELD_LIMIT:
-            self._held.append(line)
-        else:
-            self._left_out += 1
-
-    def _write(self, line: str) -> None:
-        text = f"{line}\n"
-        if self.stream.isatty():
-            # While a connection is being opened the terminal may be in raw mode already, where a line feed alone
-            # leaves the column as it is.
-            text = text.replace("\n", "\r\n")
-        if self.write_line is not None:
-            self.write_line(text)
-        elif not self.stream.isatty() or self._takes_more():
-            self.stream.write(text)
-            self.flush()
-
-    def _takes_more(self) -> bool:
-        try:
-            fd = self.stream.fileno()
-        except (OSError, ValueError):
-            return True  # no terminal of the system's
-        return _takes_more(fd, _STUCK_AFTER)
-
-
-def _takes_more(fd: int, timeout: float) -> bool:
-    """Return whether `fd` accepts bytes, or fails, within `timeout` seconds."""
-    if not hasattr(select, "poll"):
-        return True
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(timeout * 1000))
-
-
-class _Silence(_OwnHandler, logging.NullHandler):
-    """Installed when there is no other handler: Python would write warnings of every library to standard error."""
-
-
-def _installed() -> list[_OwnHandler]:
-    return [handler for handler in logging.getLogger().handlers if isinstance(handler, _OwnHandler)]
+def _installed() -> list[OwnHandler]:
+    return [handler for handler in logging.getLogger().handlers if isinstance(handler, OwnHandler)]
 
 
 def hold_lines() -> None:
     """Keep lines back from the terminal, whose screen belongs to a session now; a log file still gets them."""
     for handler in _installed():
-        if isinstance(handler, _StderrHandler):
+        if isinstance(handler, StderrHandler):
             handler.hold_lines()
 
 
 def release_lines() -> None:
     """Write the lines that were kept back. Idempotent."""
     for handler in _installed():
-        if isinstance(handler, _StderrHandler):
+        if isinstance(handler, StderrHandler):
             handler.release_lines()
 
 
@@ -417,7 +205,7 @@ def lines_written_by(write: Callable[[str], None]) -> Iterator[None]:
 
     It is called from any thread, must not wait, and may raise `RuntimeError` when it no longer can.
     """
-    handlers = [handler for handler in _installed() if isinstance(handler, _StderrHandler)]
+    handlers = [handler for handler in _installed() if isinstance(handler, StderrHandler)]
     for handler in handlers:
         handler.write_line = write
     try:
@@ -448,16 +236,16 @@ def configure(
     `program` in front.
     """
     kept = None
-    stderr = None if sys.stderr is None else _StderrHandler(sys.stderr)
+    stderr = None if sys.stderr is None else StderrHandler(sys.stderr)
 
     def failed(path: Path, error: OSError) -> None:
         if stderr is not None:
             with contextlib.suppress(OSError, ValueError, RuntimeError):
                 stderr.put(f"{program}: the log file {path} cannot be written to: {error.strerror}")
 
-    files: list[_OwnHandler] = []
+    files: list[OwnHandler] = []
     if log_file is not None:
-        files.append(_FileHandler(log_file, failed))
+        files.append(FileHandler(log_file, failed))
     if details is not None:
         with contextlib.suppress(OSError):
             files.append(_details_handler(details, failed))
@@ -474,24 +262,24 @@ def configure(
     for installed in _installed():
         everything.removeHandler(installed)
         installed.close()
-    for handler in handlers or [_Silence()]:
+    for handler in handlers or [Silence()]:
         handler.addFilter(_REDACTING)
         if log_format == "json":
-            handler.setFormatter(_JsonFormatter())
+            handler.setFormatter(JsonFormatter())
         else:
-            handler.setFormatter(_TextFormatter() if handler in files else _StderrFormatter())
+            handler.setFormatter(TextFormatter() if handler in files else StderrFormatter())
         everything.addHandler(handler)
     level = logging.DEBUG if verbosity > 1 else logging.INFO
-    get_logger(_ROOT).setLevel(level if handlers else logging.NOTSET)
+    get_logger(ROOT).setLevel(level if handlers else logging.NOTSET)
     for name in _EXPLAINED:
         logging.getLogger(name).setLevel(logging.DEBUG if handlers and verbosity > 1 else logging.NOTSET)
     return kept
 
 
-def _details_handler(path: Path, failed: Callable[[Path, OSError], None]) -> _FileHandler:
+def _details_handler(path: Path, failed: Callable[[Path, OSError], None]) -> FileHandler:
     """Return a handler for the file of details, whose size is limited. Raises `OSError`."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > DETAILS_LIMIT:
             path.replace(path.with_name(f"{path.name}.1"))
-    return _FileHandler(path, failed)
+    return FileHandler(path, failed)
