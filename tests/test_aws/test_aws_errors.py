@@ -59,3 +59,37 @@ def test_other_credentials_may_be_accepted(code: str) -> None:
     assert refuses_credentials(refused(code))
     assert not refuses_credentials(refused("AccessDeniedException"))
     assert not refuses_credentials(SessionManagerError("x"))
+
+
+DENIAL = "User: alice is not authorized to perform: "
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "what"),
+    [
+        (
+            "AccessDeniedException",
+            f"{DENIAL}ssm:A on resource: arn:aws:ssm:x:1:* because no identity-based policy allows the ssm:A action",
+            "alice needs ssm:A on arn:aws:ssm:x:1:*",
+        ),
+        (
+            "UnauthorizedOperation",
+            f"You are not authorized to perform this operation. {DENIAL}ec2:B because no policy allows it",
+            "alice needs ec2:B",
+        ),
+        (
+            "AccessDeniedException",
+            f"{DENIAL}kms:C on resource: arn:aws:kms:x:1:key/k with an explicit deny in a service control policy",
+            "alice needs kms:C on arn:aws:kms:x:1:key/k, which a service control policy denies explicitly",
+        ),
+    ],
+)
+def test_a_denial_names_the_action_and_the_resource_once(code: str, message: str, what: str) -> None:
+    error = aws_failure(refused(code, message), "Listing failed", permission="x:Y", profile=None)
+    assert isinstance(error, AccessDenied)
+    assert str(error) == f"Listing failed: {what}; have an administrator allow it"
+
+
+def test_a_denial_in_other_words_is_shown_with_the_permission() -> None:
+    error = aws_failure(refused("AccessDenied"), "Listing failed", permission="x:Y", profile=None)
+    assert str(error) == "Listing failed: AccessDenied: no; these credentials need the permission x:Y"

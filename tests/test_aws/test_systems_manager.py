@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sys
 from pathlib import Path
@@ -108,6 +109,26 @@ async def busy(peer: Peer) -> None:
     await read_request(peer.reader)
     peer.write(http_answer(503))
     peer.end()
+
+
+async def test_a_start_that_is_throttled_says_so_once_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = json.dumps({"SessionId": "alice-1", "TokenValue": "token", "StreamUrl": "wss://localhost/"}).encode()
+    throttled = b'{"__type": "ThrottlingException", "message": "Rate exceeded"}'
+    answers = iter([http_answer(400, body=throttled), http_answer(200, body=started)])
+
+    async def api(peer: Peer) -> None:
+        await read_request(peer.reader)
+        peer.write(next(answers))
+        peer.end()
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAXXXXXXXXXXXXXXXX")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    sentences: list[str] = []
+    async with RawServer(api) as server:
+        settings = AwsSettings("us-east-1", endpoint_url=f"http://127.0.0.1:{server.port}")
+        session = await SystemsManager(settings, throttled=sentences.append).start_session("i-0123456789abcdef0")
+    assert session.session_id == "alice-1"
+    assert sentences == ["AWS throttles StartSession; trying again, for up to a minute"]
 
 
 async def test_there_is_no_second_try(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from session_manager_plugin.aws import paging
 from session_manager_plugin.aws.managed_instances import ManagedInstance
 from session_manager_plugin.aws.name_cache import CachedTarget, NameCache
 from session_manager_plugin.aws.settings import AwsSettings
+from session_manager_plugin.aws.target_state import explain_not_connected
 from session_manager_plugin.aws.targets import find_all, resolve, resolve_target
 from session_manager_plugin.errors import AccessDenied, AmbiguousTarget, ConnectError, SessionManagerError, UsageError
 
@@ -49,9 +51,9 @@ class Aws:
         """The next request to ``service`` is ``method`` with ``request``."""
         self._stubbers[service].add_response(method, answer, request)
 
-    def refuse(self, service: str, method: str) -> None:
+    def refuse(self, service: str, method: str, message: str = "no") -> None:
         """The next request to ``service`` is denied."""
-        self._stubbers[service].add_client_error(method, "AccessDeniedException", "no")
+        self._stubbers[service].add_client_error(method, "AccessDeniedException", message)
 
     def information(self, instances: list[dict[str, Any]], **filters: list[str]) -> None:
         """Expect DescribeInstanceInformation."""
@@ -118,6 +120,59 @@ def test_an_offline_one(aws: Aws) -> None:
     aws.information([instance(WEB, online=False, LastPingDateTime=LAST_PING)], tag_Name=["web"])
     with pytest.raises(ConnectError, match=rf"web \({WEB}\) is offline since 2026-01-02 03:04:05 UTC"):
         resolve(SETTINGS, "web")
+
+
+def test_one_that_is_stopped(aws: Aws) -> None:
+    aws.information([instance(WEB, online=False, LastPingDateTime=LAST_PING)], tag_Name=["web"])
+    aws.ec2([{"InstanceId": WEB, "State": {"Name": "stopped"}}], "instance-id", WEB)
+    with pytest.raises(ConnectError, match=rf"web \({WEB}\) is stopped; start it: aws ec2 .*--instance-ids {WEB}"):
+        resolve(SETTINGS, "web")
+
+
+def test_a_name_of_an_instance_that_is_not_managed(aws: Aws) -> None:
+    aws.information([], tag_Name=["raw"])
+    aws.information([instance(DB)])
+    aws.ec2([], "tag-key", "Name")
+    described = {"InstanceId": WEB, "Tags": [{"Key": "Name", "Value": "raw"}], "State": {"Name": "running"}}
+    aws.ec2([described], "tag:Name", "raw")
+    with pytest.raises(ConnectError, match=rf"raw \({WEB}\) is not managed by Systems Manager; its SSM agent must run"):
+        resolve(SETTINGS, "raw")
+
+
+def test_a_name_that_may_not_be_looked_up(aws: Aws) -> None:
+    denial = "User: x is not authorized to perform: ssm:DescribeInstanceInformation on resource: *"
+    aws.refuse("ssm", "describe_instance_information", denial)
+    with pytest.raises(AccessDenied, match=r"x needs ssm:DescribeInstanceInformation .*or give the target's id, which"):
+        resolve(SETTINGS, "web")
+
+
+@pytest.mark.parametrize(
+    ("managed", "state", "sentence"),
+    [
+        (
+            [instance(WEB, LastPingDateTime=LAST_PING)],
+            "running",
+            "is online .last report 2026-01-02 03:04:05 UTC., but",
+        ),
+        ([instance(WEB, online=False, LastPingDateTime=LAST_PING)], "running", "is offline since 2026-01-02 03:04:05"),
+        ([instance(WEB, online=False)], "stopped", "is stopped; start it: aws ec2 start-instances"),
+        ([], "terminated", "is terminated"),
+        ([], "running", "is not managed by Systems Manager; its SSM agent must run"),
+        ([], None, f"there is no instance {WEB} here; check the id, --region and --profile"),
+    ],
+)
+def test_a_target_that_is_not_connected(
+    aws: Aws, managed: list[dict[str, Any]], state: str | None, sentence: str
+) -> None:
+    aws.information(managed, InstanceIds=[WEB])
+    aws.ec2([] if state is None else [{"InstanceId": WEB, "State": {"Name": state}}], "instance-id", WEB)
+    assert re.search(sentence, str(explain_not_connected(SETTINGS, WEB)))
+
+
+def test_nothing_is_known_about_a_target_that_may_not_be_looked_up(aws: Aws) -> None:
+    for service, method in (("ssm", "describe_instance_information"), ("ec2", "describe_instances")):
+        aws.refuse(service, method)
+    assert explain_not_connected(SETTINGS, WEB) is None
 
 
 def test_a_tag(aws: Aws) -> None:

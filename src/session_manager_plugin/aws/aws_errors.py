@@ -7,7 +7,9 @@ else together.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from session_manager_plugin.errors import (
     AccessDenied,
@@ -64,6 +66,7 @@ EXCEPTIONS = {
 _UNEXPLAINED = _Row(ConfigurationError, "run aws sts get-caller-identity{option} to see whether the credentials work")
 
 _BUSY = _Row(ConnectError, "AWS is busy: try again in a minute", retryable=True)
+_THROTTLED = _Row(ConnectError, "too many requests in this account: try again in a minute", retryable=True)
 _CLOCK = _Row(AccessDenied, "this machine's clock is wrong: set it, best by NTP")
 _DENIED = _Row(AccessDenied, "these credentials need the permission {permission}")
 _EXPIRED_CREDENTIALS = _Row(
@@ -108,14 +111,22 @@ CODES = {
         "ssmmessages and a role (AmazonSSMManagedInstanceCore; for ECS a task role, and enableExecuteCommand); "
         "run smp probe to check this machine",
     ),
-    "Throttling": _BUSY,
-    "ThrottlingException": _BUSY,
-    "TooManyRequestsException": _BUSY,
+    "Throttling": _THROTTLED,
+    "ThrottlingException": _THROTTLED,
+    "TooManyRequestsException": _THROTTLED,
     "UnauthorizedOperation": _DENIED,
     "UnrecognizedClientException": _UNKNOWN_CREDENTIALS,
 }
 """By the error code of a service's answer."""
 _REFUSED = _Row(ConnectError, "")
+ASK = "have an administrator allow it"
+"""What to do about a denial."""
+_DENIAL = re.compile(
+    r"(?:User: (?P<user>\S+) is )?not authorized to perform: (?P<action>[\w*-]+:[\w*-]+)"
+    r"(?: on resource: (?P<resource>\S+))?"
+)
+_EXPLICIT = re.compile(r"explicit deny in an? (?P<policy>[a-z -]*policy)")
+"""IAM User Guide, Troubleshoot access denied error messages."""
 _SIGNATURE_TIMES = ("Signature expired", "Signature not yet current")
 """How the text of a wrong signature begins if only its time is wrong."""
 
@@ -150,6 +161,8 @@ def explain(error: Exception, *, permission: str, profile: str | None) -> Explan
     A note of an exception that is no answer of a service takes the place of the advice.
     """
     code = error_code(error)
+    if code and CODES.get(code) is _DENIED and (denial := find_denial(_message(error))) is not None:
+        return Explanation(denial.sentence, ASK, AccessDenied)
     if not code and (fault := _proxy_fault(error)) is not None:
         return fault
     row = _row_of_code(code, _message(error)) if code else _row_of_exception(error)
@@ -161,9 +174,43 @@ def explain(error: Exception, *, permission: str, profile: str | None) -> Explan
     return Explanation(row.what or redact(text).rstrip("."), advice, row.failure, row.retryable)
 
 
+class Denial(NamedTuple):
+    """What a refusal by IAM names."""
+
+    user: str
+    """ARN of the caller; empty if it is not named."""
+    action: str
+    resource: str
+    """ARN; empty if it is not named."""
+    policy: str
+    """The kind of policy that denies it explicitly ("service control policy"); empty if none allows it."""
+
+    @property
+    def sentence(self) -> str:
+        """What is missing."""
+        resource = f" on {self.resource}" if self.resource else ""
+        policy = f", which a {self.policy} denies explicitly" if self.policy else ""
+        return f"{self.user or 'the caller'} needs {self.action}{resource}{policy}"
+
+
+def find_denial(text: str) -> Denial | None:
+    """Return what the text of a refusal names, or None if it has another form."""
+    found = _DENIAL.search(text)
+    if found is None:
+        return None
+    explicit = _EXPLICIT.search(text)
+    user, action, resource = found.group("user", "action", "resource")
+    return Denial(user or "", action, (resource or "").rstrip(".,"), explicit["policy"] if explicit else "")
+
+
 def error_code(error: Exception) -> str:
     """Return the error code of a service that refused a call; empty for another error."""
     return _answer(error, "Code")
+
+
+def is_throttled(answer: Mapping[str, Any]) -> bool:
+    """Whether the answer of a service says that there were too many requests."""
+    return CODES.get(answer.get("Error", {}).get("Code", "")) is _THROTTLED
 
 
 def refuses_credentials(error: Exception) -> bool:

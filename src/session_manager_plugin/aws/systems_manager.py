@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from session_manager_plugin.aws.aws_errors import aws_failure, error_code
+from session_manager_plugin.aws.aws_errors import aws_failure, error_code, is_throttled
 from session_manager_plugin.aws.botocore_session import CallLimits, call
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.start_errors import explain_refusal
@@ -46,8 +46,11 @@ class SystemsManager:
     cause. A cancelled call goes on in its thread.
     """
 
-    def __init__(self, settings: AwsSettings) -> None:
+    def __init__(self, settings: AwsSettings, *, throttled: Callable[[str], None] = lambda _sentence: None) -> None:
+        """``throttled`` is called with a sentence, in the running event loop, when StartSession is throttled for the
+        first time: it is tried again, for up to a minute."""
         self._settings = settings
+        self._throttled = throttled
 
     async def start_session(
         self, target: str, document: str = "", parameters: Mapping[str, Sequence[str]] | None = None, reason: str = ""
@@ -64,9 +67,15 @@ class SystemsManager:
             request["Parameters"] = {name: list(values) for name, values in parameters.items()}
         if reason:
             request["Reason"] = reason
-        calling = asyncio.ensure_future(
-            self._call("StartSession", START_LIMITS, lambda client: client.start_session(**request))
-        )
+        loop = asyncio.get_running_loop()
+        watch = _ThrottleWatch(lambda sentence: loop.call_soon_threadsafe(self._throttled, sentence))
+
+        def start(client: Any) -> dict[str, Any]:
+            client.meta.events.register("needs-retry.ssm.StartSession", watch.answered)
+            answer: dict[str, Any] = client.start_session(**request)
+            return answer
+
+        calling = asyncio.ensure_future(self._call("StartSession", START_LIMITS, start))
         try:
             answer = await asyncio.shield(calling)
         except asyncio.CancelledError:
@@ -136,6 +145,23 @@ class SystemsManager:
             raise aws_failure(
                 error, f"{operation} failed", permission=f"ssm:{operation}", profile=self._settings.profile
             ) from error
+
+
+class _ThrottleWatch:
+    """Calls ``notify`` with a sentence, in the thread of the call, for the first answer that says "throttled"."""
+
+    def __init__(self, notify: Callable[[str], object]) -> None:
+        self._notify = notify
+        self._notified = False
+
+    def answered(self, response: tuple[Any, Any] | None = None, **_context: Any) -> None:
+        """A handler of botocore's event ``needs-retry``; ``response`` is None if there was no answer."""
+        if self._notified or response is None or not is_throttled(response[1]):
+            return
+        self._notified = True
+        sentence = "AWS throttles StartSession; trying again, for up to a minute"
+        get_logger(__name__).info("%s", sentence)
+        self._notify(sentence)
 
 
 def _started(answer: dict[str, Any], session_id: str) -> StartedSession:

@@ -11,9 +11,10 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC
 from ipaddress import ip_address
+from typing import Any
 
+from session_manager_plugin.aws.aws_errors import find_denial
 from session_manager_plugin.aws.ecs import resolve_ecs
 from session_manager_plugin.aws.managed_instances import (
     Instances,
@@ -26,8 +27,15 @@ from session_manager_plugin.aws.managed_instances import (
 )
 from session_manager_plugin.aws.name_cache import NameCache
 from session_manager_plugin.aws.settings import AwsSettings
+from session_manager_plugin.aws.target_state import (
+    RUNNING,
+    explain_instance,
+    not_running,
+    offline_sentence,
+    unmanaged,
+)
 from session_manager_plugin.aws.threads import in_thread
-from session_manager_plugin.errors import AmbiguousTarget, ConnectError, SessionManagerError, UsageError
+from session_manager_plugin.errors import AccessDenied, AmbiguousTarget, ConnectError, SessionManagerError, UsageError
 from session_manager_plugin.utils.logging import get_logger
 
 _ID = re.compile(r"m?i-[0-9a-f]{8,17}|ecs:[^/]+_[^/]+_[^/]+")
@@ -80,7 +88,15 @@ def resolve(settings: AwsSettings, text: str) -> str:
         return resolve_ecs(settings, text)
     if not text:
         raise UsageError("the target is empty")
-    return choose(text, _find(settings, text)).id
+    try:
+        found = _find(settings, text)
+    except AccessDenied as error:
+        if find_denial(str(error.__cause__)) is None:
+            raise
+        raise AccessDenied(f"{error}, or give the target's id, which is not looked up") from error.__cause__
+    if len(found) == 1 and not found[0].online:
+        raise explain_instance(settings, found[0])
+    return choose(text, found).id
 
 
 def _described(settings: AwsSettings, texts: Sequence[str]) -> list[ManagedInstance]:
@@ -155,19 +171,6 @@ def describe(instance: ManagedInstance) -> str:
     return " ".join(part for part in (instance.id, instance.name, instance.ip, instance.platform) if part)
 
 
-def offline_sentence(instances: Sequence[ManagedInstance]) -> str:
-    """Return what to say about instances that are all offline."""
-    offline = "; ".join(_offline(each) for each in instances[:3])
-    return f"{offline}; check that it runs and that its SSM agent has a network"
-
-
-def _offline(instance: ManagedInstance) -> str:
-    name = f"{instance.name} ({instance.id})" if instance.name else instance.id
-    if instance.last_ping is None:
-        return f"{name} is offline"
-    return f"{name} is offline since {instance.last_ping.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
 def _find(settings: AwsSettings, text: str) -> list[ManagedInstance]:
     """Return the managed instances that ``text`` matches, offline ones included."""
     if text.startswith(_TAG):
@@ -182,6 +185,8 @@ def _find(settings: AwsSettings, text: str) -> list[ManagedInstance]:
     # The name of an activation, a computer's name, or an address outside EC2: there is no filter for these.
     everything = find_all(settings)
     found = [each for each in everything if text in (each.name, each.ip) or _is_host(text, each.host)]
+    if not found and (described := _named_in_ec2(settings, text)):
+        raise _not_managed(described)
     if not found and (near := difflib.get_close_matches(text, [each.name for each in everything if each.name], n=1)):
         raise ConnectError(f"no target matches {text}; did you mean {near[0]}?")
     return found
@@ -203,11 +208,25 @@ def _find_by_address(settings: AwsSettings, filters: Mapping[str, Sequence[str]]
         return []
     found = with_names(find_by_ids(settings, list(described)), described) if described else []
     if described and not found:
-        raise ConnectError(
-            f"{next(iter(described))} is not managed by Systems Manager; its SSM agent must run, with a role "
-            "(AmazonSSMManagedInstanceCore) and a way to the endpoints of ssm and ssmmessages"
-        )
+        raise _not_managed(described)
     return found
+
+
+def _named_in_ec2(settings: AwsSettings, name: str) -> dict[str, dict[str, Any]]:
+    """Return EC2's descriptions of the instances with this name; nothing if EC2 may not be asked."""
+    try:
+        return find_in_ec2(settings, {"tag:Name": [name]})
+    except SessionManagerError:
+        return {}
+
+
+def _not_managed(described: Mapping[str, Mapping[str, Any]]) -> ConnectError:
+    """Return the error for instances that EC2 knows and Systems Manager does not."""
+    instance_id, instance = next(iter(described.items()))
+    name = next((tag["Value"] for tag in instance.get("Tags", []) if tag["Key"] == "Name"), "")
+    called = f"{name} ({instance_id})" if name else instance_id
+    state = instance.get("State", {}).get("Name", "")
+    return ConnectError(unmanaged(called) if state in ("", RUNNING) else not_running(called, state, instance_id))
 
 
 def _is_host(text: str, host: str) -> bool:

@@ -116,7 +116,7 @@ def start(
             if request is not None:
                 allowed = await requested_access(environment, settings, target_id, request)
             with collection_paused():
-                systems_manager = SystemsManager(allowed)
+                systems_manager = SystemsManager(allowed, throttled=partial(tell_note, environment))
                 starting = asyncio.ensure_future(
                     systems_manager.start_session(target_id, document_name, values, reason)
                 )
