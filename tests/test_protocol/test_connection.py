@@ -322,7 +322,7 @@ def test_the_wait_for_a_late_handshake_begins_with_the_first_acknowledgement() -
         (
             HandshakeRequest("3.3.0.0", (RequestedAction("KMSEncryption", {"KMSKeyId": ""}),)).to_json(),
             EncryptionError,
-            "names no key",
+            "without a key id",
         ),
     ],
 )

@@ -114,12 +114,12 @@ DIFFERENT_VERDICTS = {
     # Reference defect H3: these panic in the official client; the panic is swallowed and the session frozen.
     "truncated before payload length (116 bytes)": "shorter than its header",
     "truncated inside payload length (118 bytes)": "shorter than its header",
-    "header length beyond frame": "passes the end",
-    "header length frame length minus 3": "passes the end",
+    "header length beyond frame": "beyond the end",
+    "header length frame length minus 3": "beyond the end",
     # The official client adds 4 to the header length in 32 bits, so that these two wrap around to the offsets 3 and
-    # 0: it then takes the header itself for payload. Nobody sends such a length; here it passes the end.
-    "header length 0xFFFFFFFF (wraps to offset 3)": "passes the end",
-    "header length 0xFFFFFFFC (wraps to offset 0), length field 0": "passes the end",
+    # 0: it then takes the header itself for payload. Nobody sends such a length; here it is beyond the end.
+    "header length 0xFFFFFFFF (wraps to offset 3)": "beyond the end",
+    "header length 0xFFFFFFFC (wraps to offset 0), length field 0": "beyond the end",
 }
 """Where our verdict differs from the official client's, and the reason we give."""
 

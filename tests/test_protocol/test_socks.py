@@ -68,7 +68,7 @@ def test_a_refusal() -> None:
     [
         (b"\x04\x01", b"", "SOCKS4"),
         (b"CONNECT ", b"", "HTTP proxy"),
-        (b"\x16\x03", b"", "does not speak SOCKS5"),
+        (b"\x16\x03", b"", "does not use SOCKS5"),
         (b"\x05\x01\x02", b"\x05\xff", "authentication"),
         (b"\x05\x00", b"\x05\xff", "authentication"),
         (GREETING + request(1, bytes(4), command=2), b"\x05\x00\x05\x07", "TCP connection"),

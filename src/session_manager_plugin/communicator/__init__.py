@@ -1,4 +1,4 @@
-"""The shell to the network: websockets to a message gateway, and the data channel over them."""
+"""The network side of a session: websockets to a message gateway, and the data channel over them."""
 
 from session_manager_plugin.communicator.config import (
     ConnectionHandler,

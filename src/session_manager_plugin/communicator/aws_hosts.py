@@ -31,7 +31,7 @@ class AwsService(NamedTuple):
     """A service's endpoint in a region."""
 
     name: str
-    """As the endpoint spells it: ``ssmmessages``, ``ssmmessages-fips``."""
+    """The name in the endpoint: ``ssmmessages``, ``ssmmessages-fips``."""
     region: str
 
     @property
@@ -41,7 +41,7 @@ class AwsService(NamedTuple):
 
 
 def is_aws_host(host: str) -> bool:
-    """Return whether ``host`` belongs to AWS, whose message gateway takes the token from the first message."""
+    """Return whether ``host`` belongs to AWS. AWS's message gateway reads the token from the first message."""
     return _suffix_of(_normalized(host)) is not None
 
 

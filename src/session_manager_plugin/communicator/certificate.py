@@ -1,4 +1,4 @@
-"""The facts of a server's certificate, also of one that was refused."""
+"""Facts about a server's certificate, including a refused one."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 LOOK_TIMEOUT = 5.0
-"""Seconds for fetching a certificate that was refused; without it the failure is reported with fewer facts."""
+"""Seconds for fetching a refused certificate. If that fails, the error is reported with fewer facts."""
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """The facts of an X.509 certificate that a connection depends on."""
+    """Facts about an X.509 certificate."""
 
     issuer: str
     names: tuple[str, ...]
-    """DNS names and addresses that it is valid for."""
+    """The DNS names and addresses that it is valid for."""
     not_before: datetime
     not_after: datetime
 
@@ -62,14 +62,14 @@ class Certificate:
 
 
 def now_utc() -> datetime:
-    """Return this machine's time."""
+    """Return the current time of this machine."""
     return datetime.now(UTC)
 
 
 async def look_at_certificate(route: Route, *, timeout: float = LOOK_TIMEOUT) -> Certificate | None:
-    """Return the certificate that the server shows, or None when that cannot be found out.
+    """Return the certificate that the server presents, or None if it cannot be fetched.
 
-    Makes a second connection along the same route, which trusts anything and ends before a byte is sent over it.
+    Makes a second connection along the same route, which accepts any certificate and is closed without sending data.
     ``timeout`` is in seconds.
     """
     opening = Opening(route, _trusting_anything())
@@ -91,7 +91,7 @@ def _trusting_anything() -> ssl.SSLContext:
 
 
 def _issuer_name(certificate: x509.Certificate) -> str:
-    """Return ``Common Name (Organization)`` of the issuer, or what its name consists of."""
+    """Return ``Common Name (Organization)`` of the issuer, or the parts that it has."""
     from cryptography import x509
 
     issuer = certificate.issuer

@@ -53,19 +53,19 @@ class WebSocketConfig:
     ping_interval: float = 30.0
     """Between keepalive pings; 0 sends none."""
     ping_timeout: float = 10.0
-    """Silence after a ping that makes the link dead; any inbound traffic counts as a sign of life."""
+    """Without any inbound traffic for so long after a ping the link counts as dead."""
     connect_timeout: float = 30.0
     """For TCP, proxy, TLS and the opening handshake together."""
     max_message_size: int = 1024 * 1024
-    """A larger incoming message ends the connection; Session Manager's are about 1 KiB."""
+    """A larger incoming message ends the connection. Messages of Session Manager are about 1 KiB."""
     max_queue_size: int = 100
-    """Messages kept while no handler is set, before reading from the socket pauses."""
+    """Messages kept while no handler is set. With more, reading from the socket pauses."""
     retry_attempts: int = 3
     retry_delay: float = 1.0
-    """Before the second attempt; twice that before the third, and so on."""
+    """The delay before the second attempt. The delay before the n-th attempt is n - 1 times as long."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
     signer: RequestSigner | None = field(default=None, repr=False)
-    """Signs the opening requests that ``network.sign`` names; None signs none."""
+    """Signs opening requests, as ``network.sign`` selects them; None signs none."""
 
     def __repr__(self) -> str:
         return (
@@ -82,7 +82,7 @@ ConnectionHandler = Callable[[ConnectionState], None]
 def session_websocket_config(
     link: LinkOptions, url: str, token: str, signer: RequestSigner | None = None
 ) -> WebSocketConfig:
-    """Return the configuration of a session's websockets. Each is tried once: a session repeats attempts itself."""
+    """Return the configuration of a session's websockets. ``connect`` tries once: the session itself retries."""
     return WebSocketConfig(
         url,
         token,
@@ -97,6 +97,6 @@ def session_websocket_config(
 def create_websocket_config(stream_url: str, token: str, **kwargs: Any) -> WebSocketConfig:
     """Return a configuration with the defaults of ``WebSocketConfig``; ``kwargs`` are its other fields.
 
-    Raises ``TypeError`` for a keyword that is no field: a misspelt one would otherwise have no effect.
+    Raises ``TypeError`` for an unknown keyword.
     """
     return WebSocketConfig(url=stream_url, token=token, **kwargs)

@@ -1,7 +1,6 @@
-"""Why a data channel could not be opened: what happened, to which host, what to try.
+"""Explaining why a data channel could not be opened: what happened, to which host, what to do.
 
-Each cause is a ``Finding``, which ``connect_failure`` makes the sentence of an exception, and ``smp probe`` a verdict
-with advice.
+Each cause is a ``Finding``. ``connect_failure`` converts it to an exception, ``smp probe`` to a verdict with advice.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ _WRONG_NAME = frozenset({62, 64})
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
 """OpenSSL's reasons for bytes that are not TLS records."""
 _UNSIGNED = "missing authentication token"
-"""AWS's answer to an unsigned request where a signature is required."""
+"""AWS's answer to an unsigned request if a signature is required."""
 _TLS_RECORD = (b"\x15\x03", b"\x16\x03")
-"""How a TLS alert and a TLS handshake begin."""
+"""The first bytes of a TLS alert and of a TLS handshake."""
 _LEGACY_SCHEMES = {"negotiate": "Negotiate", "kerberos": "Kerberos", "ntlm": "NTLM"}
 """Authentication schemes of HTTP proxies that this package does not implement."""
 _LOG_IN = "log in with a browser if this network wants that first (a captive portal)"
@@ -49,8 +48,7 @@ _BEGINNING_SHOWN = 40
 
 
 OPENING_ERRORS = (OSError, ImportError, NotHTTP, WebSocketException)
-"""The exceptions that the stages of an opening raise and ``explain`` explains; ``Opening`` also raises
-``TunnelRefused``."""
+"""The exceptions of the stages of an opening that ``explain`` accepts. ``Opening`` also raises ``TunnelRefused``."""
 
 
 class Finding(NamedTuple):
@@ -75,7 +73,7 @@ def connect_failure(
     has_credentials: bool = False,
     names: SettingNames = SMP_SETTINGS,
 ) -> SessionManagerError:
-    """Return the exception to raise for ``error``, which opening a websocket raised. Arguments as of ``explain``."""
+    """Return the exception to raise for an ``error`` of opening a websocket. For the arguments see ``explain``."""
     if isinstance(error, SessionManagerError):
         return error
     finding = explain(
@@ -128,17 +126,17 @@ def explain(
     has_credentials: bool = False,
     names: SettingNames = SMP_SETTINGS,
 ) -> Finding:
-    """Return what ``error`` means, which ``stage`` of opening a websocket to ``host`` (``name:port``) raised.
+    """Explain an ``error`` of the ``stage`` of opening a websocket to ``host`` (``name:port``).
 
-    ``via`` is what is dialled instead of ``host``, a proxy or an address, or empty; ``timeout`` is in seconds.
-    ``certificate`` is the one that was refused, if it is known; ``signature`` that of the request, if there is one;
-    ``has_credentials``: the proxy's URL holds a user and a password.
+    ``via`` is the proxy or address dialled instead of ``host``, or empty; ``timeout`` is in seconds. ``certificate`` is
+    the refused certificate, if it could be fetched; ``signature`` that of the request, if any; ``has_credentials``: the
+    proxy's URL contains a user and a password.
     """
     dialled = via or host
     asked = via if stage is Stage.PROXY else host
     match error:
         case InvalidURI():
-            return Finding(f"the stream URL for {host} cannot be used: {redact_url(error.msg)}")
+            return Finding(f"invalid stream URL for {host}: {redact_url(error.msg)}")
         case InvalidStatus(response=response):
             return websocket_refused(answer_of(response), host, signature, names)
         case TunnelRefused(answer=answer):
@@ -170,13 +168,13 @@ def explain(
     return Finding(f"no connection to {_through(host, via)}: {type(error).__name__}: {_text(error)}")
 
 
-# Answers with a status.
+# Responses with a status.
 
 
 def websocket_refused(
     answer: Answer, host: str, signature: OpeningSignature | None = None, names: SettingNames = SMP_SETTINGS
 ) -> Finding:
-    """Explain an answer to the request for a websocket whose status is not 101; ``signature`` is the request's."""
+    """Explain a response with another status than 101. ``signature`` is that of the request."""
     what = f"{host} refused the websocket with status {_named(answer.status)}{refusal_text(answer)}"
     match answer.status:
         case status if 300 <= status < 400:
@@ -199,8 +197,8 @@ def _refusal_advice(answer: Answer, signature: OpeningSignature | None, names: S
         return f"the AWS credentials are wrong or expired, or lack the permission {SIGNING_PERMISSION}"
     if _UNSIGNED in refusal_text(answer).lower():
         if signature is None:
-            return f"this host requires a signed request: give {names.sign}, and AWS credentials"
-        return f"the request was not signed ({signature.obstacle}), and this host requires that"
+            return f"this host requires a signed request: use {names.sign}, with AWS credentials"
+        return f"this host requires a signed request, and this one was not signed: {signature.obstacle}"
     advice = "the token may be expired or used already, or the session ended; start a new session"
     if signature is not None and signature.obstacle:
         return f"the request was not signed ({signature.obstacle}), which the service may require; or {advice}"
@@ -208,9 +206,9 @@ def _refusal_advice(answer: Answer, signature: OpeningSignature | None, names: S
 
 
 def refusal_text(answer: Answer) -> str:
-    """Return the reason in the body of an answer with status 401 or 403, as `` (TEXT)``, or nothing.
+    """Return the reason in the body of a response with status 401 or 403, as `` (TEXT)``, or an empty string.
 
-    AWS answers a JSON object with a ``message``; others a line of plain text.
+    AWS sends a JSON object with a ``message``; other servers send a line of plain text.
     """
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     text = answer.body[:_MAX_BODY_SIZE].decode(errors="replace")
@@ -241,7 +239,7 @@ def _redirect(what: str, location: str, host: str) -> Finding:
 
 
 def tunnel_refused(answer: Answer, host: str, proxy: str, *, has_credentials: bool, names: SettingNames) -> Finding:
-    """Explain an answer to a CONNECT request whose status is not 2xx. ``proxy`` is as in "the proxy HOST:PORT"."""
+    """Explain a response to CONNECT with another status than 2xx. ``proxy`` is as in "the proxy HOST:PORT"."""
     what = f"{proxy} refused the connection to {host} with status {_named(answer.status)}"
     match answer.status:
         case 401 | 407:  # tinyproxy answers 401 to a wrong password
@@ -277,11 +275,11 @@ def _named(status: int) -> str:
         return str(status)
 
 
-# No answer, or no HTTP.
+# No response, or not HTTP.
 
 
 def not_http(error: NotHTTP, place: str, schemes: str) -> Finding:
-    """Explain an answer that is not HTTP. ``schemes`` are those that the URL of ``place`` may have."""
+    """Explain a response that is not HTTP. ``schemes`` are the possible schemes of the URL of ``place``."""
     beginning = error.beginning.lstrip()
     check = f"check the host, the port and the scheme ({schemes})"
     if not beginning:
@@ -324,7 +322,7 @@ def no_answer(stage: Stage, host: str, via: str, timeout: float) -> Finding:
 
 
 def connection_cut(stage: Stage, host: str, via: str) -> Finding:
-    """Explain that the connection was reset or closed before the websocket was open."""
+    """Explain a connection that was reset or closed before the websocket was open."""
     match stage:
         case Stage.PROXY:
             return Finding(f"{via} cut the connection", "ask whoever runs the proxy whether it allows this host")
@@ -337,7 +335,7 @@ def connection_cut(stage: Stage, host: str, via: str) -> Finding:
 
 
 def name_not_found(error: socket.gaierror, place: str) -> Finding:
-    """Explain that DNS has no address for ``place``, or does not answer."""
+    """Explain a name without an address, or a DNS that does not answer."""
     reason = error.strerror or str(error)
     if error.errno == getattr(socket, "EAI_AGAIN", None):
         return Finding(f"DNS does not answer for {place}: {reason}", "check the DNS server, the network and the VPN")
@@ -354,7 +352,7 @@ def certificate_refused(
     names: SettingNames,
     now: datetime | None = None,
 ) -> Finding:
-    """Explain that the certificate of ``place`` was refused. ``certificate`` is that certificate, if it is known."""
+    """Explain a refused certificate of ``place``. ``certificate`` is that certificate, if it could be fetched."""
     code = error.verify_code
     if code in _WRONG_NAME:
         held = f"for {_listed(certificate.names)}, not for it" if certificate is not None else ssl_text(error)
@@ -385,7 +383,7 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def tls_failed(error: ssl.SSLError, place: str) -> Finding:
-    """Explain that the TLS handshake failed for another reason than a certificate of ``place``."""
+    """Explain a failed TLS handshake with ``place``, except for a refused certificate."""
     if getattr(error, "reason", None) in _NOT_TLS:
         return Finding(
             f"{place} does not speak TLS on this port: it answered in plain text",
@@ -394,7 +392,7 @@ def tls_failed(error: ssl.SSLError, place: str) -> Finding:
     return Finding(f"TLS with {place} failed: {ssl_text(error)}", "check the port, and what inspects TLS on the way")
 
 
-# Words.
+# Texts.
 
 
 def _through(host: str, via: str) -> str:
@@ -402,7 +400,7 @@ def _through(host: str, via: str) -> str:
 
 
 def os_text(error: OSError) -> str:
-    """Return the system's text for an error."""
+    """Return the operating system's text for an error."""
     return error.strerror or _text(error)
 
 

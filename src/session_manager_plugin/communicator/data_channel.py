@@ -1,7 +1,7 @@
 """The data channel of one session: a ``SessionEndpoint``, a ``WebSocketChannel`` and one timer.
 
-Every stimulus ends in ``_pump``: send what is due, dispatch the events, re-arm the timer. It runs once per
-socket read, not once per message.
+Every stimulus ends in ``_pump``, which sends what is due, dispatches the events, and re-arms the timer. It runs once
+per socket read, not once per message.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class SessionDataChannel(IDataChannel):
     outputs are to be kept apart; an agent that cannot do that ends it with ``AgentTooOld`` before the command runs.
     ``key_service`` provides the key of encrypted sessions.
 
-    A lost websocket is replaced for ``reconnect_timeout`` seconds (0: never), with tokens of ``resume_service``. Data
-    sent meanwhile is kept, and all that is unacknowledged is sent again at once. A session of which no message was ever
-    received ends at the first failure.
+    After the loss of a websocket, reconnecting is tried for ``reconnect_timeout`` seconds (0: not at all), with tokens
+    of ``resume_service``. Data sent in the meantime is kept; on the new websocket everything unacknowledged is
+    retransmitted. A session that has not received any message yet ends at the first failure.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class SessionDataChannel(IDataChannel):
         self._timer = EarliestTimer(self._timer_fired, clock)
         self._missing_output: MissingOutput | None = None
 
-    # Facts.
+    # State.
 
     @property
     def session_id(self) -> str:
@@ -177,7 +177,7 @@ class SessionDataChannel(IDataChannel):
         return self._missing_output if self._over else self._stopped_output()
 
     def _stopped_output(self) -> MissingOutput | None:
-        """The output that is missing at this moment; the messages may still arrive."""
+        """The output that is missing now. Its messages may still arrive."""
         missing = self._connection.missing_output
         return MissingOutput(stopped=True) if missing is not None and missing.stopped else None
 
@@ -226,7 +226,7 @@ class SessionDataChannel(IDataChannel):
         if not await self._channel.connect():
             self._end(self._channel.last_error or ConnectError("the data channel could not be opened"))
             return False
-        return True  # also if it is over already: `ready` and `ended` say how
+        return True  # even if the session has ended already: ``ready`` and ``ended`` raise the reason
 
     async def ready(self) -> SessionReady:
         return await self._life.ready()
@@ -245,7 +245,7 @@ class SessionDataChannel(IDataChannel):
             except (TimeoutError, SessionManagerError):
                 self.logger.info("closed with %d messages unacknowledged", self._connection.in_flight)
             except asyncio.CancelledError:
-                self._channel.abort()  # a caller that cancels does not wait for a closing handshake
+                self._channel.abort()  # no closing handshake for a caller that cancels
                 raise
         self._data_key.stop()
         self._timer.cancel()
@@ -257,13 +257,13 @@ class SessionDataChannel(IDataChannel):
         return self._life.state is not LifeState.OPEN
 
     def _end(self, outcome: str | Exception) -> None:
-        """The session is over, by the far end's closing text or by an error. The first outcome counts."""
+        """End the session, with the far end's closing text or with an error. Only the first call has an effect."""
         self._timer.cancel()
         self._coalescer.stop()
         self._reconnection.stop()
         self._link.over()
         if not self._over:
-            # When we close it, output may still be under way: that is not missing.
+            # If this end closes the session, output still in transit does not count as missing.
             closing = isinstance(outcome, NotConnected)
             self._missing_output = self._stopped_output() if closing else self._connection.missing_output
             self._life.end(outcome)
@@ -299,7 +299,7 @@ class SessionDataChannel(IDataChannel):
         if self._over:
             raise NotConnected("the data channel is not open")
         if len(data) > self.send_capacity:
-            raise LocalProtocolError(f"{len(data)} bytes to be sent, the channel takes {self.send_capacity}")
+            raise LocalProtocolError(f"{len(data)} bytes to send, but the channel accepts {self.send_capacity}")
         self._connection.send_data(payload_type, data, self._clock())
         if payload_type is PayloadType.OUTPUT and self._output_handler is not None:
             self._output_handler(data)
@@ -357,7 +357,7 @@ class SessionDataChannel(IDataChannel):
         elif self._channel.is_connected and not self._over:
             reconnects = self.reconnects
             await self._reconnection.prepare()
-            if not self._reconnection.active and self.reconnects == reconnects:  # else it was lost in the meantime
+            if not self._reconnection.active and self.reconnects == reconnects:  # not lost in the meantime
                 self._channel.drop(ConnectionLost("dropped by request"))
 
     def _state_changed(self, state: ConnectionState) -> None:
@@ -370,11 +370,11 @@ class SessionDataChannel(IDataChannel):
 
     def _channel_failed(self, error: Exception) -> None:
         if self._channel.connection_state is not ConnectionState.CONNECTED:
-            return  # an attempt to connect; its caller receives the result
+            return  # an attempt to connect; ``connect`` returns the result
         now = self._clock()
         self._connection.disconnected(now)
-        self._pump()  # a session that the service had closed already ends with its websocket
-        # Anything else than a lost link, such as what breaks the rules of websockets, would come again.
+        self._pump()  # emits the end of a session that the service has closed
+        # Other errors, such as violations of the websocket protocol, would happen again on a new websocket.
         lost = isinstance(error, ConnectionLost) and self._reconnection.timeout > 0
         if self._over or not lost or not (self.heard or self._reconnection.can_resume):
             self._end(error)
@@ -387,9 +387,9 @@ class SessionDataChannel(IDataChannel):
 
     async def _reconnect(self) -> None:
         try:
-            while not self._channel.is_connected:  # it may have been lost again
+            while not self._channel.is_connected:  # a new websocket may be lost again
                 await self._reconnection.run()
-        except Exception as error:  # otherwise the session would wait for ever: reconnecting has stopped
+        except Exception as error:  # the session must end, because nothing reconnects any longer
             self._end(error)
             self._link.look(changed=True)
         finally:
@@ -402,7 +402,7 @@ class SessionDataChannel(IDataChannel):
         if self._link_handler is not None:
             self._link_handler()
 
-    # What happens.
+    # Events.
 
     def _messages_received(self, messages: list[Message]) -> None:
         now = self._clock()
@@ -417,7 +417,7 @@ class SessionDataChannel(IDataChannel):
         """Send what is due, dispatch the events, re-arm the timer."""
         connection = self._connection
         if self._writable_handler is not None and self.send_capacity:
-            self._writable_handler()  # first, so that what it sends and the acknowledgements due leave in one write
+            self._writable_handler()  # first, so that its data and the due acknowledgements leave in one write
         self._write()
         while (event := connection.next_event()) is not None:
             if isinstance(event, DataReceived):

@@ -54,19 +54,19 @@ class DataKeyFetch:
 async def fetch_data_key(service: KeyService | None, key_id: str, challenge: str) -> DataKey:
     """Return a data key made with ``key_id``.
 
-    Raises ``ConfigurationError`` when there is no service, and ``SessionManagerError`` for whatever it raises.
+    Raises ``ConfigurationError`` without a service, and ``SessionManagerError`` if the service fails.
     """
     if service is None:
         raise ConfigurationError(
-            f"the session is to be encrypted with the key {key_id}, and it is not known for which target and "
-            "with whose credentials: give --target and, where needed, --region and --profile"
+            f"the session is encrypted with the key {key_id}, which needs the session's target and AWS credentials: "
+            "give --target and, where needed, --region and --profile"
         )
-    _LOGGER.info("handshake: the agent asks for encryption; asking for a data key of %s", key_id)
+    _LOGGER.info("handshake: the agent requests encryption; requesting a data key of %s", key_id)
     try:
         key = await service.generate_data_key(key_id, challenge)
     except SessionManagerError:
         raise
-    except Exception as error:  # an exception of a foreign service
+    except Exception as error:  # the caller's service may raise anything
         _LOGGER.exception("the key service failed")
         raise EncryptionError(f"the key service failed: {type(error).__name__}: {error}") from error
     _LOGGER.info("the key service returned a data key")

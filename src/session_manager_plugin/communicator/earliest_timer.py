@@ -1,4 +1,4 @@
-"""A timer for deadlines that move all the time, mostly further away."""
+"""A timer for deadlines that change all the time, mostly to later ones."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 class EarliestTimer:
-    """Calls ``due`` no later than the deadline of the last ``arm``, and possibly earlier.
+    """Calls ``due`` at the deadline of the last ``arm`` or earlier.
 
-    A later deadline, or none, leaves the timer as it is: ``due`` then finds nothing to do, and arms it again. That
-    saves cancelling and creating a timer for each message. Deadlines are instants of ``clock``, in seconds.
+    A later deadline, or None, does not change the timer: ``due`` is called early, has nothing to do, and arms it again.
+    That saves cancelling and creating a timer for each message. Deadlines are times of ``clock``, in seconds.
     """
 
     def __init__(self, due: Callable[[], None], clock: Callable[[], float]) -> None:
@@ -20,7 +20,7 @@ class EarliestTimer:
         self._timer_at = float("inf")
 
     def arm(self, deadline: float | None) -> None:
-        """Be due at ``deadline``, or earlier."""
+        """Call ``due`` at ``deadline`` or earlier."""
         if deadline is not None and deadline < self._timer_at:
             self.cancel()
             self._timer_at = deadline
@@ -28,7 +28,7 @@ class EarliestTimer:
             self._timer = asyncio.get_running_loop().call_later(delay, self._fired)
 
     def cancel(self) -> None:
-        """Do not be due any more, until ``arm``."""
+        """Do not call ``due`` until the next ``arm``."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

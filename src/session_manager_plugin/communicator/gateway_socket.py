@@ -1,9 +1,9 @@
 """The websocket itself: the library's sans-I/O protocol, and a data path of our own.
 
-``opening`` leads to the gateway; the request for a websocket, its answer and all rare frames are the library's. Binary
-messages are cut out of the bytes of one socket read (``websocket_frames``), and the owner receives all messages of that
-read at once, without a task, future or queue between; what is sent in response leaves in one write, with one call for
-the random masks of all its frames. ``docs/performance.md`` has the measurements.
+``opening`` makes the connection to the gateway. The library handles the opening handshake and all frames but binary
+messages. These are parsed here (``websocket_frames``): the owner receives all messages of one socket read at once,
+without a task, future or queue in between. Its response leaves in one write, with one call for the random masks of all
+frames. ``docs/performance.md`` has the measurements.
 """
 
 from __future__ import annotations
@@ -54,25 +54,25 @@ from session_manager_plugin.utils.text import printable, ssl_text
 
 try:
     from websockets.speedups import apply_mask
-except ImportError:  # a platform for which the library has no compiled part
+except ImportError:  # the library has no compiled part for this platform
     from websockets.utils import apply_mask
 
 _LOGGER = get_logger(__name__)
 _LIBRARY_LOGGER = get_logger(f"{__name__}.websockets")
-_LIBRARY_LOGGER.setLevel(logging.WARNING)  # below that the library shows headers and messages: the token, what is typed
+_LIBRARY_LOGGER.setLevel(logging.WARNING)  # at lower levels the library logs headers and messages, the token included
 CLOSE_TIMEOUT = 2.0
 """Seconds for the closing handshake; after that the connection is cut."""
 READ_SIZE = 256 * 1024
-"""Bytes that one read of the socket brings at most; the memory is touched as far as it is needed."""
+"""Bytes of one read of the socket at most. The system provides memory only for the bytes used."""
 WRITE_LIMIT = 1024 * 1024
-"""Bytes waiting in the socket's buffer above which ``write_paused`` is called."""
+"""Bytes in the socket's write buffer above which ``write_paused`` is called."""
 
 Message = str | bytes | bytearray
 _HEAD_END = b"\r\n\r\n"
 
 
 class GatewaySocketOwner(Protocol):
-    """The owner of a connection, whose methods are called when something happens to it."""
+    """The callbacks of a ``GatewaySocket``."""
 
     def contact(self) -> None:
         """Bytes were received."""
@@ -91,13 +91,13 @@ class GatewaySocketOwner(Protocol):
 
 
 async def open_gateway_socket(config: WebSocketConfig, owner: GatewaySocketOwner) -> GatewaySocket:
-    """Open the websocket of ``config``; call ``attach`` on it to let messages through.
+    """Open the websocket of ``config``. Call ``attach`` on the result to receive messages.
 
-    A signed request that the gateway refuses with status 403 is followed by an unsigned one, which decides.
-    Raises ``InvalidURL``, ``ConfigurationError`` or ``ConnectError``, whose sentence says what prevented it.
+    If the gateway refuses a signed request with status 403, an unsigned request follows.
+    Raises ``InvalidURL``, ``ConfigurationError`` or ``ConnectError``.
     """
     if not validate_websocket_url(config.url):
-        raise InvalidURL(f"the stream URL {redact_url(config.url)!r} cannot be used")
+        raise InvalidURL(f"invalid stream URL {redact_url(config.url)!r}")
     signature = OpeningSignature.of(config.url, config.network, config.signer, config.connect_timeout)
     try:
         return await _open(config, owner, signature)
@@ -169,7 +169,7 @@ async def _open(
 
 
 def client_protocol(url: str, max_size: int) -> ClientProtocol:
-    """Return the library's protocol for a websocket; no message may have more than ``max_size`` bytes.
+    """Return the library's protocol object for a websocket. ``max_size`` limits a message, in bytes.
 
     Raises the library's ``InvalidURI``.
     """
@@ -177,14 +177,14 @@ def client_protocol(url: str, max_size: int) -> ClientProtocol:
 
 
 def bearer_header(token: str, bearer: Bearer, host: str) -> dict[str, str]:
-    """Return the header that carries the token in a request to ``host``; none if the request is without one."""
+    """Return the header with the token for a request to ``host``; empty if no such header is sent."""
     if token and (bearer is Bearer.ALWAYS or (bearer is Bearer.AUTO and not is_aws_host(host))):
         return {"Authorization": f"Bearer {token}"}
     return {}
 
 
 def _log_way(transport: asyncio.BaseTransport) -> None:
-    """Log the address that was connected to, and what TLS agreed on."""
+    """Log the address of the connection and the parameters of TLS."""
     peer = transport.get_extra_info("peername")
     if isinstance(peer, tuple):
         _LOGGER.info("connected to %s port %s", *peer[:2])
@@ -199,7 +199,7 @@ _SHORT, _MEDIUM, _LONG = struct.Struct(">BB"), struct.Struct(">BBH"), struct.Str
 
 
 def _masked_frame(opcode: int, payload: bytes, mask: bytes) -> bytes:
-    """Return a message in one frame, as a client sends it (RFC 6455 5.2); ``mask`` is 4 unpredictable bytes."""
+    """Return a client's frame with one whole message (RFC 6455 5.2). ``mask`` is 4 unpredictable bytes."""
     length = len(payload)
     if length < 126:
         head = _SHORT.pack(0x80 | opcode, 0x80 | length)
@@ -211,7 +211,7 @@ def _masked_frame(opcode: int, payload: bytes, mask: bytes) -> bytes:
 
 
 def _decoded(opcode: int, data: bytes | bytearray) -> Message:
-    """Return a text message as text; as bytes if it is not UTF-8, which the session refuses with a reason."""
+    """Return a text message as ``str``; as ``bytes`` if it is not UTF-8: the session then rejects it with a reason."""
     if opcode == Opcode.TEXT:
         try:
             return data.decode()
@@ -223,8 +223,8 @@ def _decoded(opcode: int, data: bytes | bytearray) -> Message:
 class GatewaySocket(asyncio.BufferedProtocol):
     """One websocket: the library's sans-I/O protocol, with a data path of our own beside it.
 
-    Messages may come in the same read as the answer to the opening, before the owner is ready for them: they are kept
-    until ``attach``. Call ``handshake`` once when the connection is made, then ``attach``.
+    Call ``handshake`` once the connection is made, then ``attach``. Messages that arrive before ``attach``, possibly in
+    the same read as the response to the opening request, are kept.
     """
 
     def __init__(
@@ -241,13 +241,13 @@ class GatewaySocket(asyncio.BufferedProtocol):
         self._answered = asyncio.Event()
         self._response: Response | None = None
         self._answer = b""
-        """Bytes of the answer to the opening, so far."""
+        """The bytes received so far of the response to the opening request."""
         assert protocol.max_message_size is not None
         self._read_buffer = memoryview(bytearray(READ_SIZE))
         self._frames = FrameReader(protocol.max_message_size)
         self._messages: list[Message] = []
         self._in_read = False
-        """Whether a read is being processed: what is sent then acknowledges messages."""
+        """Whether a read is being processed: messages sent then are acknowledgements."""
         self._coalescer = ReadCoalescer()
         self._low_water = 1
         self._wait_timer = EarliestTimer(lambda: self._set_low_water(1), clock)
@@ -256,15 +256,15 @@ class GatewaySocket(asyncio.BufferedProtocol):
         self._lost_by: Exception | None = None
 
     async def handshake(self, headers: Mapping[str, str]) -> Answer:
-        """Ask for the websocket, with additional headers, and return the answer, which has status 101.
+        """Send the opening request with additional ``headers``, and return the response, which has status 101.
 
-        Raises ``NotHTTP``, and the library's exceptions for other answers. Cut the connection then.
+        Raises ``NotHTTP``, and the library's exceptions for other responses. The caller then aborts the connection.
         """
         protocol = self.protocol
         request = protocol.connect()
         request.headers["User-Agent"] = USER_AGENT
         for name, value in headers.items():
-            request.headers.pop(name, None)  # assigning adds a value
+            request.headers.pop(name, None)  # assignment alone would add a second value
             request.headers[name] = value
         protocol.send_request(request)
         self._write()
@@ -278,7 +278,7 @@ class GatewaySocket(asyncio.BufferedProtocol):
         return answer_of(self._response)
 
     def attach(self) -> None:
-        """Call the owner from now on, at first with the messages received so far."""
+        """Pass messages to the owner, beginning with those received so far."""
         self._attached = True
         if self._messages:
             messages, self._messages = self._messages, []
@@ -325,12 +325,12 @@ class GatewaySocket(asyncio.BufferedProtocol):
             self._write()
 
     def _write(self) -> None:
-        data = b"".join(self.protocol.data_to_send())  # an empty item asks for a half-close, which nothing here needs
+        data = b"".join(self.protocol.data_to_send())  # an empty item requests a half-close, which is not needed
         if data and not self.transport.is_closing():
             self.transport.write(data)
 
     async def close(self) -> None:
-        """Send a close frame and wait until the far end has closed the connection. Nothing limits the wait."""
+        """Send a close frame and wait, without a time limit, until the far end has closed the connection."""
         if self.is_open:
             self.protocol.send_close(CloseCode.NORMAL_CLOSURE)
             self._write()
@@ -345,7 +345,7 @@ class GatewaySocket(asyncio.BufferedProtocol):
         _log_way(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where the next read is to be put: `asyncio.Protocol` allocates memory for each read."""
+        """Return the buffer for the next read. (``asyncio.Protocol`` would allocate memory for each read.)"""
         return self._read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -385,15 +385,15 @@ class GatewaySocket(asyncio.BufferedProtocol):
             self._wait_timer.arm(self._coalescer.deadline)
 
     def _set_low_water(self, size: int) -> None:
-        """Have the kernel report the socket as readable when it holds ``size`` bytes."""
+        """Make the kernel report the socket as readable only once it has ``size`` bytes."""
         if size != self._low_water:
             self._low_water = size
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     def _receive_opening(self, data: bytes) -> bytes:
-        """Pass the answer to the opening to the library, without the frames behind it: it would keep a part of them.
+        """Pass the response to the opening request to the library, without the frames after it, and return these.
 
-        Returns the bytes behind the answer.
+        The library would buffer a part of the frames.
         """
         seen = len(self._answer)
         self._answer += data
@@ -402,7 +402,7 @@ class GatewaySocket(asyncio.BufferedProtocol):
         self.protocol.receive_data(data[:end])
         rest = data[end:]
         if rest and self.protocol.state is State.CONNECTING:
-            self.protocol.receive_data(rest)  # an answer that opens nothing has a body
+            self.protocol.receive_data(rest)  # the body of a response that refuses the websocket
             rest = b""
         self._look_for_answer()
         return rest
@@ -415,15 +415,15 @@ class GatewaySocket(asyncio.BufferedProtocol):
 
     @property
     def _is_receiving(self) -> bool:
-        """Whether frames are processed; false after a close frame and after an illegal one."""
+        """Whether frames are processed; false after a close frame and after an illegal frame."""
         return self.protocol.close_rcvd is None and self.protocol.parser_exc is None
 
     def eof_received(self) -> None:
-        """The far end sends no more; the transport closes itself."""
+        """The far end has sent its end of file. The transport closes itself."""
         self._receive_end()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is over; ``exc`` is None for a proper end."""
+        """The connection is closed. ``exc`` is None for a normal end."""
         self._lost_by = exc
         self._wait_timer.cancel()
         self._receive_end()
@@ -437,11 +437,11 @@ class GatewaySocket(asyncio.BufferedProtocol):
         self._write()
 
     def pause_writing(self) -> None:
-        """The buffer of the socket is full."""
+        """The socket's write buffer is full."""
         self._owner.write_paused(self, True)
 
     def resume_writing(self) -> None:
-        """The buffer of the socket has room again."""
+        """The socket's write buffer has room again."""
         self._owner.write_paused(self, False)
 
     # Frames.
@@ -475,4 +475,4 @@ class GatewaySocket(asyncio.BufferedProtocol):
             return ConnectionLost(f"the connection broke: {ssl_text(self._lost_by)}")
         if isinstance(self._lost_by, OSError):
             return ConnectionLost(f"the connection broke: {self._lost_by.strerror or self._lost_by}")
-        return ConnectionLost("the service closed the connection without a word")
+        return ConnectionLost("the service closed the connection without a reason")

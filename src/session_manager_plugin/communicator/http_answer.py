@@ -1,4 +1,4 @@
-"""Reads the head of an HTTP answer tolerantly: a proxy's answer to CONNECT, or a server's to ``smp probe``."""
+"""A tolerant parser for the head of an HTTP response: a proxy's response to CONNECT, or a server's to ``smp probe``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from websockets.http11 import Response
 HEAD_LIMIT = 64 * 1024
 """The maximum size of a head, in bytes."""
 BEGINNING_LIMIT = 1024
-"""Bytes kept of an answer that is not HTTP, to describe it."""
+"""Bytes kept of a response that is not HTTP, to show them."""
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(r"HTTP/\d\.\d[ \t]+([1-9]\d\d)(?:[ \t]+(.*))?")
 _SIGNATURE = b"HTTP/"
@@ -18,14 +18,14 @@ _SIGNATURE = b"HTTP/"
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer."""
+    """An HTTP response."""
 
     status: int
     reason: str
     headers: dict[str, str]
-    """By name in lower case; several values of one name are joined by commas."""
+    """By name in lower case. Several values of one name are joined by commas."""
     body: bytes = field(default=b"", repr=False)
-    """Empty where it was not read."""
+    """Empty if it was not read."""
 
     @property
     def is_success(self) -> bool:
@@ -34,16 +34,16 @@ class Answer:
 
 
 def answer_of(response: Response) -> Answer:
-    """Return the library's response as ours."""
+    """Convert the library's response."""
     headers = {name.lower(): value for name, value in response.headers.raw_items()}
     return Answer(response.status_code, response.reason_phrase, headers, bytes(response.body or b""))
 
 
 class NotHTTP(Exception):
-    """An answer is not HTTP, or there is no answer.
+    """The response is not HTTP, or there is none.
 
-    ``beginning`` holds its first bytes; it is empty when the connection was closed without an answer. ``cut_short``
-    is true when the connection ended within the answer.
+    ``beginning`` is its first bytes; empty if the connection was closed without a response. ``cut_short``: the
+    connection ended in the middle of the response.
     """
 
     def __init__(self, beginning: bytes, *, cut_short: bool = False) -> None:
@@ -53,17 +53,17 @@ class NotHTTP(Exception):
 
 
 class AnswerReader:
-    """Reads one head from the pieces of a stream.
+    """Parses one head from the pieces of a stream.
 
-    Lines may end with a bare LF (RFC 9112 2.2), and the reason may be missing together with the space before it:
-    some proxies send that, and curl accepts it.
+    Accepts lines that end with a bare LF (RFC 9112 2.2), and a missing reason together with the space before it, which
+    some proxies send and curl accepts.
     """
 
     def __init__(self) -> None:
         self._received = b""
 
     def feed(self, data: bytes) -> Answer | None:
-        """Add bytes. Returns the answer once its head is complete, and ignores what follows. Raises ``NotHTTP``."""
+        """Add bytes. Returns the response once its head is complete, without a body. Raises ``NotHTTP``."""
         self._received += data
         found = _HEAD_END.search(self._received)
         if found is not None:
@@ -73,7 +73,7 @@ class AnswerReader:
         return None
 
     def end(self) -> NotHTTP:
-        """Return the exception for a stream that ended within the head."""
+        """Return the exception for a stream that has ended in the middle of the head."""
         return NotHTTP(self._received, cut_short=bool(self._received))
 
     def _parse(self, head: bytes) -> Answer:

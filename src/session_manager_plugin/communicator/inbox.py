@@ -1,4 +1,4 @@
-"""The inbox of a data channel: received payloads, the handlers they are passed to, and when reading has to pause."""
+"""The inbox of a data channel: passes received payloads to handlers, and pauses reading while too many are kept."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from session_manager_plugin.session.protocols import InputHandler
 from session_manager_plugin.utils.logging import get_logger
 
 UNCLAIMED_SIZE = 1024 * 1024
-"""Bytes kept while no handler of the remote's output is set, before reading from the network pauses."""
+"""Bytes kept while no handler of the remote's output is set. With more, reading from the network pauses."""
 UNCLAIMED_OVERHEAD = 100
-"""Bytes that each kept payload counts in addition, however short it is."""
+"""Bytes counted for each kept payload in addition to its length."""
 
 
 class Reading(Enum):
-    """Whether the owner reads from the network."""
+    """Whether, and why not, data is read from the network."""
 
     ON = "on"
     PAUSED = "paused"
@@ -27,13 +27,13 @@ class Reading(Enum):
 
 
 class ReadingInput(Enum):
-    """What moves the machine."""
+    """The inputs of the machine."""
 
     PAUSE = "pause"
     RESUME = "resume"
     FILLED = "filled"
     CLAIMED = "claimed"
-    """The handler is set, and nothing is kept any more."""
+    """The handler was set, and received everything that was kept."""
 
 
 TRANSITIONS: Mapping[tuple[Reading, ReadingInput], Reading] = {
@@ -46,15 +46,15 @@ TRANSITIONS: Mapping[tuple[Reading, ReadingInput], Reading] = {
     (Reading.PAUSED_AND_FULL, ReadingInput.RESUME): Reading.FULL,
     (Reading.PAUSED_AND_FULL, ReadingInput.CLAIMED): Reading.PAUSED,
 }
-"""An input without a row changes nothing: ``pause`` and ``resume`` may be called twice."""
+"""An input without a row has no effect: ``pause`` and ``resume`` are idempotent."""
 
 
 class Inbox:
     """Passes each payload to the handler of its type.
 
-    Until the handler of the remote's output is set, all payloads are kept: then every handler gets them in order. From
-    then on those of a type without a handler are dropped. ``flow_changed`` is called with False when reading has to
-    pause, with True when it goes on.
+    Until the handler of the remote's output is set, all payloads are kept, so that all handlers receive them in order.
+    After that, payloads of a type without a handler are dropped. Calls ``flow_changed(False)`` when reading has to
+    pause, ``flow_changed(True)`` when it continues.
     """
 
     def __init__(self, flow_changed: Callable[[bool], None]) -> None:
@@ -67,7 +67,8 @@ class Inbox:
         self._unclaimed_size = 0
 
     def set_handler(self, payload_type: int, handler: InputHandler) -> None:
-        """Pass payloads of this type to ``handler``; with that of ``OUTPUT``, also everything that was kept."""
+        """Pass payloads of this type to ``handler``. Setting that of ``OUTPUT`` also delivers everything that was
+        kept."""
         self._handlers[payload_type] = handler
         if payload_type != PayloadType.OUTPUT:
             return
@@ -95,11 +96,11 @@ class Inbox:
             self._apply(ReadingInput.FILLED)
 
     def pause(self) -> None:
-        """Pause reading."""
+        """Pause reading until ``resume``."""
         self._apply(ReadingInput.PAUSE)
 
     def resume(self) -> None:
-        """Go on reading, unless too much is kept for a handler that is not set yet."""
+        """Continue reading, unless too much is kept for a handler that is not set yet."""
         self._apply(ReadingInput.RESUME)
 
     def _apply(self, step: ReadingInput) -> None:

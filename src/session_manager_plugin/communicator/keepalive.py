@@ -1,4 +1,4 @@
-"""Pings a websocket, measures its latency and notices a dead link."""
+"""Pings a websocket, measures its latency, and detects a dead link."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from session_manager_plugin.errors import ConnectionLost
 SILENCE_DELAY = 2.0
 """Seconds without an answer to a ping after which the link counts as silent."""
 CLOCK_JUMP = 5.0
-"""Seconds by which the wall clock runs ahead of the monotonic one, or a timer is late, when this machine has slept or
-this process was stopped."""
+"""Seconds by which the wall clock has advanced more than the monotonic one, or by which a timer is late, that show that
+this machine has slept or this process was stopped."""
 
 
 class KeepaliveOwner(Protocol):
-    """The connection that is watched, as its keepalive uses it."""
+    """The callbacks and facts that a ``Keepalive`` needs."""
 
     last_contact_at: float
 
@@ -29,15 +29,15 @@ class KeepaliveOwner(Protocol):
         """The link is dead."""
 
     def silence_changed(self) -> None:
-        """``silent_since`` has become an instant."""
+        """``silent_since`` is no longer None."""
 
 
 class Keepalive:
-    """Sends one ping at the start and one every ``interval`` seconds (none when that is 0).
+    """Sends one ping at the start and one every ``interval`` seconds (none if that is 0).
 
-    A link is dead ``timeout`` seconds after a ping that was followed by neither a pong nor any other traffic. Silence
-    does not count while this side does not read, nor from a gateway that has never answered a ping on this connection.
-    After this machine has slept, or this process was stopped, a new ping decides. ``last_ping_time`` and
+    The link is dead if neither a pong nor any other traffic has arrived ``timeout`` seconds after a ping. Silence does
+    not count while this side does not read, nor if the gateway has never answered a ping on this connection. After this
+    machine has slept, or this process was stopped, a new ping is sent and its timeout starts. ``last_ping_time`` and
     ``last_pong_time`` are in seconds since the Unix epoch.
     """
 
@@ -56,19 +56,19 @@ class Keepalive:
         self._pinged_at = 0.0
         self._payload = b""
         self._waiting_since: float | None = None
-        """The instant of the first ping after the last sign of life."""
+        """When the first ping after the last received data was sent."""
         self._wall_offset = 0.0
 
     @property
     def silent_since(self) -> float | None:
-        """The instant of a ping that nothing has answered for ``SILENCE_DELAY`` seconds; else None."""
+        """When the ping was sent after which nothing was received for ``SILENCE_DELAY`` seconds; otherwise None."""
         since = self._waiting_since
         if since is None or not self._is_silent(since) or not self._answered or self._owner.reading_paused:
             return None
         return since if time.monotonic() >= since + min(SILENCE_DELAY, self._timeout) else None
 
     def start(self, connection: GatewaySocket) -> None:
-        """Watch a new connection; the first ping leaves now."""
+        """Watch a new connection. The first ping is sent now."""
         self.stop()
         self._connection = connection
         self._answered = False
@@ -78,19 +78,19 @@ class Keepalive:
             self._arm()
 
     def stop(self) -> None:
-        """Send no more pings."""
+        """Stop sending pings."""
         self._connection = None
         self._waiting_since = None
         self._cancel_timer()
 
     def check(self) -> None:
-        """Ping now, unless an answer is awaited or pings are off."""
+        """Send a ping now, unless one is unanswered or pings are off."""
         if self._connection is not None and self._interval > 0 and self._waiting_since is None:
             self._ping(time.monotonic())
             self._arm()
 
     def check_clock(self) -> None:
-        """Ping now if this machine has slept: the network may have changed. It costs next to nothing; call it when
+        """Send a ping now if this machine has slept, because the network may have changed. Cheap; call it when
         something happens after a pause."""
         if self._interval > 0 and time.time() - time.monotonic() > self._wall_offset + CLOCK_JUMP:
             self._woke(time.monotonic())
@@ -106,7 +106,7 @@ class Keepalive:
         self._arm()
 
     def reading_resumed(self) -> None:
-        """Reading continues: the silence before does not count."""
+        """Note that reading continues: the silence before does not count."""
         self._resumed_at = time.monotonic()
 
     def _is_silent(self, since: float) -> bool:
@@ -148,7 +148,7 @@ class Keepalive:
         self._arm()
 
     def _arm(self) -> None:
-        """Set the timer for the next ping or, before it, for ``SILENCE_DELAY`` or the timeout of the last one."""
+        """Set the timer for the next ping, or earlier for ``SILENCE_DELAY`` or the timeout of the last ping."""
         if self._connection is None:
             return
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""The life of one session: unopened, open, over; and the two results that callers wait for."""
+"""The life of one session (unopened, open, over), and the two results that callers wait for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from session_manager_plugin.protocol.events import SessionReady
 
 
 class LifeState(Enum):
-    """The states of a session, in their order."""
+    """The states of a session, in order."""
 
     UNOPENED = "unopened"
     OPEN = "open"
@@ -19,7 +19,7 @@ class LifeState(Enum):
 
 
 class LifeInput(Enum):
-    """What moves the machine."""
+    """The inputs of the machine."""
 
     OPEN = "open"
     END = "end"
@@ -29,13 +29,13 @@ TRANSITIONS: Mapping[tuple[LifeState, LifeInput], LifeState] = {
     (LifeState.UNOPENED, LifeInput.OPEN): LifeState.OPEN,
     (LifeState.OPEN, LifeInput.END): LifeState.OVER,
 }
-"""A session is opened once. ``end`` has no effect before that, nor a second time: the first outcome counts."""
+"""A session is opened once. ``end`` has no effect before that, and none a second time."""
 
 
 class Lifetime:
-    """The state of one session, and what its callers wait for.
+    """The state of one session, with the results that callers wait for.
 
-    Any number of callers may wait in ``ready`` and ``ended``; one that is cancelled does not disturb the others.
+    Any number of callers may wait in ``ready`` and ``ended``; cancelling one does not affect the others.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,8 @@ class Lifetime:
         self._ended: asyncio.Future[str] | None = None
 
     def open(self) -> None:
-        """The session is being opened; in the event loop. Raises ``LocalProtocolError`` when that has been called."""
+        """Note that the session is being opened. Call it in the event loop. Raises ``LocalProtocolError`` the second
+        time."""
         if (self.state, LifeInput.OPEN) not in TRANSITIONS:
             raise LocalProtocolError(f"a session is opened in state {self.state.name}")
         self.state = TRANSITIONS[self.state, LifeInput.OPEN]
@@ -52,12 +53,13 @@ class Lifetime:
         self._ready, self._ended = loop.create_future(), loop.create_future()
 
     def begin(self, ready: SessionReady) -> None:
-        """The session has begun; ignored when it has already begun, or is over."""
+        """Note that the session has begun. Ignored if it has begun already, or has ended."""
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(ready)
 
     def end(self, outcome: str | Exception) -> None:
-        """The session is over, by the far end's closing text or by an error. The first outcome counts."""
+        """Note that the session has ended, with the far end's closing text or with an error. Only the first call
+        counts."""
         if (self.state, LifeInput.END) not in TRANSITIONS:
             return
         self.state = TRANSITIONS[self.state, LifeInput.END]
@@ -68,7 +70,7 @@ class Lifetime:
             outcome = SessionEnded("the session was closed before it began", output=outcome)
         else:
             self._ended.set_exception(outcome)
-            self._ended.exception()  # marks it as retrieved, since no caller need wait for it
+            self._ended.exception()  # marks the exception as retrieved, because no caller has to wait for it
         if not self._ready.done():
             self._ready.set_exception(outcome)
             self._ready.exception()
@@ -80,8 +82,8 @@ class Lifetime:
         return await asyncio.shield(self._ready)
 
     async def ended(self) -> str:
-        """Wait for the end and return the far end's text. Raises what ended the session, ``NotConnected`` before
-        ``open``."""
+        """Wait for the end and return the far end's text. Raises the error that ended the session, or ``NotConnected``
+        before ``open``."""
         if self._ended is None:
             raise NotConnected("the data channel is not open")
         return await asyncio.shield(self._ended)

@@ -14,26 +14,26 @@ from session_manager_plugin.protocol.endpoint import SessionEndpoint
 from session_manager_plugin.session.link_health import LinkHealth, LinkState
 
 DOUBT_DELAY = 1.0
-"""Seconds without an acknowledgement after which a ping finds out whether the link or the target is silent."""
+"""Seconds without an acknowledgement after which a ping is sent, to distinguish a silent link from a silent target."""
 DELAYED_AFTER = 4.0
-"""Seconds without an acknowledgement after which the input counts as delayed while the target goes on sending. Behind
-much output on a slow link two seconds are common; and whether it really goes on sending shows a moment later."""
+"""Seconds without an acknowledgement after which the input counts as delayed, if the target still sends. Two seconds
+are common behind much output on a slow link, and it takes a moment to see whether the target still sends."""
 LOOK_INTERVAL = 0.5
 """Seconds between two checks of a stream without acknowledgements."""
 RESTORED_SHOWN = 5.0
 """Seconds for which a restored connection is shown as such."""
 QUIET_DELAY = 20.0
-"""Seconds without a byte after which the last contact is shown although nothing is wrong; pings come every 15."""
+"""Seconds without received bytes after which the last contact is shown, even without trouble. (Pings: every 15 s.)"""
 _IDLE_MIN, _IDLE_PROOF = 3.0, 20.0
-"""Seconds without traffic before a close: the least that may be an idle limit; and enough to be one the first time."""
+"""Seconds without traffic before a close that may be an idle limit: if it happens twice, and already the first time."""
 
 
 class LinkMonitor:
-    """Watches the link of one session. ``changed`` is called when its state changes, and when a trouble begins or ends.
+    """Watches the link of one session. Calls ``changed`` when its state changes, and when trouble begins or ends.
 
-    **One clock.** A trouble begins at one instant, ``_since``: the last contact if the link is silent, the loss if the
-    websocket breaks. The states that follow until the link works again count from there, so the seconds shown never run
-    backwards. Any message of the far end is a sign of life; silence does not count while this side does not read.
+    Trouble begins at ``_since``: at the last contact if the link is silent, at the loss of the websocket otherwise. All
+    states until the link works again count from there, so that the seconds shown never decrease. Every message of the
+    far end counts as contact. Silence does not count while this side does not read.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class LinkMonitor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.heard_at: float | None = None
-        """The instant of the last message from the far end; None before the first."""
+        """When the last message of the far end arrived; None before the first."""
         self._websocket = websocket
         self._connection = connection
         self._reconnection = reconnection
@@ -65,7 +65,7 @@ class LinkMonitor:
         self._timer: asyncio.TimerHandle | None = None
 
     def health(self) -> LinkHealth:
-        """Return the state of the link at this moment."""
+        """Return the current state of the link."""
         now = self._clock()
         state, began_at = self._judge(now)
         if began_at is None:
@@ -96,7 +96,7 @@ class LinkMonitor:
         )
 
     def _judge(self, now: float) -> tuple[LinkState, float | None]:
-        """Return the state and, if it is a trouble, the instant of its first sign."""
+        """Return the state and, if it is trouble, the time of its first sign."""
         websocket, reconnection = self._websocket, self._reconnection
         if websocket.connection_state is ConnectionState.CLOSING:
             return LinkState.CLOSING, None
@@ -122,32 +122,32 @@ class LinkMonitor:
             return LinkState.SILENT, websocket.last_contact_at
         return LinkState.UNANSWERED, unanswered_since
 
-    # What happens to the link.
+    # Events of the link.
 
     def message_received(self, now: float) -> None:
-        """Messages arrived. Call this before their data is written, so that a notice is removed first."""
+        """Note received messages. Call this before their data is written, so that a notice is removed first."""
         self.heard_at = now
         if self._since is not None:
             self.look()
 
     def pause_changed(self, paused: bool) -> None:
-        """The service reports that the target is away, or is back."""
+        """Note that, as the service reports, the target is away or back."""
         self._away_since = self._clock() if paused else None
         self._look_later(SILENCE_DELAY) if paused else self.look()
 
     def lost(self, now: float) -> None:
-        """The websocket was lost and is being replaced."""
+        """Note that the websocket is lost and reconnecting has begun."""
         self._note_idle_close(now - self._websocket.last_contact_at)
         self.look(changed=True)
 
     def over(self) -> None:
-        """The session has ended."""
+        """Note the end of the session."""
         self._over = True
         if self._timer is not None:
             self._timer.cancel()
 
     def look(self, *, changed: bool = False) -> None:
-        """Determine the state anew, and call ``changed`` if it differs, or in any case with ``changed=True``."""
+        """Determine the state again, and call ``changed`` if it differs; with ``changed=True`` in any case."""
         now = self._clock()
         state, began_at = self._judge(now)
         troubled_before = self._since is not None
@@ -181,9 +181,9 @@ class LinkMonitor:
         self._timer = asyncio.get_running_loop().call_later(delay, lambda: self.look(changed=changed))
 
     def _note_idle_close(self, idle: float) -> None:
-        """Find out whether something on the way closes idle connections: a shorter ping interval would avoid that.
+        """Detect that a proxy or firewall closes idle connections, which a shorter ping interval would avoid.
 
-        The signs are a close after a long silence without pings, or a second close after the same silence.
+        The signs are a close after a long time without traffic, or a second close after about the same time.
         """
         interval = self._config.ping_interval
         self._advice = ""

@@ -1,6 +1,6 @@
-"""The way to a gateway, stage by stage: its name, TCP, a proxy, TLS. ``GatewaySocket`` adds the websocket.
+"""Connecting to a gateway in stages: DNS, TCP, a proxy, TLS. ``GatewaySocket`` adds the websocket.
 
-A data channel takes all stages at once (``Opening``); ``smp probe`` takes them one by one, to see which of them fails.
+A data channel runs all stages with ``Opening``. ``smp probe`` runs them one by one, to see which one fails.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from session_manager_plugin.communicator.tls import ssl_context
 from session_manager_plugin.utils.hosts import is_address, join_host_and_port
 
 HAPPY_EYEBALLS_DELAY = 0.25
-"""Seconds until the next address, of the other family if there is one, is tried as well (RFC 8305)."""
+"""Seconds until the next address, of the other family if possible, is tried in parallel (RFC 8305)."""
 USER_AGENT = f"python-session-manager-plugin/{__version__}"
 
 AddressInfo = tuple[Any, ...]
-"""As ``getaddrinfo`` returns it: family, type, protocol, canonical name, address."""
+"""A result of ``getaddrinfo``: family, type, protocol, canonical name, address."""
 
 
 class Stage(Enum):
-    """How far an opening has come."""
+    """The stages of an opening."""
 
     NAME = "name"
     TCP = "tcp"
@@ -43,7 +43,7 @@ class Stage(Enum):
 
 
 class TunnelRefused(Exception):
-    """A proxy answered a CONNECT request with another status than 2xx."""
+    """A proxy has answered CONNECT with another status than 2xx."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(f"status {answer.status}")
@@ -51,7 +51,7 @@ class TunnelRefused(Exception):
 
 
 def deliver(protocol: asyncio.BufferedProtocol, data: bytes | bytearray) -> None:
-    """Have a protocol receive bytes as a transport does."""
+    """Pass bytes to a protocol as a transport does."""
     position = 0
     while position < len(data):
         piece = memoryview(protocol.get_buffer(len(data) - position))
@@ -64,8 +64,8 @@ def deliver(protocol: asyncio.BufferedProtocol, data: bytes | bytearray) -> None
 class Opening:
     """Opens a link along a route, TLS included.
 
-    ``context`` is that of TLS; None for a URL without TLS. ``stage`` is the stage being tried, or the stage that failed
-    once an exception was raised.
+    ``context`` is the TLS context; None for a URL without TLS. ``stage`` is the current stage; after an exception, the
+    stage that failed.
     """
 
     def __init__(self, route: Route, context: ssl.SSLContext | None) -> None:
@@ -74,8 +74,8 @@ class Opening:
         self._context = context
 
     async def open(self) -> Link:
-        """Return the link. Raises ``OSError``; ``TunnelRefused`` and ``NotHTTP`` for a proxy's answer; and for a SOCKS
-        proxy what ``connect_through_socks`` raises."""
+        """Return the link. Raises ``OSError``, ``TunnelRefused`` and ``NotHTTP`` for a proxy's response, and the
+        exceptions of ``connect_through_socks`` for a SOCKS proxy."""
         route = self._route
         if route.is_socks:
             self.stage = Stage.PROXY
@@ -101,19 +101,19 @@ class Opening:
 
 
 class Link:
-    """A TCP connection that becomes more: a tunnel through a proxy, TLS, at last the connection of a protocol.
+    """A TCP connection to which a tunnel through a proxy, TLS, and at last a protocol are added.
 
-    Owns the connected socket from the beginning; ``abort`` ends it at any stage.
+    Owns the connected socket. ``abort`` closes it at any stage.
     """
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket: socket.socket | None = connected
-        """Until there is a transport."""
+        """The socket, until a transport owns it."""
         self._transport: asyncio.Transport | None = None
         self._incoming = _Incoming()
 
     async def tunnel(self, route: Route) -> Answer:
-        """Ask the HTTP proxy of ``route`` for a tunnel, and return the answer, whatever its status is.
+        """Request a tunnel from the HTTP proxy of ``route``, and return the response with any status.
 
         TLS with the proxy itself is verified with the platform's certificates. Raises ``NotHTTP`` and ``OSError``.
         """
@@ -124,7 +124,8 @@ class Link:
         return await self._ask(prepare_connect_request(proxy, _uri_of(route), USER_AGENT))
 
     async def get(self, path: str, host: str) -> Answer:
-        """Return the head of the answer to an HTTP request. The link is of no further use. Raises as ``tunnel``."""
+        """Return the head of the response to an HTTP request. The link cannot be used afterwards. Raises like
+        ``tunnel``."""
         request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nConnection: close\r\n\r\n"
         return await self._ask(request.encode())
 
@@ -140,30 +141,30 @@ class Link:
         raise reading.end()
 
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
-        """Make the TLS handshake; ``host`` is the name to check. Raises ``OSError`` (``ssl.SSLError`` is one).
+        """Make the TLS handshake and check the certificate for ``host``. Raises ``OSError``, such as ``ssl.SSLError``.
 
-        After ``tunnel`` it takes place in the tunnel, be that in TLS or not.
+        After ``tunnel`` the handshake takes place inside the tunnel, which may itself use TLS.
         """
         if self._transport is None:
             await self._connect(self._incoming, ssl=context, server_hostname=host)
             return
-        # The outer transport goes on calling its own protocol; what arrives inside is another matter.
+        # The outer transport still calls its own protocol. A new one receives the data inside TLS.
         self._incoming = _Incoming()
         loop = asyncio.get_running_loop()
         secured = await loop.start_tls(self._transport, self._incoming, context, server_hostname=host)
-        if secured is None:  # asyncio's result for a connection that ended during the handshake
+        if secured is None:  # asyncio returns None if the connection has ended during the handshake
             raise ConnectionResetError
         self._transport = secured
 
     @property
     def tls(self) -> ssl.SSLObject:
-        """The TLS connection that was made last."""
+        """The innermost TLS connection."""
         assert self._transport is not None
         made: ssl.SSLObject = self._transport.get_extra_info("ssl_object")
         return made
 
     async def hand_over(self, protocol: asyncio.BufferedProtocol) -> None:
-        """Make ``protocol`` the one of the connection: it receives all that arrives from here on, or has arrived."""
+        """Make ``protocol`` the protocol of the connection. It also receives data that has arrived already."""
         if self._transport is None:
             await self._connect(protocol)
             return
@@ -180,7 +181,7 @@ class Link:
         self._transport, _ = await loop.create_connection(lambda: protocol, sock=connected, **tls)
 
     def abort(self) -> None:
-        """Cut the connection. Idempotent."""
+        """Abort the connection. Idempotent."""
         if self._transport is not None:
             self._transport.abort()
         elif self._socket is not None:
@@ -188,18 +189,19 @@ class Link:
 
 
 class _Incoming(asyncio.Protocol):
-    """Keeps what arrives until a later protocol takes it over."""
+    """Keeps received data until another protocol takes over."""
 
     def __init__(self) -> None:
         self.received = bytearray()
         self.is_lost = False
         self.error: Exception | None = None
-        """What the connection was lost by; None for a proper end."""
+        """Why the connection was lost; None for a normal end."""
         self._at_end = False
         self._changed = asyncio.Event()
 
     async def read(self) -> bytes:
-        """Wait for bytes; none at the end of the stream. Raises ``OSError`` if the connection is lost."""
+        """Wait for bytes and return them; b"" at the end of the stream. Raises ``OSError`` if the connection is
+        lost."""
         while not self.received and not self._at_end:
             self._changed.clear()
             await self._changed.wait()
@@ -224,18 +226,18 @@ class _Incoming(asyncio.Protocol):
 
 
 async def connect_through_socks(route: Route) -> socket.socket:
-    """Return a socket that leads through the SOCKS proxy of ``route``.
+    """Return a socket connected through the SOCKS proxy of ``route``.
 
     Raises ``ImportError`` without the extra package, ``OSError``, and the library's ``ProxyError``.
     """
-    from websockets.asyncio.client import connect_socks_proxy  # imports much, for one kind of proxy
+    from websockets.asyncio.client import connect_socks_proxy  # imported only when needed: it is slow to import
 
     assert route.proxy is not None
     return await connect_socks_proxy(route.proxy, _uri_of(route))
 
 
 def _uri_of(route: Route) -> WebSocketURI:
-    """What a proxy is asked for, as the library takes it."""
+    """Return the destination in the form that the library's SOCKS client expects."""
     return parse_uri(f"{'wss' if route.is_secure else 'ws'}://{join_host_and_port(*route.target)}/")
 
 
@@ -245,17 +247,17 @@ def _uri_of(route: Route) -> WebSocketURI:
 async def look_up(
     host: str, port: int, family: socket.AddressFamily = socket.AddressFamily.AF_UNSPEC
 ) -> list[AddressInfo]:
-    """Return the addresses of ``host``. Raises ``OSError`` (``socket.gaierror`` is one) and ``UnicodeError``."""
-    if is_address(host):  # without a thread: what the caller has begun must not start before the connection
+    """Return the addresses of ``host``. Raises ``OSError``, such as ``socket.gaierror``, and ``UnicodeError``."""
+    if is_address(host):  # without a thread, so that a task of the caller's does not start before the connection
         return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     loop = asyncio.get_running_loop()
     return await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
 
 
 async def connect_to_any(addresses: Sequence[AddressInfo]) -> socket.socket:
-    """Return a socket connected to the first address that answers; slow addresses do not delay the others.
+    """Return a socket connected to the first address that accepts. Slow addresses do not delay the others.
 
-    Raises the ``OSError`` of the first address, or one that holds the texts of all when they failed in several ways.
+    Raises the ``OSError`` of the first address; if the errors differ, an ``OSError`` with all their texts.
     """
     waiting = deque(_interleaved(addresses))
     trying: set[asyncio.Task[socket.socket]] = set()
@@ -283,7 +285,7 @@ async def connect_to_any(addresses: Sequence[AddressInfo]) -> socket.socket:
 
 
 def _interleaved(addresses: Sequence[AddressInfo]) -> list[AddressInfo]:
-    """The addresses, alternating between their families, the family of the first one first."""
+    """Return the addresses alternating between families, beginning with the family of the first address."""
     families = [
         [address for address in addresses if address[0] is family]
         for family in dict.fromkeys(address[0] for address in addresses)
@@ -305,6 +307,6 @@ async def connect_to(address: AddressInfo) -> socket.socket:
 
 
 def _discard(task: asyncio.Task[socket.socket]) -> None:
-    """Close the socket of an attempt that succeeded too late."""
+    """Close the socket of an attempt that has succeeded too late."""
     if not task.cancelled() and task.exception() is None:
         task.result().close()

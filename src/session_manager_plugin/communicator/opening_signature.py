@@ -1,4 +1,4 @@
-"""The signature of one opening request, made while the connection is being set up."""
+"""The signature of one opening request, computed while the connection is being made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from session_manager_plugin.utils.link_options import Bearer, NetworkOptions, Si
 from session_manager_plugin.utils.logging import get_logger
 
 SIGN_TIMEOUT = 5.0
-"""Seconds for finding credentials, at most half of the time for connecting; then the request is sent unsigned."""
+"""Seconds for finding credentials, at most half of the connect timeout; after that the request is sent unsigned."""
 _PRESIGNED = frozenset(
     {
         "x-amz-algorithm",
@@ -28,19 +28,19 @@ _PRESIGNED = frozenset(
         "x-amz-security-token",
     }
 )
-"""Query parameters of a URL that holds its signature (protocol reference 13.1)."""
+"""Query parameters of a URL that contains its signature (protocol reference 13.1)."""
 _LOGGER = get_logger(__name__)
 
 
 class OpeningSignature:
     """Signs one request. Call ``start`` when connecting begins, ``headers`` once the connection is made, and ``stop``
-    in any case."""
+    at the end in any case."""
 
     def __init__(self, signer: RequestSigner, url: str, timeout: float) -> None:
         self.sent = False
         """Whether ``headers`` has returned a signature."""
         self.obstacle = ""
-        """Why there is no signature; empty when there is one."""
+        """Why there is no signature; empty if there is one."""
         self.signer = signer
         self._url = url
         self._timeout = timeout
@@ -50,19 +50,19 @@ class OpeningSignature:
     def of(
         cls, url: str, network: NetworkOptions, signer: RequestSigner | None, connect_timeout: float
     ) -> OpeningSignature | None:
-        """Return the signature for a valid websocket URL; None when its request is not to be signed."""
+        """Return the signature for a valid websocket URL; None if its request is not to be signed."""
         if signer is None or not is_signed(url, network):
             return None
         return cls(signer, url, min(SIGN_TIMEOUT, connect_timeout / 2))
 
     def start(self) -> None:
-        """Begin. Nothing runs before the caller next waits: what the caller has begun comes first."""
+        """Begin to sign, in a task that starts when the caller next waits."""
         if self.obstacle:
             return
         self._task = asyncio.ensure_future(self._sign())
 
     async def headers(self) -> Mapping[str, str]:
-        """Wait for the headers to add to the request; returns none when it cannot be signed, or not in time."""
+        """Wait for the headers to add to the request; returns no headers if signing fails or takes too long."""
         if self._task is None:
             return {}
         headers = await self._task
@@ -70,7 +70,7 @@ class OpeningSignature:
         return headers
 
     def withdraw(self) -> None:
-        """The signed request was refused: the next one is sent without a signature."""
+        """Send the next request without a signature, because the signed one was refused."""
         self.sent, self.obstacle, self._task = False, "the signed one was refused", None
 
     def stop(self) -> None:

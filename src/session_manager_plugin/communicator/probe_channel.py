@@ -1,7 +1,7 @@
-"""One data channel over an established link, driven step by step, so that each step of its beginning can be checked.
+"""One data channel over an established link, whose beginning is driven and checked step by step.
 
-The websocket is that of a data channel (``GatewaySocket``), the session is a ``SessionEndpoint``. There is no flow
-control and no reconnection: this channel carries no data and lives for seconds.
+Uses the websocket of a data channel (``GatewaySocket``) and a ``SessionEndpoint``, without flow control and
+reconnection: this channel carries no data and exists for a few seconds.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from session_manager_plugin.utils.link_options import Bearer
 
 MAX_MESSAGE_SIZE = 1024 * 1024
 CLOSE_TIMEOUT = 1.0
-"""Seconds the far end may take to close its end of the websocket."""
+"""Seconds within which the far end must close its end of the websocket."""
 
 
 class ProbeChannel(GatewaySocketOwner):
-    """The websocket of ``route`` over ``link``, and the session on it. Methods are called in this order: ``upgrade``,
-    ``begin``, ``until_ready``, ``ping`` as often as needed, ``close``."""
+    """The websocket of ``route`` over ``link``, and the session on it. Call order: ``upgrade``, ``begin``,
+    ``until_ready``, ``ping`` any number of times, ``close``."""
 
     def __init__(self, link: Link, route: Route, *, session_id: str = "", session_types: Collection[str] = ()) -> None:
         self._link = link
@@ -63,14 +63,14 @@ class ProbeChannel(GatewaySocketOwner):
         self._ended: Exception | None = None
         self._pongs: dict[bytes, float] = {}
         self.heard_at: float | None = None
-        """The instant (monotonic) of the first message that the far end sent."""
+        """When the first message of the far end arrived (monotonic)."""
 
     # The websocket.
 
     async def upgrade(self, token: str, bearer: Bearer, signature: Mapping[str, str]) -> Answer:
-        """Ask for a websocket, and return the answer, whatever its status is. ``signature`` holds headers to add.
+        """Request a websocket, and return the response with any status. ``signature`` is headers to add.
 
-        Raises ``NotHTTP``, ``OSError`` and the library's exceptions for a 101 that opens no websocket.
+        Raises ``NotHTTP``, ``OSError``, and the library's exceptions for an invalid response with status 101.
         """
         await self._link.hand_over(self._socket)
         try:
@@ -108,7 +108,7 @@ class ProbeChannel(GatewaySocketOwner):
         """Send the token."""
         now = time.monotonic()
         self._endpoint.connected(token, now)
-        self._socket.attach()  # messages may be there already
+        self._socket.attach()  # messages may have arrived already
         self._send()
 
     async def until_ready(
@@ -116,8 +116,8 @@ class ProbeChannel(GatewaySocketOwner):
     ) -> SessionReady:
         """Wait until the session has begun.
 
-        If it is to be encrypted, ``key_asked`` receives the key's id and the awaitable that returns the data key, and
-        awaits it. Raises the error that prevents the session: ``ConnectionLost`` with a close code, ``SessionEnded``.
+        For an encrypted session ``key_asked`` is called with the key's id and the awaitable of the data key, which it
+        has to await. Raises the error that prevents the session, such as ``ConnectionLost`` with a close code.
         """
         while True:
             for event in await self._turn(None):
@@ -140,9 +140,9 @@ class ProbeChannel(GatewaySocketOwner):
         self._send()
 
     async def ping(self, timeout: float) -> float | None:
-        """Ping the gateway; return the seconds until its answer, or None without one within ``timeout`` seconds.
+        """Ping the gateway; return the seconds until the pong, or None if none arrives within ``timeout`` seconds.
 
-        Raises the error that ended the session meanwhile.
+        Raises the error that has ended the session in the meantime.
         """
         sent_at = time.monotonic()
         payload = os.urandom(8)
@@ -153,13 +153,13 @@ class ProbeChannel(GatewaySocketOwner):
         return None if answered_at is None else answered_at - sent_at
 
     async def idle(self, seconds: float) -> None:
-        """Run the session for some seconds. Raises the error that ended it meanwhile."""
+        """Run the session for ``seconds``. Raises the error that has ended it in the meantime."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             await self._turn(until)
 
     async def _turn(self, until: float | None) -> list[Event]:
-        """Wait for an event, at most until an instant, and return the session's events.
+        """Wait for an event, until the time ``until`` at most, and return the session's events.
 
         Raises the error that ends the session.
         """
@@ -195,7 +195,7 @@ class ProbeChannel(GatewaySocketOwner):
             self._socket.write_messages(messages)
 
     async def close(self) -> None:
-        """Close the websocket in order; the link is not touched."""
+        """Close the websocket with a closing handshake. The link stays open."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._socket.close()

@@ -1,4 +1,4 @@
-"""The URL of a proxy, taken apart."""
+"""Parsing the URL of a proxy."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 
 def proxy_place(proxy: Proxy) -> str:
-    """Return a proxy without its user and password, as in ``http://proxy:3128``."""
+    """Return the URL of a proxy without user and password, as in ``http://proxy:3128``."""
     return f"{proxy.scheme}://{join_host_and_port(proxy.host, proxy.port)}"
 
 
 def parse_proxy(url: str, source: str) -> Proxy:
     """Parse the URL of a proxy, and register its password as a secret.
 
-    Raises ``ConfigurationError``, which names ``source`` and repeats nothing of the URL: a malformed part may belong to
-    the password.
+    Raises ``ConfigurationError``, which names ``source`` but no part of the URL: any part of a malformed URL may belong
+    to the password.
     """
     register_password(url)
     try:

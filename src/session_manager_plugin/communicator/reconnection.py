@@ -24,14 +24,14 @@ from session_manager_plugin.session.protocols import ResumeService
 from session_manager_plugin.utils.logging import get_logger, register_secret
 
 FIRST_DELAY = 0.05
-"""The longest delay before the first attempt, in seconds; it doubles with each attempt."""
+"""The longest delay before the first attempt, in seconds. It doubles with each attempt."""
 MAX_DELAY = 5.0
-"""The longest delay between two attempts, in seconds: the session is back soon after any outage."""
+"""The longest delay between two attempts, in seconds: after any outage the session is restored soon."""
 ATTEMPT_TIMEOUT = 15.0
-"""The longest duration of one attempt, in seconds: one begun on a network that is gone never ends."""
+"""The longest duration of one attempt, in seconds: an attempt on a network that has gone would not end."""
 PROOF_DELAY = 1.0
-"""Seconds that a new websocket has to stay open, when no message is received on it, to count as accepted: a gateway
-that refuses the token closes the websocket at once."""
+"""Seconds after which a new websocket without any received message counts as accepted. A gateway that refuses the token
+closes the websocket at once."""
 TELLING_DELAY = 1.0
 """Seconds of an outage before it is reported."""
 TOKEN_REFUSED = 1008
@@ -45,18 +45,18 @@ class Reconnectable(Protocol):
     last_error: Exception | None
 
     async def connect(self, config: WebSocketConfig, /) -> bool:
-        """Try once, with ``config``. Returns False when that failed; the reason is in ``last_error``."""
+        """Try once, with ``config``. Returns False if that failed; the reason is in ``last_error``."""
 
 
 class Proof(Enum):
-    """How far the websocket has shown that the gateway accepts its token. Opening does not prove that."""
+    """Whether the gateway has accepted the websocket's token. An open websocket does not prove that."""
 
     ABSENT = "absent"
     """There is no websocket."""
     UNPROVEN = "unproven"
-    """It is open; no message was received on it."""
+    """The websocket is open, and no message was received on it."""
     PROVEN = "proven"
-    """A message was received on it, or it has stayed open for ``PROOF_DELAY`` seconds after an outage."""
+    """A message was received, or the websocket has stayed open for ``PROOF_DELAY`` seconds after an outage."""
 
 
 class ProofInput(Enum):
@@ -75,22 +75,22 @@ PROOFS = {
     (Proof.UNPROVEN, ProofInput.LOST): Proof.ABSENT,
     (Proof.PROVEN, ProofInput.LOST): Proof.ABSENT,
 }
-"""Every transition. Messages after the first change nothing and are not looked up: there is one for each read."""
+"""All transitions. Messages after the first have no effect and are not looked up, because they are so frequent."""
 
 
 class Reconnection:
     """Ends the outages of one session's websocket.
 
-    First a new websocket is opened with the present token. If that is refused, by an HTTP status, by close code 1008 or
-    by closing before any message, ``service`` is asked for a token, and a websocket opened with that. Without
-    credentials the attempts continue with the present token. The owner reports ``opened``, ``message_received`` and
-    ``lost``. An outage begins with ``lost``, may last ``timeout`` seconds, and is over when a new websocket is
-    ``PROVEN``: then ``restored`` is called. ``run`` may be called several times in an outage, since an open websocket
-    does not prove that the token was accepted.
+    First a new websocket is opened with the current token. If the token is refused (by an HTTP status, by close code
+    1008, or by closing before any message), ``service`` is called for a new token, and a websocket is opened with that.
+    Without credentials the attempts continue with the current token. The owner calls ``opened``, ``message_received``
+    and ``lost``. An outage begins with ``lost``, lasts ``timeout`` seconds at most, and ends when a new websocket is
+    ``PROVEN``: then ``restored`` is called. ``run`` may be called several times in one outage, because an open
+    websocket does not prove that the token was accepted.
 
-    Attempts are made after delays that double, each drawn from its upper half, so that the clients of a gateway that
-    restarts do not come back all at once. A refused token shows that the network is back: the first refusal after other
-    failures begins with the shortest delay again, and refusals in a row double a delay of their own.
+    The delay before an attempt doubles each time, and a random half of it is left out, so that the clients of a gateway
+    that restarts do not return all at once. A refused token shows that the network works again: the first refusal after
+    other failures starts with the shortest delay again, and repeated refusals double a delay of their own.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Reconnection:
         self.logger = get_logger(__name__)
         self.timeout = timeout
         self.count = 0
-        """How often the websocket has been replaced by one that works."""
+        """How often the connection was restored."""
         self._websocket = websocket
         self._config = config
         self._service = service
@@ -115,22 +115,22 @@ class Reconnection:
         self.proof = Proof.ABSENT
         self._proof_timer: asyncio.TimerHandle | None = None
         self._reusable = ""
-        """A token with which two websockets were proven: it can be used again."""
+        """A token with which two websockets were proven, and which is therefore reusable."""
         self._proven_with = ""
         """The token of the last websocket that was proven."""
         self.began_at: float | None = None
-        """The instant at which the websocket was lost; None while there is no outage."""
+        """When the websocket was lost; None while there is no outage."""
         self._reason: Exception | None = None
         self._obstacle = ""
         self._no_token = ""
-        """Why the last request for a new token failed: the reason behind the refusals of the old token."""
+        """Why the last request for a new token failed, which explains the refusals of the old token."""
         self._patient = True
         self._attempts = 0
         self._next_attempt_at = 0.0
         self._trying = False
         self._token_refused = False
         self._refusals = 0
-        """How often in a row the present token was refused."""
+        """How often in a row the current token was refused."""
         self._hurried = asyncio.Event()
 
     @property
@@ -140,24 +140,24 @@ class Reconnection:
 
     @property
     def can_resume(self) -> bool:
-        """Whether a new token can be asked for."""
+        """Whether a new token can be requested."""
         return self._service is not None
 
     def opened(self) -> None:
-        """The websocket is open."""
+        """Note that the websocket is open."""
         self._apply(ProofInput.OPENED)
         if self.active:
             self._proof_timer = asyncio.get_running_loop().call_later(PROOF_DELAY, self._prove, ProofInput.STAYED_OPEN)
 
     def message_received(self) -> None:
-        """Messages were received on the websocket."""
+        """Note that messages were received on the websocket."""
         if self.proof is Proof.UNPROVEN:
             self._prove(ProofInput.MESSAGE_RECEIVED)
 
     def lost(self, reason: Exception, now: float, *, patient: bool) -> None:
-        """The websocket was lost for ``reason``.
+        """Note that the websocket was lost, for ``reason``.
 
-        ``patient`` is for sessions that are known to exist: only then is a failure to get a token tried again.
+        ``patient``: the session is known to exist, so that a failed request for a token is repeated.
         """
         self._patient = patient
         self._judge(self.proof is Proof.UNPROVEN or refuses_token(reason))
@@ -168,7 +168,7 @@ class Reconnection:
             self._failed(reason)
 
     def stop(self) -> None:
-        """The session is over: nothing is proven any more."""
+        """Stop at the end of the session."""
         self._cancel_proof_timer()
 
     def _apply(self, step: ProofInput) -> None:
@@ -194,11 +194,10 @@ class Reconnection:
         self._restored()
 
     async def prepare(self) -> None:
-        """Make sure that a websocket dropped now could be replaced: get a new token, unless the one in hand was
-        accepted twice.
+        """Make sure that a websocket dropped now can be replaced: get a new token, unless the current one is reusable.
 
-        Raises ``ConfigurationError`` when lost websockets are not replaced, what prevents a new token otherwise. The
-        session goes on in either case.
+        Raises ``ConfigurationError`` if reconnecting is off, and the error that prevents a new token. The session
+        continues in either case.
         """
         if self.timeout <= 0:
             raise ConfigurationError("with a reconnect timeout of 0 the session would end")
@@ -206,7 +205,7 @@ class Reconnection:
             return
         if self._service is None:
             raise ConnectError(
-                "the gateway may take the token only once, and there are no credentials to get another one: "
+                "the gateway may accept the token only once, and there are no credentials to get a new one: "
                 "give --region, --profile or --endpoint-url"
             )
         try:
@@ -221,17 +220,18 @@ class Reconnection:
 
     @property
     def reason(self) -> str:
-        """Why the websocket is lost, as a clause: the last failed attempt, or else the end of the last websocket."""
+        """Why the connection is not restored, as a clause: the last failed attempt, or the end of the last
+        websocket."""
         return self._obstacle or str(self._reason)
 
     def next_attempt(self, now: float) -> str:
-        """Return which attempt is under way or comes next, and when, as a clause."""
+        """Return a clause about the current or next attempt: its number, and when it is made."""
         attempt = f"attempt {self._attempts + (not self._trying)}"
         wait = 0.0 if self._trying else self._next_attempt_at - now
         return f"{attempt} in {wait:.0f} s" if wait >= 1 else attempt
 
     async def run(self) -> None:
-        """Try until the websocket is open. Raises ``ConnectionLost`` when the time is over, and ``SessionExpired``."""
+        """Try until a websocket is open. Raises ``ConnectionLost`` after ``timeout``, and ``SessionExpired``."""
         while True:
             await self._wait()
             self._attempts += 1
@@ -256,7 +256,7 @@ class Reconnection:
         deadline = self.began_at + self.timeout
         if now >= deadline:
             last = f"; the last attempt: {self._obstacle}" if self._obstacle else ""
-            raise self._lost(f"; it could not be brought back within {self.timeout:g} seconds{last}")
+            raise self._lost(f" and not restored within {self.timeout:g} seconds{last}")
         self._next_attempt_at = min(now + delay, deadline)
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + self._next_attempt_at - now):
@@ -267,8 +267,8 @@ class Reconnection:
 
     async def _attempt(self) -> bool:
         if self._token_refused:
-            # The present token is tried again the next time: the obstacle to a new one may also have refused the old
-            # one, such as a proxy with a page of its own.
+            # Next time the current token is tried again: whatever prevents a new token (such as the page of a captive
+            # portal) may also have been what refused the current one.
             self._token_refused = False
             try:
                 self._config = await self._resumed()
@@ -292,10 +292,10 @@ class Reconnection:
         self._refusals = self._refusals + 1 if token_refused else 0
 
     def _failed(self, failure: Exception | None) -> None:
-        """The websocket did not open, or did not stay open: find the reason.
+        """Determine the reason after a websocket did not open or did not stay open.
 
-        A token that is refused after an outage is not the reason yet: it may be valid for one websocket only, and the
-        end of that one remains the reason.
+        A refused token is not the reason yet: the token may be valid for one websocket only, so the reason is still the
+        end of that websocket.
         """
         if self._token_refused and (self._no_token or self._refusals == 1):
             self._obstacle = self._no_token
@@ -309,14 +309,14 @@ class Reconnection:
         """Return the configuration with a new token."""
         if self._service is None:
             raise ConnectError(
-                "the gateway takes the token only once, and there are no credentials to resume the session with: "
+                "the gateway accepts the token only once, and there are no credentials to resume the session: "
                 "give --region, --profile or --endpoint-url"
             )
         try:
             resumed = await self._service.resume_session()
         except SessionManagerError:
             raise
-        except Exception as error:  # an exception of a foreign service
+        except Exception as error:  # the caller's service may raise anything
             raise ConnectError(f"the resume service failed: {type(error).__name__}: {error}") from error
         register_secret(resumed.token, owner=self)
         config, url = self._config, resumed.url
@@ -326,7 +326,8 @@ class Reconnection:
 
 
 def refuses_token(error: Exception) -> bool:
-    """Whether the gateway has refused the token: by close code 1008, or by a status that is about this request."""
+    """Whether ``error`` means that the gateway has refused the token: close code 1008, or a status about the
+    request."""
     if isinstance(error, ConnectionLost):
         return error.close_code == TOKEN_REFUSED
     if isinstance(error, Refused):

@@ -1,4 +1,4 @@
-"""The route of a connection: which host is dialled, through which proxy, and which name TLS checks."""
+"""The route of a connection: the host to dial, the proxy, and the name that TLS checks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from session_manager_plugin.utils.proxy_choice import choose_proxy
 
 @dataclass(frozen=True)
 class Route:
-    """Where a connection for ``url`` (``ws`` or ``wss``) leads."""
+    """The route of a connection for ``url`` (``ws`` or ``wss``)."""
 
     url: str = field(repr=False)
     place: str
@@ -23,20 +23,20 @@ class Route:
     host: str
     """The name that TLS checks."""
     target: tuple[str, int]
-    """Host and port to reach, if necessary through the proxy: those of the URL, or of ``--dial``."""
+    """Host and port to connect to, through the proxy if there is one: those of the URL, or of ``--dial``."""
     proxy: Proxy | None = field(repr=False)
-    """With its password."""
+    """The proxy, with its password."""
     proxy_reason: str
-    """The option, variable or place that names the proxy; without a proxy, why there is none."""
+    """The option, variable or file that names the proxy; without a proxy, why there is none."""
 
     @property
     def dialled(self) -> tuple[str, int]:
-        """Host and port of the TCP connection: the proxy's, or the target's."""
+        """Host and port of the TCP connection: those of the proxy or of the target."""
         return self.target if self.proxy is None else (self.proxy.host, self.proxy.port)
 
     @property
     def via(self) -> str:
-        """What is dialled instead of ``place``, for messages: a proxy, an address, or empty."""
+        """The proxy or address dialled instead of ``place``, for messages; empty if there is none."""
         if self.proxy is not None:
             return f"the proxy {join_host_and_port(*self.dialled)}"
         dialled = join_host_and_port(*self.dialled)
@@ -54,17 +54,17 @@ class Route:
 
     @property
     def proxy_place(self) -> str:
-        """The proxy without user and password, as in ``http://proxy:3128``; empty without a proxy."""
+        """The URL of the proxy without user and password, as in ``http://proxy:3128``; empty without a proxy."""
         return "" if self.proxy is None else proxy_place(self.proxy)
 
     @property
     def has_proxy_credentials(self) -> bool:
-        """Whether the URL of the proxy holds a user and a password."""
+        """Whether the URL of the proxy contains a user and a password."""
         return self.proxy is not None and self.proxy.username is not None
 
 
 def route_of(url: str, network: NetworkOptions) -> Route:
-    """Return the route of a valid websocket URL. Raises ``ConfigurationError`` for a proxy that cannot be used."""
+    """Return the route of a valid websocket URL. Raises ``ConfigurationError`` for an invalid proxy."""
     host, port = host_and_port(url)
     target = (host, port) if network.dial is None else (network.dial[0], network.dial[1] or port)
     choice = choose_proxy(urlsplit(url)._replace(netloc=join_host_and_port(*target)).geturl(), network.proxy)

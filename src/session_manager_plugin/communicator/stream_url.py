@@ -1,4 +1,4 @@
-"""Builds, checks and parses stream URLs."""
+"""Building, checking and parsing stream URLs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ DATA_CHANNEL = "/data-channel/"
 def build_stream_url(base_url: str, session_id: str, token: str) -> str:
     """Return the stream URL of a session at ``base_url``, with ``sessionId`` and ``token`` added to the query.
 
-    ``http(s)`` becomes ``ws(s)`` and a bare host ``wss``. A complete stream URL (its path holds ``/data-channel/``) is
-    returned as it is, but for the scheme. Raises ``InvalidURL`` for text that is not a URL.
+    ``http(s)`` becomes ``ws(s)``, and a bare host gets ``wss``. Of a complete stream URL (its path contains
+    ``/data-channel/``) only the scheme is changed. Raises ``InvalidURL`` for text that is not a URL.
     """
     url = websocket_scheme(base_url)
     try:
@@ -27,9 +27,9 @@ def build_stream_url(base_url: str, session_id: str, token: str) -> str:
 
 
 def _add_to_query(url: str, **parameters: str) -> str:
-    """Return ``url`` with these parameters in place of earlier values; all others stay byte for byte.
+    """Return ``url`` with these query parameters, replacing earlier values. All other bytes stay unchanged.
 
-    Raises ``InvalidURL`` when one of them is not Unicode text, such as an argument in another encoding.
+    Raises ``InvalidURL`` if a value is not Unicode text, such as an argument in another encoding.
     """
     parts = urlsplit(url)
     kept = [pair for pair in parts.query.split("&") if pair and unquote_plus(pair.partition("=")[0]) not in parameters]
@@ -41,7 +41,7 @@ def _add_to_query(url: str, **parameters: str) -> str:
 
 
 def websocket_scheme(url: str) -> str:
-    """Return ``url`` with a websocket scheme: ``http(s)`` becomes ``ws(s)``, no scheme becomes ``wss``."""
+    """Return ``url`` with a websocket scheme: ``http(s)`` becomes ``ws(s)``, a missing scheme becomes ``wss``."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return f"wss://{url}"
@@ -49,17 +49,17 @@ def websocket_scheme(url: str) -> str:
 
 
 def complete_stream_url(url: str, session_id: str | None, token: str) -> tuple[str, str]:
-    """Return the URL to open and the session id, for a URL as a user gives it.
+    """Return the URL to open and the session id, for a URL given by the user.
 
-    A complete stream URL is used verbatim, its session id is the path segment after ``/data-channel/``. A bare
-    endpoint needs ``session_id``; an empty path becomes the service's, and hosts that are not AWS's get the token in
-    the query too. Raises ``InvalidURL``.
+    A complete stream URL is used verbatim; its session id is the path segment after ``/data-channel/``. A bare endpoint
+    needs ``session_id``: an empty path is replaced by the service's, and for hosts outside AWS the token is added to
+    the query. Raises ``InvalidURL``.
     """
     given, url = url, websocket_scheme(url)
     if "#" in url:
         raise InvalidURL(
-            f"{_shown(url)!r} has a fragment, which the URL of a websocket cannot have: leave out what begins with #, "
-            "or write # as %23"
+            f"{_shown(url)!r} has a fragment, which the URL of a websocket cannot have: remove the part from # on, or "
+            "write # as %23"
         )
     if not validate_websocket_url(url):
         raise InvalidURL(f"{_shown(url)!r} is not a stream URL: it needs ws:// or wss://, a host and a legal port")
@@ -79,7 +79,7 @@ def complete_stream_url(url: str, session_id: str | None, token: str) -> tuple[s
 
 
 def replace_token(url: str, old: str, new: str) -> str:
-    """Return ``url`` with the token ``new`` in place of ``old`` in its query; a URL without ``old`` stays as it is."""
+    """Return ``url`` with the token ``old`` in its query replaced by ``new``; unchanged if the query lacks ``old``."""
     values = [value for name, value in parse_qsl(urlsplit(url).query) if name == "token"]
     return _add_to_query(url, token=new) if old in values else url
 

@@ -1,4 +1,4 @@
-"""The TLS context of a data channel: always verified, with the certificates the user's machine trusts."""
+"""The TLS context of a data channel, which always verifies certificates."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from session_manager_plugin.utils.text import ssl_text
 
 
 def ssl_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """Return a client context that trusts ``ca_bundle``, or the platform's store (which honours ``SSL_CERT_FILE``).
+    """Return a client context that trusts ``ca_bundle``, or by default the platform's store (or ``SSL_CERT_FILE``).
 
-    Where the platform's store is empty (a Python without certificates of its own) botocore's is taken.
-    Raises ``ConfigurationError`` when the bundle cannot be read.
+    If the platform's store is empty, botocore's is used. Raises ``ConfigurationError`` if the bundle cannot be read.
     """
     try:
         context = ssl.create_default_context(cafile=ca_bundle)
     except ssl.SSLError as error:
         raise ConfigurationError(
-            f"the CA bundle {ca_bundle} cannot be used: it holds no certificate in PEM form ({ssl_text(error)})"
+            f"the CA bundle {ca_bundle} contains no certificate in PEM form ({ssl_text(error)})"
         ) from error
     except OSError as error:
         raise ConfigurationError(
-            f"the CA bundle {ca_bundle} cannot be read: {error.strerror or type(error).__name__}"
+            f"cannot read the CA bundle {ca_bundle}: {error.strerror or type(error).__name__}"
         ) from error
     if ca_bundle is None and _is_empty(context):
         import botocore.httpsession
@@ -33,6 +32,6 @@ def ssl_context(ca_bundle: str | None) -> ssl.SSLContext:
 
 
 def _is_empty(context: ssl.SSLContext) -> bool:
-    """Return whether no CA is known: none is loaded, and OpenSSL has no directory to load one from."""
+    """Return whether the store is empty: no CA is loaded, and OpenSSL has no directory to load any from."""
     directory = ssl.get_default_verify_paths().capath
     return context.cert_store_stats()["x509_ca"] == 0 and not (directory and os.listdir(directory))

@@ -35,18 +35,18 @@ BatchHandler = Callable[[list[Message]], None]
 class WebSocketChannel:
     """A websocket to a message gateway.
 
-    The handler of ``set_message_handler`` receives each message; that of ``set_batch_handler``, with less work, all
-    messages of a read. Without a handler messages are kept, and from ``max_queue_size`` on reading pauses (all messages
-    of the last read are kept). No message is dropped. The error handler receives the exception of a handler; one of the
-    batch handler also ends the connection. All methods belong to one event loop.
+    The handler of ``set_message_handler`` receives each message; that of ``set_batch_handler`` receives all messages of
+    a read in one call, which is faster. Without a handler messages are kept, and reading pauses from ``max_queue_size``
+    on (all messages of the last read are kept). No message is dropped. Exceptions of a handler are passed to the error
+    handler; an exception of the batch handler also ends the connection. All methods belong to one event loop.
     """
 
     def __init__(self, config: WebSocketConfig) -> None:
         self.logger = get_logger(__name__)
         self.last_error: Exception | None = None
-        """Why the last attempt to connect failed, or what ended the connection."""
+        """Why the last attempt to connect failed, or the connection ended."""
         self.last_contact_at = 0.0
-        """The instant (monotonic seconds) of the last inbound byte."""
+        """When the last byte was received, in monotonic seconds."""
         self._config = config
         self._connection: GatewaySocket | None = None
         self._state = ConnectionState.DISCONNECTED
@@ -69,7 +69,7 @@ class WebSocketChannel:
 
     @property
     def config(self) -> WebSocketConfig:
-        """What the last ``connect`` used, or the next one without a configuration will."""
+        """The configuration of the last ``connect``, which the next one uses by default."""
         return self._config
 
     @property
@@ -94,7 +94,7 @@ class WebSocketChannel:
 
     @property
     def unsent_size(self) -> int:
-        """Bytes written and still in this process's buffer."""
+        """Bytes written that are still in this process's buffer."""
         return 0 if self._connection is None else self._connection.transport.get_write_buffer_size()
 
     @property
@@ -103,54 +103,55 @@ class WebSocketChannel:
         return self._reading_paused or len(self._queue) >= self._config.max_queue_size
 
     def set_message_handler(self, handler: MessageHandler) -> None:
-        """``handler`` receives each message."""
+        """Call ``handler`` with each message."""
         self._message_handler = handler
         self._flush_queue()
         self._apply_flow_control()
 
     def set_batch_handler(self, handler: BatchHandler) -> None:
-        """``handler`` receives the messages of each socket read as one list; it takes precedence."""
+        """Call ``handler`` with the messages of each socket read as one list. Takes precedence over the message
+        handler."""
         self._batch_handler = handler
         self._flush_queue()
         self._apply_flow_control()
 
     def set_error_handler(self, handler: ErrorHandler) -> None:
-        """``handler`` receives every failure: of connecting, of the connection, of the message handler."""
+        """Call ``handler`` with every error: of connecting, of the connection, of the message handler."""
         self._error_handler = handler
 
     def set_connection_handler(self, handler: ConnectionHandler) -> None:
-        """``handler`` is called at every change of state."""
+        """Call ``handler`` at every change of state."""
         self._connection_handler = handler
 
     def set_write_resumed_handler(self, handler: Callable[[], None]) -> None:
-        """``handler`` is called when ``can_write`` becomes true again."""
+        """Call ``handler`` when ``can_write`` becomes true again."""
         self._write_resumed_handler = handler
 
     def set_silence_handler(self, handler: Callable[[], None]) -> None:
-        """``handler`` is called when ``silent_since`` becomes an instant, and at the next pong."""
+        """Call ``handler`` when ``silent_since`` is no longer None, and at the next pong."""
         self._silence_handler = handler
 
     @property
     def silent_since(self) -> float | None:
-        """The instant of a ping after which nothing was received for ``SILENCE_DELAY`` seconds; None otherwise."""
+        """When the ping was sent after which nothing was received for ``SILENCE_DELAY`` seconds; otherwise None."""
         return self._keepalive.silent_since
 
     def check_link(self) -> None:
-        """Ping now, to find out whether the link works, unless an answer is awaited already."""
+        """Send a ping now, to check the link, unless one is unanswered."""
         self._keepalive.check()
 
     def check_clock(self) -> None:
-        """Ping now if this machine has slept. It costs next to nothing; call it when a person acts."""
+        """Send a ping now if this machine has slept. Cheap; call it when the user acts."""
         self._keepalive.check_clock()
 
     # Opening.
 
     async def connect(self, config: WebSocketConfig | None = None) -> bool:
-        """Open the websocket, trying ``retry_attempts`` times while that may help.
+        """Open the websocket, with ``retry_attempts`` attempts while the errors are temporary.
 
         ``config`` replaces the configuration from this attempt on: a new URL and token for the same session. Returns
-        False when it failed; the reason is in ``last_error`` and was passed to the error handler. Returns True when
-        the websocket was opened, even if the far end has closed it since.
+        False if all attempts failed; the reason is in ``last_error`` and was passed to the error handler. Returns True
+        if the websocket was opened, even if the far end has closed it since.
         """
         async with self._connect_lock:
             if self.is_connected:
@@ -170,14 +171,14 @@ class WebSocketChannel:
             self._writing_resumed.set()
             self.contact()
             self._set_state(ConnectionState.CONNECTED)
-            if self.is_connected:  # not if the handler has cut the connection at once
+            if self.is_connected:  # the handler may have closed the connection
                 self._keepalive.start(connection)
                 self._apply_flow_control()
                 connection.attach()
             return True
 
     async def _open_with_retries(self) -> GatewaySocket | None:
-        """Return the connection; None if every attempt failed, or ``close`` was called meanwhile."""
+        """Return the connection; None if every attempt failed, or ``close`` was called in the meantime."""
         config = self._config
         self.logger.info("connecting to %s", redact_url(config.url))
         attempt = 1
@@ -201,9 +202,9 @@ class WebSocketChannel:
     # Messages.
 
     async def send_message(self, data: str | bytes | dict[str, Any]) -> None:
-        """Send one message, a dict as JSON text; waits while the socket's buffer is full.
+        """Send one message, a dict as JSON text. Waits while the socket's buffer is full.
 
-        Raises ``NotConnected`` (a ``RuntimeError``) when the websocket is not open, ``ValueError`` for other types.
+        Raises ``NotConnected`` (a ``RuntimeError``) if the websocket is not open, ``ValueError`` for other types.
         """
         if isinstance(data, dict):
             data = json.dumps(data)
@@ -219,12 +220,12 @@ class WebSocketChannel:
         self._connection.write_messages(messages)
 
     def pause_reading(self) -> None:
-        """Stop reading from the socket, and passing on messages."""
+        """Stop reading from the socket and calling the handlers."""
         self._reading_paused = True
         self._apply_flow_control()
 
     def resume_reading(self) -> None:
-        """Go on reading."""
+        """Read from the socket and call the handlers again."""
         if self._reading_paused:
             self._reading_paused = False
             self._flush_queue()
@@ -274,7 +275,7 @@ class WebSocketChannel:
             self._write_resumed_handler()
 
     def connection_ended(self, connection: GatewaySocket | None, error: Exception) -> None:
-        """The connection broke or was closed by the far end; called once."""
+        """The connection was lost, or closed by the far end. Called once."""
         if connection is None or connection is not self._connection:
             return
         self._detach()
@@ -283,7 +284,7 @@ class WebSocketChannel:
         self._set_state(ConnectionState.ERROR)
 
     def _flush_queue(self) -> None:
-        """Pass the messages that wait to the handler, unless reading is paused or there is none."""
+        """Pass the queued messages to the handler, unless reading is paused or no handler is set."""
         if not self._queue or self._reading_paused:
             return
         if self._batch_handler is not None:
@@ -326,39 +327,39 @@ class WebSocketChannel:
     # The end.
 
     async def close(self) -> None:
-        """Close the websocket properly, within ``CLOSE_TIMEOUT``. May be called twice."""
+        """Close the websocket with a closing handshake, within ``CLOSE_TIMEOUT``. Idempotent."""
         if self._state in (ConnectionState.CLOSING, ConnectionState.CLOSED):
             return
         self._set_state(ConnectionState.CLOSING)
         connection = self._detach()
         if connection is not None:
-            connection.set_reading(True)  # to see the far end's answer
+            connection.set_reading(True)  # to receive the far end's close frame
             try:
-                # The connection waits for the far end without a limit.
+                # ``GatewaySocket.close`` itself has no time limit.
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await connection.close()
             except TimeoutError:
-                self.logger.info("the far end did not answer the close")
+                self.logger.info("the far end did not answer the close frame")
             finally:
                 connection.transport.abort()
         self._set_state(ConnectionState.CLOSED)
 
     def drop(self, error: Exception) -> None:
-        """Cut the connection as if it had been lost for the reason ``error``."""
+        """Abort the connection as if it had been lost because of ``error``."""
         self.connection_ended(self._connection, error)
 
     def abort(self) -> None:
-        """Cut the connection without a closing handshake."""
+        """Abort the connection without a closing handshake."""
         connection = self._detach()
         if connection is not None:
             connection.transport.abort()
         self._set_state(ConnectionState.CLOSED)
 
     def _detach(self) -> GatewaySocket | None:
-        """Ignore the connection from now on, and return it to be closed."""
+        """Ignore the connection from now on. Returns it, to be closed."""
         connection, self._connection = self._connection, None
         self._keepalive.stop()
-        self._writing_resumed.set()  # a waiting sender then raises
+        self._writing_resumed.set()  # a waiting ``send_message`` then raises
         return connection
 
     def _failed(self, error: Exception) -> None:
@@ -382,7 +383,8 @@ class WebSocketChannel:
                 self.logger.exception("the connection handler failed")
 
     def get_connection_info(self) -> dict[str, Any]:
-        """Return facts for monitoring; the URL's token reads ``***``, times are in seconds since the Unix epoch."""
+        """Return facts for monitoring. The URL's token is shown as ``***``; times are in seconds since the Unix
+        epoch."""
         return {
             "state": self._state.value,
             "is_connected": self.is_connected,
@@ -398,7 +400,7 @@ class WebSocketChannel:
 
 @contextlib.asynccontextmanager
 async def websocket_channel(config: WebSocketConfig) -> AsyncIterator[WebSocketChannel]:
-    """Yield a channel after an attempt to connect (check ``is_connected``), and close it at the end of the block."""
+    """Yield a channel after ``connect`` (check ``is_connected``), and close it at the end of the block."""
     channel = WebSocketChannel(config)
     try:
         await channel.connect()

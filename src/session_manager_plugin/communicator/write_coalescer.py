@@ -1,4 +1,4 @@
-"""Delays small writes for a moment, so that data that follows shares the write."""
+"""Delays small writes for a moment, so that the data that follows shares one write."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Callable
 
 GATHER_DELAY = 0.001
-"""Seconds that the oldest byte waits at most."""
+"""Seconds that the oldest waiting byte is delayed at most."""
 GATHER_SIZE = 64 * 1024
-"""Bytes that wait at most."""
+"""Waiting bytes at most."""
 
 
 class WriteCoalescer:
     """Counts the bytes that wait for a shared write. Calls ``flush`` once the oldest byte has waited ``GATHER_DELAY``
     seconds.
 
-    A terminal returns a long paste in reads of at most 4 KiB. Without coalescing each of them costs a write here and a
+    A terminal returns a long paste in reads of at most 4 KiB. Without coalescing each read costs a write here and a
     read at the far end.
     """
 
@@ -26,12 +26,12 @@ class WriteCoalescer:
 
     @property
     def waiting(self) -> bool:
-        """Whether any bytes wait."""
+        """Whether bytes are waiting."""
         return self._timer is not None
 
     def add(self, size: int) -> bool:
-        """Let ``size`` further bytes wait. Returns False, and adds nothing, when more than ``GATHER_SIZE`` would wait:
-        the caller then writes everything."""
+        """Delay ``size`` further bytes. Returns False, and adds nothing, if more than ``GATHER_SIZE`` would wait: the
+        caller then writes everything."""
         if self._size + size > GATHER_SIZE:
             return False
         self._size += size

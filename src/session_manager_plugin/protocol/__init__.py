@@ -1,1 +1,2 @@
-"""The data channel as a value: pure classes that take bytes and a clock and give bytes, events and deadlines."""
+"""The protocol of the data channel: pure classes that take bytes and the time, and return bytes, events and
+deadlines."""

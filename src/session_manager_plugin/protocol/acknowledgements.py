@@ -1,10 +1,10 @@
 """The acknowledgements of received stream messages: which are due, and which are sent once more.
 
-Each message is acknowledged by itself, and nobody acknowledges acknowledgements, so they may be lost, above all with a
-websocket. The official agent sends only its oldest unacknowledged message again, one each 100 ms, and closes some
-seconds after its program has ended (protocol reference 13.3, N7): what it sends again needlessly takes the place of a
-message that is really missing. A message that arrives a second time shows that its acknowledgement was lost. Then those
-of the messages received after it are sent again as well, up to ``REPEATED``.
+Each message is acknowledged individually. Acknowledgements are not acknowledged and may be lost, above all with a
+websocket. The official agent retransmits only its oldest unacknowledged message, one each 100 ms, and closes a few
+seconds after its program has ended (protocol reference 13.3, N7), so each needless retransmission takes the place of a
+message that is really missing. A message that arrives a second time shows that its acknowledgement was lost. The
+acknowledgements of the messages received after it are then repeated as well, up to ``REPEATED``.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections import deque
 from session_manager_plugin.protocol.messages import AcknowledgementWriter, ClientMessage
 
 MAX_PENDING_ACKNOWLEDGEMENTS = 10_000
-"""While the socket cannot be written to, older acknowledgements are dropped: the far end sends those messages again."""
+"""Acknowledgements kept while the socket is congested. Older ones are dropped: the far end retransmits the messages."""
 REMEMBERED = 1024
-"""Messages received last whose acknowledgements can be repeated."""
+"""Latest received messages whose acknowledgements can be repeated."""
 REPEATED = 64
-"""Acknowledgements repeated at a time, about 25 kB: those that the agent gets to next."""
+"""Acknowledgements repeated at a time, about 25 kB: those of the messages that the agent would retransmit next."""
 REPEAT_INTERVAL = 0.1
-"""Seconds between two repetitions at least, and from a message's acknowledgement to its repetition. The agent sends one
-message again in that time."""
+"""Least seconds between two repetitions, and from a message's acknowledgement to its repetition. The agent retransmits
+one message in that time."""
 
 
 class Acknowledgements:
@@ -32,17 +32,17 @@ class Acknowledgements:
         self._writer = writer
         self._pending: deque[tuple[bytes, int]] = deque(maxlen=MAX_PENDING_ACKNOWLEDGEMENTS)
         self._recent: deque[tuple[tuple[bytes, int], float]] = deque(maxlen=REMEMBERED)
-        """Those of the messages received last, each with the instant."""
+        """The acknowledgements of the latest messages, each with the time it was last sent."""
         self._repeated_at = float("-inf")
 
     def received(self, message: ClientMessage, now: float) -> None:
-        """A message arrived and has to be acknowledged."""
+        """Acknowledge a message."""
         acknowledgement = (message.message_id, message.sequence_number)
         self._pending.append(acknowledgement)
         self._recent.append((acknowledgement, now))
 
     def received_again(self, message: ClientMessage, now: float) -> None:
-        """A message that was delivered long since arrived once more: acknowledge it, and those received after it."""
+        """Acknowledge a duplicate of a delivered message, and repeat the acknowledgements of the messages after it."""
         number = message.sequence_number
         self._pending.append((message.message_id, number))
         if now >= self._repeated_at + REPEAT_INTERVAL:
@@ -55,16 +55,16 @@ class Acknowledgements:
             self._pending.extend(itertools.islice(later, REPEATED))
 
     def disconnected(self) -> None:
-        """The websocket is gone: what was due is dropped, since the far end sends those messages again."""
+        """Drop the due acknowledgements when the websocket is lost: the far end retransmits those messages."""
         self._pending.clear()
 
     @property
     def due(self) -> bool:
-        """Whether ``take`` has something."""
+        """Whether acknowledgements are due."""
         return bool(self._pending)
 
     def take(self, created_date: int) -> list[bytes]:
-        """Return those that are due, as messages to be sent; ``created_date`` is in milliseconds since the epoch."""
+        """Return the due acknowledgements as messages to send. ``created_date`` is in milliseconds since the epoch."""
         messages = self._writer.write(self._pending, created_date)
         self._pending.clear()
         return messages

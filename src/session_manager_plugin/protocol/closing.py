@@ -1,14 +1,15 @@
-"""How a session comes to its end in the core.
+"""The state machine of a session's end.
 
-``channel_closed`` ends the session: at once, or, while messages are held because earlier ones are missing, as soon as
-those have arrived (reference defect D15 is to end with them lost). The wait is over when nothing missing has arrived
-for ``CLOSE_DELAY`` seconds, ``CLOSE_LIMIT`` seconds after ``channel_closed``, or when the websocket is lost.
+``channel_closed`` ends the session at once, unless messages are held because earlier ones are missing; then the session
+ends when the missing messages have arrived (the official client loses them: reference defect D15). The wait ends when
+no missing message has arrived for ``CLOSE_DELAY`` seconds, ``CLOSE_LIMIT`` seconds after ``channel_closed``, or when
+the websocket is lost.
 
 States::
 
-    RUNNING  the session goes on
+    RUNNING  ``channel_closed`` was not received
     CLOSING  channel_closed was received; missing messages may still arrive
-    OVER     the owner has been told how the session ended
+    OVER     the event that ends the session was emitted
 
 Invariant: an input without a row leaves the state unchanged and is a ``LocalProtocolError``.
 """
@@ -21,10 +22,10 @@ from enum import Enum, auto
 from session_manager_plugin.errors import LocalProtocolError
 
 CLOSE_DELAY = 2.0
-"""Seconds after channel_closed, and after each missing message that arrives then, for the next one: as long as the
-official agent goes on sending them."""
+"""Seconds to wait for the next missing message, after ``channel_closed`` and after each missing message that arrives.
+The official agent retransmits for about as long."""
 CLOSE_LIMIT = 30.0
-"""Seconds after channel_closed at most."""
+"""Longest wait for missing messages, in seconds after ``channel_closed``."""
 
 
 class Life(Enum):
@@ -36,12 +37,12 @@ class Life(Enum):
 
 
 class ClosingInput(Enum):
-    """What moves the machine."""
+    """The inputs of the machine."""
 
     CLOSED = auto()
-    """channel_closed was received, and nothing is known to be missing."""
+    """``channel_closed`` was received, and no message is known to be missing."""
     CLOSED_WITH_GAP = auto()
-    """channel_closed was received while earlier messages are missing."""
+    """``channel_closed`` was received while earlier messages are missing."""
     COMPLETED = auto()
     """The last missing message arrived."""
     EXPIRED = auto()
@@ -49,7 +50,7 @@ class ClosingInput(Enum):
     DISCONNECTED = auto()
     """The websocket was lost while missing messages were waited for."""
     FAILED = auto()
-    """The session cannot go on."""
+    """The session has failed."""
 
 
 _L, _I = Life, ClosingInput
@@ -77,7 +78,7 @@ class Closing:
         self._limit = 0.0
 
     def apply(self, step: ClosingInput) -> None:
-        """Make the transition. Raises ``LocalProtocolError`` when the table has no row for it."""
+        """Make the transition. Raises ``LocalProtocolError`` if the table has no row for it."""
         try:
             self.state = TRANSITIONS[self.state, step]
         except KeyError:
@@ -86,10 +87,10 @@ class Closing:
             self.deadline = None
 
     def wait_for_missing(self, now: float) -> None:
-        """``channel_closed`` was received while earlier messages are missing: wait for them."""
+        """Wait for missing messages after ``channel_closed``."""
         self.apply(ClosingInput.CLOSED_WITH_GAP)
         self.deadline, self._limit = now + CLOSE_DELAY, now + CLOSE_LIMIT
 
     def missing_arrived(self, now: float) -> None:
-        """A missing message arrived in ``CLOSING``, and others are still missing."""
+        """Restart the wait after a missing message has arrived in ``CLOSING``, while others are still missing."""
         self.deadline = min(now + CLOSE_DELAY, self._limit)

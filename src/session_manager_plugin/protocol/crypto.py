@@ -28,12 +28,12 @@ def encryption_context(session_id: str, target: str, challenge: str) -> dict[str
 class PayloadCipher:
     """Seals and opens the payloads of one session, at the agent's end or the client's.
 
-    The nonce is a little-endian counter with a random start, as in the agent. With one cipher for the whole session it
-    never repeats under one key, across retransmissions and reconnects.
+    The nonce is a little-endian counter with a random start, as in the agent. One cipher is used for the whole session,
+    so that a nonce never repeats under one key; a retransmission is the same bytes again.
     """
 
     def __init__(self, data_key: bytes, *, agent: bool, random_bytes: Callable[[int], bytes]) -> None:
-        """Raises ``EncryptionError`` when the data key is not 64 bytes."""
+        """Raises ``EncryptionError`` if the data key is not 64 bytes."""
         # Imported here: most sessions are not encrypted, and the library is slow to import.
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -53,7 +53,7 @@ class PayloadCipher:
         return nonce + self._sealing.encrypt(nonce, plaintext, None)
 
     def open(self, ciphertext: bytes | bytearray) -> bytes:
-        """Return ``ciphertext`` decrypted. Raises ``EncryptionError`` when it was not sealed with the far end's key."""
+        """Return ``ciphertext`` decrypted. Raises ``EncryptionError`` if it was not sealed with the far end's key."""
         if len(ciphertext) < OVERHEAD:
             raise EncryptionError(f"a ciphertext of {len(ciphertext)} bytes is too short")
         view = memoryview(ciphertext)

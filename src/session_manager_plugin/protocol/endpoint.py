@@ -1,14 +1,14 @@
 """One end of a session's data channel: composes codec, reliable stream and handshake, for either role.
 
-Six verbs: ``receive_message``, ``send_data``, ``messages_to_send``, ``next_event``, ``next_timeout``,
-``handle_timeout``; and the owner calls ``connected`` and ``disconnected`` for each websocket: an endpoint outlives any
-number of them. After any of these calls the owner sends ``messages_to_send``, dispatches ``next_event`` until None and
-arms its timer for ``next_timeout``. Instants are float seconds of a monotonic clock.
+The main methods are ``receive_message``, ``send_data``, ``messages_to_send``, ``next_event``, ``next_timeout`` and
+``handle_timeout``. The owner calls ``connected`` and ``disconnected`` for each websocket; one endpoint uses any number
+of websockets, one after the other. After any of these calls the owner sends ``messages_to_send``, dispatches
+``next_event`` until None, and arms its timer for ``next_timeout``. All times are float seconds of a monotonic clock.
 
-When the client becomes ready (``SessionReady``) is decided in ``readiness.py``, how a session ends in ``closing.py``,
-what is sent and sent again in ``outbox.py``. Output that is still missing at the end is ``missing_output``.
+``readiness.py`` decides when the client becomes ready (``SessionReady``), ``closing.py`` when a session ends, and
+``outbox.py`` what is sent and retransmitted. ``missing_output`` describes output that is still missing at the end.
 
-The owner is left to: open sockets, read clocks, use the data, and decide when to reconnect.
+The owner opens sockets, reads clocks, uses the data, and decides when to reconnect.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ from session_manager_plugin.protocol.reliable import StreamReceiver, StreamSende
 from session_manager_plugin.protocol.role import Role
 
 RESEND_TIMEOUT = 300.0
-"""Seconds without any acknowledgement, while connected, after which the far end is given up: the official limit."""
+"""Seconds without any acknowledgement, while connected, after which the session fails. The official client's limit."""
 READING_GRACE = 1.0
-"""Seconds after reading goes on for the acknowledgements that wait in the socket."""
+"""Seconds, after reading is resumed, within which acknowledgements already in the socket are received."""
 
 _HANDSHAKE_PAYLOADS = frozenset(
     {
@@ -72,7 +72,7 @@ _HANDSHAKE_PAYLOADS = frozenset(
 )
 _FROM_CLIENT = frozenset({PayloadType.OUTPUT})
 _FROM_AGENT = frozenset({PayloadType.OUTPUT, PayloadType.STDERR, PayloadType.EXIT_CODE})
-"""What each end encrypts, in an encrypted session; the rest stays clear."""
+"""The payload types that each end encrypts in an encrypted session."""
 # Looked up for every message: an enum's attribute takes a tenth of a microsecond in Python 3.11.
 _ACKNOWLEDGE = ClientMessageType.ACKNOWLEDGE.value
 
@@ -80,11 +80,18 @@ _ACKNOWLEDGE = ClientMessageType.ACKNOWLEDGE.value
 class SessionEndpoint:
     """See the module docstring.
 
-    ``version`` is announced in the handshake (four numeric parts). ``epoch`` is added to an instant to get seconds
-    since the Unix epoch, for the messages' created date. ``random_bytes(n)`` returns n random bytes. A client accepts
-    the session types ``session_types``; with ``handshake_required`` it never assumes that there is no handshake, with
-    ``separate_outputs`` it refuses an agent that cannot keep the outputs of a command apart (``AgentTooOld``).
-    ``sender`` replaces the ``StreamSender`` that decides what is sent again and when.
+    <<<<<<< HEAD
+        ``version`` is announced in the handshake (four numeric parts). ``epoch`` is added to an instant to get seconds
+        since the Unix epoch, for the messages' created date. ``random_bytes(n)`` returns n random bytes. A client
+        accepts the session types ``session_types``; with ``handshake_required`` it never assumes that there is no
+        handshake, with ``separate_outputs`` it refuses an agent that cannot keep the outputs of a command apart
+        (``AgentTooOld``). ``sender`` replaces the ``StreamSender`` that decides what is sent again and when.
+    =======
+        ``version`` (four numeric parts) is sent in the handshake. ``epoch`` is added to a monotonic time to get seconds
+        since the Unix epoch, for the created date of messages. ``random_bytes(n)`` returns n random bytes. A client
+        accepts the session types ``session_types``; with ``handshake_required`` it never assumes that there is no
+        handshake. ``sender`` replaces the ``StreamSender``, which decides what is retransmitted and when.
+    >>>>>>> 34b911d (protocol/: plain wording)
     """
 
     def __init__(
@@ -144,12 +151,12 @@ class SessionEndpoint:
 
     @property
     def encrypted(self) -> bool:
-        """Whether what the programs at both ends write is encrypted."""
+        """Whether the data of the session is encrypted."""
         return self._negotiation.cipher is not None
 
     @property
     def send_capacity(self) -> int:
-        """How many messages ``send_data`` takes now; 0 before the session is ready and while the window is full."""
+        """How many messages ``send_data`` accepts now; 0 before the session is ready and while the window is full."""
         outbox = self._outbox
         if not self._handshake.open or outbox.flow is Flow.PAUSED or self._closing.state is not Life.RUNNING:
             return 0
@@ -157,28 +164,27 @@ class SessionEndpoint:
 
     @property
     def in_flight(self) -> int:
-        """How many sent messages have not been acknowledged."""
+        """How many messages are sent and unacknowledged."""
         return self._outbox.sender.in_flight
 
     @property
     def retransmitting(self) -> int:
-        """How many of those were sent more than once."""
+        """How many of the messages in flight were sent more than once."""
         return self._outbox.sender.retransmitting
 
     @property
     def retransmissions(self) -> int:
-        """How many messages were sent again, over the life of the session."""
+        """How many messages were retransmitted in the session so far."""
         return self._outbox.sender.retransmissions
 
     @property
     def stalled_since(self) -> float | None:
-        """The instant of the last acknowledgement while others are due; None when none is due."""
+        """When the last acknowledgement arrived, while others are due; None if none is due."""
         return self._outbox.stalled_since
 
     @property
     def missing_output(self) -> MissingOutput | None:
-        """What is missing of the far end's output at this moment, as far as that is known; at the end of the session
-        it is lost."""
+        """The output of the far end that is known to be missing now. If the session has ended, it is lost."""
         return self._output_loss.missing
 
     @property
@@ -192,8 +198,8 @@ class SessionEndpoint:
         """A new websocket is open.
 
         The opening message with ``token`` is sent first (None for the agent's end, which the gateway has authenticated
-        already), then everything unacknowledged. It replaces a websocket whose end was not noticed. A session that is
-        over sends nothing.
+        already), then everything unacknowledged. May be called without ``disconnected`` for the previous websocket.
+        Sends nothing after the end of the session.
         """
         if self._outbox.flow is not Flow.DISCONNECTED:
             self.disconnected(now)
@@ -208,7 +214,7 @@ class SessionEndpoint:
             self._emit(OutputStopped())
 
     def disconnected(self, now: float) -> None:
-        """The websocket is gone. What is unacknowledged is kept. A session that the service has closed ends now."""
+        """The websocket is lost. Unacknowledged messages are kept. A session that the service has closed ends now."""
         if self._outbox.flow is Flow.PAUSED and self._closing.state is not Life.OVER:
             self._emit(PublicationStarted())
         if self._outbox.flow is not Flow.DISCONNECTED:
@@ -220,11 +226,12 @@ class SessionEndpoint:
             self._output_loss.websocket_lost(self._negotiation.agreement.session_type)
 
     def reading_paused(self) -> None:
-        """The owner does not read the websocket for now: silence is not counted against the far end."""
+        """The owner has stopped reading the websocket: missing acknowledgements no longer count as silence."""
         self._outbox.excuse_silence(math.inf)
 
     def reading_resumed(self, now: float) -> None:
-        """The owner reads again: acknowledgements that have arrived meanwhile are received soon."""
+        """The owner reads again. Acknowledgements that arrived in the meantime are received within
+        ``READING_GRACE``."""
         self._outbox.excuse_silence(now + READING_GRACE)
 
     def _new_uuid(self) -> str:
@@ -233,11 +240,11 @@ class SessionEndpoint:
     # Receiving.
 
     def receive_message(self, data: bytes | bytearray | str, now: float) -> None:
-        """Take one websocket message.
+        """Process one websocket message.
 
-        Nothing the far end sends makes this raise: a message that cannot be used is dropped unacknowledged
-        (``MessageRejected``), too many of them end the session (``SessionFailed``). A session that is over ignores all
-        messages, one that the service has closed all but the missing ones.
+        Does not raise, whatever the far end sends: an unusable message is dropped unacknowledged (``MessageRejected``),
+        and too many of them end the session (``SessionFailed``). After the end of the session all messages are ignored;
+        after ``channel_closed`` all except missing ones.
         """
         life = self._closing.state
         if life is Life.OVER:
@@ -293,7 +300,7 @@ class SessionEndpoint:
             try:
                 payload = cipher.open(payload)
             except EncryptionError as error:
-                # Unacknowledged, it would be sent again for ever (reference defect H11).
+                # Without an acknowledgement the message would be retransmitted for ever (reference defect H11).
                 self._fail(error)
                 return
         if payload_type == PayloadType.EXIT_CODE:
@@ -327,7 +334,9 @@ class SessionEndpoint:
                 raise RemoteProtocolError(f"unexpected message type {message.message_type[:32]!r}")
 
     def _receive_closed(self, message: ClientMessage, now: float) -> None:
-        with contextlib.suppress(RemoteProtocolError):  # as the official client: a malformed one closes the session too
+        with contextlib.suppress(
+            RemoteProtocolError
+        ):  # as in the official client, a malformed one also ends the session
             self._closing.output = ChannelClosed.from_json(message.payload).output
         if self.role is Role.CLIENT and self._receiver.held and self._outbox.flow is not Flow.DISCONNECTED:
             self._closing.wait_for_missing(now)
@@ -360,9 +369,9 @@ class SessionEndpoint:
     ) -> None:
         """Open the session as an agent whose session type needs a handshake, or, with a ``kms_key_id``, encryption.
 
-        ``SessionReady`` follows when the handshake is complete. ``customer_message`` returns the text shown to the
-        user, given the client's version. Raises ``LocalProtocolError`` in the client's role, or when the handshake
-        has begun already.
+        ``SessionReady`` follows when the handshake is complete. ``customer_message`` returns the text to show to the
+        user, depending on the client's version. Raises ``LocalProtocolError`` in the client's role, and if the
+        handshake has begun already.
         """
         self._driver.request(session_type, properties, now, kms_key_id=kms_key_id, customer_message=customer_message)
 
@@ -372,19 +381,19 @@ class SessionEndpoint:
         self._driver.become_ready()
 
     def provide_data_key(self, data_key: bytes, now: float, *, cipher_text: bytes = b"") -> None:
-        """Answer ``DataKeyRequired`` with the data key in clear (64 bytes) and, from a client, as KMS encrypted it.
+        """Answer ``DataKeyRequired`` with the data key: in plaintext (64 bytes) and, for a client, as encrypted by KMS.
 
-        A key of the wrong size ends the session. Ignored when the session is over. Raises ``LocalProtocolError`` when
+        A key of the wrong size ends the session. Ignored after the end of the session. Raises ``LocalProtocolError`` if
         no key is required.
         """
         if self._requires_key():
             self._driver.provide_data_key(data_key, cipher_text, now)
 
     def refuse_data_key(self, error: SessionManagerError, now: float) -> None:
-        """Answer ``DataKeyRequired`` with the reason why there is no key: the session fails, and a client's agent is
-        told why.
+        """Answer ``DataKeyRequired`` with the reason why there is no key. The session fails; a client sends the reason
+        to the agent.
 
-        Ignored when the session is over. Raises ``LocalProtocolError`` when no key is required.
+        Ignored after the end of the session. Raises ``LocalProtocolError`` if no key is required.
         """
         if self._requires_key():
             self._driver.refuse_data_key(error, now)
@@ -397,15 +406,15 @@ class SessionEndpoint:
     # Sending.
 
     def send_data(self, payload_type: int, payload: bytes, now: float) -> None:
-        """Send bytes in stream messages of at most ``MAX_PAYLOAD_SIZE``, each kept until it is acknowledged.
+        """Send bytes in stream messages of at most ``MAX_PAYLOAD_SIZE`` bytes, each kept until acknowledged.
 
-        Raises ``LocalProtocolError`` when ``payload`` is empty, or needs more than ``send_capacity`` messages.
+        Raises ``LocalProtocolError`` if ``payload`` is empty or needs more than ``send_capacity`` messages.
         """
         if not payload:
             raise LocalProtocolError("an empty payload cannot be sent")
         capacity = self.send_capacity * MAX_PAYLOAD_SIZE
         if len(payload) > capacity:
-            raise LocalProtocolError(f"{len(payload)} bytes to be sent, the window takes {capacity}")
+            raise LocalProtocolError(f"{len(payload)} bytes to send, but the window has room for {capacity} messages")
         pieces = [payload[start : start + MAX_PAYLOAD_SIZE] for start in range(0, len(payload), MAX_PAYLOAD_SIZE)]
         self._readiness.keep(payload_type, pieces)
         self._send(payload_type, pieces, now)
@@ -426,7 +435,7 @@ class SessionEndpoint:
     # Time.
 
     def next_timeout(self) -> float | None:
-        """The instant at which ``handle_timeout`` has something to do, or None."""
+        """Return when to call ``handle_timeout``, or None."""
         if self._closing.state is not Life.RUNNING:
             return self._closing.deadline
         deadline = self._readiness.next_timeout()
@@ -435,7 +444,7 @@ class SessionEndpoint:
         return deadline
 
     def handle_timeout(self, now: float) -> None:
-        """Do what is due; calling it early or late is harmless."""
+        """Perform all timed actions that are due at ``now``. Early and late calls are harmless."""
         if self._closing.state is not Life.RUNNING:
             if self._closing.deadline is not None and self._closing.deadline <= now:
                 self._close(ClosingInput.EXPIRED)

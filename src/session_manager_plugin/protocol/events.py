@@ -13,8 +13,8 @@ from session_manager_plugin.errors import SessionManagerError
 class SessionReady:
     """The session has begun: size and input may be sent.
 
-    ``session_type`` is None without a handshake (current agents begin none for a plain shell); ``peer_version`` is then
-    empty. ``properties`` are those of the session type, as received. The event occurs a second time when a handshake
+    Without a handshake (current agents make none for a plain shell) ``session_type`` is None and ``peer_version`` is
+    empty. ``properties`` are those of the session type, as received. The event is emitted a second time if a handshake
     follows although the client has begun without one.
     """
 
@@ -25,10 +25,8 @@ class SessionReady:
 
     @property
     def is_stdio(self) -> bool:
-        """Whether the session is a stream of bytes for another program, `ssh` above all, on standard input and output.
-
-        That is a port session without a local port.
-        """
+        """Whether the session is a port session over standard input and output, without a local port, as for
+        ``ssh``."""
         return self.session_type == "Port" and self.properties.get("type") != "LocalPortForwarding"
 
 
@@ -36,8 +34,8 @@ class SessionReady:
 class DataKeyRequired:
     """The agent requests encryption: the owner has to call KMS.
 
-    A client's owner has KMS generate a data key under ``key_id``, an agent's owner has it decrypt ``cipher_text``. A
-    ``challenge`` that is not empty belongs into the encryption context. Then the owner calls ``provide_data_key`` or
+    A client's owner calls GenerateDataKey with ``key_id``, an agent's owner calls Decrypt with ``cipher_text``. The
+    encryption context contains ``challenge`` unless it is empty. Then the owner calls ``provide_data_key`` or
     ``refuse_data_key``.
     """
 
@@ -48,7 +46,7 @@ class DataKeyRequired:
 
 @dataclass(frozen=True, slots=True)
 class DataReceived:
-    """Consecutive payloads of one type from one read of the socket, in order, each once."""
+    """Consecutive payloads of one type, in order."""
 
     payload_type: int
     payloads: list[bytes | bytearray]
@@ -61,19 +59,19 @@ class DataReceived:
 
 @dataclass(frozen=True, slots=True)
 class ChannelClosedReceived:
-    """The service closed the session; ``output`` is its reason, empty for a normal end."""
+    """The service has closed the session. ``output`` is the reason; empty for a normal end."""
 
     output: str
 
 
 @dataclass(frozen=True, slots=True)
 class MissingOutput:
-    """What is known to be missing of the far end's output.
+    """The output of the far end that is known to be missing.
 
-    ``messages`` never arrived although later ones did; ``size`` estimates their payload in bytes. ``undelivered_size``
-    bytes that arrived behind the first of them were not delivered: out of place they would be worse than missing.
-    ``stopped`` says that the websocket was lost while a command ran: the agent then stops sending the command's output
-    for good, and nothing that it sends shows how much is missing (protocol reference 13.3, N5).
+    ``messages`` is the number of messages that did not arrive although later ones did, ``size`` an estimate of their
+    payload in bytes. ``undelivered_size`` bytes arrived after the first missing message and were not delivered, because
+    output with a gap would be misleading. ``stopped``: the websocket was lost while a command ran. The agent then never
+    sends the rest of the command's output, and does not report how much that is (protocol reference 13.3, N5).
     """
 
     messages: int = 0
@@ -84,32 +82,32 @@ class MissingOutput:
 
 @dataclass(frozen=True, slots=True)
 class OutputStopped:
-    """A lost websocket is replaced, and the agent sends no more of the command's output (``MissingOutput.stopped``).
+    """After a reconnect the agent does not send the rest of the command's output (``MissingOutput.stopped``).
 
-    The session goes on until the command has ended. One that waits for its output to be read never ends.
+    The session continues until the command ends. A command that blocks on writing its output never ends.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class PublicationPaused:
-    """The gateway reports that the far end is away; nothing is sent until it is back."""
+    """The gateway reports that the far end is away. Stream messages are kept until it is back."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublicationStarted:
-    """The far end is back; everything unacknowledged is sent again."""
+    """The far end is back. Everything unacknowledged is retransmitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class MessageRejected:
-    """A message could not be used and was dropped unacknowledged; the session goes on."""
+    """An unusable message was dropped unacknowledged. The session continues."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class SessionFailed:
-    """The session has failed; its owner raises ``error``."""
+    """The session has failed with ``error``, which the owner raises."""
 
     error: SessionManagerError
 
@@ -128,12 +126,12 @@ Event = (
 
 
 class EventQueue:
-    """The events that the owner has not taken yet, in order. Data of one type in a row becomes one event."""
+    """The events that the owner has not taken yet, in order. Consecutive data of one type is one event."""
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque()
         self._batch: DataReceived | None = None
-        """The last event, while further data may join it."""
+        """The last event, if further data may be appended to it."""
 
     def add(self, event: Event) -> None:
         """Append an event."""
@@ -141,7 +139,7 @@ class EventQueue:
         self._batch = None
 
     def add_data(self, payload_type: int, payload: bytes | bytearray) -> None:
-        """Append a payload to the last event, if that is data of the same type, else as an event of its own."""
+        """Append a payload: to the last event if that is data of the same type, otherwise as a new event."""
         if self._batch is not None and self._batch.payload_type == payload_type:
             self._batch.payloads.append(payload)
         else:
@@ -149,7 +147,7 @@ class EventQueue:
             self._events.append(self._batch)
 
     def take(self) -> Event | None:
-        """Return the next event; None when there is none."""
+        """Return the next event, or None."""
         if not self._events:
             return None
         event = self._events.popleft()

@@ -1,13 +1,13 @@
 """The handshake that may open a session, as one state machine for each role.
 
-The agent asks (HandshakeRequest), the client answers each requested action (HandshakeResponse), and the agent confirms
-(HandshakeComplete). The request is always the agent's first stream message, so a first message of any other kind shows
-that the session has no handshake. Current agents send none for plain shells and interactive commands.
+The agent requests actions (HandshakeRequest), the client answers each action (HandshakeResponse), and the agent
+confirms (HandshakeComplete). The request is always the agent's first stream message, so any other first message shows
+that the session has no handshake. Current agents make no handshake for plain shells and interactive commands.
 
 Client states::
 
     AWAITING   no message has been received; after a delay the client assumes that there is no handshake
-    ASSUMED    the client has begun on that assumption; the agent discards its input if a request follows after all
+    ASSUMED    the client has begun on that assumption; if a request follows, the agent discards the input before it
     ANSWERING  a request was received; the answer waits for a data key if encryption was requested
     RESPONDED  the request was answered; an encryption challenge may follow
     PROVED     the challenge was answered; a second one is a protocol error
@@ -16,15 +16,15 @@ Client states::
 
 Agent states::
 
-    AWAITING    the session type is not known yet
+    AWAITING    the owner has not called ``request_handshake`` or ``skip_handshake`` yet
     REQUESTED   the request was sent
-    DECRYPTING  the response held an encrypted data key, which is being decrypted
+    DECRYPTING  the response contained an encrypted data key, which is being decrypted
     CHALLENGED  the client has to prove that it holds the same key
     COMPLETE    the agent has confirmed
     SKIPPED     the session has no handshake
 
 Either role can reach FAILED. Invariants: an input without a row is a protocol error and leaves the state unchanged;
-only ``Negotiation`` applies inputs. Messages are the business of ``negotiation.py``, clocks of ``readiness.py``.
+only ``Negotiation`` applies inputs. ``negotiation.py`` handles the messages, ``readiness.py`` the time limits.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ class HandshakeState(Enum):
 
 
 class HandshakeInput(Enum):
-    """What moves the machine: a message from the far end, or a decision on this side."""
+    """The inputs of the machine: a message from the far end, or a decision of this end."""
 
     REQUEST_RECEIVED = auto()
     ANSWER = auto()
     CHALLENGE_RECEIVED = auto()
     COMPLETE_RECEIVED = auto()
     DATA_RECEIVED = auto()
-    """A stream message that is not part of a handshake, before the handshake is settled."""
+    """A stream message that is not part of a handshake, while a handshake message may still follow."""
     ASSUME_NONE = auto()
     REQUEST = auto()
     SKIP = auto()
@@ -119,7 +119,7 @@ _LOCAL_INPUTS = frozenset({_I.ANSWER, _I.ASSUME_NONE, _I.REQUEST, _I.SKIP, _I.CH
 
 
 class Handshake:
-    """The state. One instance for the life of a session: a reconnect repeats nothing."""
+    """The state of the handshake. One instance per session: a reconnect does not repeat the handshake."""
 
     def __init__(self, role: Role) -> None:
         self.role = role
@@ -127,18 +127,19 @@ class Handshake:
 
     @property
     def open(self) -> bool:
-        """Whether data may be sent: the handshake is complete, or there is (or seems to be) none."""
+        """Whether data may be sent: the handshake is complete, or there is none, or the client assumes that."""
         return self.state in _OPEN
 
     @property
     def settled(self) -> bool:
-        """Whether a handshake message can no longer follow."""
+        """Whether no further handshake message can follow."""
         return self.state in _SETTLED
 
     def apply(self, step: HandshakeInput) -> None:
         """Make the transition.
 
-        Raises ``LocalProtocolError`` or ``RemoteProtocolError``, by whose step it was, when the table has no such row.
+        Without a row in the table, raises ``RemoteProtocolError`` for a far end's message and ``LocalProtocolError``
+        otherwise.
         """
         try:
             self.state = TRANSITIONS[self.role][self.state, step]

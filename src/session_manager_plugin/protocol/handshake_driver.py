@@ -1,7 +1,7 @@
-"""Drives the handshake of one endpoint: what the negotiation decides is sent, emitted, or fails the session.
+"""Drives the handshake of one endpoint: sends replies, emits events, and fails the session.
 
-The negotiation knows what each payload means, and ``Readiness`` when the session may begin. This module acts on both
-whenever the handshake's state changes.
+``Negotiation`` processes the payloads, and ``Readiness`` decides when the session may begin. This module acts on both
+whenever the state of the handshake changes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class HandshakeDriver:
         return self._negotiation
 
     def receive(self, payload_type: int, payload: bytes | bytearray, now: float) -> None:
-        """Take a payload of the handshake. One that is wrong fails the session; after the handshake it is rejected."""
+        """Process a handshake payload. A wrong one fails the session; after the handshake it is rejected."""
         before = self._handshake.state
         try:
             self._reply(self._negotiation.receive(payload_type, payload, now), now)
@@ -59,7 +59,7 @@ class HandshakeDriver:
                 self._fail(error)
 
     def data_received(self) -> None:
-        """Data was received before it was settled whether there is a handshake."""
+        """Handle data received while a handshake message may still follow."""
         before = self._handshake.state
         self._negotiation.data_received()
         if self._handshake.settled:
@@ -68,7 +68,7 @@ class HandshakeDriver:
                 self.become_ready()
 
     def handle_timeout(self, now: float) -> None:
-        """Go on without a handshake where that is due."""
+        """Begin without a handshake, if that is due."""
         if self._readiness.assumption_due(now):
             self._negotiation.assume_none()
             self.become_ready()
@@ -77,7 +77,7 @@ class HandshakeDriver:
             self._readiness.handshake_excluded()
 
     def become_ready(self) -> None:
-        """The session begins."""
+        """Emit ``SessionReady``."""
         self._readiness.began()
         agreement = self._negotiation.agreement
         self._emit(
@@ -103,7 +103,7 @@ class HandshakeDriver:
         self._reply(replies, now)
 
     def provide_data_key(self, data_key: bytes, cipher_text: bytes, now: float) -> None:
-        """See ``SessionEndpoint.provide_data_key``; the session is not over."""
+        """See ``SessionEndpoint.provide_data_key``. Not after the end of the session."""
         before = self._handshake.state
         try:
             if isinstance(self._negotiation, ClientNegotiation):
@@ -117,7 +117,7 @@ class HandshakeDriver:
             self._moved(now)
 
     def refuse_data_key(self, error: SessionManagerError, now: float) -> None:
-        """See ``SessionEndpoint.refuse_data_key``; the session is not over."""
+        """See ``SessionEndpoint.refuse_data_key``. Not after the end of the session."""
         if isinstance(self._negotiation, ClientNegotiation):
             self._reply(self._negotiation.refuse_data_key(error), now)
         self._fail(error)
@@ -127,7 +127,7 @@ class HandshakeDriver:
             self._send(payload_type, [payload], now)
 
     def _moved(self, now: float) -> None:
-        """Act on a new state of the handshake."""
+        """Act on a change of the handshake's state."""
         self._readiness.handshake_moved(now)
         if self._negotiation.key_required is not None:
             self._emit(self._negotiation.key_required)

@@ -14,8 +14,8 @@ Layout, big-endian (official client ``src/message/clientmessage.go``)::
     116   4  payload length
     120   n  payload
 
-Parsing follows the official rules, which tolerate what the service sends: the payload is everything from
-``header length + 4`` on, whatever the payload length is; payload type and length are read at 112 and 116 even when the
+Parsing follows the official client, which accepts what the service sends: the payload is everything from
+``header length + 4`` on, regardless of the payload length; payload type and length are read at 112 and 116 even if the
 header is shorter; a payload length of 0 disables the digest check.
 """
 
@@ -42,7 +42,7 @@ MAX_PAYLOAD_SIZE = 1024
 MAX_JSON_SIZE = 128 * 1024
 """Bytes of a JSON payload: twice the limit of a session's document. The parsed value may take thirty times as much."""
 MAX_JSON_DEPTH = 64
-"""How deep objects and arrays may be nested in a JSON payload: deeper values would overflow stacks."""
+"""Levels of nesting in a JSON payload: deeper values could overflow the stack."""
 _INT64 = range(-(1 << 63), 1 << 63)
 
 _HEADER = struct.Struct(">I32sIQqQ8s8s32sII")
@@ -61,7 +61,7 @@ class ClientMessageType(StrEnum):
 
 
 class PayloadType(IntEnum):
-    """What the payload of a stream message is."""
+    """The type of a stream message's payload."""
 
     NONE = 0
     OUTPUT = 1
@@ -98,7 +98,7 @@ _UNVALIDATED = frozenset({ClientMessageType.START_PUBLICATION, ClientMessageType
 class ClientMessage(NamedTuple):
     """One message. ``message_id`` is in UUID byte order; ``created_date`` in milliseconds since the epoch.
 
-    ``payload_type`` is a plain int: the far end may send numbers that ``PayloadType`` does not know.
+    ``payload_type`` is a plain int, because the far end may send numbers that are not in ``PayloadType``.
     """
 
     message_type: str
@@ -113,8 +113,8 @@ class ClientMessage(NamedTuple):
     def serialize(self) -> bytes:
         """Return the message as bytes.
 
-        Raises ``LocalProtocolError`` for what the official serializer refuses: an empty payload (the far end could
-        not tell it from a missing one), a message type over 32 bytes, an id that is not 16 bytes.
+        Raises ``LocalProtocolError`` for what the official serializer refuses: an empty payload (the far end cannot
+        distinguish it from a missing one), a message type over 32 bytes, an id that is not 16 bytes.
         """
         message_type = self.message_type.encode()
         if len(message_type) > 32:
@@ -144,8 +144,8 @@ class ClientMessage(NamedTuple):
     def parse(cls, data: bytes | bytearray) -> ClientMessage:
         """Parse one message by the rules at the top of this module.
 
-        Raises ``RemoteProtocolError`` when the message is cut short, lacks a field that must be there or fails its
-        digest. ``start_publication`` and ``pause_publication`` are not checked further: their bodies vary.
+        Raises ``RemoteProtocolError`` if the message is cut short, lacks a required field or does not match its digest.
+        Of ``start_publication`` and ``pause_publication`` only the type is checked, because their bodies vary.
         """
         if len(data) < PAYLOAD_OFFSET:
             raise RemoteProtocolError(f"a message of {len(data)} bytes is shorter than its header")
@@ -172,7 +172,9 @@ class ClientMessage(NamedTuple):
             if not created_date:
                 raise RemoteProtocolError(f"{message_type!r}: the created date is missing")
             if header_length + 4 > len(data):
-                raise RemoteProtocolError(f"{message_type!r}: the header length {header_length} passes the end")
+                raise RemoteProtocolError(
+                    f"{message_type!r}: the header length {header_length} is beyond the end of the message"
+                )
             if payload_length and sha256(payload).digest() != digest:
                 raise RemoteProtocolError(f"{message_type!r}: the payload does not match its digest")
         return cls(
@@ -188,7 +190,7 @@ class ClientMessage(NamedTuple):
 
 
 def _message_type(padded: bytes) -> str:
-    """Return a message type as the official client reads it: without NULs, then white space, at both ends."""
+    """Return a message type as the official client does: NULs, then white space, are stripped at both ends."""
     try:
         return padded.strip(b"\0").decode().strip()
     except UnicodeDecodeError:
@@ -198,8 +200,8 @@ def _message_type(padded: bytes) -> str:
 class MessageIds:
     """Generates distinct version 4 UUIDs, as 16 bytes, from one random start.
 
-    ``uuid4`` would draw 122 random bits per message. Ids only have to differ, so the 62 low bits, which RFC 9562 leaves
-    free, are counted up.
+    ``uuid4`` would draw 122 random bits per message. Ids only have to be distinct, so the 62 low bits, which RFC 9562
+    leaves free, are a counter.
     """
 
     def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
@@ -226,7 +228,7 @@ _STREAM_HEADER = struct.Struct(">I32sIQqQQ8s32sII")
 
 
 class StreamMessageWriter:
-    """Serializes the stream messages of one direction as ``ClientMessage`` does, without creating an object for each.
+    """Serializes the stream messages of one direction like ``ClientMessage``, without creating an object for each.
 
     ``first_flags`` are those of the message with sequence number 0; the others have none.
     """
@@ -265,7 +267,7 @@ _SYN_FIN = 3
 
 
 class AcknowledgementWriter:
-    """Serializes acknowledgements: one is due for every stream message received.
+    """Serializes acknowledgements, one for each stream message received.
 
     The acknowledgement's own sequence number is 0 and its flags are 3, as the official ends write them.
     """
@@ -299,10 +301,10 @@ _ACKNOWLEDGED = re.compile(
 
 
 def acknowledged_sequence_number(payload: bytes | bytearray) -> int:
-    """Return the sequence number that an acknowledgement names, the only field in use.
+    """Return the sequence number in an acknowledgement, the only field in use.
 
-    The text that both official ends write is matched by a pattern; any other text is parsed as JSON.
-    Raises ``RemoteProtocolError`` when the payload is not such an object.
+    The text of the official ends is matched with a pattern, for speed; any other text is parsed as JSON.
+    Raises ``RemoteProtocolError`` if the payload is not such an object.
     """
     if match := _ACKNOWLEDGED.fullmatch(payload):
         return int(match[1])
@@ -315,9 +317,9 @@ def acknowledged_sequence_number(payload: bytes | bytearray) -> int:
 def parse_json_object(payload: bytes | bytearray | str, what: str) -> dict[str, Any]:
     """Return a JSON object with its keys in lower case: the official ends (Go) ignore the case of keys.
 
-    As in Go, invalid UTF-8 and half a surrogate pair read as U+FFFD, so that every string in the object can be encoded
-    again. Raises ``RemoteProtocolError``, which names ``what``, when the payload is not a JSON object, or is larger or
-    nested deeper than ``MAX_JSON_SIZE`` and ``MAX_JSON_DEPTH`` allow.
+    As in Go, invalid UTF-8 and lone surrogates become U+FFFD, so that every string in the object can be encoded. Raises
+    ``RemoteProtocolError``, which names ``what``, if the payload is not a JSON object, is larger than ``MAX_JSON_SIZE``
+    or nested deeper than ``MAX_JSON_DEPTH``.
     """
     data = payload.encode("utf-8", "surrogatepass") if isinstance(payload, str) else payload
     if len(data) > MAX_JSON_SIZE:
@@ -358,4 +360,4 @@ def _refuse_constant(name: str) -> None:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-"""Refuses NaN and the infinities, which Python accepts and the official ends do not."""
+"""Refuses NaN and infinities, which Python accepts by default and the official ends do not."""

@@ -1,9 +1,9 @@
-"""The handshake as each role conducts it: the messages that request, answer, prove and agree.
+"""The messages of the handshake, for each role.
 
-A negotiation takes the payloads of types 5 to 9 and returns those to send. It is the only class that applies inputs
-to the ``Handshake``. When encryption is requested it stops at ``key_required`` until its owner has called KMS.
+A negotiation processes received payloads of types 5 to 9 and returns the payloads to send. It is the only class that
+applies inputs to the ``Handshake``. If encryption is requested, it sets ``key_required`` and waits until its owner has
 
-Texts and order are the official client's and agent's (``src/datachannel/streaming.go``,
+called KMS. Texts and order are those of the official client and agent (``src/datachannel/streaming.go``,
 ``agent/session/datachannel/datachannel.go``).
 """
 
@@ -47,9 +47,9 @@ RandomBytes = Callable[[int], bytes]
 AGENT_CHALLENGE_SIZE = 16
 """Bytes of the challenge that goes into the data key's encryption context."""
 CHALLENGE_SIZE = 64
-"""Bytes that the client has to open and seal again."""
+"""Bytes that the agent seals and the client has to open and seal again."""
 MAX_SESSION_TYPE_LENGTH = 128
-"""Characters of a session type's name that an answer about it repeats."""
+"""Characters of an unknown session type's name that the answer repeats."""
 ENCRYPTED_MESSAGE = "This session is encrypted using AWS KMS."
 
 
@@ -64,7 +64,7 @@ class Agreement(NamedTuple):
 
 
 class Negotiation:
-    """What both roles have in common."""
+    """The part that both roles share."""
 
     def __init__(self, role: Role, version: str, random_bytes: RandomBytes) -> None:
         self.handshake = Handshake(role)
@@ -72,38 +72,38 @@ class Negotiation:
         self.cipher: PayloadCipher | None = None
         """Set once both ends have the key."""
         self.key_required: DataKeyRequired | None = None
-        """Set while the owner's call of KMS is awaited."""
+        """Set while waiting for the owner to call KMS."""
         self._version = version
         self._random_bytes = random_bytes
 
     def receive(self, payload_type: int, payload: bytes | bytearray, now: float) -> Replies:
-        """Take a handshake payload of the far end and return those to send.
+        """Process a handshake payload of the far end. Returns the payloads to send.
 
         Raises ``ProtocolError`` or ``EncryptionError``.
         """
         raise RemoteProtocolError(f"handshake: unexpected payload type {payload_type}")
 
     def data_received(self) -> None:
-        """Data was received before the handshake was settled."""
+        """Handle data received while a handshake message may still follow."""
         self.handshake.apply(HandshakeInput.DATA_RECEIVED)
 
     def assume_none(self) -> None:
-        """Begin as a client without a handshake, though one may still follow."""
+        """Begin as a client on the assumption that no handshake follows."""
         self.handshake.apply(HandshakeInput.ASSUME_NONE)
 
     def skip(self) -> None:
-        """The session has no handshake: the agent's decision, or the client's certainty."""
+        """Note that the session has no handshake: decided by the agent, or certain for the client."""
         self.handshake.apply(HandshakeInput.SKIP)
 
     def fail(self) -> None:
-        """The session has failed. Does nothing once the handshake is settled."""
+        """Fail the handshake. Does nothing if no further handshake message can follow."""
         if not self.handshake.settled:
             self.handshake.apply(HandshakeInput.FAIL)
 
 
 class ClientNegotiation(Negotiation):
-    """The client's part. ``session_types`` are those it can run. With ``separate_outputs`` it refuses an agent that
-    cannot keep the outputs of a command apart."""
+    """The client's part. ``session_types`` are the supported ones. With ``separate_outputs`` an agent that cannot keep
+    a command's outputs apart is refused."""
 
     def __init__(
         self, version: str, random_bytes: RandomBytes, session_types: Collection[str], *, separate_outputs: bool = False
@@ -125,7 +125,7 @@ class ClientNegotiation(Negotiation):
         return super().receive(payload_type, payload, now)
 
     def provide_data_key(self, data_key: bytes, cipher_text: bytes) -> Replies:
-        """Answer the request with the data key that KMS generated, in clear and encrypted.
+        """Answer the request with the data key that KMS has generated, in plaintext and encrypted.
 
         Raises ``EncryptionError`` for a wrong size.
         """
@@ -134,7 +134,7 @@ class ClientNegotiation(Negotiation):
         return self._answer(KmsResult(cipher_text, challenge_acknowledged=bool(required and required.challenge)))
 
     def refuse_data_key(self, error: SessionManagerError) -> Replies:
-        """Answer the request with the reason why KMS returned no data key; the handshake has failed."""
+        """Answer the request with the reason why KMS returned no data key. The handshake has failed."""
         self.key_required = None
         return self._answer(error)
 
@@ -168,14 +168,14 @@ class ClientNegotiation(Negotiation):
     def _require_key(self, parameters: dict[str, Any]) -> Replies:
         key_id, challenge = parameters.get("kmskeyid"), parameters.get("challenge")
         if not isinstance(key_id, str) or not key_id:
-            # The official client requests a key without an id from KMS (reference defect U19).
-            return self._answer(EncryptionError("the agent requests encryption and names no key"))
+            # The official client calls KMS with an empty key id (reference defect U19).
+            return self._answer(EncryptionError("the agent requests encryption without a key id"))
         self.key_required = DataKeyRequired(key_id, challenge if isinstance(challenge, str) else "")
         return []
 
     def _answer(self, key: KmsResult | SessionManagerError | None) -> Replies:
-        """Answer every action; one that is not supported with status 3, which the official client puts into the
-        result (reference defect U17)."""
+        """Answer every action. An unsupported action gets status 3, which the official client writes into the result
+        instead of the status (reference defect U17)."""
         processed: list[ProcessedAction] = []
         errors: list[str] = []
         for action in self._request.actions:
@@ -206,7 +206,7 @@ class ClientNegotiation(Negotiation):
 
     def _prove(self, challenge: EncryptionChallenge) -> Replies:
         if self.cipher is None:
-            # The official client's reader dies of this message (reference defect H4).
+            # The official client's reader ends on this message (reference defect H4).
             raise RemoteProtocolError("handshake: an encryption challenge without a key")
         self.handshake.apply(HandshakeInput.CHALLENGE_RECEIVED)
         answer = EncryptionChallenge(self.cipher.seal(self.cipher.open(challenge.challenge)))
@@ -243,8 +243,8 @@ class AgentNegotiation(Negotiation):
     ) -> Replies:
         """Request a session type and, with a key's id, encryption.
 
-        ``customer_message`` returns the text shown to the user, given the client's version. Raises
-        ``LocalProtocolError`` when the handshake has begun already.
+        ``customer_message`` returns the text to show to the user, depending on the client's version. Raises
+        ``LocalProtocolError`` if the handshake has begun already.
         """
         self.handshake.apply(HandshakeInput.REQUEST)
         self._requested = (session_type, properties or {})
@@ -270,7 +270,7 @@ class AgentNegotiation(Negotiation):
         return super().receive(payload_type, payload, now)
 
     def provide_data_key(self, data_key: bytes) -> Replies:
-        """Challenge the client to prove that it holds the data key that KMS decrypted."""
+        """Return the challenge by which the client proves that it has the data key."""
         self.cipher = PayloadCipher(data_key, agent=True, random_bytes=self._random_bytes)
         self.key_required = None
         self.handshake.apply(HandshakeInput.CHALLENGE)
@@ -314,7 +314,7 @@ class AgentNegotiation(Negotiation):
 
 
 def _session_type(parameters: object) -> tuple[str, dict[str, Any]]:
-    """Return the requested session type and its properties; malformed fields are empty, as in the official client."""
+    """Return the requested session type and its properties. Malformed fields are empty, as in the official client."""
     fields = lower_keys(parameters)
     session_type, properties = fields.get("sessiontype"), fields.get("properties")
     return (

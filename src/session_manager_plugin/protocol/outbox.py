@@ -1,6 +1,7 @@
-"""What one end sends: stream messages with their retransmission, acknowledgements, and messages outside the stream.
+"""The outgoing messages of one end: stream messages with their retransmission, acknowledgements, and messages outside
+the stream.
 
-States of the way out::
+States::
 
     DISCONNECTED  there is no websocket; stream messages are kept and sent on the next one
     FLOWING       messages are sent as soon as the owner takes them
@@ -30,9 +31,9 @@ from session_manager_plugin.protocol.reliable import MAX_WINDOW, StreamSender
 from session_manager_plugin.protocol.role import Role
 
 STOPPED_AFTER = 10.0
-"""Seconds by which a timer is never late unless the process was stopped or the machine asleep."""
+"""A timer that is later than this, in seconds, shows that the process was stopped or the machine asleep."""
 RESUME_INTERVAL = 1.0
-"""Seconds between two times that everything is sent again because the far end is back."""
+"""Least seconds between two retransmissions of everything, when the far end is back."""
 _SYN = 1
 """The flag of an agent's first stream message."""
 _UNSEQUENCED = 3
@@ -48,7 +49,7 @@ class Flow(Enum):
 
 
 class FlowInput(Enum):
-    """What moves the machine."""
+    """The inputs of the machine."""
 
     CONNECT = auto()
     DISCONNECT = auto()
@@ -68,8 +69,8 @@ TRANSITIONS: Mapping[tuple[Flow, FlowInput], Flow] = {
 class Outbox:
     """See the module docstring.
 
-    ``epoch`` is added to an instant to get seconds since the Unix epoch, for the messages' created date. ``sender``
-    decides what is sent again and when.
+    ``epoch`` is added to a monotonic time to get seconds since the Unix epoch, for the created date of messages.
+    ``sender`` decides what is retransmitted and when.
     """
 
     def __init__(self, role: Role, message_ids: MessageIds, epoch: float, sender: StreamSender) -> None:
@@ -86,17 +87,17 @@ class Outbox:
         self._resumed_at = float("-inf")
         self._excused_until = float("-inf")
 
-    # The way out.
+    # State.
 
     def apply(self, step: FlowInput) -> None:
-        """Make the transition. Raises ``LocalProtocolError`` when the table has no row for it."""
+        """Make the transition. Raises ``LocalProtocolError`` if the table has no row for it."""
         try:
             self.flow = TRANSITIONS[self.flow, step]
         except KeyError:
             raise LocalProtocolError(f"sending: {step.name} in state {self.flow.name}") from None
 
     def connected(self, opening: str | None, now: float) -> None:
-        """A new websocket is open: ``opening`` (if any) goes first, then everything unacknowledged, at once."""
+        """Send ``opening`` (if any) on a new websocket, then everything unacknowledged."""
         self.apply(FlowInput.CONNECT)
         self._messages.clear()
         if opening is not None:
@@ -104,14 +105,14 @@ class Outbox:
         self._send_again(self.sender.all_again(now))
 
     def disconnected(self) -> None:
-        """The websocket is gone. Due acknowledgements are dropped: the far end sends those messages again."""
+        """The websocket is lost. Due acknowledgements are dropped: the far end retransmits those messages."""
         self.apply(FlowInput.DISCONNECT)
         self.acknowledgements.disconnected()
 
     def resume(self, now: float) -> None:
-        """The far end is back: everything unacknowledged is sent again, at most once each ``RESUME_INTERVAL``."""
+        """Retransmit everything unacknowledged when the far end is back, at most once in ``RESUME_INTERVAL``."""
         self.apply(FlowInput.RESUME)
-        if now - self._resumed_at >= RESUME_INTERVAL:  # otherwise by the timer
+        if now - self._resumed_at >= RESUME_INTERVAL:  # otherwise the timer retransmits
             self._resumed_at = now
             self._send_again(self.sender.all_again(now))
 
@@ -130,7 +131,7 @@ class Outbox:
             self._messages += messages
 
     def send_unsequenced(self, message_type: ClientMessageType, payload: bytes, now: float) -> None:
-        """Send a message outside the stream: it is neither acknowledged nor sent again."""
+        """Send a message outside the stream. It is neither acknowledged nor retransmitted."""
         message = ClientMessage(
             message_type.value,
             0,
@@ -143,12 +144,12 @@ class Outbox:
         self._messages.append(message.serialize())
 
     def unpark(self, now: float) -> None:
-        """Send some of the messages again that were held back after a loss, because another was acknowledged."""
+        """Retransmit further messages of a large loss, after an acknowledgement."""
         if self.sender.parked:
             self._send_again(self.sender.unparked(now))
 
     def take(self, now: float) -> list[bytes | str]:
-        """Return the messages that have to be written to the websocket now; the caller writes all of them, in order.
+        """Return the messages to write to the websocket now. The caller must write all of them, in order.
 
         Empty while disconnected.
         """
@@ -163,31 +164,31 @@ class Outbox:
 
     @property
     def stalled_since(self) -> float | None:
-        """The instant of the last acknowledgement, or of the end of an excuse, while others are due; else None."""
+        """When the last acknowledgement arrived or ``excuse_silence`` ended, while others are due; otherwise None."""
         since = self.sender.stalled_since
         return None if since is None or self._excused_until == math.inf else max(since, self._excused_until)
 
     def excuse_silence(self, until: float) -> None:
-        """Until this instant nothing is sent again, and missing acknowledgements are not the far end's fault."""
+        """Retransmit nothing until ``until``, and do not count missing acknowledgements as silence."""
         self._excused_until = until
 
     def next_timeout(self) -> float | None:
-        """When ``handle_timeout`` has messages to send again; None while it has none."""
+        """When to call ``handle_timeout``; None if nothing is to be retransmitted."""
         if self.flow is not Flow.FLOWING or self._excused_until == math.inf:
             return None
         due_at = self.sender.next_timeout()
         return None if due_at is None else max(due_at, self._excused_until)
 
     def handle_timeout(self, now: float) -> None:
-        """Send again what is due."""
+        """Retransmit the messages that are due."""
         due_at = self.next_timeout()
         if due_at is not None and due_at <= now:
-            # A call this late shows that the process was stopped: the silence is not the far end's.
+            # So late a call shows that this process was stopped: missing acknowledgements do not count as silence.
             stopped = now - due_at > STOPPED_AFTER
             self._send_again(self.sender.all_again(now) if stopped else self.sender.due(now))
 
     def _send_again(self, messages: list[bytes]) -> None:
-        # Not while the owner takes no messages: then the socket is stuck, not the far end, and copies would pile up.
+        # Not while the owner takes no messages: the socket is congested, and copies would accumulate here.
         if len(self._messages) < MAX_WINDOW:
             self._messages.extend(messages)
 

@@ -1,4 +1,4 @@
-"""What is known to be missing of the far end's output."""
+"""The output of the far end that is known to be missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STOPS_AT_A_LOST_LINK = "NonInteractiveCommands"
 
 
 class OutputLoss:
-    """Follows what shows that output is missing: gaps in the stream of ``receiver``, and a command's lost websocket."""
+    """Detects missing output: gaps in the stream of ``receiver``, and a websocket lost while a command ran."""
 
     def __init__(self, receiver: StreamReceiver) -> None:
         self._receiver = receiver
@@ -21,7 +21,7 @@ class OutputLoss:
 
     @property
     def missing(self) -> MissingOutput | None:
-        """What is missing at this moment; None when nothing is known to be."""
+        """The output known to be missing now, or None."""
         receiver = self._receiver
         if not receiver.held and not self._stopped:
             return None
@@ -29,18 +29,18 @@ class OutputLoss:
         return MissingOutput(receiver.missing, size, receiver.held_size, self._stopped)
 
     def report_stop(self) -> bool:
-        """Whether the agent has stopped sending a command's output, and this was not asked before."""
+        """Whether the agent has stopped sending a command's output. True only once."""
         due = self._stopped and not self._reported
         self._reported = self._reported or due
         return due
 
     def exit_code_received(self) -> None:
-        """The exit code of a command was delivered; it follows all of the output."""
+        """Note that the exit code of a command was delivered, which follows all of its output."""
         self._exit_code_received = True
 
     def websocket_lost(self, session_type: str | None) -> None:
-        """The websocket was lost while the session went on."""
+        """Note that the websocket was lost during the session."""
         if session_type == _STOPS_AT_A_LOST_LINK:
-            # Once the agent has sent the exit code, it has sent all output, and sends again what was lost of it.
+            # After its exit code the agent has sent all output, and retransmits what was lost.
             complete = self._exit_code_received or self._receiver.holds(PayloadType.EXIT_CODE)
             self._stopped = self._stopped or not complete

@@ -1,10 +1,10 @@
 """The JSON payloads as named tuples: ``to_json`` returns the official text, ``from_json`` parses it.
 
-Named tuples and no data classes, since these are imported at every start and a data class takes 0.4 ms to make.
+Named tuples rather than data classes, because they are imported at every start, and creating a data class takes 0.4 ms.
 
-Keys are written in the official order and read whatever their case (both official ends are Go programs, whose
-decoder ignores case); unknown keys are ignored, a missing one takes Go's zero value. A value of the wrong JSON type
-is a ``RemoteProtocolError`` that names payload and key.
+Keys are written in the official order and read case-insensitively, as by the official ends' Go decoder. Unknown keys
+are ignored; a missing key has Go's zero value. A value of the wrong JSON type is a ``RemoteProtocolError`` that names
+the payload and the key.
 Sources: ``src/message/*.go``, ``src/service/service.go`` (client), ``agent/session/contracts/model.go`` (agent).
 """
 
@@ -20,7 +20,7 @@ from session_manager_plugin.errors import RemoteProtocolError
 from session_manager_plugin.protocol.messages import parse_json_object
 
 MAX_ACTIONS = 32
-"""Actions of one handshake; official agents request two. The answer to an action is longer than the action."""
+"""Actions of one handshake; official agents request two. Limited because each answer is longer than its action."""
 MAX_ACTION_TYPE_LENGTH = 128
 _INT64 = range(-(1 << 63), 1 << 63)
 _UINT32 = range(1 << 32)

@@ -1,13 +1,14 @@
-"""When a session becomes ready, and how long its beginning may take.
+"""When a session becomes ready, and the time limits of its beginning.
 
-The client becomes ready by HandshakeComplete, by the first stream message, or, when the document is not known to need
-a handshake, ``READY_DELAY`` seconds after opening with nothing received: a remote program that prints nothing must be
-usable (reference defect H9). Data sent on that assumption is kept: if a handshake begins after all, the agent has
-discarded what it acknowledged before HandshakeComplete, so the data is sent again under new numbers. The agent handles
-messages in order, so exactly the messages numbered below our answer to the request were discarded.
+The client becomes ready with HandshakeComplete or with the first stream message. If the document is not known to
+begin with a handshake, it also becomes ready ``READY_DELAY`` seconds after opening without any message: a remote
+program that prints nothing must be usable (reference defect H9). Data sent on that assumption is kept. If a handshake
+follows nevertheless, the agent has discarded the data that it acknowledged before HandshakeComplete, so the data is
+sent again with new sequence numbers. The agent handles messages in order, so it has discarded exactly the messages with
+a lower sequence number than our HandshakeResponse.
 
-The clocks of ``READY_DELAY``, ``HANDSHAKE_TIMEOUT`` and ``AGENT_HANDSHAKE_TIMEOUT`` start again with each websocket
-and stop without one. Only the wait for a late handshake continues: it is the agent's timeout, not ours.
+The times of ``READY_DELAY``, ``HANDSHAKE_TIMEOUT`` and ``AGENT_HANDSHAKE_TIMEOUT`` start again with each websocket and
+stop without one. Only the wait for a late handshake continues without a websocket, because the agent's timeout does.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from session_manager_plugin.protocol.handshake import Handshake, HandshakeState
 from session_manager_plugin.protocol.role import Role
 
 READY_DELAY = 2.0
-"""Seconds after opening with nothing received until a client assumes that there is no handshake."""
+"""Seconds after opening without any message until a client assumes that there is no handshake."""
 HANDSHAKE_TIMEOUT = 30.0
-"""Seconds a client waits for a handshake, or for any message."""
+"""Seconds that a client waits for the end of a handshake, or for any message."""
 AGENT_HANDSHAKE_TIMEOUT = 15.0
-"""Seconds the official agent waits for the client's answer."""
+"""Seconds that the official agent waits for the client's answer."""
 
 _AGENT_WAITS = (HandshakeState.REQUESTED, HandshakeState.DECRYPTING, HandshakeState.CHALLENGED)
 _ASSUMED = HandshakeState.ASSUMED
@@ -31,8 +32,8 @@ _NO_DEADLINES = (None, None, None)
 
 
 class Readiness:
-    """See the module docstring. It reads the handshake's state and never changes it: its owner asks
-    ``assumption_due``, ``certain_by_now`` and ``overdue`` when ``next_timeout`` has passed, and acts on the answers."""
+    """See the module docstring. Reads the state of the handshake and does not change it: the owner calls
+    ``assumption_due``, ``certain_by_now`` and ``overdue`` when ``next_timeout`` has passed, and acts on the results."""
 
     def __init__(self, handshake: Handshake, role: Role, *, handshake_required: bool) -> None:
         self.heard = False
@@ -49,7 +50,7 @@ class Readiness:
     # The websocket.
 
     def connected(self, now: float) -> None:
-        """A new websocket is open: the clocks start again."""
+        """Start the times again for a new websocket."""
         self._connected = True
         state = self._handshake.state
         if self._client and not self._handshake.settled:
@@ -60,35 +61,35 @@ class Readiness:
             self._deadline = now + AGENT_HANDSHAKE_TIMEOUT
 
     def disconnected(self) -> None:
-        """The websocket is gone: the clocks stop."""
+        """Stop the times: the websocket is lost."""
         self._connected = False
         self._ready_at = self._deadline = None
 
     # The handshake.
 
     def acknowledged(self, now: float) -> None:
-        """A message of ours was acknowledged. An agent that waits for our answer gives up after this time."""
+        """Note an acknowledgement. An agent that waits for our HandshakeResponse times out after this moment."""
         if self._handshake.state is _ASSUMED and self._assumption_deadline is None:
             self._assumption_deadline = now + AGENT_HANDSHAKE_TIMEOUT
 
     def handshake_moved(self, now: float) -> None:
-        """A handshake message changed the state of the handshake."""
+        """Note that a handshake message has changed the state of the handshake."""
         self._ready_at = self._assumption_deadline = self._deadline = None
         if self._connected and not self._handshake.settled:
             self._deadline = now + (HANDSHAKE_TIMEOUT if self._client else AGENT_HANDSHAKE_TIMEOUT)
 
     def handshake_excluded(self) -> None:
-        """It is certain that no handshake follows: nothing has to be kept for one, or waited for."""
+        """Drop the kept data and stop waiting: it is certain that no handshake follows."""
         self._kept.clear()
         self._assumption_deadline = self._deadline = None
 
     def began(self) -> None:
-        """The owner was told that the session is ready."""
+        """Note that ``SessionReady`` was emitted."""
         self._ready_at = None
         if self._handshake.settled:
             self._deadline = None
 
-    # Data kept for a handshake that begins late.
+    # Data kept in case a handshake follows.
 
     @property
     def kept(self) -> int:
@@ -96,34 +97,34 @@ class Readiness:
         return len(self._kept)
 
     def keep(self, payload_type: int, payloads: Iterable[bytes]) -> None:
-        """Keep the payloads of messages that are being sent, as long as the agent may discard them."""
+        """Keep the payloads of sent messages while the agent may still discard them."""
         if self._handshake.state is _ASSUMED:
             self._kept.extend((payload_type, payload) for payload in payloads)
 
     def take_discarded(self) -> list[tuple[int, bytes]]:
-        """Return the payloads that the agent has discarded, once the late handshake is complete."""
+        """Return the payloads that the agent has discarded. Call this once the late handshake is complete."""
         kept, self._kept = self._kept, []
         return kept
 
     # Time.
 
     def next_timeout(self) -> float | None:
-        """When one of the three questions below has a new answer."""
+        """When to call the three methods below again."""
         deadlines = (self._ready_at, self._deadline, self._assumption_deadline)
         if deadlines == _NO_DEADLINES:
             return None
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def assumption_due(self, now: float) -> bool:
-        """Whether the client assumes from now on that there is no handshake."""
+        """Whether the client has to assume now that there is no handshake."""
         return self._ready_at is not None and self._ready_at <= now
 
     def certain_by_now(self, now: float) -> bool:
-        """Whether the agent, had it sent a request, would have given up waiting for the answer."""
+        """Whether no handshake can follow, because the agent's own timeout for it has passed."""
         return self._assumption_deadline is not None and self._assumption_deadline <= now
 
     def overdue(self, now: float, rejection: str) -> TimedOut | None:
-        """Return the error that ends the session when its beginning has taken too long, else None.
+        """Return the error that ends the session if its beginning has taken too long; otherwise None.
 
         ``rejection`` is why the first unusable message was rejected, or empty.
         """

@@ -1,4 +1,4 @@
-"""Messages that could not be used: too many in a row show that the far end does not speak the protocol."""
+"""Counting unusable messages: too many in a row show that the far end does not speak the protocol."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Rejections:
 
     def __init__(self) -> None:
         self.first = ""
-        """Why the first of them was rejected; empty when there is none."""
+        """Why the first message was rejected; empty if none was."""
         self._count = 0
 
     def add(self, reason: str) -> RemoteProtocolError | None:
-        """Count a rejected message. Returns the error that ends the session when it is one too many."""
+        """Count a rejected message. Returns the error that ends the session after ``MAX_REJECTED``, otherwise None."""
         self._count += 1
         self.first = self.first or reason
         if self._count != MAX_REJECTED:
@@ -28,6 +28,6 @@ class Rejections:
         )
 
     def clear(self) -> None:
-        """A usable message was received."""
+        """Start counting again after a usable message."""
         if self._count:
             self._count, self.first = 0, ""

@@ -1,15 +1,15 @@
 """The reliable stream: sequence numbers, acknowledgements, retransmission, in both directions.
 
-Every stream message carries a sequence number, counted from 0 in each direction for the life of the session, and is
-acknowledged by itself (selectively, never cumulatively). The sender keeps a message until it is acknowledged, and sends
-it again after a timeout; the receiver delivers messages in order, each once, and acknowledges every message that it
-accepts, duplicates included, since the first acknowledgement may have been lost (reference defect A1 is to leave
-duplicates unacknowledged).
+Every stream message has a sequence number, counted from 0 in each direction for the whole session, and is acknowledged
+individually (selectively, not cumulatively). The sender keeps a message until it is acknowledged, and retransmits it
+after a timeout. The receiver delivers messages in order and once. It acknowledges every message that it accepts,
+duplicates included, since the first acknowledgement may have been lost (the official client does not acknowledge
+duplicates: reference defect A1).
 
-Deliberate differences from the official client: every message that is due is sent again, not the oldest one only (A4);
-a message sent twice yields no round-trip sample (A3, Karn's rule), and the timeout backs off (A2); a full window
-refuses new messages instead of forgetting old ones (D3). Messages are lost with a cut websocket, or at a gateway whose
-other side is away, never by congestion, which TCP handles: so the window only grows.
+Deliberate differences from the official client: every message that is due is retransmitted, not only the oldest (A4);
+a retransmitted message gives no round-trip sample (A3, Karn's rule), and the timeout backs off (A2); a full window
+refuses new messages, where the official client drops old ones (D3). Messages are lost when a websocket is cut or while
+the far end is away from the gateway. They are not lost by congestion, which TCP handles, so the window only grows.
 """
 
 from __future__ import annotations
@@ -25,23 +25,22 @@ CLOCK_GRANULARITY = 0.01
 MAX_RETRANSMISSION_TIMEOUT = 1.0
 STALLED_MAX_RETRANSMISSION_TIMEOUT = 5.0
 STALLED_AFTER = 10.0
-"""Seconds without any acknowledgement after which the longer maximum applies."""
+"""Seconds without any acknowledgement after which the longer maximum timeout applies."""
 INITIAL_WINDOW = 64
 BURST = 64
-"""Messages sent again at once before any of them is acknowledged: as many as a new session may have in flight."""
+"""Messages retransmitted at once before any of them is acknowledged: the initial window of a session."""
 MAX_WINDOW = 1024
-"""Messages in flight: 1 MiB of data, far below the 10,000 that an official far end can hold out of order."""
+"""Messages in flight: 1 MiB of data, far below the 10,000 messages that an official far end holds out of order."""
 MAX_HELD_MESSAGES = 10_000
-"""As in the official client. A message further ahead is left unacknowledged, so it is sent again later."""
+"""As in the official client. A message that finds no room is not acknowledged, so it is retransmitted later."""
 MAX_HELD_SIZE = 16 * 1024 * 1024
 
 
 class RoundTripEstimator:
     """Smoothed round-trip time, its variation and the retransmission timeout, in seconds.
 
-    The arithmetic of both official ends (``CalculateRetransmissionTimeout``): like RFC 6298 with gains 1/8 and 1/4,
-    but starting from 100 ms as if that had been measured, with a floor of 10 ms above the round-trip time and a
-    ceiling of 1 s.
+    The arithmetic is that of both official ends (``CalculateRetransmissionTimeout``): RFC 6298 with gains 1/8 and 1/4,
+    but with an initial round-trip time of 100 ms, at least 10 ms above the round-trip time, and at most 1 s.
     """
 
     def __init__(self) -> None:
@@ -70,14 +69,14 @@ class _InFlight:
 
 
 class StreamSender:
-    """The sending half: numbers messages and keeps them until they are acknowledged.
+    """The sending half: assigns sequence numbers, and keeps messages until they are acknowledged.
 
-    It is finished when ``in_flight`` is 0. Invariant: ``_in_flight`` is ordered by ``sent_at``, oldest first (a
-    message sent again moves to the end), so what is due is a prefix and the deadline is the first entry's.
+    Everything is delivered when ``in_flight`` is 0. Invariant: ``_in_flight`` is ordered by ``sent_at``, oldest first
+    (a retransmitted message moves to the end), so the due messages are a prefix, and the first entry has the deadline.
 
-    Of many messages lost together, as with a websocket, ``BURST`` are sent again at once. The others are parked, and
-    two of them are sent for each acknowledgement. Otherwise a link that breaks after some hundred kilobytes would break
-    each time under the same burst, and nothing would ever be acknowledged.
+    Of many messages lost together, as with a websocket, ``BURST`` are retransmitted at once. The others are parked, and
+    two of them are retransmitted for each acknowledgement. Otherwise a link that breaks after a few hundred kilobytes
+    would break under the same burst each time, before anything is acknowledged.
     """
 
     def __init__(self) -> None:
@@ -85,7 +84,7 @@ class StreamSender:
         self.next_sequence_number = 0
         self.window = INITIAL_WINDOW
         self.retransmissions = 0
-        """Messages sent again, over the life of the session."""
+        """Messages retransmitted in the session so far."""
         self._in_flight: dict[int, _InFlight] = {}
         self._parked: dict[int, _InFlight] = {}
         self._backed_off_timeout: float | None = None
@@ -98,17 +97,17 @@ class StreamSender:
 
     @property
     def retransmitting(self) -> int:
-        """How many of them were sent more than once."""
+        """How many of the messages in flight were sent more than once."""
         return sum(1 for message in self._in_flight.values() if message.transmissions > 1) + len(self._parked)
 
     @property
     def stalled_since(self) -> float | None:
-        """The instant of the last acknowledgement while others are due; None when nothing is in flight."""
+        """When the last acknowledgement arrived, while others are due; None when nothing is in flight."""
         return self._progress_at if self.in_flight else None
 
     @property
     def capacity(self) -> int:
-        """How many more messages the window takes; 0 while messages are parked."""
+        """How many more messages the window has room for; 0 while messages are parked."""
         return 0 if self._parked else self.window - len(self._in_flight)
 
     @property
@@ -117,17 +116,17 @@ class StreamSender:
         return bool(self._parked)
 
     def sent(self, data: bytes, now: float) -> None:
-        """Keep ``data``, which carries ``next_sequence_number`` and is sent now."""
+        """Keep ``data``, the message with ``next_sequence_number``, which is sent now."""
         if not self._in_flight:
             self._progress_at = now
         self._in_flight[self.next_sequence_number] = _InFlight(data, now)
         self.next_sequence_number += 1
 
     def acknowledged(self, sequence_number: int, now: float) -> bool:
-        """Process an acknowledgement. Returns False when no such message is in flight: it is a duplicate, or false."""
+        """Process an acknowledgement. Returns False if no such message is in flight: a duplicate, or a wrong number."""
         message = self._in_flight.pop(sequence_number, None)
         if message is None:
-            message = self._parked.pop(sequence_number, None)  # it was sent before it was parked
+            message = self._parked.pop(sequence_number, None)  # acknowledged for its first transmission
             if message is None:
                 return False
         self._progress_at = now
@@ -141,7 +140,7 @@ class StreamSender:
         return True
 
     def next_timeout(self) -> float | None:
-        """The instant at which ``due`` returns messages; None while nothing is in flight."""
+        """Return when ``due`` has messages; None while nothing is in flight."""
         for message in self._in_flight.values():
             return message.sent_at + self._timeout
         return self._progress_at if self._parked else None
@@ -151,10 +150,10 @@ class StreamSender:
         return self._backed_off_timeout or self.estimator.retransmission_timeout
 
     def due(self, now: float) -> list[bytes]:
-        """Return all messages whose timeout has passed, to be sent again now; back the timeout off if there are any.
+        """Return all messages whose timeout has passed, to be retransmitted now; back off the timeout if there are any.
 
-        The timeout doubles up to 1 s, and once nothing has been acknowledged for 10 s up to 5 s. It doubles once per
-        round: messages of one burst that fall due one after the other are one loss, not many.
+        The timeout doubles up to 1 s, or up to 5 s after 10 s without any acknowledgement. It doubles once per
+        round-trip: messages of one burst that become due one after the other count as one loss.
         """
         timeout = self._timeout
         overdue = []
@@ -176,9 +175,9 @@ class StreamSender:
         return self._send_again(overdue, now)
 
     def all_again(self, now: float) -> list[bytes]:
-        """Return what is unacknowledged, in sequence order, to be sent on a new websocket, or when the far end is back.
+        """Return the unacknowledged messages, in sequence order, for a new websocket or when the far end is back.
 
-        At most ``BURST`` messages; the others follow from ``unparked``.
+        At most ``BURST`` messages are returned; ``unparked`` returns the others.
         """
         self._backed_off_timeout = None
         self._progress_at = now
@@ -186,7 +185,7 @@ class StreamSender:
         return self._unpark(BURST, now)
 
     def unparked(self, now: float) -> list[bytes]:
-        """Return the next two parked messages, to be sent again now. Call this when a message was acknowledged."""
+        """Return the next two parked messages, to be retransmitted now. Call this after an acknowledgement."""
         return self._unpark(2, now)
 
     def _park(self, numbers: Iterable[int]) -> None:
@@ -214,7 +213,7 @@ class StreamSender:
 class StreamReceiver:
     """The receiving half: delivers messages in order, each once.
 
-    It never finishes: a stream has no end mark. Invariant: every held message is ahead of ``expected``, has been
+    A stream has no end mark. Invariant: every held message is ahead of ``expected``, has been
     acknowledged and will be delivered.
     """
 
@@ -230,23 +229,23 @@ class StreamReceiver:
 
     @property
     def held_size(self) -> int:
-        """The size of their payloads, in bytes."""
+        """The size of the held messages' payloads, in bytes."""
         return self._held_size
 
     @property
     def missing(self) -> int:
-        """How many messages before the newest one received have not arrived."""
+        """How many messages before the newest received message have not arrived."""
         return max(self._held) + 1 - self.expected - len(self._held) if self._held else 0
 
     def holds(self, payload_type: int) -> bool:
-        """Return whether a message of this payload type is held."""
+        """Whether a message of this payload type is held."""
         return any(message.payload_type == payload_type for message in self._held.values())
 
     def receive(self, message: ClientMessage) -> list[ClientMessage] | None:
         """Process a message and return the messages that can be delivered now.
 
-        An empty list means: acknowledge it (a duplicate, or a message that is held). None means: do not acknowledge it,
-        so that the sender tries again (there is no room, or the number is impossible).
+        Returns an empty list for a duplicate and for a message that is held: acknowledge it. Returns None if there is
+        no room or the sequence number is impossible: do not acknowledge it, so that the sender retransmits.
         """
         number = message.sequence_number
         if number == self.expected:

@@ -1,4 +1,4 @@
-"""Which end of a session a ``SessionEndpoint`` is."""
+"""The two ends of a session."""
 
 from __future__ import annotations
 

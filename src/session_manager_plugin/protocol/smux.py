@@ -6,34 +6,33 @@ A frame, integers little-endian (the data channel's own messages are big-endian)
             version  command   length       stream id      data, ``length`` bytes (PSH only)
             always 1 SYN …     0 … 65535    0 … 2^32 - 1
 
-The frames form one byte stream, cut into stream messages anywhere. A stream begins with SYN, carries PSH, ends with
-FIN. NOP is a keepalive. UPD belongs to version 2: its 8 bytes of data are skipped. Recorded in ``smux.json``; the
-numbers are the default configuration of the smux in the official agent and client (v1.5.15, ``mux.go``).
+The frames form one byte stream, which is split into stream messages at any place. A stream begins with SYN, carries
+PSH, and ends with FIN. NOP is a keepalive. UPD belongs to version 2: its 8 bytes of data are skipped. Recorded in
+``smux.json``; the numbers are the defaults of the smux in the official agent and client (v1.5.15, ``mux.go``).
 
 The states of a stream at this end::
 
     OPEN       data flows in both directions
-    FINISHED   the far end's FIN was received: no data follows; the official far end discards what is sent to it
+    FINISHED   the far end's FIN was received: no data follows; an official far end discards data sent to this stream
     CLOSED     ``close_stream`` was called: data received is discarded; data queued before is still sent, then FIN
 
-There is no state for "this end has finished sending": FIN makes the far end forget the stream, so its answer would be
-lost (reference defect D8). An owner whose local end has finished writing stops sending, and closes the stream once
-the answer is complete.
+There is no half-closed state: on FIN the far end drops the stream, so its answer would be lost (reference defect D8).
+An owner whose local program has finished writing stops sending, and closes the stream once the answer is complete.
 
-Version 1 has no window. Data that the reader of one stream does not take has to be held here, or stops the reading of
-all streams. The official limit is 4 MiB over all streams (reference defect H16); here one stream may hold 4 MiB unread
-and all streams 64 MiB. Beyond either, ``reading_paused`` is true and ``culprit`` is the stream that holds the most.
+Version 1 has no window per stream. Data that one stream's reader does not read is kept here, or reading stops for all
+streams. The official limit is 4 MiB over all streams (reference defect H16); here it is 4 MiB for one stream and 64 MiB
+for all. Beyond either, ``reading_paused`` is true and ``culprit`` is the stream with the most unread bytes.
 
-Sending is round-robin between the streams that have data queued. No frames are made ahead of time: ``data_to_send``
-makes frames that fit into what the data channel takes at this moment, and data queued meanwhile takes part in the
-round. So a keystroke waits for one turn of every other stream, never for the whole queue of another.
+Sending is round-robin between the streams that have data queued. Frames are not built ahead of time: ``data_to_send``
+builds frames up to the size that the data channel accepts now, and data queued in the meantime takes part in the
+round. So a keystroke waits for one turn of every other stream, not for the whole queue of another stream.
 
 Invariants: frames are sent whole; SYN precedes the stream's first PSH, FIN follows its last; a stream is in the
 rotation exactly while it has data or a FIN to send; ``total_unread`` is the sum over open and finished streams.
 
-The owner is left to: stop reading while ``reading_paused``, stop reading a local end while its stream's
-``send_buffered`` is above ``SEND_HIGH_WATER``, decide how many streams, up to ``MAX_STREAMS``, the far end may open,
-and cut the byte stream into stream messages.
+The owner stops reading while ``reading_paused``, stops reading from a local program while its stream's
+``send_buffered`` is above ``SEND_HIGH_WATER``, limits the streams that the far end may open (below ``MAX_STREAMS``),
+and splits the byte stream into stream messages.
 """
 
 from __future__ import annotations
@@ -60,17 +59,17 @@ UPDATE_SIZE: Final = 8
 MAX_FRAME_DATA: Final = 32768
 """Bytes of data in one frame that we send; any length is received."""
 SHARED_FRAME_DATA: Final = 4 * 1024 - HEADER_SIZE
-"""The same while several streams have data queued: a turn of four full stream messages. Smaller turns would shorten the
-wait of small traffic by less than what is in flight on the data channel adds to it."""
+"""The same while several streams have data queued: a turn of four full stream messages. Smaller turns would hardly
+reduce the wait of small data, which also waits for the messages in flight on the data channel."""
 MAX_STREAM_UNREAD: Final = 4 * 1024 * 1024
 MAX_TOTAL_UNREAD: Final = 64 * 1024 * 1024
 MAX_STREAMS: Final = 16_384
-"""Streams at once up to which the far end may open more; also streams of which the end has not left yet."""
+"""Streams at a time above which the session fails if the far end opens another. Streams whose FIN is unsent count."""
 SEND_HIGH_WATER: Final = 64 * 1024
-"""Bytes queued on one stream above which its owner should queue no more; a full window of the data channel is
-queued there already."""
+"""Bytes queued on one stream above which its owner should queue no more. A full window of the data channel is in
+flight besides."""
 SEND_LOW_WATER: Final = 16 * 1024
-"""Bytes down to which the queue must empty for ``StreamWritable``."""
+"""Queued bytes at which ``StreamWritable`` is emitted."""
 KEEPALIVE_INTERVAL: Final = 10.0
 KEEPALIVE_TIMEOUT: Final = 30.0
 _NOP_FRAME: Final = HEADER.pack(VERSION, NOP, 0, 0)
@@ -85,7 +84,7 @@ class StreamOpened:
 
 @dataclass(frozen=True, slots=True)
 class StreamData:
-    """The data received on one stream since its last event, in order; it counts as unread until ``consumed``."""
+    """The data received on one stream since its last event. It counts as unread until ``consumed`` is called."""
 
     stream_id: int
     pieces: list[bytes | bytearray]
@@ -98,21 +97,21 @@ class StreamData:
 
 @dataclass(frozen=True, slots=True)
 class StreamFinished:
-    """The far end closed the stream: no data follows. It still has to be closed on this side."""
+    """The far end has closed the stream: no data follows. The owner still has to call ``close_stream``."""
 
     stream_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class StreamWritable:
-    """The queue of a stream that was above ``SEND_HIGH_WATER`` has emptied down to ``SEND_LOW_WATER``."""
+    """The queue of a stream, once above ``SEND_HIGH_WATER``, is down to ``SEND_LOW_WATER``."""
 
     stream_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class MuxFailed:
-    """The session has failed; the owner raises ``error``."""
+    """The session has failed with ``error``, which the owner raises."""
 
     error: ProtocolError | TimedOut
 
@@ -123,12 +122,11 @@ MuxEvent = StreamOpened | StreamData | StreamFinished | StreamWritable | MuxFail
 class MuxSession:
     """One end of the multiplexed byte stream; see the module docstring.
 
-    The client's stream ids are 3, 5, 7 …, the agent's 2, 4, 6 …; a session does not last for 2^31 of them. With
-    ``keepalive`` a NOP is sent every 10 s, and the session fails with ``TimedOut`` when nothing was received between
-    two checks 30 s apart.
+    The client's stream ids are 3, 5, 7 …, the agent's 2, 4, 6 …; no session uses 2^31 of them. With ``keepalive`` a NOP
+    is sent every 10 s, and the session fails with ``TimedOut`` if nothing was received between two checks 30 s apart.
 
     After any call the owner sends ``data_to_send``, dispatches ``next_event`` until None and arms its timer for
-    ``next_timeout``. Instants are float seconds of a monotonic clock. Nothing the far end sends makes a method raise.
+    ``next_timeout``. Times are float seconds of a monotonic clock. No received data makes a method raise.
     """
 
     def __init__(self, role: Role, *, keepalive: bool, now: float) -> None:
@@ -137,7 +135,7 @@ class MuxSession:
         self._events: deque[tuple[Stream | None, MuxEvent]] = deque()
         self._failed = False
 
-        self._header = bytearray()  # of a frame whose header is incomplete
+        self._header = bytearray()  # the bytes received of an incomplete header
         self._body_left = 0
         self._body_stream: Stream | None = None
         self._total_unread = 0
@@ -145,7 +143,7 @@ class MuxSession:
 
         self._control: deque[bytes] = deque()
         self._rotation: deque[Stream] = deque()
-        self._turn_left = 0  # of the first stream in the rotation, when its turn was cut short; else 0
+        self._turn_left = 0  # bytes left of the first stream's turn, if that was cut short
         self._total_buffered = 0
 
         self._keepalive = keepalive
@@ -159,43 +157,43 @@ class MuxSession:
 
     @property
     def total_unread(self) -> int:
-        """Bytes received on all streams together and not yet consumed."""
+        """Bytes received on all streams and not yet consumed."""
         return self._total_unread
 
     @property
     def reading_paused(self) -> bool:
-        """Whether the owner must stop reading: one stream holds more than 4 MiB unread, or all more than 64 MiB."""
+        """Whether the owner must stop reading: more than 4 MiB are unread on one stream, or 64 MiB on all."""
         return self._crowded > 0 or self._total_unread > MAX_TOTAL_UNREAD
 
     @property
     def culprit(self) -> int | None:
-        """The stream with the most unread bytes while ``reading_paused``; else None."""
+        """The stream with the most unread bytes while ``reading_paused``; otherwise None."""
         if not self.reading_paused:
             return None
         return max(self._streams.values(), key=lambda stream: stream.unread).stream_id
 
     @property
     def send_pending(self) -> int:
-        """Bytes that wait to be sent, those of closed streams included, and one header for each stream that has any."""
+        """Bytes to be sent, those of closed streams included, and one header for each stream with data."""
         return self._total_buffered + HEADER_SIZE * (len(self._control) + len(self._rotation))
 
     def unread(self, stream_id: int) -> int:
-        """Bytes received on a stream and not yet consumed; 0 for one that is closed."""
+        """Return the bytes received on a stream and not yet consumed; 0 for a closed stream."""
         stream = self._streams.get(stream_id)
         return stream.unread if stream is not None else 0
 
     def send_buffered(self, stream_id: int) -> int:
-        """Bytes queued on a stream; 0 for one that is closed."""
+        """Return the bytes queued on a stream; 0 for a closed stream."""
         stream = self._streams.get(stream_id)
         return stream.buffered if stream is not None else 0
 
     # Receiving.
 
     def receive_data(self, data: bytes | bytearray, now: float) -> None:
-        """Take the next bytes of the far end's byte stream, of any length. A failed session ignores them.
+        """Process the next bytes of the far end's byte stream, of any length. Ignored after a failure.
 
-        The data of a frame is passed on as it arrives, not when the frame is complete. ``data`` itself may become part
-        of an event: it must not be modified afterwards.
+        The data of a frame is passed on as it arrives, before the frame is complete. ``data`` may become part of an
+        event and must not be modified afterwards.
         """
         if self._failed or not data:
             return
@@ -269,9 +267,9 @@ class MuxSession:
             self._events.append((stream, stream.batch))
 
     def consumed(self, stream_id: int, size: int) -> None:
-        """The reader of a stream has taken ``size`` bytes. Ignored for a stream that is closed.
+        """Note that the reader of a stream has taken ``size`` bytes. Ignored for a closed stream.
 
-        Raises ``LocalProtocolError`` when ``size`` exceeds what was unread.
+        Raises ``LocalProtocolError`` if fewer than ``size`` bytes were unread.
         """
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -290,7 +288,7 @@ class MuxSession:
     # Sending.
 
     def open_stream(self) -> int:
-        """Open a stream and return its id. Raises ``LocalProtocolError`` when the session has failed."""
+        """Open a stream and return its id. Raises ``LocalProtocolError`` if the session has failed."""
         self._check_alive()
         while self._next_id in self._streams:  # the far end may open any id
             self._next_id += 2
@@ -301,10 +299,10 @@ class MuxSession:
         return stream_id
 
     def send_data(self, stream_id: int, data: bytes) -> None:
-        """Queue bytes of any length on a stream; empty ``data`` is ignored.
+        """Queue bytes of any length on a stream. Empty ``data`` is ignored.
 
-        The owner queues no more while ``send_buffered`` is above ``SEND_HIGH_WATER``, until ``StreamWritable``.
-        Raises ``LocalProtocolError`` when the stream is closed or the session has failed.
+        Once ``send_buffered`` is above ``SEND_HIGH_WATER``, the owner should wait for ``StreamWritable``. Raises
+        ``LocalProtocolError`` if the stream is closed or the session has failed.
         """
         self._check_alive()
         stream = self._streams.get(stream_id)
@@ -319,9 +317,9 @@ class MuxSession:
                 stream.apply_to_queue(QueueInput.OVERFILLED)
 
     def close_stream(self, stream_id: int) -> None:
-        """Close a stream: queued data is sent, then FIN; data not yet consumed, or received later, is discarded.
+        """Close a stream: queued data is sent, then FIN. Unread data and data received later is discarded.
 
-        No event of the stream follows. Ignored when it is closed already.
+        No event of the stream follows. Ignored for a closed stream.
         """
         stream = self._streams.pop(stream_id, None)
         if stream is None:
@@ -339,10 +337,10 @@ class MuxSession:
             self._rotation.append(stream)
 
     def data_to_send(self, limit: int) -> bytes:
-        """Return the next bytes of our byte stream, at most ``limit`` of them; empty when there is nothing to send.
+        """Return the next bytes of our byte stream, ``limit`` at most; empty if there is nothing to send.
 
-        The caller must send them, in order. ``limit`` is what the data channel takes without waiting, and more than
-        ``HEADER_SIZE``.
+        The caller must send them, in order. ``limit`` is the number of bytes that the data channel accepts now; it must
+        be more than ``HEADER_SIZE``.
         """
         parts: list[bytes | memoryview] = []
         room = limit
@@ -370,8 +368,8 @@ class MuxSession:
     def _send_frame(self, stream: Stream, room: int, parts: list[bytes | memoryview]) -> int:
         """Append one frame of the first stream in the rotation to ``parts`` and return its length.
 
-        When ``room`` cuts a frame short, the rest of the turn is left for the next call; otherwise the streams whose
-        turn happens to be last in each call would send less than the others.
+        If ``room`` cuts a frame short, the stream keeps the rest of its turn for the next call. Otherwise the stream
+        that is last in each call would send less than the others.
         """
         shared = len(self._rotation) > 1
         turn = (self._turn_left or SHARED_FRAME_DATA) if shared else MAX_FRAME_DATA
@@ -389,25 +387,25 @@ class MuxSession:
     # Time.
 
     def excuse_silence(self, excused: bool) -> None:
-        """While ``excused``, silence is not counted against the far end: the owner does not read, or the link is being
-        resumed. While ``reading_paused`` this holds by itself.
+        """Set whether silence of the far end is ignored: while the owner does not read, or the link is being restored.
+        While ``reading_paused`` silence is always ignored.
         """
         self._excused = excused
         self._excused_since_check = True
 
     def next_timeout(self) -> float | None:
-        """The instant at which ``handle_timeout`` has something to do; None without keep-alive."""
+        """Return when to call ``handle_timeout``; None without keepalive."""
         if self._failed or not self._keepalive:
             return None
         return min(self._nop_at, self._check_at)
 
     def handle_timeout(self, now: float) -> None:
-        """Do what is due; calling it early or late is harmless."""
+        """Perform all timed actions that are due at ``now``. Early and late calls are harmless."""
         if self._failed or not self._keepalive:
             return
         if self._nop_at <= now:
             self._nop_at = now + KEEPALIVE_INTERVAL
-            if not self._control:  # a frame that waits already keeps the session alive as well
+            if not self._control:  # any frame still to be sent keeps the session alive as well
                 self._control.append(_NOP_FRAME)
         if self._check_at <= now:
             silent = self._heard_at < self._check_at - KEEPALIVE_TIMEOUT
@@ -421,7 +419,7 @@ class MuxSession:
     # Events.
 
     def next_event(self) -> MuxEvent | None:
-        """Return the next event, in order for each stream; None when there is none."""
+        """Return the next event, or None. The events of each stream are in order."""
         while self._events:
             stream, event = self._events.popleft()
             if stream is None:

@@ -33,7 +33,7 @@ class SendQueue(Enum):
 
 
 class StreamInput(Enum):
-    """What moves a stream's ``state``."""
+    """The inputs of a stream's ``state``."""
 
     FIN_RECEIVED = auto()
     CLOSE = auto()
@@ -41,7 +41,7 @@ class StreamInput(Enum):
 
 
 class QueueInput(Enum):
-    """What moves a stream's ``queue``."""
+    """The inputs of a stream's ``queue``."""
 
     QUEUED = auto()
     """Data or a FIN was queued."""
@@ -81,7 +81,7 @@ class Stream:
         self.queue = IDLE
         self.unread = 0
         self.batch: StreamData | None = None
-        """The event, not yet returned to the owner, that further data joins."""
+        """The event to which further data is appended, until the owner takes it."""
         self.chunks: deque[bytes] = deque()
         self.offset = 0
         """How many bytes of the first chunk were sent."""

@@ -1,4 +1,4 @@
-"""SOCKS5 (RFC 1928), the server's end: bytes in, bytes and a request out.
+"""The server's end of SOCKS5 (RFC 1928): bytes in, bytes and a request out.
 
 The client's two messages, integers big-endian::
 
@@ -12,13 +12,13 @@ States::
 
     GREETING   the methods of authentication are awaited
     REQUEST    the request is awaited
-    DECIDING   the request was received; the owner calls ``accept`` or ``refuse``
+    DECIDING   the request was received; the owner has to call ``accept`` or ``refuse``
     ACCEPTED   the bytes that follow belong to the connection
     REFUSED    the connection is to be closed once ``data_to_send`` has been sent
 
-Only CONNECT is served, without authentication: the listener is bound to an address that its user chose. The name is
-not resolved here but by the agent. ``bytes_needed`` never asks for a byte beyond the handshake, so a socket that is
-read by it can be handed on afterwards with everything that follows still unread.
+Only CONNECT is supported, without authentication: the user has chosen the address of the listener. The agent resolves
+names. ``bytes_needed`` never includes a byte beyond the handshake, so that a socket read accordingly can be passed on
+with everything after the handshake still unread.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ CONNECT: Final = 1
 _ADDRESS_SIZES: Final = {1: 4, 4: 16}
 _NAME: Final = 3
 _HTTP_BEGINNINGS: Final = frozenset(b"CDGHOPT")
-"""First letters of the HTTP methods; a browser that was given the wrong kind of proxy sends one of them."""
+"""First letters of HTTP methods, sent by a browser that is configured for an HTTP proxy."""
 
 
 class Reply(Enum):
-    """How a request is answered (RFC 1928, section 6)."""
+    """The reply to a request (RFC 1928, section 6)."""
 
     SUCCEEDED = 0
     GENERAL_FAILURE = 1
@@ -65,7 +65,7 @@ class SocksState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SocksRequest:
-    """Where the client wants to be connected to: a name or a numeric address, and a port."""
+    """The requested destination: a name or a numeric address, and a port."""
 
     host: str
     port: int
@@ -85,11 +85,11 @@ class SocksServer:
         self.request: SocksRequest | None = None
         """The client's request, from the state ``DECIDING`` on."""
         self.error = ""
-        """Why the client was refused, as a sentence without its end; empty unless the state is ``REFUSED``."""
+        """Why the client was refused, as a sentence without a full stop; empty unless the state is ``REFUSED``."""
 
     @property
     def bytes_needed(self) -> int:
-        """How many bytes of the handshake are missing at least; 0 when no more are to be read."""
+        """The number of bytes to read next, at most; 0 after the handshake."""
         if self.state is SocksState.GREETING:
             size = 2 if len(self._received) < 2 else 2 + self._received[1]
         elif self.state is SocksState.REQUEST:
@@ -99,7 +99,7 @@ class SocksServer:
         return size - len(self._received)
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes of the handshake, in pieces of any size up to ``bytes_needed``.
+        """Process bytes of the handshake, in pieces of any size up to ``bytes_needed``.
 
         Raises ``LocalProtocolError`` for more than ``bytes_needed``.
         """
@@ -115,17 +115,18 @@ class SocksServer:
                 self._take_request()
 
     def data_to_send(self) -> bytes:
-        """Return what is to be sent to the client, once."""
+        """Return the bytes to send to the client, and clear them."""
         data = bytes(self._to_send)
         self._to_send.clear()
         return data
 
     def accept(self) -> None:
-        """Tell the client that what follows goes to the destination. Raises ``LocalProtocolError`` unless DECIDING."""
+        """Reply that the connection is made. Raises ``LocalProtocolError`` unless DECIDING."""
         self._decide(SocksState.ACCEPTED, Reply.SUCCEEDED)
 
     def refuse(self, reply: Reply, error: str) -> None:
-        """Tell the client that it is not connected. Raises ``LocalProtocolError`` unless DECIDING."""
+        """Reply that the connection failed, with ``error`` as the reason. Raises ``LocalProtocolError`` unless
+        DECIDING."""
         self._decide(SocksState.REFUSED, reply)
         self.error = error
 
@@ -141,11 +142,11 @@ class SocksServer:
     def _refuse_version(self, first: int) -> None:
         self.state = SocksState.REFUSED
         if first == 4:
-            self.error = "the client speaks SOCKS4; set it to SOCKS5 (curl: --socks5-hostname)"
+            self.error = "the client uses SOCKS4; configure SOCKS5 (curl: --socks5-hostname)"
         elif first in _HTTP_BEGINNINGS:
-            self.error = "the client takes this for an HTTP proxy; set it to SOCKS5"
+            self.error = "the client expects an HTTP proxy; configure SOCKS5"
         else:
-            self.error = "the client does not speak SOCKS5"
+            self.error = "the client does not use SOCKS5"
 
     def _take_greeting(self) -> None:
         if NO_AUTHENTICATION in self._received[2:]:
@@ -153,12 +154,12 @@ class SocksServer:
             self._to_send += bytes((VERSION, NO_AUTHENTICATION))
         else:
             self.state = SocksState.REFUSED
-            self.error = "the client insists on authentication, and there is none here; remove its user name"
+            self.error = "the client requires authentication, which is not supported; remove the user name"
             self._to_send += bytes((VERSION, NO_METHOD))
         self._received.clear()
 
     def _request_size(self) -> int:
-        """The size of the request, as far as it is known yet."""
+        """Return the size of the request, as far as the received bytes determine it."""
         if len(self._received) < 4:
             return 4
         kind = self._received[3]
@@ -170,11 +171,11 @@ class SocksServer:
         _version, command, _reserved, kind = self._received[:4]
         if kind != _NAME and kind not in _ADDRESS_SIZES:
             self._reply(SocksState.REFUSED, Reply.ADDRESS_TYPE_NOT_SUPPORTED)
-            self.error = f"the client's address is of type {kind}, which SOCKS5 does not have"
+            self.error = f"the client sent an address of the unknown type {kind}"
             return
         if command != CONNECT:
             self._reply(SocksState.REFUSED, Reply.COMMAND_NOT_SUPPORTED)
-            self.error = "the client asks for something else than a TCP connection (BIND or UDP)"
+            self.error = "the client requests BIND or UDP; only TCP connections are supported"
             return
         raw = bytes(self._received[5:-2] if kind == _NAME else self._received[4:-2])
         try:
@@ -188,7 +189,7 @@ class SocksServer:
 
 
 def _name(raw: bytes) -> str:
-    """Return the host name. Raises ``ValueError`` for one that no resolver takes."""
+    """Return the host name. Raises ``ValueError`` for an invalid one."""
     name = raw.decode("ascii")
     if not name or not name.isprintable() or " " in name:
         raise ValueError(raw)

@@ -1,13 +1,13 @@
-"""Version gates: what one end does depending on the version that the other announced in the handshake.
+"""Version gates: features that one end uses depending on the version in the other end's handshake message.
 
-Both ends decide by themselves, from the other's version alone, and never say what they chose. The agent compares in
-one way (``agent_compare``), the official client in another (``plugin_version_greater``), which gives up on a text it
-does not expect: it then falls back to basic forwarding with an agent that speaks smux (reference defect U22).
+Each end decides from the other's version alone, and does not announce its choice. The agent compares versions with
+``agent_compare``, the official client with ``plugin_version_greater``. The latter returns False for an unexpected
+format, so the official client falls back to basic forwarding with an agent that uses smux (reference defect U22).
 
-Our client compares as the official one does, and where that gives up by the first dotted number in the text, parts
-that are missing counted as 0 ("3.3", "v3.2.1-rc1"). A text without a number counts as newer than every gate. The
-versions from before the gates are all of the regular form, so an irregular one is of a later build, and smux is what
-such an agent chooses for our version.
+Our client compares like the official one. For an unexpected format it compares the first dotted number in the text,
+with missing parts as 0 ("3.3", "v3.2.1-rc1"). A text without a number counts as newer than every gate: all versions
+older than the gates have the regular format, so an irregular one is from a later build, and such an agent chooses smux
+for our version.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ CLIENT_MUX_FROM: Final = "1.1.70"
 CLIENT_KEEPALIVE_UP_TO: Final = "1.2.331.0"
 CLIENT_OUTDATED_UP_TO: Final = "1.2.295"
 
-# Neither end parses a number of more digits than fit into 64 bits.
+# Both official ends parse numbers of up to 64 bits.
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 _DOTTED_NUMBER: Final = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})*")
 _SEMANTIC: Final = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,18})(?:-([0-9A-Za-z.-]*))?(?:\+[0-9A-Za-z.-]*)?")
 
 
-# The client, about the agent.
+# Decisions of the client.
 
 
 def agent_supports_mux(agent_version: str) -> bool:
-    """Return whether LocalPortForwarding uses smux with this agent, not basic forwarding."""
+    """Return whether LocalPortForwarding uses smux with this agent rather than basic forwarding."""
     return _agent_newer(agent_version, MUX_AFTER)
 
 
 def agent_wants_keepalive(agent_version: str) -> bool:
-    """Return whether this agent ends a silent smux session; newer ones leave that to the service's idle timeout."""
+    """Return whether this agent ends a silent smux session. Newer agents rely on the service's idle timeout."""
     return not _agent_newer(agent_version, KEEPALIVE_UP_TO)
 
 
 def agent_supports_terminate_flag(agent_version: str) -> bool:
-    """Return whether this agent ends a basic port session on the TerminateSession flag; with smux it is always sent."""
+    """Return whether this agent ends a basic port session on the flag TerminateSession. With smux every agent does."""
     return _agent_newer(agent_version, TERMINATE_FLAG_AFTER)
 
 
@@ -56,8 +56,8 @@ def agent_supports_separate_outputs(agent_version: str) -> bool:
 def plugin_version_greater(this: str, other: str) -> bool:
     """Return whether ``this`` is newer, as the official client compares (``src/version/versionutil.go``).
 
-    False when it gives up: the texts have not equally many parts between dots, or a part is not a decimal integer
-    (parts after the first difference are not looked at).
+    Also returns False if the texts have different numbers of parts between dots, or a part up to the first difference
+    is not a decimal integer.
     """
     these, others = this.split("."), other.split(".")
     if len(these) != len(others):
@@ -80,16 +80,16 @@ def _agent_newer(agent_version: str, than: str) -> bool:
     return next((int(left) > int(right) for left, right in pairs if int(left) != int(right)), False)
 
 
-# The agent, about the client.
+# Decisions of the agent.
 
 
 def client_supports_mux(client_version: str) -> bool:
-    """Return whether the agent uses smux for LocalPortForwarding, not basic forwarding."""
+    """Return whether the agent uses smux for LocalPortForwarding rather than basic forwarding."""
     return agent_compare(client_version, CLIENT_MUX_FROM) >= 0
 
 
 def client_wants_keepalive(client_version: str) -> bool:
-    """Return whether the agent's smux keep-alive is on: it ends a session in which the client sends nothing."""
+    """Return whether the agent's smux keepalive is on, which ends a session in which the client sends nothing."""
     return agent_compare(client_version, CLIENT_KEEPALIVE_UP_TO) <= 0
 
 
@@ -99,10 +99,11 @@ def client_is_outdated(client_version: str) -> bool:
 
 
 def agent_compare(this: str, other: str) -> int:
-    """Return -1, 0 or 1: ``this`` is older than ``other``, equal, newer, as the agent compares (``agent/versionutil``).
+    """Return -1, 0 or 1 if ``this`` is older than ``other``, equal or newer, as the agent compares
+    (``agent/versionutil``).
 
-    Two semantic versions (three numbers, perhaps a pre-release) by the rules of semver.org. Else part by part: as
-    numbers when both are, else as text; if equal so far, the one with more parts is the newer.
+    Two semantic versions (three numbers, optionally a pre-release) are compared by the rules of semver.org. Others are
+    compared part by part: two numbers as numbers, otherwise as text. If one is a prefix of the other, it is the older.
     """
     semantic = _SEMANTIC.fullmatch(this), _SEMANTIC.fullmatch(other)
     if semantic[0] and semantic[1]:

@@ -1,4 +1,4 @@
-"""Websocket frames as data channels carry them: one unfragmented binary message in each (RFC 6455, section 5.2).
+"""Parsing the websocket frames of data channels: each is one unfragmented binary message (RFC 6455, section 5.2).
 
 ::
 
@@ -8,8 +8,8 @@
     …  4   masking key, if masked
     …  n   payload
 
-There are thousands of these a second, so they are parsed here, in a fraction of the time that a library needs for the
-general case. Every other frame, and every illegal one, is left to the library, whole and in its place.
+Thousands of these frames arrive per second, so they are parsed here, in a fraction of the time that a library needs for
+the general case. All other frames, illegal ones included, are passed to the library, unchanged and in order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable
 
 Unmask = Callable[[bytes, bytes], bytes]
-"""Returns a payload without its mask: ``websockets.speedups.apply_mask``."""
+"""Removes the mask of a payload: ``websockets.speedups.apply_mask``."""
 
 _BINARY = 0x82
 _FIN = 0x80
@@ -35,15 +35,15 @@ _USUAL_HEADER = struct.Struct(">HH")
 
 
 def frame_header(size: int) -> bytes:
-    """Return the frame header of a binary message of less than 64 KiB that a server sends."""
+    """Return a server's frame header for a binary message of less than 64 KiB."""
     return _HEADER.pack(_BINARY, _MEDIUM, size) if size >= _MEDIUM else bytes((_BINARY, size))
 
 
 class FrameReader:
     """Splits received bytes into frames.
 
-    ``max_size`` is the most payload that one frame may have, in bytes. With ``unmask`` the peer is a client, whose
-    frames are masked; without it the peer is a server.
+    ``max_size`` is the largest payload of a frame in bytes. Pass ``unmask`` if the peer is a client, whose frames are
+    masked.
     """
 
     def __init__(self, max_size: int, unmask: Unmask | None = None) -> None:
@@ -52,21 +52,22 @@ class FrameReader:
         self._mask_bit, self._mask_size = (_MASKED, 4) if unmask is not None else (0, 0)
         self._buffer = bytearray()
         self._needed = 0
-        """The length of the buffer at which its first frame is complete, as far as that is known."""
+        """The length of the buffer at which its first frame is complete, as far as the received bytes determine it."""
         self._data = b""
-        """A copy of the buffer while it is read, up to ``_position`` so far: ``bytes`` are sliced faster."""
+        """A copy of the buffer, read up to ``_position``: slicing ``bytes`` is faster."""
         self._position = 0
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Add received bytes, of which a copy is kept."""
+        """Add received bytes. They are copied."""
         self._drop_read()
         self._buffer += data
 
     def read(self, *, binary: bool) -> tuple[list[bytes], bytes]:
-        """Return the payloads of the binary messages at the beginning, and the next frame of another kind.
+        """Return the payloads of the binary messages at the beginning of the buffer, and the first frame after them of
+        another kind.
 
-        That frame is empty when no further frame is complete. Without ``binary`` every frame counts as one of another
-        kind. After an illegal or oversized frame the rest of the buffer is returned as that frame; reading stops.
+        That frame is empty if it is incomplete. Without ``binary`` every frame counts as of another kind. From an
+        illegal or oversized frame on, the rest of the buffer is returned as that frame.
         """
         payloads: list[bytes] = []
         other = b""
@@ -99,7 +100,7 @@ class FrameReader:
         self._data, self._position = b"", 0
 
     def _take_usual(self, data: bytes, position: int, payloads: list[bytes]) -> int:
-        """Parse messages with a length field of two bytes, as nearly all have; return the position behind them."""
+        """Parse consecutive messages with a length field of two bytes (nearly all). Returns the position after them."""
         max_size = self._max_size
         unpack, usual = _USUAL_HEADER.unpack_from, _BINARY << 8 | self._mask_bit | _MEDIUM
         header_size = _USUAL_HEADER.size + self._mask_size
@@ -115,10 +116,10 @@ class FrameReader:
         return position
 
     def _extent(self, data: bytes, position: int) -> tuple[int, int]:
-        """Return where the payload of the frame at ``position`` begins, and where the frame ends.
+        """Return the start of the payload and the end of the frame at ``position``.
 
-        The end is beyond the received bytes when the frame is incomplete. For an illegal frame, 0 and the end of the
-        received bytes are returned."""
+        The end is beyond the received bytes if the frame is incomplete. For an illegal frame, returns 0 and the end of
+        the received bytes."""
         end = len(data)
         start = position + 2
         if start > end:
@@ -145,23 +146,23 @@ class FrameReader:
 
 
 class FragmentJoiner:
-    """Joins the frames of messages that come in several (RFC 6455, section 5.4).
+    """Joins the frames of fragmented messages (RFC 6455, section 5.4).
 
-    The order of the frames is not checked here: the library has refused what is not allowed.
+    The order of frames is not checked here: the library has refused illegal ones.
     """
 
     def __init__(self) -> None:
         self._opcode: int | None = None
-        """Of the message whose last frame is missing."""
+        """The opcode of the incomplete message; None if there is none."""
         self._data = bytearray()
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the last frame of a message is missing."""
+        """Whether a message is incomplete."""
         return self._opcode is not None
 
     def add(self, opcode: int, data: bytes | bytearray, *, fin: bool) -> tuple[int, bytes | bytearray] | None:
-        """Add one frame of a text or binary message. Returns opcode and payload of the message once it is complete."""
+        """Add one frame of a text or binary message. Returns the message's opcode and payload once it is complete."""
         if opcode != _CONTINUATION:
             if fin:
                 return opcode, data
