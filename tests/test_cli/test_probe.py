@@ -242,7 +242,7 @@ async def hang_up(peer: Peer) -> None:
     ("script", "detail"),
     [
         (close(1008, "bad \x1b[31mtoken"), "the service closed the connection with code 1008 (bad token)"),
-        (hang_up, "without a word"),
+        (hang_up, "without a reason"),
         (say(channel_closed("the \x1b]0;session\x07 is over")), ""),
     ],
 )

@@ -337,7 +337,7 @@ async def test_h2_a_link_that_cannot_be_brought_back_ends_the_session_with_its_r
         Turnstile(cut_after(prompt()), refuse(503)) as gateway,
         opened(gateway.url(), timeout=0.3) as (channel, _received),
     ):
-        with pytest.raises(ConnectionLost, match=r"could not be brought back within 0\.3 seconds; .*status 503"):
+        with pytest.raises(ConnectionLost, match=r"not restored within 0\.3 seconds; .*status 503"):
             await asyncio.wait_for(channel.ended(), DEADLINE)
 
 
@@ -420,7 +420,7 @@ async def test_reconnect_now_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> N
     [
         (None, 0.0, "with a reconnect timeout of 0 the session would end"),
         (Tokens(ResumedSession("new")), 0.0, "with a reconnect timeout of 0 the session would end"),
-        (None, 900.0, "the gateway may take the token only once, and there are no credentials"),
+        (None, 900.0, "the gateway may accept the token only once, and there are no credentials"),
         (Tokens(AccessDenied("not yours")), 900.0, "not yours"),
         (Tokens(ValueError("no such key")), 900.0, "the resume service failed: ValueError: no such key"),
     ],
@@ -587,7 +587,7 @@ async def test_the_delays_double_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) 
     reconnection = Reconnection(Unreachable(times), WebSocketConfig("ws://127.0.0.1/", TOKEN), None, 0.6)
     started = asyncio.get_running_loop().time()
     lose(reconnection, ConnectionLost("cut"))
-    with pytest.raises(ConnectionLost, match=r"cut; it could not be brought back within 0\.6 seconds; .*no route"):
+    with pytest.raises(ConnectionLost, match=r"cut and not restored within 0\.6 seconds; .*no route"):
         await asyncio.wait_for(reconnection.run(), DEADLINE)
     gaps = [after - before for before, after in zip([started, *times], times, strict=False)]
     for number, gap in enumerate(gaps[:-1]):

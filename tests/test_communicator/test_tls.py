@@ -89,7 +89,7 @@ async def test_a_bundle_that_cannot_be_read(tmp_path: Path, content: bytes | Non
     assert await channel.connect() is False
 
     assert isinstance(channel.last_error, ConfigurationError)
-    reason = "read: No such file or directory" if content is None else "used: it holds no certificate in PEM form"
+    reason = "read: No such file or directory" if content is None else "used: it has no certificate in PEM form"
     assert str(channel.last_error).startswith(f"the CA bundle {bundle} cannot be {reason}")
 
 

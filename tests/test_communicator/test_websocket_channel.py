@@ -715,9 +715,9 @@ async def test_what_was_kept_survives_the_end_of_the_connection() -> None:
         (close_frame(1008, "token used"), "the service closed the connection with code 1008 (token used)", 1008),
         (close_frame(1011), "the service closed the connection with code 1011", 1011),
         (close_frame(4000, "bell \a"), "the service closed the connection with code 4000 (bell)", 4000),
-        (frame(CLOSE, b""), "the service closed the connection without a word", None),
-        (b"", "the service closed the connection without a word", None),
-        (b"\x82\x7e\x01", "the service closed the connection without a word", None),
+        (frame(CLOSE, b""), "the service closed the connection without a reason", None),
+        (b"", "the service closed the connection without a reason", None),
+        (b"\x82\x7e\x01", "the service closed the connection without a reason", None),
     ],
 )
 async def test_the_far_end_closes(ending: bytes, said: str, code: int | None) -> None:

@@ -197,8 +197,8 @@ def _refusal_advice(answer: Answer, signature: OpeningSignature | None, names: S
         return f"the AWS credentials are wrong or expired, or lack the permission {SIGNING_PERMISSION}"
     if _UNSIGNED in refusal_text(answer).lower():
         if signature is None:
-            return f"this host requires a signed request: use {names.sign}, with AWS credentials"
-        return f"this host requires a signed request, and this one was not signed: {signature.obstacle}"
+            return f"this host requires a signed request: give {names.sign}, and AWS credentials"
+        return f"the request was not signed ({signature.obstacle}), and this host requires that"
     advice = "the token may be expired or used already, or the session ended; start a new session"
     if signature is not None and signature.obstacle:
         return f"the request was not signed ({signature.obstacle}), which the service may require; or {advice}"

@@ -67,10 +67,10 @@ CLOSE_DRAIN_TIMEOUT = 2.0
 class SessionDataChannel(IDataChannel):
     """See ``IDataChannel``. One instance is one session; it is opened once.
 
-    ``session_types`` are those that the caller can run. ``handshake_required``: the session's document begins with a
-    handshake, so a missing one is an error, not a plain shell. ``separate_outputs``: the session is for a command whose
-    outputs are to be kept apart; an agent that cannot do that ends it with ``AgentTooOld`` before the command runs.
-    ``key_service`` provides the key of encrypted sessions.
+    ``session_types`` are those that the caller supports. ``handshake_required``: the session's document begins with a
+    handshake, so a session without one fails. ``separate_outputs``: the session is for a command whose outputs must be
+    kept apart; with an agent that cannot do that it ends with ``AgentTooOld`` before the command runs. ``key_service``
+    provides the key of encrypted sessions.
 
     After the loss of a websocket, reconnecting is tried for ``reconnect_timeout`` seconds (0: not at all), with tokens
     of ``resume_service``. Data sent in the meantime is kept; on the new websocket everything unacknowledged is

@@ -18,11 +18,11 @@ def ssl_context(ca_bundle: str | None) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=ca_bundle)
     except ssl.SSLError as error:
         raise ConfigurationError(
-            f"the CA bundle {ca_bundle} contains no certificate in PEM form ({ssl_text(error)})"
+            f"the CA bundle {ca_bundle} cannot be used: it has no certificate in PEM form ({ssl_text(error)})"
         ) from error
     except OSError as error:
         raise ConfigurationError(
-            f"cannot read the CA bundle {ca_bundle}: {error.strerror or type(error).__name__}"
+            f"the CA bundle {ca_bundle} cannot be read: {error.strerror or type(error).__name__}"
         ) from error
     if ca_bundle is None and _is_empty(context):
         import botocore.httpsession

@@ -117,9 +117,9 @@ class SessionEndpoint:
         self._received_type = receives.value
         self._outbox = Outbox(role, MessageIds(random_bytes), epoch, sender or StreamSender())
         self.messages_to_send: Callable[[float], list[bytes | str]] = self._outbox.take
-        """Return what has to be written to the websocket now, in order: bytes as binary, str as text messages.
+        """Return the messages to write to the websocket now, in order: ``bytes`` as binary, ``str`` as text messages.
 
-        Empty while disconnected. Call it once and write all of it.
+        Empty while disconnected. Each message is returned once; the caller must write all of them.
         """
         self._receiver = StreamReceiver()
         self._negotiation: ClientNegotiation | AgentNegotiation = (
