@@ -151,7 +151,9 @@ async def test_more_than_the_window_takes_is_refused_whole() -> None:
         await wait_until(lambda: channel.send_capacity >= INITIAL_WINDOW * MAX_PAYLOAD_SIZE)
         gateway.stop_acknowledging()
         capacity = channel.send_capacity
-        with pytest.raises(LocalProtocolError, match=f"{capacity + 1} bytes to send, but the channel accepts {capacity}"):
+        with pytest.raises(
+            LocalProtocolError, match=f"{capacity + 1} bytes to send, but the channel accepts {capacity}"
+        ):
             channel.send_now(bytes(capacity + 1))
         assert channel.send_capacity == capacity
         channel.send_now(bytes(capacity))
