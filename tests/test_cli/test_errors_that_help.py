@@ -174,7 +174,7 @@ def raised(call: Callable[[], object]) -> str | None:
             "need the permission ssm:StartSession",
             id="StartSession denied",
         ),
-        pytest.param(aws(refused("ThrottlingException")), "busy", "try again", id="throttled"),
+        pytest.param(aws(refused("ThrottlingException")), "too many requests", "try again", id="throttled"),
         pytest.param(
             aws(json.JSONDecodeError("Expecting value", "", 0)),
             "StartSession failed: a credential process or a cache file of the AWS CLI holds no JSON",
@@ -406,7 +406,7 @@ def raised(call: Callable[[], object]) -> str | None:
         pytest.param(
             raised(lambda: listen_on_path(f"/tmp/{'x' * 200}")),
             "too long for a unix socket: 205 bytes",
-            "Linux takes 107, macOS 103",
+            "Linux allows 107, macOS 103",
             id="socket path",
         ),
         # The session.
