@@ -139,7 +139,7 @@ async def test_nothing_prompts(tmp_path: Path) -> None:
         "mfa_serial=arn:aws:iam::111122223333:mfa/m\nregion=us-east-1\n"
         f"[profile s]\naws_access_key_id={KEY}\naws_secret_access_key={SECRET}\n",
     )
-    with pytest.raises(ConfigurationError, match="prompts are disabled during a session"):
+    with pytest.raises(ConfigurationError, match="needs an MFA code of arn:aws:iam::111122223333:mfa/m; run smp ls "):
         await OpeningSigner(AwsSettings(profile="role")).sign(REQUEST)
 
 

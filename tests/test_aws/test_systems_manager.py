@@ -152,7 +152,7 @@ async def test_a_profile_that_would_ask_for_a_code_asks_nobody(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     with caplog.at_level(logging.INFO, "session_manager_plugin"):
         await asyncio.wait_for(manager(profile="work").try_to_terminate("alice-1"), DEADLINE)
-    assert "the profile needs an answer (Enter MFA code" in caplog.text
+    assert "the profile needs an MFA code of arn:aws:iam::123456789012:mfa/me; run smp ls --profile work" in caplog.text
 
 
 async def test_a_helper_program_gets_no_terminal_and_no_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from session_manager_plugin.aws.profile import login_profile, selected_profile
 from session_manager_plugin.errors import (
     AccessDenied,
     ConfigurationError,
@@ -26,16 +28,18 @@ class _Row(NamedTuple):
     failure: type[SessionManagerError]
     """The exception to raise."""
     advice: str
-    """What to do. ``{option}`` stands for `` --profile NAME``, ``{permission}`` for the permission that is needed."""
+    """What to do. ``{option}`` stands for `` --profile NAME``, ``{login}`` for that of the profile to log in with,
+    ``{permission}`` for the permission that is needed."""
     what: str = ""
     """What happened, if botocore's own text is not to be shown."""
     retryable: bool = False
     """Whether a ``ConnectError`` may pass by itself."""
 
 
-_SSO_LOGIN = _Row(AccessDenied, "run aws sso login{option}", "the SSO login has expired or was never made")
-_LOGIN = _Row(AccessDenied, "run aws login{option}", "the login has expired or was never made")
+_SSO_LOGIN = _Row(AccessDenied, "run aws sso login{login}", "the SSO login has expired or was never made")
+_LOGIN = _Row(AccessDenied, "run aws login{login}", "the login has expired or was never made")
 _CREDENTIALS = "set AWS_PROFILE, give --profile, or run aws configure{option} or aws sso login{option}"
+NEEDS_CODE = "run smp ls{option} at a terminal, which asks for it"
 _CONFIG_FILE = _Row(ConfigurationError, "repair the AWS config file")
 _NETWORK = _Row(ConnectError, "check the network, the proxy (HTTPS_PROXY) and the region", retryable=True)
 EXCEPTIONS = {
@@ -44,18 +48,27 @@ EXCEPTIONS = {
     "ConnectionError": _NETWORK,
     "CredentialRetrievalError": _Row(ConfigurationError, _CREDENTIALS),
     "HTTPClientError": _NETWORK,
+    "InvalidConfigError": _CONFIG_FILE,
     "JSONDecodeError": _Row(
         ConfigurationError,
         "run aws sts get-caller-identity{option} to see which",
         "a credential process or a cache file of the AWS CLI holds no JSON",
     ),
+    "LoginInsufficientPermissions": _Row(AccessDenied, "the user of the login needs signin:CreateOAuth2Token"),
     "LoginRefreshRequired": _LOGIN,
     "LoginTokenLoadError": _LOGIN,
+    "MissingDependencyException": _Row(
+        ConfigurationError,
+        "install python-session-manager-plugin[login]",
+        "profiles of aws login need an extra package",
+    ),
     "NoCredentialsError": _Row(ConfigurationError, _CREDENTIALS, "there are no AWS credentials"),
     "NoRegionError": _Row(ConfigurationError, "give --region, or set AWS_REGION", "the region is not known"),
+    "OSError": _Row(ConfigurationError, "check the credential_process and the files of the profile"),
     "PartialCredentialsError": _Row(ConfigurationError, "set the missing one too, or remove the others"),
     "ProfileNotFound": _Row(ConfigurationError, "run aws configure list-profiles to see the profiles"),
     "ProxyConnectionError": _Row(ConnectError, "check HTTPS_PROXY and NO_PROXY", retryable=True),
+    "RefreshWithMFAUnsupportedError": _Row(ConfigurationError, NEEDS_CODE, "the profile needs an MFA code"),
     "SSLError": _Row(ConnectError, "if a proxy inspects TLS here, set AWS_CA_BUNDLE to the file of its CA"),
     "SSOError": _SSO_LOGIN,
     "SSOTokenLoadError": _SSO_LOGIN,
@@ -63,6 +76,14 @@ EXCEPTIONS = {
     "UnauthorizedSSOTokenError": _SSO_LOGIN,
 }
 """By the name of the exception's class, or of its nearest base class that is here."""
+_CREDENTIAL_PROCESS = "Error when retrieving credentials from custom-process: "
+TEXTS = {
+    _CREDENTIAL_PROCESS: _Row(ConfigurationError, "check the credential_process of the profile"),
+    "Credentials were refreshed, but the refreshed credentials are still expired": _Row(
+        AccessDenied, "renew them where they come from", "the credentials of the profile have expired"
+    ),
+}
+"""By the beginning of the text, for exceptions whose class does not say enough."""
 _UNEXPLAINED = _Row(ConfigurationError, "run aws sts get-caller-identity{option} to see whether the credentials work")
 
 _BUSY = _Row(ConnectError, "AWS is busy: try again in a minute", retryable=True)
@@ -70,11 +91,12 @@ _THROTTLED = _Row(ConnectError, "too many requests in this account: try again in
 _CLOCK = _Row(AccessDenied, "this machine's clock is wrong: set it, best by NTP")
 _DENIED = _Row(AccessDenied, "these credentials need the permission {permission}")
 _EXPIRED_CREDENTIALS = _Row(
-    AccessDenied, "the credentials have expired: run aws sso login{option}, or renew them where they come from"
+    AccessDenied, "the credentials have expired: run aws sso login{login}, or renew them where they come from"
 )
 _UNKNOWN_CREDENTIALS = _Row(
     AccessDenied, "AWS does not know these credentials: check the access key, and its partition"
 )
+_WRONG_CODE = _Row(AccessDenied, "try again with the next one", "the MFA code is wrong, or was used already")
 _WRONG_SIGNATURE = _Row(AccessDenied, "check the secret key, and this machine's clock")
 _KEY_NOT_USABLE = _Row(ConnectError, "have the key enabled, or choose another one in the session's preferences")
 CODES = {
@@ -166,12 +188,25 @@ def explain(error: Exception, *, permission: str, profile: str | None) -> Explan
     if not code and (fault := _proxy_fault(error)) is not None:
         return fault
     row = _row_of_code(code, _message(error)) if code else _row_of_exception(error)
-    text = f"{code}: {_message(error)}".rstrip(": ") if code else without_ssl_codes(str(error))
-    profile = profile or os.environ.get("AWS_PROFILE")
-    option = f" --profile {profile}" if profile else ""
+    text = f"{code}: {_message(error)}".rstrip(": ") if code else _text_of(error)
     notes = getattr(error, "__notes__", ()) if not code else ()
-    advice = "; ".join(notes) or row.advice.replace("{option}", option).replace("{permission}", permission)
-    return Explanation(row.what or redact(text).rstrip("."), advice, row.failure, row.retryable)
+    advice = "; ".join(notes) or _fill(row.advice, permission, profile)
+    return Explanation(row.what or redact(text).rstrip(".\n "), advice, row.failure, row.retryable)
+
+
+def profile_option(profile: str | None) -> str:
+    """Return `` --profile NAME`` for a command line; empty for the default profile. None is that of the environment."""
+    return _option(selected_profile(profile, os.environ))
+
+
+def _option(name: str | None) -> str:
+    return f" --profile {shlex.quote(name)}" if name else ""
+
+
+def _fill(advice: str, permission: str, profile: str | None) -> str:
+    if "{login}" in advice:
+        advice = advice.replace("{login}", _option(login_profile(profile, os.environ)))
+    return advice.replace("{option}", profile_option(profile)).replace("{permission}", permission)
 
 
 class Denial(NamedTuple):
@@ -228,13 +263,28 @@ def _answer(error: Exception, key: str) -> str:
 
 
 def _row_of_code(code: str, message: str) -> _Row:
+    if message.startswith("MultiFactorAuthentication failed"):
+        return _WRONG_CODE
     row = CODES.get(code, _REFUSED)
     return _CLOCK if row is _WRONG_SIGNATURE and message.startswith(_SIGNATURE_TIMES) else row
 
 
 def _row_of_exception(error: Exception) -> _Row:
+    text = str(error)
+    for beginning, row in TEXTS.items():
+        if text.startswith(beginning):
+            return row
     names = (kind.__name__ for kind in type(error).__mro__)
     return next((EXCEPTIONS[name] for name in names if name in EXCEPTIONS), _UNEXPLAINED)
+
+
+def _text_of(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    text = str(error)
+    if text.startswith(_CREDENTIAL_PROCESS):
+        return f"the credential process failed: {text.removeprefix(_CREDENTIAL_PROCESS)}"
+    return without_ssl_codes(text)
 
 
 def _proxy_fault(error: Exception) -> Explanation | None:

@@ -1,4 +1,4 @@
-"""botocore's sessions and clients, made from ``AwsSettings``. Nothing here prompts.
+"""botocore's sessions and clients, made from ``AwsSettings``. Nothing prompts unless ``CredentialCache.ask`` is set.
 
 botocore is imported when it is needed: importing it takes longer than importing everything else together. Every
 function here blocks, and is to be called in a thread.
@@ -10,9 +10,9 @@ import math
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from session_manager_plugin.aws.aws_errors import refuses_credentials
+from session_manager_plugin.aws.aws_errors import NEEDS_CODE, profile_option, refuses_credentials
 from session_manager_plugin.aws.botocore_data import data_loader
 from session_manager_plugin.aws.helpers import current_helpers
 from session_manager_plugin.aws.settings import AwsSettings
@@ -21,6 +21,8 @@ from session_manager_plugin.utils.proxy_url import register_environments_passwor
 
 _CLI_CACHE = os.path.join("~", ".aws", "cli", "cache")
 """Where the AWS CLI keeps the credentials of assumed roles (awscli/customizations/assumerole.py)."""
+_QUESTION = "Enter MFA code for "
+"""How botocore's only question begins; the serial number of the device follows."""
 _OF_TARGETS = frozenset({"ec2", "ec2-instance-connect", "ecs", "rds", "sts"})
 """The services that describe targets and databases, take keys for targets, and name their user."""
 _BOTOCORE_PROXIES = ("http://", "https://")
@@ -124,7 +126,17 @@ def find_frozen_credentials(settings: AwsSettings, *, max_age: float = math.inf)
     credentials = find_credentials(settings, max_age=max_age)
     if credentials is None:
         raise NoCredentialsError
-    return credentials.get_frozen_credentials()  # assumes a role, or detects an expired login
+    return freeze(settings, credentials)
+
+
+def freeze(settings: AwsSettings, credentials: Any) -> Any:
+    """Return key, secret and token of botocore's ``credentials``, refreshed if necessary: a role is assumed, an expired
+    login is detected. Raises botocore's exceptions; then the next lookup finds other credentials."""
+    try:
+        return credentials.get_frozen_credentials()
+    except Exception:
+        settings.credentials.forget()
+        raise
 
 
 def find_credentials(settings: AwsSettings, *, max_age: float = math.inf) -> Any:
@@ -161,7 +173,7 @@ def create_session(settings: AwsSettings) -> Any:
         session.set_config_variable("ca_bundle", trusted)
     session.set_default_client_config(Config(**PROVIDER_LIMITS.as_config()))
     _use_proxy(session, settings.proxy)
-    _forbid_prompts(session)
+    _restrict_prompts(session, settings)
     return session
 
 
@@ -212,20 +224,22 @@ def _add_socks_note(source: str, exception: Exception, **_context: Any) -> None:
     exception.add_note(f"calls to AWS cannot use the SOCKS proxy of {source}: set HTTPS_PROXY to an HTTP proxy")
 
 
-def _forbid_prompts(session: Any) -> None:
-    """A role that needs an MFA code comes from the AWS CLI's cache or raises; a credential process gets no terminal."""
+def _restrict_prompts(session: Any, settings: AwsSettings) -> None:
+    """A role that needs an MFA code comes from the AWS CLI's cache, or the code is asked for by
+    ``settings.credentials.ask``, or it raises; a credential process gets no terminal."""
     from botocore.utils import JSONFileCache
+
+    def prompt(question: str) -> str:
+        serial = question.removeprefix(_QUESTION).rstrip(": ")
+        if settings.credentials.ask is not None:
+            return settings.credentials.ask(serial)
+        advice = NEEDS_CODE.replace("{option}", profile_option(settings.profile))
+        raise ConfigurationError(f"the profile needs an MFA code of {serial}; {advice}")
 
     chain = session.get_component("credential_provider")
     cache = JSONFileCache(os.path.expanduser(_CLI_CACHE))
     assume_role = chain.get_provider("assume-role")
     assume_role.cache = cache
-    assume_role._prompter = _refuse_prompt
+    assume_role._prompter = prompt
     chain.get_provider("assume-role-with-web-identity").cache = cache
     chain.get_provider("custom-process")._popen = current_helpers().start
-
-
-def _refuse_prompt(question: str) -> NoReturn:
-    raise ConfigurationError(
-        f"the profile needs an answer ({question.strip(': ')}), and prompts are disabled during a session"
-    )

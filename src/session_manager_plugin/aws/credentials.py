@@ -21,6 +21,9 @@ class CredentialCache:
         self._lookup: Future[Any] | None = None
         self._began_at = 0.0
         self._source: Callable[[], Any] | None = None
+        self.ask: Callable[[str], str] | None = None
+        """Asks a person for an MFA code; the argument is the device's serial number. None: a lookup that needs a code
+        raises ``ConfigurationError``."""
 
     def use(self, source: Callable[[], Any]) -> None:
         """Look credentials up by ``source`` from now on, instead of by the argument of ``find``."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+_DEFAULT = "default"
 _FILES = (
     ("AWS_SHARED_CREDENTIALS_FILE", os.path.join("~", ".aws", "credentials"), False),
     ("AWS_CONFIG_FILE", os.path.join("~", ".aws", "config"), True),
@@ -41,13 +42,47 @@ def profile_names(variables: Mapping[str, str]) -> list[str]:
         except (configparser.Error, ValueError):
             continue
         for words in sections:
-            if not is_config or (len(words) == 2 and words[0] == "profile") or words == ["default"]:
+            if not is_config or (len(words) == 2 and words[0] == "profile") or words == [_DEFAULT]:
                 names[words[-1]] = None
     return sorted(names)
 
 
+def mfa_serial(profile: str | None, variables: Mapping[str, str]) -> str | None:
+    """Return the MFA device that the role of ``profile`` asks for, or that of a profile that it gets credentials from;
+    None if no MFA code is needed."""
+    for name in _sources(profile, variables):
+        if _setting("role_arn", name, variables) and (serial := _setting("mfa_serial", name, variables)):
+            return serial
+    return None
+
+
+def login_profile(profile: str | None, variables: Mapping[str, str]) -> str | None:
+    """Return the name of the profile to log in with: ``profile``, or the one with a login that it gets credentials
+    from. None for the default profile, if no other one is selected."""
+    selected = selected_profile(profile, variables)
+    for name in _sources(profile, variables):
+        if any(_setting(key, name, variables) for key in ("sso_session", "sso_start_url", "login_session")):
+            return name if selected else None
+    return selected
+
+
+def selected_profile(profile: str | None, variables: Mapping[str, str]) -> str | None:
+    """Return ``profile`` or, if it is None, that of the environment; None for the default profile."""
+    return profile or variables.get("AWS_DEFAULT_PROFILE") or variables.get("AWS_PROFILE")
+
+
+def _sources(profile: str | None, variables: Mapping[str, str]) -> Iterator[str]:
+    """Yield the name of the profile and those of its ``source_profile``, and so on, each once."""
+    name: str | None = selected_profile(profile, variables) or _DEFAULT
+    seen: set[str] = set()
+    while name and name not in seen:
+        yield name
+        seen.add(name)
+        name = _setting("source_profile", name, variables)
+
+
 def _setting(key: str, profile: str | None, variables: Mapping[str, str]) -> str | None:
-    name = profile or variables.get("AWS_DEFAULT_PROFILE") or variables.get("AWS_PROFILE") or "default"
+    name = selected_profile(profile, variables) or _DEFAULT
     for variable, default, is_config in _FILES:
         text = _read(os.path.expanduser(variables.get(variable) or default))
         if key in text and (value := _value(text, key, name, is_config=is_config)):
@@ -76,7 +111,7 @@ def _value(text: str, key: str, name: str, *, is_config: bool) -> str | None:
         parser.read_string(text)
         for section in parser.sections():
             words = shlex.split(section) if is_config else [section]
-            if (words == ["profile", name] and is_config) or (words == [name] and (not is_config or name == "default")):
+            if (words == ["profile", name] and is_config) or (words == [name] and (not is_config or name == _DEFAULT)):
                 return parser.get(section, key, fallback=None)
     except (configparser.Error, ValueError):
         pass

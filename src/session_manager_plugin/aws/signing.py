@@ -58,14 +58,14 @@ class OpeningSigner:
         from botocore.auth import SigV4Auth
 
         from session_manager_plugin.aws.aws_errors import aws_failure
-        from session_manager_plugin.aws.botocore_session import find_credentials
+        from session_manager_plugin.aws.botocore_session import find_credentials, freeze
         from session_manager_plugin.aws.region import find_region
 
         try:
             credentials = find_credentials(self._settings)
             if credentials is None:
                 raise ConfigurationError("there are no AWS credentials")
-            frozen = credentials.get_frozen_credentials()
+            frozen = freeze(self._settings, credentials)
             found = find_region(self._settings) if host_region is None else None
             region = host_region or (found and found.name)
             if not region:

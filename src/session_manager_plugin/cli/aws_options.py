@@ -16,13 +16,28 @@ from session_manager_plugin.errors import ConfigurationError, UsageError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from session_manager_plugin.aws.settings import AwsSettings
+
 
 def aws_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--region``, ``--profile``, ``--endpoint-url``, ``--ca-bundle`` and ``--proxy`` to a command.
+    """Add ``--region``, ``--profile``, ``--endpoint-url``, ``--ca-bundle`` and ``--proxy`` to a command that calls AWS.
 
     The command's function receives them as its keyword argument ``settings``, an ``AwsSettings``. Its ``ca_bundle`` and
-    ``proxy`` are for the websocket too. Raises ``UsageError`` for a proxy that cannot be used.
+    ``proxy`` are for the websocket too. An MFA code that the profile needs is asked for first. Raises ``UsageError``
+    for a proxy that cannot be used, and what finding credentials with an MFA code raises.
     """
+
+    def with_credentials(environment: Environment, *, settings: AwsSettings, **options: Any) -> Any:
+        from session_manager_plugin.cli.mfa import find_credentials_with_code
+
+        find_credentials_with_code(environment, settings)
+        return function(environment, settings=settings, **options)
+
+    return aws_options_that_ask_nothing(functools.update_wrapper(with_credentials, function))
+
+
+def aws_options_that_ask_nothing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``aws_options`` for a command that may call AWS: it is not worth a question."""
 
     @functools.wraps(function)
     def with_settings(

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from session_manager_plugin.cli.aws_options import aws_options
+from session_manager_plugin.cli.aws_options import aws_options_that_ask_nothing
 from session_manager_plugin.cli.click_options import command
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.session_options import gateway_options, link_options, terminal_options
@@ -70,7 +70,7 @@ smp connect --url wss://gateway.example --session-id ID --token-file token
     default="",
     help="Target of the session, which its key is bound to if it is encrypted with KMS. Example: i-0123456789abcdef0.",
 )
-@aws_options
+@aws_options_that_ask_nothing
 @link_options
 @terminal_options
 def connect(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from session_manager_plugin.cli.aws_options import aws_options
+from session_manager_plugin.cli.aws_options import aws_options_that_ask_nothing
 from session_manager_plugin.cli.click_options import Seconds, WholeNumber, command
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import ExitStatus
@@ -79,7 +79,7 @@ smp probe --json | jq '.checks[] | select(.verdict == "fail")'
     help="Connect there for the session (without one: for ssmmessages), by TCP or through the proxy, instead of to the "
     "host of the URL, whose name stays the one that is sent and checked. Examples: 10.0.0.5, [::1]:8443.",
 )
-@aws_options
+@aws_options_that_ask_nothing
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end. docs/probe.md describes it.")
 def probe(
     environment: Environment,
