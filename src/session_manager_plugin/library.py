@@ -58,20 +58,20 @@ def connect(
     resume_service: ResumeService | None = None,
     signer: RequestSigner | None = None,
 ) -> Session:
-    """Return a session on a stream URL and its token, as StartSession returns them; `async with` opens it.
+    """Return a session for a stream URL and a token, as returned by StartSession; ``async with`` opens it.
 
-    `url` is a complete stream URL, used verbatim, or a bare endpoint, which needs `session_id`. `link` says how the
-    connection is made and kept. `handshake_required`: the session's document is known to begin with a handshake.
-    `separate_outputs`: it was started with `separateOutputStream`, and an agent that lacks this ends it with
-    `AgentTooOld`, before the command runs.
+    ``url`` is a complete stream URL, used verbatim, or a bare endpoint, which needs ``session_id``. ``link`` holds the
+    options of the connection. ``handshake_required``: the session's document is known to begin with a handshake.
+    ``separate_outputs``: it was started with ``separateOutputStream``, and an agent that lacks this ends it with
+    ``AgentTooOld``, before the command runs.
 
-    With `aws` the request that opens the websocket is signed, a lost session gets a new token from ResumeSession, and
-    KMS is asked for the data key of a session that is encrypted; for that `target` is the target of the session. Each
-    of these can be replaced: by a `signer`, a `resume_service`, a `key_service`. Without any of them openings are not
-    signed, a lost connection is restored with the token alone, and a session that asks for encryption fails.
+    With ``aws`` the request that opens the websocket is signed, a lost connection is restored with a new token from
+    ResumeSession, and KMS provides the data key of an encrypted session, which also needs the session's ``target``.
+    Pass a ``signer``, a ``resume_service`` or a ``key_service`` to replace one of these. Without all of them, requests
+    are not signed, a lost connection is restored with the given token only, and an encrypted session fails.
 
-    Raises `InvalidURL` for a URL that cannot be used, and for `ws://` to another machine unless `link.insecure`: the
-    token would travel unencrypted.
+    Raises ``InvalidURL`` for an invalid URL, and for ``ws://`` to another machine unless ``link.insecure`` is set,
+    because the token would be sent unencrypted.
     """
     url, session_id = complete_stream_url(url, session_id, token)
     link = link or LinkOptions()
@@ -111,18 +111,18 @@ def start(
     link: LinkOptions | None = None,
     signer: RequestSigner | None = None,
 ) -> Session:
-    """Return a session with a target; `async with` starts it with StartSession and opens it, and terminates it at the
+    """Return a session with a target; ``async with`` starts it with StartSession and opens it, and terminates it at the
     end unless the far end has ended it.
 
-    `target` is what `aws.targets.resolve_target` takes: an id, a name, an address, a tag. Without a `document` it is a
-    shell; `parameters` are the document's. `reason` is kept by AWS with the session. `aws` says which account and
-    region, `link` how the connection is made and kept.
+    ``target`` is what ``aws.targets.resolve_target`` takes: an id, a name, an address, a tag. Without a ``document`` it
+    is a shell; ``parameters`` are the document's. ``reason`` is kept by AWS with the session. ``aws`` says which
+    account and region, ``link`` how the connection is made and kept.
 
-    If the parameters ask for `separateOutputStream` and the agent lacks it, the session ends with `AgentTooOld` before
-    the command runs.
+    If the parameters ask for ``separateOutputStream`` and the agent lacks it, the session ends with ``AgentTooOld``
+    before the command runs.
 
-    Opening raises `UsageError` and `ConnectError` for a target that is not found, `AccessDenied`, and what prevents
-    the connection. A call of `open` that is cancelled leaves no session behind.
+    Opening raises ``UsageError`` and ``ConnectError`` for a target that is not found, ``AccessDenied``, and what
+    prevents the connection. A call of ``open`` that is cancelled leaves no session behind.
     """
     return Session(
         starter=_TargetStarter(
@@ -133,7 +133,7 @@ def start(
 
 @dataclass
 class _TargetStarter:
-    """Fulfils `SessionStarter` with StartSession and TerminateSession."""
+    """Fulfils ``SessionStarter`` with StartSession and TerminateSession."""
 
     target: str
     document: str
@@ -145,7 +145,7 @@ class _TargetStarter:
     session_id: str = field(default="", init=False)
 
     async def start(self) -> IDataChannel:
-        """See `SessionStarter`."""
+        """See ``SessionStarter``."""
         from session_manager_plugin.aws.systems_manager import SystemsManager
         from session_manager_plugin.aws.targets import resolve_target
 
@@ -165,7 +165,7 @@ class _TargetStarter:
         ).channel
 
     async def terminate(self) -> None:
-        """See `SessionStarter`."""
+        """See ``SessionStarter``."""
         from session_manager_plugin.aws.systems_manager import SystemsManager
 
         await SystemsManager(self.aws).try_to_terminate(self.session_id)
@@ -178,7 +178,7 @@ class CompletedSession:
     status: int
     """The exit status, 0 to 255; 255 also stands for a command that was killed by a signal."""
     stdout: bytes
-    """With `Via.SHELL` standard error is part of it."""
+    """With ``Via.SHELL`` standard error is part of it."""
     stderr: bytes
 
 
@@ -195,12 +195,12 @@ async def run(
 ) -> CompletedSession:
     """Run a command on a target and return its exit status and its outputs.
 
-    `command` is a list of words, which are executed as they are, or a string for `sh -c`. Both outputs are apart,
-    except with `Via.SHELL`, which `Via.AUTO` takes by itself where nothing else is allowed or possible. `input` needs
-    `Via.SHELL`. The session is terminated when this call is cancelled.
+    ``command`` is a list of words, which are executed as they are, or a string for ``sh -c``. Both outputs are apart,
+    except with ``Via.SHELL``, which ``Via.AUTO`` takes by itself where nothing else is allowed or possible. ``input``
+    needs ``Via.SHELL``. The session is terminated when this call is cancelled.
 
-    Raises `CommandTimedOut` after `timeout` seconds, `OutputIncomplete` if output was lost, `SessionEnded` if the
-    session ended before the command's status was known, `UsageError`, and what prevents a session.
+    Raises ``CommandTimedOut`` after ``timeout`` seconds, ``OutputIncomplete`` if output was lost, ``SessionEnded`` if
+    the session ended before the command's status was known, ``UsageError``, and what prevents a session.
     """
     if input and via is not Via.SHELL:
         raise UsageError("the agent passes no input to a command: use via=Via.SHELL")
@@ -243,14 +243,15 @@ def forward(
     aws: AwsSettings | None = None,
     link: LinkOptions | None = None,
 ) -> Forward:
-    """Return a forward of a local port to `port` of the target, or of a `host` that the target reaches.
+    """Return a forward of a local port to ``port`` of the target, or of a ``host`` that the target reaches.
 
-    `async with` binds the port and starts the session; `port` of the forward is the local port, which is any that is
-    free when `local_port` is 0. It listens on loopback. `pool` is the number of sessions, to which connections are
-    dealt in turn. With `new_session` a session that is lost for good is replaced; without it `Forward.wait` raises.
+    ``async with`` binds the port and starts the session; ``port`` of the forward is the local port, which is any that
+    is free when ``local_port`` is 0. It listens on loopback. ``pool`` is the number of sessions, to which connections
+    are dealt in turn. With ``new_session`` a session that is lost for good is replaced; without it ``Forward.wait``
+    raises.
 
-    Entering raises `ConfigurationError` for a port that cannot be bound, `UsageError` and `ConnectError` for a target
-    that is not found, `AccessDenied`, and what prevents the connection.
+    Entering raises ``ConfigurationError`` for a port that cannot be bound, ``UsageError`` and ``ConnectError`` for a
+    target that is not found, ``AccessDenied``, and what prevents the connection.
     """
     from session_manager_plugin.forwarding.forward import Forward
     from session_manager_plugin.session.forward_spec import ForwardSpec, LocalAddress
@@ -260,7 +261,8 @@ def forward(
 
 
 class ForwardSessions:
-    """Fulfils `ForwardServices` with `start`, for one target. `signer` makes the signer of each session's openings."""
+    """Fulfils ``ForwardServices`` with ``start``, for one target. ``signer`` makes the signer of each session's
+    openings."""
 
     def __init__(
         self,
@@ -275,19 +277,19 @@ class ForwardSessions:
         self._signer = signer
 
     async def resolve_target(self) -> str:
-        """See `ForwardServices`."""
+        """See ``ForwardServices``."""
         from session_manager_plugin.aws.targets import resolve_target
 
         return await resolve_target(self._aws, self._target)
 
     async def resolve_database(self, name: str) -> tuple[str, int]:
-        """See `ForwardServices`."""
+        """See ``ForwardServices``."""
         from session_manager_plugin.aws.rds import resolve_database
 
         return await resolve_database(self._aws, name)
 
     def session(self, target_id: str, destination: Destination) -> Session:
-        """See `ForwardServices`."""
+        """See ``ForwardServices``."""
         return start(
             target_id,
             document=destination.document,
@@ -310,12 +312,12 @@ async def copy(
 ) -> Report:
     """Copy files between this machine and a target; return what was copied, and what was not.
 
-    One side is `TARGET:PATH`: all of `sources`, of one target, or `destination`. `recursive` copies directories,
-    `preserve` keeps modes and times. `report` is called with the progress. A source that cannot be read is one of
-    `report.problems`; the others are copied.
+    One side is ``TARGET:PATH``: all of ``sources``, of one target, or ``destination``. ``recursive`` copies
+    directories, ``preserve`` keeps modes and times. ``report`` is called with the progress. A source that cannot be
+    read is one of ``report.problems``; the others are copied.
 
-    Raises `UsageError` unless exactly one side is remote, `CopyFailed`, `OSError` for what this machine cannot write,
-    and what prevents a session. No incomplete file has its final name then.
+    Raises ``UsageError`` unless exactly one side is remote, ``CopyFailed``, ``OSError`` for what this machine cannot
+    write, and what prevents a session. No incomplete file has its final name then.
     """
     from session_manager_plugin.aws.targets import resolve_target
     from session_manager_plugin.transfer.download import download
@@ -346,18 +348,18 @@ async def copy(
 
 @dataclass(frozen=True)
 class _TargetSessions:
-    """Fulfils `transfer.sessions.Sessions` with `start`."""
+    """Fulfils ``transfer.sessions.Sessions`` with ``start``."""
 
     target: str
     aws: AwsSettings
     link: LinkOptions
 
     def command(self, command: str) -> AbstractAsyncContextManager[IDataChannel]:
-        """See `Sessions`."""
+        """See ``Sessions``."""
         return self._session(COMMAND, {"command": [command], SEPARATE_OUTPUTS: ["true"]})
 
     def shell(self) -> AbstractAsyncContextManager[IDataChannel]:
-        """See `Sessions`."""
+        """See ``Sessions``."""
         return self._session("", {})
 
     @asynccontextmanager

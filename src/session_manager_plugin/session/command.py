@@ -16,15 +16,15 @@ from session_manager_plugin.session.stopped_output import StoppedOutput
 KEYS = {
     getattr(signal, name): key for name, key in (("SIGINT", b"\x03"), ("SIGQUIT", b"\x1c")) if hasattr(signal, name)
 }
-"""The bytes for signals: the agent checks the first byte of a message, and sends the signal to the command."""
+"""The bytes for signals. The agent checks the first byte of a message, and sends the signal to the command."""
 
 
 class CommandHandler(Interruptible):
-    """Passes the outputs on as they come, and the exit status at the end.
+    """Writes the command's outputs as they arrive, and returns its exit status.
 
-    Only where the session's document asks for it (`separateOutputStream`), and with agents from 3.1.1511.0 on, are the
-    two outputs apart and is there an exit status; else the status is None. Prefixes are the agent's. The command has no
-    standard input, so ours is left to whoever reads it next.
+    The two outputs are separate, and there is an exit status, only if the document requests it
+    (``separateOutputStream``) and the agent is 3.1.1511.0 or newer; otherwise the status is None. The agent adds any
+    prefixes. The command has no standard input, so ours is not read.
     """
 
     def __init__(self, streams: Streams, notices: Notices) -> None:
@@ -36,11 +36,11 @@ class CommandHandler(Interruptible):
 
     @property
     def interrupted(self) -> bool:
-        """Always false: the command decides what a signal does."""
+        """Always false: the command handles signals itself."""
         return False
 
     def interrupt(self, number: int) -> bool:
-        """Pass SIGINT and SIGQUIT on to the command, each once; a second Ctrl-C leaves."""
+        """Pass SIGINT and SIGQUIT on to the command, each once. A second Ctrl-C leaves the session."""
         if self._keys is None or number not in KEYS or number in self._sent:
             return False
         self._sent.add(number)
@@ -50,8 +50,8 @@ class CommandHandler(Interruptible):
     async def run(self, channel: IDataChannel) -> Outcome:
         """Show the outputs until the session ends; the outcome has the command's exit status.
 
-        Raises what ended the session before the command had ended, and `BrokenPipeError` when standard output has lost
-        its reader.
+        Raises the error that ended the session before the command, and ``BrokenPipeError`` if the reader of standard
+        output has closed it.
         """
         streams = self._streams
         output_failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -89,7 +89,7 @@ class CommandHandler(Interruptible):
             try:
                 await channel.send_input_data(await keys.get())
             except NotConnected:
-                return  # the session is over; `ended` says why
+                return  # the session has ended; ``ended`` raises the reason
 
     def _exited(self, data: bytes) -> None:
         self._exit = parse_exit_status(data)

@@ -1,4 +1,4 @@
-"""The session documents that AWS owns, and what their names show before the session has begun."""
+"""The session documents that AWS owns, and the properties of a session that follow from their names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SEPARATE_OUTPUTS = "separateOutputStream"
 """The parameter of ``COMMAND`` that keeps the command's two outputs apart and has its exit status sent."""
 INTERACTIVE_COMMAND = "AWS-StartInteractiveCommand"
 PORT_FORWARDING = "AWS-StartPortForwardingSession"
-"""To a port of the target; what the names of all documents that forward ports begin with."""
+"""Forwards to a port of the target. The names of all documents that forward ports begin with this."""
 PORT_FORWARDING_TO_HOST = "AWS-StartPortForwardingSessionToRemoteHost"
 
 

@@ -12,14 +12,13 @@ from session_manager_plugin.session.outcome import Outcome
 from session_manager_plugin.session.protocols import IDataChannel
 
 TERMINATE_TIMEOUT = 2.0
-"""Seconds that the agent has to acknowledge that the session is to end."""
+"""Seconds within which the agent has to acknowledge the flag TerminateSession."""
 
 
 async def wait_for_end(channel: IDataChannel) -> Outcome:
     """Wait until the far end closes the session, and return the outcome.
 
-    Raises what else ended the session, such as `ConnectionLost`. The error's `incomplete` says what is missing of the
-    output.
+    Raises any other error that ended the session, such as ``ConnectionLost``, with its attribute ``incomplete`` set.
     """
     try:
         text = await channel.ended()
@@ -32,10 +31,10 @@ async def wait_for_end(channel: IDataChannel) -> Outcome:
 
 
 def describe_missing(missing: MissingOutput) -> str:
-    """Return a sentence about the output that is missing, and about the output not written because of that."""
+    """Return a sentence about missing output, and about output that was not written because of the gap."""
     parts = []
     if missing.stopped:
-        parts.append("the connection was lost while the command ran, and the agent then stops sending its output")
+        parts.append("the connection was lost while the command ran, and the agent then sends no more output")
     if missing.messages:
         some = "1 message" if missing.messages == 1 else f"{missing.messages} messages"
         parts.append(
@@ -51,13 +50,13 @@ def _size(size: int) -> str:
 
 
 async def terminate(channel: IDataChannel, timeout: float = TERMINATE_TIMEOUT) -> None:
-    """Have the agent end a port session. Returns when the agent has acknowledged that, when the session is over, or
-    after `timeout` seconds.
+    """Make the agent end a port session. Returns when the agent has acknowledged the flag, when the session has ended,
+    or after ``timeout`` seconds.
 
-    Only then may the websocket be closed: the far end's kernel may throw away what a closing socket had just brought
-    (reference defect D14). Agents of other session types do nothing with the flag.
+    The websocket must not be closed before: the far end's kernel may discard the last data of a closed connection
+    (reference defect D14). For other session types agents ignore the flag.
     """
-    channel.resume_reading()  # for the acknowledgement
+    channel.resume_reading()  # to receive the acknowledgement
     with contextlib.suppress(TimeoutError, SessionManagerError):
         async with asyncio.timeout(timeout):
             await channel.send_flag(Flag.TERMINATE_SESSION)
@@ -65,7 +64,7 @@ async def terminate(channel: IDataChannel, timeout: float = TERMINATE_TIMEOUT) -
 
 
 def post_termination(channel: IDataChannel) -> None:
-    """The same without waiting: the flag is sent if the window takes it, and `close` waits for its acknowledgement."""
+    """Send the flag without waiting, if the window has room. ``close`` waits for its acknowledgement."""
     flag = Flag.TERMINATE_SESSION.serialize()
     with contextlib.suppress(SessionManagerError):
         if channel.send_capacity >= len(flag):

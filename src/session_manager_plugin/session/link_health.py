@@ -1,4 +1,4 @@
-"""The state of a session's link at one moment, and its texts for the bar, the title, notices and ``~i``."""
+"""The state of a session's link, and its texts for the bar, the title, notices and ``~i``."""
 
 from __future__ import annotations
 
@@ -7,51 +7,52 @@ from typing import NamedTuple
 
 
 class LinkState(Enum):
-    """One word for the link. The bar, the title, notices and ``~i`` all show this word, and no other."""
+    """The state of a link. The value is the text for it in the bar, the title, notices and ``~i``."""
 
     CONNECTING = "connecting"
     CONNECTED = "connected"
     SILENT = "no answer"
-    """Nothing is received, not even answers to pings."""
+    """Nothing is received, not even pongs."""
     UNANSWERED = "target silent"
-    """The service answers, but nothing arrives from the target."""
+    """The service answers pings, but nothing arrives from the target."""
     DELAYED = "input delayed"
-    """The target sends, but does not acknowledge input."""
+    """The target sends output, but does not acknowledge input."""
     AWAY = "target away"
-    """The service reports that the target has no connection."""
+    """The service reports that the target is not connected."""
     RECONNECTING = "reconnecting"
     CLOSING = "closing"
     CLOSED = "closed"
 
 
 class LinkHealth(NamedTuple):
-    """``lasted`` is how long the present trouble has lasted, in seconds since its first sign: the last contact before a
-    silence, or the loss of the websocket. One trouble may go through several states; it has one beginning.
+    """The state of a link with its details.
 
-    ``troubled`` is whether a person should be told. An outage shorter than a second is not worth it.
+    ``lasted`` is the duration of the current trouble in seconds, since its first sign: the last contact before silence,
+    or the loss of the websocket. Trouble may go through several states. ``troubled``: the user should be notified;
+    false in the first second of an outage.
     """
 
     state: LinkState
     troubled: bool = False
     lasted: float = 0.0
     attempt: str = ""
-    """While reconnecting: which attempt is next or under way, as a clause."""
+    """While reconnecting: a clause about the current or next attempt."""
     reason: str = ""
-    """While reconnecting: why."""
+    """While reconnecting: the reason."""
     restored_after: float | None = None
-    """For some seconds after a trouble: how long it lasted. Else None."""
+    """For some seconds after trouble: how long it lasted; otherwise None."""
     advice: str = ""
-    """With ``restored_after``: what would have avoided the trouble, if that is known."""
+    """With ``restored_after``: how to avoid that trouble, if known."""
     latency: float | None = None
-    """Seconds the last ping took; None before the first, and while no answer arrives."""
+    """Seconds between the last ping and its pong; None before the first, and while no pong arrives."""
     retransmitting: int = 0
-    """Messages sent again and still unacknowledged."""
+    """Messages retransmitted and still unacknowledged."""
     silent_for: float | None = None
-    """Seconds since the last contact, where that is long but no sign of trouble; else None."""
+    """Seconds since the last contact, if that is long but not trouble; otherwise None."""
 
     @property
     def clauses(self) -> tuple[str, ...]:
-        """The details that follow the word for the state, the longest wording first; empty if there are none."""
+        """Return the details to show after the state, the longest wording first; empty if there are none."""
         seconds = int(self.lasted)
         if self.restored_after is not None:
             restored = f"restored after {_duration(self.restored_after)}"
@@ -78,7 +79,7 @@ class LinkHealth(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The same as a sentence without a full stop; empty while the link works."""
+        """Return state and details as a sentence without a full stop; empty while the link works."""
         seconds = int(self.lasted)
         if self.restored_after is not None:
             return f"connection {self.clauses[0]}"

@@ -1,4 +1,4 @@
-"""What handlers have to say, rendered: as the official plugin does, as plain sentences, or not at all."""
+"""Rendering the notices of handlers: as the official plugin does, as plain sentences, or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from session_manager_plugin.utils.text import printable_lines
 
 
 class SilentNotices(Notices):
-    """Says nothing."""
+    """Drops all notices."""
 
     def port_opened(self, port: int, addresses: Sequence[str], *, multiplexed: bool) -> None:
         pass
@@ -33,8 +33,8 @@ class SilentNotices(Notices):
 class OfficialNotices(Notices):
     """The texts of the official plugin, byte for byte: other tools parse them.
 
-    ``write`` takes what the official plugin prints on its standard output, ``tell`` sentences of our own, without a
-    newline. Sources: ``portsession/basicportforwarding.go``, ``portsession/muxportforwarding.go``.
+    ``write`` is called with the texts that the official plugin writes to standard output, ``tell`` with sentences of
+    our own, without a newline. Sources: ``portsession/basicportforwarding.go``, ``portsession/muxportforwarding.go``.
     """
 
     def __init__(self, session_id: str, write: Callable[[str], None], tell: Callable[[str], None]) -> None:
@@ -68,7 +68,7 @@ class OfficialNotices(Notices):
 
 
 class PlainNotices(Notices):
-    """One sentence each, for a person. ``tell`` takes it without a newline."""
+    """One plain sentence for each notice. ``tell`` is called with the sentence, without a newline."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell

@@ -1,4 +1,4 @@
-"""How a session ended, as one value: made where it is known, and passed on unchanged."""
+"""How a session ended, as one value: created where the end is detected, and passed on unchanged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from session_manager_plugin.errors import LeftByEscape, OutputIncomplete, SessionEnded, SessionManagerError
 
 KILLED = -1
-"""What the agent says of a command that a signal has ended; not which."""
+"""The agent's exit status for a command that a signal has ended."""
 FAILURE = 255
 _EXIT_CODE = re.compile(rb"EXIT_CODE: (-?[0-9]{1,18})")
 
@@ -23,7 +23,7 @@ class EndReason(Enum):
     INPUT_ENDED = "input ended"
     """The end of our input closed the session."""
     OUTPUT_UNREAD = "output unread"
-    """The reader of our standard output has gone, which is the normal end of ``ssh``."""
+    """The reader of our standard output has closed it, which is the normal end under ``ssh``."""
     INTERRUPTED = "interrupted"
     """A signal ended the session."""
     LEFT = "left"
@@ -37,19 +37,19 @@ class Outcome:
     """How a session ended."""
 
     status: int | None = None
-    """The exit status of the remote command, 0 to 255; None when the far end sent none. 255 also stands for a status
-    outside that range, which is -1 for a command that a signal ended."""
+    """The exit status of the remote command, 0 to 255; None if the far end sent none. A status outside that range, such
+    as -1 for a command that a signal has ended, is reported as 255."""
     reason: EndReason = EndReason.CLOSED
     text: str = ""
     """The far end's closing text as received; empty at a normal end."""
     by_far_end: bool = False
     """Whether the far end has closed the session, so that no TerminateSession is needed."""
     incomplete: str = ""
-    """A sentence that says how much of the output is known to be missing; empty when nothing is."""
+    """A sentence about the output that is known to be missing; empty if none is."""
     discarded: int = 0
-    """Bytes of output that a program did not read and that were discarded; ``incomplete`` does not mention them."""
+    """Bytes of output that were discarded because the program did not read them. Not part of ``incomplete``."""
     error: Exception | None = None
-    """What ended the session, for the reasons ``INTERRUPTED``, ``LEFT`` and ``FAILED``, unless it was handled."""
+    """The error that ended the session, for ``INTERRUPTED``, ``LEFT`` and ``FAILED``; None if it was handled."""
 
     @property
     def is_normal(self) -> bool:
@@ -71,7 +71,7 @@ class Outcome:
 def outcome_of(error: Exception, *, incomplete: str = "") -> Outcome:
     """Return the outcome of a session that ``error`` ended.
 
-    ``incomplete`` is what is known to be missing of the output, if the error itself does not say it.
+    ``incomplete`` is the sentence about missing output, unless ``error`` has one.
     """
     missing = (error.incomplete if isinstance(error, SessionManagerError) else "") or incomplete
     if isinstance(error, SessionEnded):
@@ -88,7 +88,7 @@ class CommandExit(NamedTuple):
     status: int
     """0 to 255."""
     trouble: str = ""
-    """Why ``status`` is not the command's own; empty when it is."""
+    """Why ``status`` is not the command's own; empty if it is."""
 
 
 def parse_exit_status(data: bytes) -> CommandExit:

@@ -1,4 +1,4 @@
-"""The interfaces between a session's handlers and the outside.
+"""The interfaces between session handlers and the other packages.
 
 ``communicator`` implements ``IDataChannel``, the handlers in this package use it, and neither imports the other.
 """
@@ -25,15 +25,15 @@ class IDataChannel(Protocol):
 
     @property
     def session_id(self) -> str:
-        """The session's id; empty if it is not known."""
+        """The session's id; empty if unknown."""
 
     @property
     def is_open(self) -> bool:
-        """Whether the session was opened and has not ended; the websocket may be lost and being replaced."""
+        """Whether the session was opened and has not ended. The websocket may be lost and reconnecting."""
 
     @property
     def last_error(self) -> Exception | None:
-        """Why the last ``open`` returned False, or what ended the channel."""
+        """Why the last ``open`` returned False, or the channel has ended."""
 
     @property
     def latency(self) -> float | None:
@@ -49,94 +49,96 @@ class IDataChannel(Protocol):
 
     @property
     def heard(self) -> bool:
-        """Whether any message of the far end was received: without one it is not known that the session exists."""
+        """Whether any message of the far end was received. Without one it is unknown whether the session exists."""
 
     @property
     def health(self) -> LinkHealth:
-        """How the link is at this moment."""
+        """The current state of the link."""
 
     @property
     def reconnects(self) -> int:
-        """How often a lost websocket has been replaced."""
+        """How often the connection was restored."""
 
     async def reconnect(self) -> None:
-        """Replace the websocket now; while that is being tried already, start the next attempt without waiting.
+        """Replace the websocket now; while reconnecting, make the next attempt now.
 
-        Raises ``SessionManagerError``, and leaves the websocket as it is, when it could not be replaced: there would be
-        no attempt, or no token for it.
+        Raises ``SessionManagerError``, and keeps the websocket, if reconnecting is off or no token is available for it.
         """
 
     def get_channel_info(self) -> dict[str, Any]:
-        """Facts for monitoring and for a person who asks; nothing secret."""
+        """Return facts for monitoring and for the user, without secrets."""
 
     def set_link_handler(self, handler: Callable[[], None]) -> None:
-        """``handler`` is called when the link's state changes, and when a trouble begins or is over."""
+        """Call ``handler`` when the link's state changes, and when trouble begins or ends."""
 
     async def open(self) -> bool:
-        """Connect. Returns False if that failed; the reason is in ``last_error``."""
+        """Connect. Returns False if that fails; the reason is in ``last_error``."""
 
     async def close(self) -> None:
-        """Disconnect; what was sent is given a short time to be acknowledged. May be called twice."""
+        """Disconnect, after waiting a short time for acknowledgements. Idempotent."""
 
     async def ready(self) -> SessionReady:
-        """Wait until the session has begun. Raises the error that ended it before."""
+        """Wait until the session has begun. Raises the error if it ends before that."""
 
     async def ended(self) -> str:
-        """Wait until the far end closes the session, and return its text, which is empty for a normal end. A lost link
-        does not end the session while it can be restored.
+        """Wait until the far end closes the session, and return its text, which is empty for a normal end.
 
-        Raises ``ConnectionLost``, ``TimedOut``, ``ProtocolError`` … if the session ended in another way.
+        Raises ``ConnectionLost``, ``TimedOut``, ``ProtocolError`` … if the session ends in another way. A lost link
+        ends the session only if it is not restored.
         """
 
     async def send_input_data(self, data: bytes, *, more_follows: bool = False) -> None:
-        """Send bytes to the remote program; waits while the window is full. Raises ``NotConnected`` once it is over.
+        """Send bytes to the remote program. Waits while the window is full. Raises ``NotConnected`` if the session has
+        ended.
 
         ``more_follows=True``: further data follows immediately; this piece may be delayed up to 1 ms to share a write.
         """
 
     @property
     def send_capacity(self) -> int:
-        """Bytes that ``send_now`` accepts at this moment, in full messages; 0 while the window is full."""
+        """Bytes that ``send_now`` accepts now, in full messages; 0 while the window is full."""
 
     def send_now(self, data: bytes, payload_type: PayloadType = PayloadType.OUTPUT) -> None:
         """Send at most ``send_capacity`` bytes without waiting.
 
-        Raises ``NotConnected`` when it is over, ``LocalProtocolError`` (and sends nothing) when ``data`` is more.
+        Raises ``NotConnected`` if the session has ended, ``LocalProtocolError`` (and sends nothing) if ``data`` is
+        longer.
         """
 
     def set_writable_handler(self, handler: Callable[[], None]) -> None:
-        """``handler`` is called whenever something has happened and ``send_capacity`` is not 0."""
+        """Call ``handler`` after every event, if ``send_capacity`` is not 0."""
 
     async def send_size(self, columns: int, rows: int) -> None:
         """Send the size of the terminal."""
 
     async def send_flag(self, flag: Flag) -> None:
-        """Send a flag, behind all data sent before; waits while the window is full. Raises ``NotConnected``."""
+        """Send a flag, after all data sent before. Waits while the window is full. Raises ``NotConnected``."""
 
     async def drain(self) -> None:
-        """Wait until everything sent is acknowledged. Raises the error that ended the session before that."""
+        """Wait until everything sent is acknowledged. Raises the error if the session ends before that."""
 
     @property
     def missing_output(self) -> MissingOutput | None:
-        """What is known to be missing of the remote's output; while the session goes on, only what is lost for good."""
+        """The remote's output that is known to be missing; before the end of the session, only output that is lost for
+        good."""
 
     def set_output_stopped_handler(self, handler: Callable[[], None]) -> None:
-        """``handler`` is called once: a lost link is replaced, and the agent sends no more of a command's output."""
+        """Call ``handler`` once, when after a reconnect the agent does not send the rest of a command's output."""
 
     def set_input_handler(self, handler: InputHandler) -> None:
-        """``handler`` receives what the remote program writes (to stdout, where it has two streams)."""
+        """Call ``handler`` with the remote program's output (stdout, if it has two streams)."""
 
     def set_output_handler(self, handler: OutputHandler) -> None:
-        """``handler`` observes what is sent to the remote program."""
+        """Call ``handler`` with the data sent to the remote program."""
 
     def set_payload_handler(self, payload_type: int, handler: InputHandler) -> None:
-        """``handler`` receives the payloads of one other type: stderr, exit code, flag."""
+        """Call ``handler`` with the payloads of one other type: stderr, exit code, flag."""
 
     def pause_reading(self) -> None:
-        """Stop reading from the network: the consumer is full."""
+        """Stop reading from the network, because the consumer is full."""
 
     def resume_reading(self) -> None:
-        """Go on reading."""
+        """Read from the network again."""
 
 
 class Cancellable(Protocol):
@@ -150,17 +152,17 @@ class Clock(Protocol):
     """Returns the time and schedules calls; an event loop is one."""
 
     def time(self) -> float:
-        """Seconds since some instant; never goes back."""
+        """Return seconds of a monotonic clock."""
 
     def call_later(self, delay: float, callback: Callable[[], object], /) -> Cancellable:
-        """Call `callback` in `delay` seconds."""
+        """Call ``callback`` in ``delay`` seconds."""
 
 
 class Streams(Protocol):
     """Standard input, output and error of one session: a terminal, pipes, files or memory."""
 
     async def read(self) -> bytes:
-        """Return the next bytes of the input, as soon as there are some; ``b""`` at its end. Raises ``OSError``."""
+        """Wait for input and return it; ``b""`` at its end. Raises ``OSError``."""
 
     def write(self, data: bytes, /) -> None:
         """Write to standard output. Never blocks: what cannot be written at once is kept.
@@ -170,20 +172,20 @@ class Streams(Protocol):
         """
 
     def write_error(self, data: bytes) -> None:
-        """Write to standard error, in the same way. Output is dropped when standard error is closed."""
+        """Write to standard error in the same way. Output is dropped if standard error is closed."""
 
     async def drain(self) -> None:
-        """Wait until everything is written, or cannot be written any more."""
+        """Wait until everything is written, or writing has failed."""
 
     def set_flow_handlers(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
-        """``pause`` is called when too many bytes are kept, ``resume`` when there is room again."""
+        """Call ``pause`` when too many bytes are queued, ``resume`` when there is room again."""
 
     def set_output_failed_handler(self, handler: Callable[[OSError], None]) -> None:
-        """``handler`` is called once standard output cannot be written to any more; at once if that is so already."""
+        """Call ``handler`` once writing to standard output fails; at once if it has failed already."""
 
     @property
     def output_abandoned(self) -> bool:
-        """Whether standard output has lost its reader; known of a pipe before anything is written to it."""
+        """Whether the reader of standard output has closed it. For a pipe that is known before a write fails."""
 
 
 class TerminalSize(NamedTuple):
@@ -194,11 +196,11 @@ class TerminalSize(NamedTuple):
 
 
 DEFAULT_SIZE = TerminalSize(80, 24)
-"""The size that is sent when there is no terminal."""
+"""The size sent without a terminal."""
 
 
 class TerminalHold(Protocol):
-    """The terminal of a shell, or what stands in for one."""
+    """The terminal of a shell session, or a substitute."""
 
     @property
     def size(self) -> TerminalSize:
@@ -211,25 +213,25 @@ class TerminalHold(Protocol):
     def held(
         self, status: Callable[[], LinkStatus], size_changed: Callable[[TerminalSize], None]
     ) -> AbstractContextManager[None]:
-        """Hold the terminal in raw mode for the length of the block, and restore it on every way out.
+        """Hold the terminal in raw mode during the block, and restore it however the block ends.
 
-        ``size_changed`` is called at every resize; ``status`` returns what a status line shows.
+        Calls ``size_changed`` at every resize. ``status`` returns the content of the status line.
         """
 
     def say(self, lines: Sequence[str]) -> None:
-        """Show lines of our own at the cursor; they never go into an output that is not a terminal."""
+        """Show lines of our own at the cursor, if the output is a terminal."""
 
 
 class Notices(Protocol):
-    """What a session has to say besides its bytes, to a person or to a tool that waits for certain words.
+    """The messages of a session, for the user or for a tool that parses them.
 
-    No method raises, and none waits for a reader.
+    The methods do not raise and do not block.
     """
 
     def port_opened(self, port: int, addresses: Sequence[str], *, multiplexed: bool) -> None:
         """A TCP port accepts connections from now on, on ``addresses`` (each with the port).
 
-        ``multiplexed``: any number of connections at once, else one after the other.
+        ``multiplexed``: any number of connections at a time, otherwise one.
         """
 
     def unix_socket_opened(self, path: str, *, multiplexed: bool) -> None:
@@ -239,18 +241,18 @@ class Notices(Protocol):
         """The first local connection was accepted."""
 
     def destination_failed(self, connection: str) -> None:
-        """The far end could not connect to its destination, for the local connection ``connection`` (empty when
-        it is not known for which)."""
+        """The far end could not connect to the destination for the local connection ``connection`` (empty if it is
+        unknown which one)."""
 
     def interrupted(self) -> None:
-        """A signal asked to leave; the session is being ended."""
+        """A signal was received, and the session is being ended."""
 
     def trouble(self, sentence: str) -> None:
-        """A problem that is not the end of the session, or that its exit status reports as well."""
+        """A problem that does not end the session, or that the exit status reports as well."""
 
 
 class DataKey(NamedTuple):
-    """A data key of KMS: in clear (64 bytes), and as KMS encrypted it."""
+    """A data key of KMS: in plaintext (64 bytes), and encrypted by KMS."""
 
     plaintext: bytes
     cipher_text: bytes
@@ -263,14 +265,14 @@ class KeyService(Protocol):
     """Provides the data key of an encrypted session."""
 
     async def generate_data_key(self, key_id: str, challenge: str) -> DataKey:
-        """Have a key generated under ``key_id``, bound to the session and, unless it is empty, to ``challenge``.
+        """Generate a key under ``key_id``, with the session and, unless empty, ``challenge`` in the encryption context.
 
         Raises ``AccessDenied``, ``EncryptionError`` or ``ConfigurationError`` with a sentence that names the key.
         """
 
 
 class ResumedSession(NamedTuple):
-    """The answer of ResumeSession: a new token, and the stream URL if the answer holds one."""
+    """The response of ResumeSession: a new token, and the stream URL if the response has one."""
 
     token: str
     url: str | None = None
@@ -280,11 +282,11 @@ class ResumedSession(NamedTuple):
 
 
 class ResumeService(Protocol):
-    """Provides a new token when the gateway no longer accepts the present one."""
+    """Provides a new token when the gateway no longer accepts the current one."""
 
     async def resume_session(self) -> ResumedSession:
-        """Return a new token. Raises ``SessionExpired`` if the session is over, and ``AccessDenied``,
-        ``ConfigurationError`` or ``ConnectError`` when asking again later may help.
+        """Return a new token. Raises ``SessionExpired`` if the session has ended, and ``AccessDenied``,
+        ``ConfigurationError`` or ``ConnectError`` if a later call may succeed.
         """
 
 
@@ -294,9 +296,9 @@ class OpeningRequest(NamedTuple):
     host: str
     """The value of its Host header."""
     resource: str
-    """Path and query as they are sent; the query may hold the token."""
+    """Path and query as sent. The query may contain the token."""
     region: str | None
-    """The region that the host's name holds."""
+    """The region in the host's name, if any."""
 
     def __repr__(self) -> str:
         return f"OpeningRequest(host={self.host!r}, region={self.region!r})"
@@ -312,20 +314,20 @@ class RequestSigner(Protocol):
         """
 
     def refused(self) -> None:
-        """The gateway refused the signed request with status 403; an unsigned one follows."""
+        """The gateway has refused the signed request with status 403. An unsigned request follows."""
 
     def opened_unsigned(self, sentence: str) -> None:
-        """The unsigned request has opened the websocket; ``sentence`` is for a person."""
+        """The unsigned request has opened the websocket. ``sentence`` is for the user."""
 
 
 class SessionStarter(Protocol):
-    """Starts one session by the service's API, and terminates it."""
+    """Starts one session with the service's API, and terminates it."""
 
     async def start(self) -> IDataChannel:
-        """Start the session and return its channel, which is not open yet. Raises what prevents it."""
+        """Start the session and return its channel, not yet opened. Raises the error that prevents it."""
 
     async def terminate(self) -> None:
-        """Terminate the session. Best effort, in bounded time; raises nothing."""
+        """Terminate the session. Best effort, within a bounded time; does not raise."""
 
 
 class SessionHandler(Protocol):
@@ -334,23 +336,23 @@ class SessionHandler(Protocol):
     async def run(self, channel: IDataChannel) -> Outcome:
         """Run the session to its end and return how it ended. Called when the channel is ready.
 
-        Raises what ended the session when neither the far end nor this side did so on purpose: a lost link, a broken
-        rule of the protocol, an output that cannot be written.
+        Raises the error if the session did not end on purpose: a lost link, a protocol error, output that cannot be
+        written.
         """
 
 
 @runtime_checkable
 class Interruptible(Protocol):
-    """A handler that handles signals which otherwise end the program."""
+    """A handler that handles signals that would otherwise end the program."""
 
     @property
     def interrupted(self) -> bool:
-        """Whether it is ending the session because of a signal: the next signal ends the program."""
+        """Whether the handler is ending the session because of a signal. The next signal then ends the program."""
 
     def interrupt(self, number: int) -> bool:
-        """Take signal ``number``. False when the handler does nothing with it (any more): the program should leave.
+        """Handle signal ``number``. Returns False if the handler does not handle it (again): the program should end.
 
-        Never waits; to be called in the event loop, while ``run`` runs.
+        Does not block. Must be called in the event loop, while ``run`` runs.
         """
 
 
@@ -359,4 +361,4 @@ class Forwarding(Protocol):
     """A handler that forwards local connections."""
 
     def connections(self) -> Sequence[str]:
-        """Return a line for each connection that is open at this moment."""
+        """Return one line for each open connection."""

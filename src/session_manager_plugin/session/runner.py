@@ -1,4 +1,4 @@
-"""Which handler runs a session, by the session's type."""
+"""Running a session with the handler of its type."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ HANDLERS: Handlers = {
     COMMAND: _command,
     "Port": _port,
 }
-"""The handler of each session type; it is imported when a session of that type has begun."""
+"""The handler of each session type. Its module is imported when a session of that type has begun."""
 DEFAULT_SESSION_TYPE = "Standard_Stream"
-"""The type of a session that announces none: a plain shell or an interactive command."""
+"""The type of a session without a handshake: a plain shell or an interactive command."""
 
 
 class SessionRunner:
-    """Runs an open session by the handler of its type, one of `handlers`."""
+    """Runs an open session by the handler of its type, one of ``handlers``."""
 
     def __init__(self, session: Session, handlers: Handlers = HANDLERS) -> None:
         self._session = session
@@ -61,9 +61,9 @@ class SessionRunner:
         self._handler: SessionHandler | None = None
 
     async def run(self, streams: Streams, options: HandlerOptions | None = None) -> Outcome:
-        """Join the open session to `streams` until it ends, and return how it ended.
+        """Connect the open session to ``streams`` until it ends, and return how it ended.
 
-        Raises what `SessionHandler.run` raises.
+        Raises the exceptions of ``SessionHandler.run``.
         """
         options = options or HandlerOptions()
         ready = self._session.began
@@ -78,19 +78,20 @@ class SessionRunner:
                 options.listener.close()
 
     def interrupt(self, number: int) -> bool:
-        """Offer signal `number` to what runs. True when it has been dealt with; else the program should leave.
+        """Pass signal ``number`` to the handler. Returns False if the handler does not handle it: the program should
+        end.
 
-        Never waits; to be called in the event loop, as a signal handler of the loop is.
+        Does not block. Must be called in the event loop.
         """
         return isinstance(self._handler, Interruptible) and self._handler.interrupt(number)
 
     @property
     def interrupted(self) -> bool:
-        """Whether what runs is ending because of a signal."""
+        """Whether the handler is ending the session because of a signal."""
         return isinstance(self._handler, Interruptible) and self._handler.interrupted
 
     def connections(self) -> Sequence[str] | None:
-        """Return a line for each local connection that is open; None if the session forwards no port."""
+        """Return one line for each open local connection; None if the session does not forward a port."""
         if isinstance(self._handler, Forwarding):
             return self._handler.connections()
         return None

@@ -1,4 +1,4 @@
-"""One session from opening to end, for programs: `read`, `write`, `wait`."""
+"""A session for programs: ``open``, ``read``, ``write``, ``wait``, ``close``."""
 
 from __future__ import annotations
 
@@ -17,36 +17,35 @@ from session_manager_plugin.session.outcome import Outcome, parse_exit_status
 from session_manager_plugin.session.protocols import IDataChannel, SessionStarter
 
 READ_BUFFER_SIZE = 8 * 1024 * 1024
-"""Bytes of one output that are kept until they are read; beyond that reading from the network pauses."""
+"""Bytes of one output that are kept until they are read. With more, reading from the network pauses."""
 
 
 class _Output:
-    """One output of the remote: the bytes received and not read yet."""
+    """One output of the remote: the bytes received and not yet read."""
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.arrived = asyncio.Event()
         self.reads = 0
-        """Calls of `read` under way."""
+        """Calls of ``read`` in progress."""
         self.is_read = False
-        """Whether it was read since the present `wait` began."""
+        """Whether it was read since the current ``wait`` began."""
         self.discarded = 0
-        """Bytes that were received and neither kept nor read; all that follow are discarded as well."""
+        """Bytes received and discarded. Once bytes were discarded, all further bytes are too."""
 
     @property
     def is_full(self) -> bool:
-        """Whether it holds as much as is kept."""
+        """Whether ``READ_BUFFER_SIZE`` bytes are kept."""
         return len(self.data) > READ_BUFFER_SIZE
 
 
 class Session:
     """A session over a data channel. An async context manager: entering opens it, leaving closes it.
 
-    A session that forwards a port has neither input nor output: entering it raises `UsageError`.
+    A session that forwards a port has neither input nor output: entering it raises ``UsageError``.
 
-    It is made of a channel, or of a `starter` whose session is started when this object is opened, and terminated when
-    it is closed, unless the far end has ended it before. Until it is started, what needs the channel raises
-    `NotConnected`.
+    Uses a given channel, or a ``starter``: opening this object then starts the session, and closing it terminates the
+    session unless the far end has ended it. Before the start, methods that need the channel raise ``NotConnected``.
     """
 
     def __init__(self, channel: IDataChannel | None = None, *, starter: SessionStarter | None = None) -> None:
@@ -56,13 +55,13 @@ class Session:
         self._output, self._error_output = _Output(), _Output()
         self._claimed = False
         self._waiting = 0
-        """Calls of `wait` under way."""
+        """Calls of ``wait`` in progress."""
         self._status: int | None = None
         self._link_handler: Callable[[], None] | None = None
 
     @property
     def channel(self) -> IDataChannel:
-        """The channel, for a handler that takes the place of `read`, `write` and `wait`."""
+        """The channel, for a handler that is used instead of ``read``, ``write`` and ``wait``."""
         return self._channel
 
     @property
@@ -78,52 +77,52 @@ class Session:
 
     @property
     def state(self) -> str:
-        """`opening`, `open` or `closed`."""
+        """``opening``, ``open`` or ``closed``."""
         if self._ready is None:
             return "opening"
         return "open" if self._channel.is_open else "closed"
 
     @property
     def began(self) -> SessionReady | None:
-        """What the far end has announced; None before the session has begun."""
+        """The ``SessionReady`` of the session; None before it has begun."""
         return self._ready
 
     @property
     def health(self) -> LinkHealth:
-        """How the link is at this moment."""
+        """The current state of the link."""
         return self._channel.health
 
     @property
     def heard(self) -> bool:
-        """Whether any message has come from the far end: if not, nothing shows that there is a session."""
+        """Whether any message of the far end was received. Without one it is unknown whether the session exists."""
         return self._started_channel is not None and self._started_channel.heard
 
     @property
     def incomplete(self) -> str:
-        """What is known to be missing of the output so far, as a sentence; empty when nothing is."""
+        """A sentence about the output that is known to be missing so far; empty if none is."""
         missing = None if self._started_channel is None else self._started_channel.missing_output
         return "" if missing is None else describe_missing(missing)
 
     def set_link_handler(self, handler: Callable[[], None]) -> None:
-        """`handler` is called when the link's state changes, and when a trouble begins or is over."""
+        """Call ``handler`` when the link's state changes, and when trouble begins or ends."""
         self._link_handler = handler
         if self._started_channel is not None:
             self._started_channel.set_link_handler(handler)
 
     @property
     def reconnects(self) -> int:
-        """How often a lost connection has been replaced."""
+        """How often the connection was restored."""
         return self._channel.reconnects
 
     async def reconnect(self) -> None:
-        """Replace the connection now; while that is being tried already, start the next attempt without waiting.
+        """Replace the connection now; while reconnecting, make the next attempt now.
 
-        Raises `SessionManagerError`, and leaves the connection as it is, when it could not be replaced.
+        Raises ``SessionManagerError``, and keeps the connection, if it could not be replaced.
         """
         await self._channel.reconnect()
 
     def get_info(self) -> dict[str, Any]:
-        """Facts for a person who asks, those of the channel; nothing secret."""
+        """Return facts for the user: those of the channel, without secrets."""
         return self._channel.get_channel_info()
 
     @property
@@ -132,7 +131,8 @@ class Session:
         return self._channel.latency
 
     async def open(self) -> SessionReady:
-        """Start the session if that is left to do, connect and wait until it has begun. Raises what prevents it."""
+        """Start the session if there is a starter, connect, and wait until it has begun. Raises the error that prevents
+        it."""
         if self._started_channel is None and self._starter is not None:
             self._started_channel = await self._starter.start()
             if self._link_handler is not None:
@@ -143,7 +143,7 @@ class Session:
         return self._ready
 
     async def close(self) -> None:
-        """Disconnect, and terminate a session that was started by this object. May be called twice."""
+        """Disconnect, and terminate a session that this object has started. Idempotent."""
         if self._started_channel is None:
             return
         channel, starter = self._started_channel, self._starter
@@ -168,34 +168,34 @@ class Session:
         await self.close()
 
     async def read(self) -> bytes:
-        """Return what the remote has written to standard output, as soon as there is something; b"" at the end.
+        """Wait for standard output of the remote and return it; b"" after a normal end.
 
-        At the end it raises `SessionEnded` for a closing text of the far end, `OutputIncomplete` when output is
-        missing, and what else ended the session. One reader at a time.
+        Otherwise, at the end, raises ``SessionEnded`` with the closing text of the far end, ``OutputIncomplete`` if
+        output is missing, or any other error that ended the session. One reader at a time.
         """
         return await self._read(self._output)
 
     async def read_stderr(self) -> bytes:
-        """Return what the remote command has written to standard error, in the same way.
+        """Wait for standard error of the remote command and return it, like ``read``.
 
-        Only commands whose outputs are separate (`separateOutputStream`) write there.
+        Only commands with separate outputs (``separateOutputStream``) have it.
         """
         return await self._read(self._error_output)
 
     async def write(self, data: bytes) -> None:
-        """Send `data` to the remote's input; waits while the far end does not keep up."""
+        """Send ``data`` to the remote's input. Waits while the window is full."""
         await self._channel.send_input_data(data)
 
     async def resize(self, columns: int, rows: int) -> None:
-        """Tell the remote the size of the terminal."""
+        """Send the size of the terminal."""
         await self._channel.send_size(columns, rows)
 
     async def wait(self) -> Outcome:
         """Wait for the end of the session and return how it ended.
 
-        Output that is not read does not hold it up: of an output that was not read since `wait` began, what does not
-        fit into `READ_BUFFER_SIZE` bytes is discarded and counted in the outcome. A reader that works beside `wait`
-        loses nothing. Raises what ended the session when the far end did not close it, such as `ConnectionLost`.
+        Unread output does not block this: of an output without a ``read`` since ``wait`` began, bytes beyond
+        ``READ_BUFFER_SIZE`` are discarded and counted in the outcome. With a concurrent reader nothing is discarded.
+        Raises the error, such as ``ConnectionLost``, if the far end did not close the session.
         """
         self._claim()
         for output in self._outputs:
@@ -207,7 +207,7 @@ class Session:
         except SessionManagerError as error:
             if self._status is None:
                 raise
-            outcome = Outcome(incomplete=error.incomplete)  # the command had ended before
+            outcome = Outcome(incomplete=error.incomplete)  # the command had ended before the error
         finally:
             self._waiting -= 1
         return dataclasses.replace(outcome, status=self._status, discarded=sum(o.discarded for o in self._outputs))
@@ -217,7 +217,7 @@ class Session:
         return self._output, self._error_output
 
     def _claim(self) -> None:
-        """Have the channel's payloads come here. Raises `NotConnected` and `UsageError`."""
+        """Register the handlers for the channel's payloads. Raises ``NotConnected`` and ``UsageError``."""
         if self._ready is None:
             raise NotConnected("the session is not open")
         if self._ready.session_type == "Port" and not self._ready.is_stdio:
@@ -241,7 +241,7 @@ class Session:
         return bool(self._waiting) and not output.is_read
 
     def _check_room(self) -> None:
-        """Read from the network unless an output is full that somebody reads, or may still read."""
+        """Pause reading from the network while an output is full and not discarded; otherwise resume."""
         if any(output.is_full and not self._discards(output) for output in self._outputs):
             self._channel.pause_reading()
         else:
@@ -270,7 +270,7 @@ class Session:
         return b""
 
     async def _next_arrival(self, output: _Output) -> None:
-        """Wait until something was received or the session has ended."""
+        """Wait until data was received or the session has ended."""
         output.arrived.clear()
         ended = asyncio.ensure_future(self._channel.ended())
         ended.add_done_callback(lambda _ended: output.arrived.set())

@@ -1,4 +1,4 @@
-"""Shells and interactive commands: a remote pty, and here a terminal or a pair of pipes."""
+"""Shells and interactive commands: a remote pty, with a terminal or pipes at this end."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 END_OF_TRANSMISSION = b"\x04"
 BULK_READ_SIZE = 256
-"""A read of at least so many bytes is a paste or a program's: further input probably follows immediately."""
+"""A read of at least this many bytes is a paste or output of a program: further input probably follows immediately."""
 SIZE_REPEAT_DELAY = 1.0
-"""Seconds after which the first size is sent again: an agent may discard messages right after its HandshakeComplete
-(protocol reference defect A8). The first output triggers that earlier."""
+"""Seconds after which the first size is sent again, or earlier at the first output: an agent may discard messages
+received right after its HandshakeComplete (reference defect A8)."""
 _LATENCIES_KEPT = 8
 
 
 class ShellHandler:
-    """Standard_Stream and InteractiveCommands. Bytes go both ways as they are."""
+    """Handles Standard_Stream and InteractiveCommands. Passes bytes in both directions unchanged."""
 
     def __init__(
         self,
@@ -50,9 +50,10 @@ class ShellHandler:
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
 
     async def run(self, channel: IDataChannel) -> Outcome:
-        """Run the session until the far end closes it, or until the end of the input does.
+        """Run the session until the far end closes it, or until the end of the input ends it.
 
-        Raises `TerminalGone`, `BrokenPipeError` when standard output has lost its reader, and what the channel raises.
+        Raises ``TerminalGone``, ``BrokenPipeError`` if the reader of standard output has closed it, and the channel's
+        errors.
         """
         streams = self._streams
         output_failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -66,7 +67,7 @@ class ShellHandler:
             channel.set_payload_handler(PayloadType.STDERR, self._show_error)
             channel.set_input_handler(lambda data: self._show_first(channel, data))
             try:
-                # Telling the size ends only by a fault.
+                # The task ``sizes`` ends only with an error.
                 async with first_of(ended, typing, sizes, output_failed, cancel=(ended, sizes, typing)):
                     if ended.done():
                         await streams.drain()
@@ -98,7 +99,7 @@ class ShellHandler:
         self._streams.write_error(data)
 
     def _start_recording(self, session_id: str) -> None:
-        """Record the session if that was asked for; a failing recording does not end the session."""
+        """Record the session, if requested. An error of the recording does not end the session."""
         try:
             self._recording = self._open_recording(session_id)
         except ConfigurationError as error:
@@ -108,7 +109,8 @@ class ShellHandler:
             self._recording.begin(self._terminal.size, session_id, os.environ)
 
     async def _type(self, channel: IDataChannel) -> None:
-        """Send the input to its end; then wait for ever, unless the end of the input closes the session."""
+        """Send the input to its end. Then returns if the end of the input ends the session, otherwise waits for
+        ever."""
         streams = self._streams
         last = b""
         try:
@@ -126,7 +128,7 @@ class ShellHandler:
                 unfinished = last and not last.endswith(b"\n")
                 await channel.send_input_data(END_OF_TRANSMISSION * (2 if unfinished else 1))
         except NotConnected:
-            pass  # the session is over; `ended` says why
+            pass  # the session has ended; ``ended`` raises the reason
         await asyncio.Event().wait()
 
     async def _tell_size(self, channel: IDataChannel) -> None:
@@ -158,7 +160,7 @@ class ShellHandler:
         try:
             await channel.send_size(*size)
         except NotConnected:
-            await asyncio.Event().wait()  # the session is over; whoever waits for its end cancels us
+            await asyncio.Event().wait()  # the session has ended, and this task will be cancelled
 
     def _link_status(self, channel: IDataChannel) -> LinkStatus:
         health = channel.health

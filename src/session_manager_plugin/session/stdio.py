@@ -1,4 +1,4 @@
-"""Port sessions on standard input and output: a byte stream for another program, `ssh` above all (ProxyCommand)."""
+"""Port sessions on standard input and output: a byte stream for another program, such as ``ssh`` (ProxyCommand)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from session_manager_plugin.session.outcome import EndReason, Outcome
 from session_manager_plugin.session.protocols import IDataChannel, Notices, Streams
 
 SILENCE_AFTER_EOF = 60.0
-"""Seconds without received bytes after which the session is ended, once standard input has ended and all of it is
-acknowledged: the protocol cannot signal the end of input, so the far end may wait for ever."""
+"""Seconds without received bytes after which the session is ended, once standard input has ended and is acknowledged:
+the protocol cannot signal the end of input, so the far end may wait for ever."""
 ABANDONED_CHECK_INTERVAL = 1.0
-"""Seconds between checks whether standard output still has a reader, once the input has ended."""
+"""Seconds between checks for a closed standard output, once the input has ended."""
 LOOK_INTERVAL = 5.0
-"""Seconds between checks, after the end of the input, whether the link or a full standard output is the reason that no
-bytes are received."""
+"""Seconds between checks, after the end of the input, of whether a broken link or a full standard output prevents
+bytes from being received."""
 
 
 class StdioHandler:
-    """Passes bytes both ways as they are. Only payload reaches standard output; the terminal, if there is one, stays
-    as it is."""
+    """Passes bytes in both directions unchanged. Only payload is written to standard output; the terminal's modes, if
+    there is a terminal, are not changed."""
 
     def __init__(self, streams: Streams, notices: Notices) -> None:
         self._streams = streams
@@ -34,10 +34,9 @@ class StdioHandler:
         self._input_ended = asyncio.Event()
 
     async def run(self, channel: IDataChannel) -> Outcome:
-        """Run the session to its end. A standard output without a reader is a normal end: `ssh` has ended.
+        """Run the session to its end. It ends normally when the reader of standard output closes it: ``ssh`` has ended.
 
-        Raises what the channel raises, and `OSError` when standard input cannot be read, or standard output not written
-        for another reason than a missing reader.
+        Raises the channel's errors, and ``OSError`` if standard input cannot be read or standard output not written.
         """
         streams = self._streams
         output_failed: asyncio.Future[OSError] = asyncio.get_running_loop().create_future()
@@ -68,8 +67,8 @@ class StdioHandler:
                 post_termination(channel)
 
     async def _until_unread(self, output_failed: asyncio.Future[OSError]) -> None:
-        """Wait until standard output has lost its reader. A write shows that; after the end of the input it is also
-        checked at intervals: `ssh` may have been killed while nothing is received for an hour."""
+        """Wait until the reader of standard output has closed it. A failed write shows that. After the end of the input
+        it is also checked at intervals: ``ssh`` may have been killed while no bytes are received to be written."""
         ended = asyncio.ensure_future(self._input_ended.wait())
         try:
             await asyncio.wait((output_failed, ended), return_when=asyncio.FIRST_COMPLETED)
@@ -79,7 +78,7 @@ class StdioHandler:
             ended.cancel()
 
     async def _send(self, channel: IDataChannel) -> None:
-        """Send standard input to its end, and return when no answer is expected any longer."""
+        """Send standard input to its end, and return after ``SILENCE_AFTER_EOF`` without received bytes."""
         try:
             while data := await self._streams.read():
                 await channel.send_input_data(data)
@@ -87,10 +86,10 @@ class StdioHandler:
             self._input_ended.set()
             await channel.drain()
         except NotConnected:
-            await asyncio.Event().wait()  # the session is over; `ended` says why
+            await asyncio.Event().wait()  # the session has ended; ``ended`` raises the reason
         self._last_byte_at = time.monotonic()
         while True:
-            if channel.health.troubled:  # nothing could come: that is not the far end's silence
+            if channel.health.troubled:  # silence of a broken link does not count
                 self._last_byte_at = time.monotonic()
             remaining = self._last_byte_at + SILENCE_AFTER_EOF - time.monotonic()
             if remaining <= 0 and not self._paused:
@@ -116,6 +115,6 @@ class StdioHandler:
 
 
 def _check_output(failed: asyncio.Future[OSError]) -> None:
-    """Raise why standard output could not be written to; a missing reader is no error."""
+    """Raise the error of standard output, unless its reader has closed it."""
     if failed.done() and not isinstance(failed.result(), BrokenPipeError):
         raise failed.result()

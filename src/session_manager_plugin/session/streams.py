@@ -1,4 +1,4 @@
-"""What stands in for a terminal and its streams: bytes in memory, and a terminal that is not there."""
+"""Substitutes for a terminal and its streams: bytes in memory, and no terminal."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from session_manager_plugin.session.link_health import LinkStatus
 from session_manager_plugin.session.protocols import DEFAULT_SIZE, Streams, TerminalHold, TerminalSize
 
 HIGH_WATER = 8 * 1024 * 1024
-"""Bytes of output that are kept until they are taken; then the session is asked to pause."""
+"""Bytes of output that are kept until they are taken. With more, the session is paused."""
 
 
 class MemoryStreams(Streams):
-    """Input that a program feeds, and outputs that it takes.
+    """Streams in memory: a program feeds the input and takes the outputs.
 
-    More than ``high_water`` bytes of output, both kinds together, pause the session until half of them are taken.
+    More than ``high_water`` bytes of output, stdout and stderr together, pause the session until half are taken.
     """
 
     def __init__(self, data: bytes = b"", *, input_ended: bool = True, high_water: int = HIGH_WATER) -> None:
-        """``data`` is the beginning of the input, and all of it if ``input_ended``."""
+        """``data`` is the beginning of the input; with ``input_ended`` all of it."""
         self._input = bytearray(data)
         self._input_ended = input_ended
         self._input_changed = asyncio.Event()
@@ -39,21 +39,21 @@ class MemoryStreams(Streams):
         self._input_changed.set()
 
     def end_input(self) -> None:
-        """The input ends behind what was fed."""
+        """End the input after the data fed so far."""
         self._input_ended = True
         self._input_changed.set()
 
     @property
     def is_full(self) -> bool:
-        """Whether the session was asked to pause, because the outputs were not taken."""
+        """Whether the session is paused because the outputs were not taken."""
         return self._paused
 
     def take_output(self) -> bytes:
-        """Return what was written to standard output since the last call."""
+        """Return and clear the bytes written to standard output."""
         return self._take(self._output)
 
     def take_error_output(self) -> bytes:
-        """Return what was written to standard error since the last call."""
+        """Return and clear the bytes written to standard error."""
         return self._take(self._error_output)
 
     def _take(self, output: bytearray) -> bytes:
@@ -95,14 +95,14 @@ class MemoryStreams(Streams):
             self._pause()
 
     async def drain(self) -> None:
-        """Return at once: memory takes everything that was received."""
+        """Return at once: everything is written already."""
 
     def set_flow_handlers(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
         """See ``Streams``."""
         self._pause, self._resume = pause, resume
 
     def set_output_failed_handler(self, handler: Callable[[OSError], None]) -> None:
-        """Memory never fails: ``handler`` is not called."""
+        """Do nothing: writing to memory does not fail."""
 
     @property
     def output_abandoned(self) -> bool:
@@ -111,14 +111,14 @@ class MemoryStreams(Streams):
 
 
 class NoTerminal(TerminalHold):
-    """A shell session without a terminal: a fixed size, no modes, and nobody to say a line to."""
+    """A shell session without a terminal: a fixed size, no modes, and no output of lines."""
 
     def __init__(self, size: TerminalSize = DEFAULT_SIZE) -> None:
         self._size = size
 
     @property
     def size(self) -> TerminalSize:
-        """The size given at the beginning."""
+        """The size passed to the constructor."""
         return self._size
 
     @property
