@@ -1,4 +1,4 @@
-"""A message gateway and the agent behind it in a few lines: ``Connection(Role.AGENT)`` over the websockets library.
+"""A message gateway and the agent behind it in a few lines: ``SessionEndpoint(Role.AGENT)`` over websockets.
 
 What the client makes of a far end is tested with it; the embedded agent, which is a product, has tests of its own.
 """

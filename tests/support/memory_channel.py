@@ -342,7 +342,7 @@ class MemoryChannel(_End, IDataChannel):
         self._input_handler = handler
         unclaimed, self._unclaimed = self._unclaimed, []
         for payload_type, data in unclaimed:
-            self._hand_on(payload_type, data)
+            self._receive_payload(payload_type, data)
 
     def set_output_handler(self, handler: OutputHandler) -> None:
         raise NotImplementedError
@@ -376,13 +376,13 @@ class MemoryChannel(_End, IDataChannel):
             if not self._ready.done():
                 self._ready.set_result(event)
         elif isinstance(event, DataReceived):
-            self._hand_on(event.payload_type, event.data)
+            self._receive_payload(event.payload_type, event.data)
         elif isinstance(event, ChannelClosedReceived):
             self.end(event.output)
         elif isinstance(event, SessionFailed):
             self.end(event.error)
 
-    def _hand_on(self, payload_type: int, data: bytes) -> None:
+    def _receive_payload(self, payload_type: int, data: bytes) -> None:
         if self._input_handler is None:
             self._unclaimed.append((payload_type, data))
             return

@@ -1,4 +1,4 @@
-"""A client of a few lines: ``Connection(Role.CLIENT)`` over the websockets library, without anything of ours between.
+"""A client of a few lines: ``SessionEndpoint(Role.CLIENT)`` over websockets, without anything of ours between.
 
 It shows what the far end does on the wire; what the real client makes of it is tested elsewhere.
 """

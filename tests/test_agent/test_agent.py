@@ -1,4 +1,4 @@
-"""The agent alone: joined in memory to a client's ``Connection``, with a real program on a real terminal."""
+"""The agent alone: joined in memory to a client's ``SessionEndpoint``, with a real program on a real terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent's end of one session: ``Connection(Role.AGENT)``, the session's program and one timer.
+"""The agent's end of one session: ``SessionEndpoint(Role.AGENT)``, the session's program and one timer.
 
 The agent and the gateway exchange, in memory, the binary messages that a real agent would send over a websocket.
 Every stimulus ends in ``_pump``. States::

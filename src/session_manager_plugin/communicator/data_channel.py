@@ -102,7 +102,7 @@ class SessionDataChannel(IDataChannel):
             self._channel, config, resume_service, reconnect_timeout, clock=clock, restored=self._restored
         )
         self._reconnecting: asyncio.Task[None] | None = None
-        self._connection = SessionEndpoint(
+        self._endpoint = SessionEndpoint(
             Role.CLIENT,
             version=PLUGIN_VERSION,
             epoch=time.time() - clock(),
@@ -112,9 +112,9 @@ class SessionDataChannel(IDataChannel):
             handshake_required=handshake_required,
             separate_outputs=separate_outputs,
         )
-        self._data_key = DataKeyFetch(key_service, self._connection, clock, self._pump)
+        self._data_key = DataKeyFetch(key_service, self._endpoint, clock, self._pump)
         self._link = LinkMonitor(
-            self._channel, self._connection, self._reconnection, config, self._link_changed, clock=clock
+            self._channel, self._endpoint, self._reconnection, config, self._link_changed, clock=clock
         )
         self._channel.set_silence_handler(self._link.look)
         self._inbox = Inbox(self._flow_changed)
@@ -149,7 +149,7 @@ class SessionDataChannel(IDataChannel):
 
     @property
     def retransmitting(self) -> int:
-        return self._connection.retransmitting
+        return self._endpoint.retransmitting
 
     @property
     def connection_state(self) -> ConnectionState:
@@ -178,7 +178,7 @@ class SessionDataChannel(IDataChannel):
 
     def _stopped_output(self) -> MissingOutput | None:
         """The output that is missing now. Its messages may still arrive."""
-        missing = self._connection.missing_output
+        missing = self._endpoint.missing_output
         return MissingOutput(stopped=True) if missing is not None and missing.stopped else None
 
     def get_channel_info(self) -> dict[str, Any]:
@@ -195,11 +195,11 @@ class SessionDataChannel(IDataChannel):
             "trouble": health.sentence if health.troubled else "",
             "reconnects": self.reconnects,
             "latency": health.latency,
-            "round_trip_time": self._connection.round_trip_time,
-            "in_flight": self._connection.in_flight,
+            "round_trip_time": self._endpoint.round_trip_time,
+            "in_flight": self._endpoint.in_flight,
             "retransmitting": self.retransmitting,
-            "retransmissions": self._connection.retransmissions,
-            "encrypted": self._connection.encrypted,
+            "retransmissions": self._endpoint.retransmissions,
+            "encrypted": self._endpoint.encrypted,
         }
 
     def set_input_handler(self, handler: InputHandler) -> None:
@@ -238,12 +238,12 @@ class SessionDataChannel(IDataChannel):
         if self._reconnecting is not None:
             self._reconnecting.cancel()
             await asyncio.gather(self._reconnecting, return_exceptions=True)
-        if self.is_open and self._channel.is_connected and self._connection.in_flight:
+        if self.is_open and self._channel.is_connected and self._endpoint.in_flight:
             try:
                 async with asyncio.timeout(CLOSE_DRAIN_TIMEOUT):
                     await self.drain()
             except (TimeoutError, SessionManagerError):
-                self.logger.info("closed with %d messages unacknowledged", self._connection.in_flight)
+                self.logger.info("closed with %d messages unacknowledged", self._endpoint.in_flight)
             except asyncio.CancelledError:
                 self._channel.abort()  # no closing handshake for a caller that cancels
                 raise
@@ -265,7 +265,7 @@ class SessionDataChannel(IDataChannel):
         if not self._over:
             # If this end closes the session, output still in transit does not count as missing.
             closing = isinstance(outcome, NotConnected)
-            self._missing_output = self._stopped_output() if closing else self._connection.missing_output
+            self._missing_output = self._stopped_output() if closing else self._endpoint.missing_output
             self._life.end(outcome)
         self._progress.wake()
 
@@ -293,14 +293,14 @@ class SessionDataChannel(IDataChannel):
     def send_capacity(self) -> int:
         if self._over or not self._channel.can_write:
             return 0
-        return self._connection.send_capacity * MAX_PAYLOAD_SIZE
+        return self._endpoint.send_capacity * MAX_PAYLOAD_SIZE
 
     def send_now(self, data: bytes, payload_type: PayloadType = PayloadType.OUTPUT) -> None:
         if self._over:
             raise NotConnected("the data channel is not open")
         if len(data) > self.send_capacity:
             raise LocalProtocolError(f"{len(data)} bytes to send, but the channel accepts {self.send_capacity}")
-        self._connection.send_data(payload_type, data, self._clock())
+        self._endpoint.send_data(payload_type, data, self._clock())
         if payload_type is PayloadType.OUTPUT and self._output_handler is not None:
             self._output_handler(data)
         self._write()
@@ -310,15 +310,15 @@ class SessionDataChannel(IDataChannel):
         self._writable_handler = handler
 
     async def _send(self, payload_type: PayloadType, data: bytes, *, more_follows: bool = False) -> None:
-        connection = self._connection
+        endpoint = self._endpoint
         position = 0
         async with self._send_lock:
             while position < len(data):
                 if self._over:
                     raise NotConnected("the data channel is not open")
                 self._channel.check_clock()
-                if capacity := connection.send_capacity * MAX_PAYLOAD_SIZE:
-                    connection.send_data(payload_type, data[position : position + capacity], self._clock())
+                if capacity := endpoint.send_capacity * MAX_PAYLOAD_SIZE:
+                    endpoint.send_data(payload_type, data[position : position + capacity], self._clock())
                     position += capacity
                 if more_follows and position >= len(data) and self._coalescer.add(len(data)):
                     return
@@ -328,7 +328,7 @@ class SessionDataChannel(IDataChannel):
                     await self._progress.next()
 
     async def drain(self) -> None:
-        while self._connection.in_flight:
+        while self._endpoint.in_flight:
             if self._over:
                 await self.ended()
                 raise NotConnected("the session ended before everything was acknowledged")
@@ -343,11 +343,11 @@ class SessionDataChannel(IDataChannel):
     def _flow_changed(self, reading: bool) -> None:
         if reading:
             self._channel.resume_reading()
-            self._connection.reading_resumed(self._clock())
+            self._endpoint.reading_resumed(self._clock())
             self._arm_timer()
         else:
             self._channel.pause_reading()
-            self._connection.reading_paused()
+            self._endpoint.reading_paused()
 
     # The link.
 
@@ -363,7 +363,7 @@ class SessionDataChannel(IDataChannel):
     def _state_changed(self, state: ConnectionState) -> None:
         if state is ConnectionState.CONNECTED:
             self._reconnection.opened()
-            self._connection.connected(self._channel.config.token, self._clock())
+            self._endpoint.connected(self._channel.config.token, self._clock())
             self._pump()
             self.logger.info("the token is sent; waiting for the session to begin")
         self._link.look(changed=True)
@@ -372,7 +372,7 @@ class SessionDataChannel(IDataChannel):
         if self._channel.connection_state is not ConnectionState.CONNECTED:
             return  # an attempt to connect; ``connect`` returns the result
         now = self._clock()
-        self._connection.disconnected(now)
+        self._endpoint.disconnected(now)
         self._pump()  # emits the end of a session that the service has closed
         # Other errors, such as violations of the websocket protocol, would happen again on a new websocket.
         lost = isinstance(error, ConnectionLost) and self._reconnection.timeout > 0
@@ -407,7 +407,7 @@ class SessionDataChannel(IDataChannel):
     def _messages_received(self, messages: list[Message]) -> None:
         now = self._clock()
         self._reconnection.message_received()
-        receive = self._connection.receive_message
+        receive = self._endpoint.receive_message
         for message in messages:
             receive(message, now)
         self._link.message_received(now)
@@ -415,22 +415,22 @@ class SessionDataChannel(IDataChannel):
 
     def _pump(self) -> None:
         """Send what is due, dispatch the events, re-arm the timer."""
-        connection = self._connection
+        endpoint = self._endpoint
         if self._writable_handler is not None and self.send_capacity:
             self._writable_handler()  # first, so that its data and the due acknowledgements leave in one write
         self._write()
-        while (event := connection.next_event()) is not None:
+        while (event := endpoint.next_event()) is not None:
             if isinstance(event, DataReceived):
                 self._inbox.receive(event.payload_type, event.data)
             else:
                 self._dispatch(event)
-        if self._progress.is_awaited and (connection.send_capacity or not connection.in_flight):
+        if self._progress.is_awaited and (endpoint.send_capacity or not endpoint.in_flight):
             self._progress.wake()
         self._arm_timer()
 
     def _write(self) -> None:
         if self._channel.can_write and not self._coalescer.waiting:
-            outgoing = self._connection.messages_to_send(self._clock())
+            outgoing = self._endpoint.messages_to_send(self._clock())
             if outgoing:
                 self._channel.write_messages(outgoing)
 
@@ -466,9 +466,9 @@ class SessionDataChannel(IDataChannel):
     # The timer.
 
     def _arm_timer(self) -> None:
-        self._timer.arm(self._connection.next_timeout() if self._life.state is LifeState.OPEN else None)
+        self._timer.arm(self._endpoint.next_timeout() if self._life.state is LifeState.OPEN else None)
 
     def _timer_fired(self) -> None:
-        self._connection.handle_timeout(self._clock())
+        self._endpoint.handle_timeout(self._clock())
         self._pump()
         self._link.look()

@@ -39,7 +39,7 @@ class LinkMonitor:
     def __init__(
         self,
         websocket: WebSocketChannel,
-        connection: SessionEndpoint,
+        endpoint: SessionEndpoint,
         reconnection: Reconnection,
         config: WebSocketConfig,
         changed: Callable[[], None],
@@ -49,7 +49,7 @@ class LinkMonitor:
         self.heard_at: float | None = None
         """When the last message of the far end arrived; None before the first."""
         self._websocket = websocket
-        self._connection = connection
+        self._endpoint = endpoint
         self._reconnection = reconnection
         self._config = config
         self._changed = changed
@@ -72,14 +72,14 @@ class LinkMonitor:
             return self._well(state, now)
         since = began_at if self._since is None else min(began_at, self._since)
         if state is not LinkState.RECONNECTING:
-            return LinkHealth(state, True, now - since, retransmitting=self._connection.retransmitting)
+            return LinkHealth(state, True, now - since, retransmitting=self._endpoint.retransmitting)
         return LinkHealth(
             state,
             now >= since + TELLING_DELAY,
             now - since,
             self._reconnection.next_attempt(now),
             self._reconnection.reason,
-            retransmitting=self._connection.retransmitting,
+            retransmitting=self._endpoint.retransmitting,
         )
 
     def _well(self, state: LinkState, now: float) -> LinkHealth:
@@ -91,7 +91,7 @@ class LinkMonitor:
             restored_after=self._restored_after if restored else None,
             advice=self._advice if restored else "",
             latency=None if quiet else self._websocket.latency,
-            retransmitting=self._connection.retransmitting,
+            retransmitting=self._endpoint.retransmitting,
             silent_for=silent_for if quiet else None,
         )
 
@@ -111,7 +111,7 @@ class LinkMonitor:
             return (LinkState.AWAY, self._away_since) if away else (LinkState.CONNECTED, None)
         if websocket.silent_since is not None:
             return LinkState.SILENT, websocket.last_contact_at
-        stalled_since = self._connection.stalled_since
+        stalled_since = self._endpoint.stalled_since
         if stalled_since is None or websocket.reading_paused or now < stalled_since + SILENCE_DELAY:
             return LinkState.CONNECTED, None
         unanswered_since = max(stalled_since, self.heard_at or 0.0)
@@ -162,7 +162,7 @@ class LinkMonitor:
             self._look_later(RESTORED_SHOWN, changed=True)
         if began_at is not None:
             self._look_later(1.0 if self._since is not None else max(0.0, began_at + TELLING_DELAY - now))
-        stalled_since = self._connection.stalled_since
+        stalled_since = self._endpoint.stalled_since
         if stalled_since is not None and state is LinkState.CONNECTED:
             if now < stalled_since + DOUBT_DELAY:
                 self._look_later(stalled_since + DOUBT_DELAY - now)
