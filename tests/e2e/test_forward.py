@@ -17,6 +17,7 @@ import pytest
 from session_manager_plugin.agent import Sandbox
 from tests.e2e.conftest import BIN
 from tests.support.forward_services import echo_server
+from tests.support.pty_process import PtyProcess
 from tests.support.waiting import DEADLINE, wait_until
 
 SMP = str(BIN / "smp")
@@ -37,7 +38,8 @@ async def forwarding(
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+        async with asyncio.timeout(DEADLINE):
+            await process.communicate()  # closes the pipes
 
 
 async def next_event(process: Process) -> dict[str, object]:
@@ -173,3 +175,19 @@ async def test_a_session_that_is_terminated_ends_it(sandbox: Sandbox, environmen
     assert process.returncode == 255
     assert json.loads(output)["event"] == "ended"
     assert f"session {session} to localhost:80 was closed by the far end: Your session has been" in errors.decode()
+
+
+async def test_the_table_of_a_terminal(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    """It shows the connections, and leaves nothing behind."""
+    async with echo_server() as port:
+        argv = [SMP, "forward", "web-1", "-L", f":{port}", "--endpoint-url", sandbox.endpoint_url]
+        async with PtyProcess(argv, env={**environment, "NO_COLOR": "1"}) as terminal:
+            listening = await terminal.expect(r"listening on 127\.0\.0\.1:(\d+) ")
+            await terminal.expect(rf"From +To .*\n- +localhost:{port} +.*connected")
+            _, writer = await asyncio.open_connection("127.0.0.1", int(listening[1]))
+            writer.write(b"x" * 2000)
+            await terminal.expect(rf"127\.0\.0\.1:\d+ +localhost:{port} +2\.0 kB +2\.0 kB")
+            writer.close()
+            terminal.type("\x03")
+            await terminal.expect(r"\x1b\[2A\x1b\[Jsmp: forwarding ended")
+            assert await terminal.wait() == 0

@@ -1,4 +1,4 @@
-"""What `smp forward` shows: lines on standard error, or events as JSON on standard output."""
+"""What `smp forward` shows: lines and a table on standard error, or events as JSON on standard output."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from session_manager_plugin.cli.environment import Environment
@@ -26,6 +27,8 @@ from session_manager_plugin.forwarding.events import (
 from session_manager_plugin.forwarding.forward import SOCKS
 
 if TYPE_CHECKING:
+    from session_manager_plugin.cli.forward_table import ForwardTable
+    from session_manager_plugin.cli.signals import Interruption
     from session_manager_plugin.forwarding.forward import Forward
 
 
@@ -37,6 +40,7 @@ class ForwardReport:
         self._environment = environment
         self._as_json = as_json
         self._ready_fd = ready_fd
+        self._table: ForwardTable | None = None
         if ready_fd is not None:
             try:
                 os.set_inheritable(ready_fd, False)  # of no use to a credential process
@@ -49,7 +53,7 @@ class ForwardReport:
             case PortReady(port):
                 self._print("ready", **_port_facts(port))
                 if not self._as_json:
-                    tell_note(self._environment, _ready_sentence(port))
+                    self.note(_ready_sentence(port))
             case ConnectionOpened(connection):
                 self._print("connection", **_connection_facts(connection))
             case ConnectionClosed(connection):
@@ -58,20 +62,44 @@ class ForwardReport:
                 )
             case LinkTroubled(session, sentence):
                 self._print("reconnecting", session=session.session_id, remote=session.remote, text=sentence)
-                tell_note(self._environment, f"{session.remote}: {sentence}")
+                self.note(f"{session.remote}: {sentence}")
             case LinkRestored(session, sentence):
                 self._print("restored", session=session.session_id, remote=session.remote, text=sentence)
-                tell_note(self._environment, f"{session.remote}: {sentence}")
+                self.note(f"{session.remote}: {sentence}")
             case SessionOver(session, sentence):
                 self._print("ended", session=session.session_id, remote=session.remote, text=sentence)
             case Trouble(sentence):
-                tell(self._environment, sentence)
+                with self._aside():
+                    tell(self._environment, sentence)
 
     @contextlib.contextmanager
-    def shown(self, forwarding: Forward) -> Iterator[None]:
-        """All ports of ``forwarding`` are ready."""
+    def shown(self, forwarding: Forward, interruption: Interruption) -> Iterator[None]:
+        """Report that all ports of ``forwarding`` are ready; at a terminal, show the table for the length of the
+        block."""
         self._write_ready(forwarding.ports)
-        yield
+        environment = self._environment
+        is_live = environment.is_terminal(environment.stderr) and not environment.is_dumb
+        if not is_live or self._as_json or environment.quiet or environment.verbosity:
+            yield
+            return
+        from session_manager_plugin.cli.forward_table import ForwardTable
+
+        self._table = table = ForwardTable(environment, forwarding)
+        interruption.restore, interruption.continued = table.stop, table.forget
+        table.start()
+        try:
+            yield
+        finally:
+            self._table = None
+            table.stop()
+
+    def note(self, sentence: str) -> None:
+        """Show a line that reports no error, unless quiet was asked for."""
+        with self._aside():
+            tell_note(self._environment, sentence)
+
+    def _aside(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._table is None else self._table.aside()
 
     def _print(self, event: str, **facts: Any) -> None:
         if self._as_json:

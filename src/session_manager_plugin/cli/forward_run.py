@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from session_manager_plugin.cli.exit_status import HANG_UP
 from session_manager_plugin.cli.parent import watched_parent
 from session_manager_plugin.cli.signals import Interruption
-from session_manager_plugin.utils.logging import get_logger
+from session_manager_plugin.forwarding.events import Trouble
 
 if TYPE_CHECKING:
     from session_manager_plugin.cli.forward_report import ForwardReport
@@ -39,7 +39,7 @@ async def run_forward(forwarding: Forward, interruption: Interruption, report: F
     with interruption.session(offer, stopped.is_set) as running, _watched_parent(interruption):
         try:
             await forwarding.open()
-            with report.shown(forwarding):
+            with report.shown(forwarding, interruption):
                 await _first_of(forwarding, stopped)
         except asyncio.CancelledError:
             if interruption.error is None:
@@ -47,7 +47,8 @@ async def run_forward(forwarding: Forward, interruption: Interruption, report: F
             running.task.uncancel()
         finally:
             running.leaving = True
-            await _close(forwarding, running.time_left(LEAVE_TIMEOUT))
+            if not await _close(forwarding, running.time_left(LEAVE_TIMEOUT)):
+                report.handle(Trouble("the sessions could not all be terminated; smp ls --sessions lists yours"))
     if interruption.error is not None:
         raise interruption.error
 
@@ -65,12 +66,14 @@ async def _first_of(forwarding: Forward, stopped: asyncio.Event) -> None:
         await asyncio.gather(ended, interrupted, return_exceptions=True)
 
 
-async def _close(forwarding: Forward, timeout: float) -> None:
+async def _close(forwarding: Forward, timeout: float) -> bool:
+    """Close the forward; return whether that was possible in ``timeout`` seconds."""
     try:
         async with asyncio.timeout(timeout):
             await forwarding.close()
     except TimeoutError:
-        get_logger(__name__).warning("the sessions could not be terminated in %.1f s", timeout)
+        return False
+    return True
 
 
 @contextlib.contextmanager

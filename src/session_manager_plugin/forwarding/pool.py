@@ -121,6 +121,7 @@ class SessionPool:
                     return
                 if run.was_open:
                     intervals, told = iter(REPLACE_INTERVALS), ""
+                    self.on_event(Trouble(f"{error}; starting another one"))
                 elif str(error) != told:
                     told = str(error)
                     self.on_event(Trouble(f"no session to {self.destination}, trying again: {error}"))

@@ -111,8 +111,6 @@ def forward(
 
     Ctrl-C ends it; a second one at once. It also ends with the program that started it, except under nohup.
     """
-    from functools import partial
-
     from session_manager_plugin.cli.descriptors import raise_descriptor_limit
     from session_manager_plugin.cli.forward_report import ForwardReport
     from session_manager_plugin.cli.forward_run import run_forward
@@ -133,7 +131,7 @@ def forward(
         from session_manager_plugin.library import ForwardSessions
 
         def signer() -> OpeningSigner:
-            return OpeningSigner(settings, tell=partial(tell_note, environment))
+            return OpeningSigner(settings, tell=report.note)
 
         forwarding = Forward(
             ForwardSessions(named, settings, link, signer),

@@ -1,0 +1,212 @@
+"""The live table of `smp forward` at a terminal: each connection, what passes through it, and its session's link."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.terminal.capabilities import is_utf8
+from session_manager_plugin.terminal.size import terminal_size
+from session_manager_plugin.utils.text import printable
+
+if TYPE_CHECKING:
+    from session_manager_plugin.forwarding.events import ForwardedConnection, ForwardedSession
+    from session_manager_plugin.forwarding.forward import Forward
+
+REFRESH_INTERVAL = 0.5
+"""Seconds between two looks at the connections."""
+_COLUMNS = {"From": 0, "To": 0, "Sent": 75, "Received": 60, "Rate": 0, "Latency": 85, "Link": 0}
+"""The headings, each with the least columns of the terminal at which it is shown."""
+_LEFT = ("From", "To", "Link")
+_SHORTENED = ("From", "To")
+"""Columns that are cut first where there is not enough room."""
+_UNITS = ("kB", "MB", "GB", "TB")
+
+
+class Row(NamedTuple):
+    """The cells of one row; see ``_COLUMNS``."""
+
+    peer: str
+    remote: str
+    sent: str = ""
+    received: str = ""
+    rate: str = ""
+    latency: str = ""
+    link: str = ""
+
+
+class ForwardTable:
+    """Shows the connections of ``forwarding`` on standard error, below what else is written there by ``aside``."""
+
+    def __init__(self, environment: Environment, forwarding: Forward, clock: Callable[[], float] | None = None) -> None:
+        """``clock`` is that of the event loop unless given."""
+        self._environment = environment
+        self._forwarding = forwarding
+        self._loop = asyncio.get_running_loop()
+        self._clock = clock or self._loop.time
+        self._shown: list[str] = []
+        """The lines above the cursor that are the table's."""
+        self._rates = Rates()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Show the table, and renew it from now on."""
+        self._refresh()
+
+    def stop(self) -> None:
+        """Remove the table."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._write([])
+
+    def forget(self) -> None:
+        """Begin anew at the cursor: another program had the terminal."""
+        self._shown = []
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Remove the table for the length of the block, which writes to standard error."""
+        shown = list(self._shown)
+        self._write([])
+        yield
+        self._write(shown)
+
+    def _refresh(self) -> None:
+        self._timer = self._loop.call_later(REFRESH_INTERVAL, self._refresh)
+        writer = self._environment.error_messages.writer
+        if writer is not None and writer.buffered:
+            return  # the terminal is stopped
+        connections, sessions = self._forwarding.connections(), self._forwarding.sessions()
+        size = terminal_size(self._environment.stderr)
+        columns, height = (80, 24) if size is None else size
+        rows = rows_of(connections, sessions, self._rates.update(connections, self._clock()))
+        most = max(1, height - 4)  # the headings, the rest, the cursor's line, and one of what stood above
+        lines = render(
+            rows[:most],
+            columns - 1,
+            color=self._environment.uses_color(self._environment.stderr),
+            unicode=is_utf8(self._environment.variables),
+        )
+        if len(rows) > most:
+            lines.append(f"and {len(rows) - most} more")
+        if lines != self._shown:
+            self._write(lines)
+
+    def _write(self, lines: list[str]) -> None:
+        """Write ``lines`` in place of those that are shown."""
+        back = ""
+        if self._shown:
+            size = terminal_size(self._environment.stderr)
+            columns = 80 if size is None else size.columns
+            rows = sum(max(1, -(-_width(line) // columns)) for line in self._shown)  # a narrower window breaks lines
+            back = f"\r\x1b[{rows}A\x1b[J"
+        self._shown = lines
+        if back or lines:
+            self._environment.write_error(back + "".join(f"{line}\n" for line in lines))
+
+
+class Rates:
+    """Bytes a second of each connection, both directions together, between two updates."""
+
+    def __init__(self) -> None:
+        self._updated_at = 0.0
+        self._totals: dict[int, int] = {}
+
+    def update(self, connections: Sequence[ForwardedConnection], now: float) -> dict[int, float]:
+        """Return the rate of each connection since the last update, by its number."""
+        elapsed = now - self._updated_at
+        totals = {each.number: each.sent + each.received for each in connections}
+        rates = {
+            number: (total - self._totals.get(number, 0)) / elapsed if self._totals and elapsed > 0 else 0.0
+            for number, total in totals.items()
+        }
+        self._updated_at, self._totals = now, totals
+        return rates
+
+
+def rows_of(
+    connections: Sequence[ForwardedConnection], sessions: Sequence[ForwardedSession], rates: dict[int, float]
+) -> list[Row]:
+    """Return a row for each connection, and one for each session without a connection."""
+    by_id = {session.session_id: session for session in sessions}
+    rows = []
+    for each in connections:
+        session = by_id.get(each.session_id)
+        rate = rates.get(each.number, 0.0)
+        rows.append(
+            Row(
+                each.peer or each.local,
+                each.remote,
+                format_size(each.sent),
+                format_size(each.received),
+                f"{format_size(rate)}/s" if rate >= 1 else "",
+                *_link_cells(session),
+            )
+        )
+    used = {each.session_id for each in connections}
+    rows += [
+        Row("-", session.remote, "", "", "", *_link_cells(session))
+        for session in sessions
+        if session.session_id not in used
+    ]
+    return rows
+
+
+def _link_cells(session: ForwardedSession | None) -> tuple[str, str]:
+    if session is None:
+        return "", "ended"
+    health = session.health
+    word = f"{health.state.value} {health.clauses[-1] if health.troubled and health.clauses else ''}".rstrip()
+    return f"{health.latency * 1000:.0f} ms" if health.latency is not None else "", word
+
+
+def render(rows: Sequence[Row], width: int, *, color: bool, unicode: bool) -> list[str]:
+    """Return the lines of the table, each at most ``width`` columns wide."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    text = io.StringIO()
+    console = Console(
+        file=text,
+        width=width,
+        force_terminal=color,
+        no_color=not color,
+        color_system="standard" if color else None,
+        highlight=False,
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    shown = [least <= width + 1 for least in _COLUMNS.values()]
+    for heading in itertools.compress(_COLUMNS, shown):
+        justify: Literal["left", "right"] = "left" if heading in _LEFT else "right"
+        table.add_column(heading, justify=justify, no_wrap=heading not in _SHORTENED)
+    overflow: Literal["ellipsis", "crop"] = "ellipsis" if unicode else "crop"
+    for row in rows:
+        cells = itertools.compress(row, shown)
+        table.add_row(*(Text(printable(cell), no_wrap=True, overflow=overflow) for cell in cells))
+    console.print(table)
+    return [line.rstrip() for line in text.getvalue().splitlines()]
+
+
+def format_size(size: float) -> str:
+    """Return a number of bytes as a person reads it: ``980 B``, ``1.2 MB``."""
+    if size < 999.5:
+        return f"{size:.0f} B"
+    power = 1
+    while size >= 999.5 * 1000**power and power < len(_UNITS):
+        power += 1
+    scaled = size / 1000**power
+    return f"{scaled:.1f} {_UNITS[power - 1]}" if scaled < 99.95 else f"{scaled:.0f} {_UNITS[power - 1]}"
+
+
+def _width(line: str) -> int:
+    """Return the columns of a line without its colours."""
+    from rich.text import Text
+
+    return Text.from_ansi(line).cell_len
