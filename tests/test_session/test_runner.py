@@ -91,7 +91,7 @@ async def test_a_session_from_beginning_to_end() -> None:
 
 async def test_the_example_of_the_readme() -> None:
     """The code as it stands there, in a Python of its own."""
-    section = README.read_text(encoding="utf-8").partition("\n## As a library\n")[2]
+    section = README.read_text(encoding="utf-8").partition("\n## In a program\n")[2]
     example = re.search(r"```python\n(.*?)```", section, re.DOTALL)
     assert example is not None
     async with AgentGateway(greeting=b"$ ") as gateway:

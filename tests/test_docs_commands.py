@@ -1,0 +1,102 @@
+"""README.md and docs/: the commands that they show can be parsed, the links lead somewhere, the error texts exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
+
+import click
+import pytest
+
+from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.main import COMMANDS, smp
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")] + sorted(ROOT.glob("docs/*.md"))
+FENCE = re.compile(r"(?ms)^```(\w*)\n(.*?)^```$")
+OF_OTHERS = {
+    "is not connected",
+    "not authorized to perform: ssm:StartSession",
+    "certificate verify failed",
+    "Temporary failure in name resolution",
+    "Could not connect to the endpoint URL",
+    "document process failed unexpectedly",
+    "SessionManagerPlugin is not found",
+    "Command '[…]' returned non-zero exit status 255",
+}
+"""Error texts of AWS, of the AWS CLI, of OpenSSL and of the system."""
+
+
+def command_lines() -> Iterator[tuple[str, str]]:
+    """Each command line of `smp` that a document shows, with the name of the document."""
+    for path in DOCUMENTS:
+        for language, block in FENCE.findall(path.read_text()):
+            if language not in ("sh", ""):
+                continue
+            for line in block.replace("\\\n", " ").splitlines():
+                shown = line.split("  #")[0].removeprefix("$ ")
+                found = re.match(r"(?:.*\| )?(smp \S.*)", shown)
+                if found and not re.search(r"\[|…", found[1]):
+                    yield path.name, found[1]
+
+
+@pytest.mark.parametrize(("document", "line"), sorted(set(command_lines())))
+def test_a_command_that_is_shown_can_be_parsed(
+    document: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "account.toml").touch()
+    words = shlex.shlex(line, posix=True, punctuation_chars=True)
+    words.whitespace_split = True
+    _, name, *arguments = takewhile(lambda word: not set(word) <= set("();<>|&"), words)
+    if name.startswith("-"):
+        return
+    assert name in COMMANDS
+    command = smp.get_command(click.Context(smp), name)
+    assert command is not None
+    parent = click.Context(smp, obj=Environment())
+    if not {"--help", "-h"} & set(arguments):
+        command.make_context(name, arguments, parent=parent)
+
+
+def anchors(path: Path) -> set[str]:
+    """The names of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"(?m)^#+ (.+)$", path.read_text())
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if re.match(r"https?:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (path.parent / name).resolve() if name else path
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+def test_every_document_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    names = {path.name for path in ROOT.glob("docs/*.md")} - {"index.md"}
+    assert sorted(name for name in names if f"]({name})" not in index) == []
+
+
+def test_every_command_is_described() -> None:
+    text = (ROOT / "docs" / "commands.md").read_text()
+    assert [name for name in COMMANDS if not re.search(rf"`smp {re.escape(name)}\b|smp help", text)] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+
+
+def test_error_texts_are_those_of_the_program() -> None:
+    rows = re.findall(r"(?m)^\| `([^`]+)`", (ROOT / "docs" / "troubleshooting.md").read_text())
+    assert rows
+    source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    joined = re.sub(r'"\s*\n\s*f?"', "", source)
+    assert [text for text in rows if text not in OF_OTHERS and text not in joined] == []
