@@ -184,7 +184,7 @@ async def test_whoever_ends_a_session_is_not_told_what_did_not_arrive_then() -> 
         ),
         (
             MissingOutput(stopped=True),
-            "the connection was lost while the command ran, and the agent then stops sending its output",
+            "the connection was lost while the command ran, and the agent then sends no more output",
         ),
     ],
 )

@@ -72,5 +72,5 @@ async def test_a_command_that_waits_for_its_output_to_be_read_does_not_hang_with
         await output
     assert said.endswith(
         b"was ended by SIGTERM\nsmp: the output may be incomplete: the connection was lost while the command ran, and "
-        b"the agent then stops sending its output\n"
+        b"the agent then sends no more output\n"
     )
