@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from session_manager_plugin import connect
+from session_manager_plugin import Session, connect
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.cli.exit_status import Exit, Signalled, by_signal, exit_of_outcome
 from session_manager_plugin.cli.run_options import RunOptions
@@ -38,11 +38,12 @@ class Running:
         self.streams = MemoryStreams(input_ended=False, high_water=HIGH_WATER)
         self.notices = RecordedNotices()
         self.output = b""
+        self.session: Session
         self.task: asyncio.Task[Ending]
 
     async def start(self, document: str | None, parameters: Mapping[str, Sequence[str]]) -> Running:
         started = await self.sandbox.start_session(document, parameters)
-        session = connect(started.stream_url, started.token or "", session_id=started.session_id)
+        self.session = session = connect(started.stream_url, started.token or "", session_id=started.session_id)
         self.task = asyncio.create_task(
             run_session(
                 session,
@@ -54,13 +55,14 @@ class Running:
         return self
 
     async def shows(self, text: bytes) -> None:
-        """Wait until the output holds ``text``."""
+        """Wait until the output holds ``text``, after what was waited for before."""
 
         def read() -> bool:
             self.output += self.streams.take_output()
             return text in self.output
 
         await wait_until(read)
+        self.output = self.output.partition(text)[2]
 
 
 class Eight:
@@ -74,7 +76,7 @@ class Eight:
         server = await asyncio.start_server(self._echo, "127.0.0.1", 0)
         stack.callback(server.close)
         port = str(server.sockets[0].getsockname()[1])
-        command = "sh -c 'trap \"exit {}\" INT; echo ready; while :; do sleep 0.02; done'"
+        command = "sh -c 'trap \"exit {}\" INT; while :; do echo on; sleep 0.02; done'"
 
         async def start(document: str | None, parameters: Mapping[str, Sequence[str]]) -> Running:
             return await Running(sandbox, self.interruption).start(document, parameters)
@@ -95,7 +97,7 @@ class Eight:
         for number, shell in enumerate(self.shells[1:]):
             await shell.shows(b"\n%d" % (40 + number))
         for command in self.commands:
-            await command.shows(b"ready\n")
+            await command.shows(b"on\n")
         for port in self.ports:
             await port.notices.until(lambda port=port: port.notices.port)  # type: ignore[misc]
             reader, writer = await asyncio.open_connection("127.0.0.1", port.notices.port)
@@ -129,6 +131,7 @@ def end_by(number: int) -> tuple[list[Ending], int, Exception | None]:
             await eight.go_on()
             await wait_until(lambda: eight.unread.streams.is_full)
             await eight.go_on()
+            assert eight.unread.session.get_info()["reading_paused"]
             os.kill(os.getpid(), number)
             endings = await eight.endings()
             return endings, len(eight.unread.streams.take_output()), interruption.error
