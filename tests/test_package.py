@@ -1,5 +1,6 @@
 """The package itself: what importing it costs, what it exports, and that its documents and scripts agree."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from hatchling.builders.sdist import SdistBuilder
 import session_manager_plugin
 
 CHECKOUT = Path(__file__).parent.parent
+PACKAGE = "session_manager_plugin"
 
 
 def test_importing_the_package_imports_nothing_else() -> None:
@@ -41,6 +43,43 @@ def test_plugin_version_switches_no_feature_off() -> None:
     assert len(parts) == 4
     # The AWS CLI warns about anything older; agents compare with lower numbers.
     assert parts > [1, 2, 764, 0]
+
+
+EVERYWHERE = ("errors", "utils", "PLUGIN_VERSION", "__version__")
+"""What each part may import besides its own modules."""
+DIRECTION: dict[str, tuple[str, ...]] = {
+    "errors": (),
+    "utils": (),
+    "protocol": EVERYWHERE,
+    "session": (*EVERYWHERE, "protocol"),
+    "terminal": (*EVERYWHERE, "session.protocols", "session.link_health"),
+    "communicator": (*EVERYWHERE, "protocol", "session.protocols", "session.link_health"),
+    "aws": (*EVERYWHERE, "protocol", "session.protocols"),
+    "agent": (*EVERYWHERE, "protocol", "session.protocols"),
+    "transfer": (*EVERYWHERE, "protocol", "session.protocols"),
+    "forwarding": (*EVERYWHERE, "protocol", "session"),
+    "execution": (*EVERYWHERE, "protocol", "session"),
+    "library": (*EVERYWHERE, "aws", "communicator", "execution", "forwarding", "session", "transfer"),
+}
+"""Who may import whom; `cli` may import everything."""
+
+
+@pytest.mark.parametrize("part", DIRECTION)
+def test_imports_keep_their_direction(part: str) -> None:
+    package = CHECKOUT / "src" / PACKAGE
+    files = [package / f"{part}.py"] if (package / f"{part}.py").exists() else sorted((package / part).rglob("*.py"))
+    assert files
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or (node.module or "").partition(".")[0] != PACKAGE:
+                continue
+            modules = (
+                [node.module or ""] if node.module != PACKAGE else [f"{PACKAGE}.{each.name}" for each in node.names]
+            )
+            for module in modules:
+                name = module.removeprefix(f"{PACKAGE}.")
+                allowed = (part, *DIRECTION[part])
+                assert any(name == each or name.startswith(f"{each}.") for each in allowed), f"{file} imports {module}"
 
 
 def test_the_package_is_typed() -> None:

@@ -10,6 +10,7 @@ from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.recording_options import recorder
 from session_manager_plugin.errors import UsageError
 from session_manager_plugin.session.protocols import TerminalSize
+from session_manager_plugin.terminal.recording import Recording
 
 SIZE = TerminalSize(80, 24)
 
@@ -23,7 +24,7 @@ def test_a_file(tmp_path: Path) -> None:
     open_recording = recorder(Environment(variables={"SMP_RECORD_DIR": str(tmp_path / "all")}), str(path))
     assert list(tmp_path.iterdir()) == [], "nothing before the session is one to be recorded"
     recording = open_recording("alice-1")
-    assert recording is not None
+    assert isinstance(recording, Recording)
     assert recording.path == path
     recording.close()
 
@@ -43,7 +44,7 @@ def test_a_directory(tmp_path: Path, keeps_input: bool) -> None:
     open_recording = recorder(Environment(variables={"SMP_RECORD_DIR": str(directory)}), keeps_input=keeps_input)
     assert not directory.exists()
     recording = open_recording("alice-1")
-    assert recording is not None
+    assert isinstance(recording, Recording)
     assert recording.path.parent == directory
     assert recording.path.name.endswith("-alice-1.cast")
     recording.begin(SIZE, "", {})

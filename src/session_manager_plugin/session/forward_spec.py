@@ -64,8 +64,8 @@ class ForwardSpec:
         """The destination in the form of ``-L``."""
         if self.rds:
             return f"{RDS}:{self.rds}" + ("" if self.port is None else f":{self.port}")
-        host = f"[{self.host}]" if ":" in self.host else self.host or "localhost"
-        return f"{host}:{self.port}"
+        assert self.port is not None  # only that of a database may be left out
+        return join_host_and_port(self.host or "localhost", self.port)
 
 
 def parse_forward(text: str) -> ForwardSpec:

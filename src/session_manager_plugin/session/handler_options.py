@@ -8,14 +8,13 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from session_manager_plugin.session.notices import SilentNotices
-from session_manager_plugin.session.protocols import Notices, TerminalHold
+from session_manager_plugin.session.protocols import Notices, SessionRecording, TerminalHold
 from session_manager_plugin.session.streams import NoTerminal
 
 if TYPE_CHECKING:
     from session_manager_plugin.session.listener import Listener
-    from session_manager_plugin.terminal.recording import Recording
 
-OpenRecording = Callable[[str], "Recording | None"]
+OpenRecording = Callable[[str], SessionRecording | None]
 """Returns the recording of the session with this id; None if it is not recorded. Raises ``ConfigurationError``."""
 
 

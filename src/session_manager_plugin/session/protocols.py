@@ -222,6 +222,28 @@ class TerminalHold(Protocol):
         """Show lines of our own at the cursor, if the output is a terminal."""
 
 
+class SessionRecording(Protocol):
+    """Records what a shell shows. No method raises."""
+
+    failed: Callable[[str], None]
+    """Called once, with a sentence for a person, if the recording ends before the session."""
+
+    def begin(self, size: TerminalSize, title: str, variables: Mapping[str, str]) -> None:
+        """The session has begun. ``variables`` are those of the environment."""
+
+    def output(self, data: bytes) -> None:
+        """Record output of the remote."""
+
+    def input(self, data: bytes) -> None:
+        """Record input."""
+
+    def resize(self, size: TerminalSize) -> None:
+        """Record the size of the remote's terminal."""
+
+    def close(self) -> None:
+        """End the recording. Idempotent."""
+
+
 class Notices(Protocol):
     """The messages of a session, for the user or for a tool that parses them.
 

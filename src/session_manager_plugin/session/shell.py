@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from typing import TYPE_CHECKING
 
 from session_manager_plugin.errors import ConfigurationError, NotConnected, TerminalGone
 from session_manager_plugin.protocol.messages import PayloadType
@@ -14,10 +13,13 @@ from session_manager_plugin.session.first_of import first_of
 from session_manager_plugin.session.handler_options import OpenRecording, StdinEof
 from session_manager_plugin.session.link_health import LinkStatus
 from session_manager_plugin.session.outcome import EndReason, Outcome
-from session_manager_plugin.session.protocols import IDataChannel, Streams, TerminalHold, TerminalSize
-
-if TYPE_CHECKING:
-    from session_manager_plugin.terminal.recording import Recording
+from session_manager_plugin.session.protocols import (
+    IDataChannel,
+    SessionRecording,
+    Streams,
+    TerminalHold,
+    TerminalSize,
+)
 
 END_OF_TRANSMISSION = b"\x04"
 BULK_READ_SIZE = 256
@@ -43,7 +45,7 @@ class ShellHandler:
         self._terminal = terminal
         self._stdin_eof = stdin_eof
         self._open_recording = open_recording
-        self._recording: Recording | None = None
+        self._recording: SessionRecording | None = None
         self._told_size: TerminalSize | None = None
         self._size_changed = asyncio.Event()
         self._repeat_size = asyncio.Event()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from session_manager_plugin.errors import ConfigurationError
-from session_manager_plugin.session.protocols import TerminalSize
+from session_manager_plugin.session.protocols import SessionRecording, TerminalSize
 
 LONGEST_NAME = 100
 """Characters of a session id in a file's name."""
@@ -24,7 +24,7 @@ _VARIABLES = ("SHELL", "TERM")
 """Environment variables in the header: those that players and converters use; none is secret."""
 
 
-class Recording:
+class Recording(SessionRecording):
     """Records the far end's output and the size of its terminal in a file that only its owner may read.
 
     Each event is one write to the file, so that the file is valid even if the process is killed. If writing fails, for
