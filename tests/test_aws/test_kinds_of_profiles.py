@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -16,11 +17,14 @@ from session_manager_plugin.aws.profile import login_profile, mfa_serial
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.systems_manager import SystemsManager
 from session_manager_plugin.errors import ConfigurationError
+from tests.support.raw_server import Peer, RawServer, Request, http_answer, read_request
 
 ROLE, DEVICE = "arn:aws:iam::111122223333:role/r", "arn:aws:iam::111122223333:mfa/alice"
+START_URL = "https://corp.awsapps.com/start"
+LOGIN = "arn:aws:iam::111122223333:user/alice"
 CONFIG = f"""\
 [profile login]
-login_session = arn:aws:iam::111122223333:user/alice
+login_session = {LOGIN}
 [profile sso]
 sso_session = corp
 sso_account_id = 111122223333
@@ -30,7 +34,7 @@ sso_session = corp
 sso_account_id = 111122223333
 sso_role_name = dev
 [sso-session corp]
-sso_start_url = https://corp.awsapps.com/start
+sso_start_url = {START_URL}
 sso_region = us-east-1
 [profile legacy]
 sso_start_url = https://old.awsapps.com/start
@@ -99,16 +103,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     configure(tmp_path, "AKIAXXXXXXXXXXXXXXXX")
     (tmp_path / "expired.json").write_text(keys("2020-01-01T00:00:00Z"))
     (tmp_path / "valid.json").write_text(keys("2100-01-01T00:00:00Z"))
-    cache = tmp_path / ".aws" / "sso" / "cache"
-    cache.mkdir(parents=True)
-    token = {
-        "startUrl": "https://corp.awsapps.com/start",
-        "region": "us-east-1",
-        "accessToken": "t",
-        "expiresAt": "2020-01-01T00:00:00Z",
-    }
-    (cache / f"{hashlib.sha1(b'corp').hexdigest()}.json").write_text(json.dumps(token))
+    log_in(tmp_path, "2020-01-01T00:00:00Z")
     return tmp_path
+
+
+def log_in(home: Path, expiration: str) -> None:
+    """Keep the token of `aws sso login` as the AWS CLI does."""
+    token = {"startUrl": START_URL, "region": "us-east-1", "accessToken": "sso-token", "expiresAt": expiration}
+    cache = home / ".aws" / "sso" / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / f"{hashlib.sha1(b'corp').hexdigest()}.json").write_text(json.dumps(token))
 
 
 def configure(home: Path, key: str) -> None:
@@ -169,6 +173,43 @@ def test_which_profiles_need_a_code(profile: str | None, serial: str | None) -> 
 
 def test_a_credential_process_that_works() -> None:
     assert find_frozen_credentials(AwsSettings(profile="process")).access_key == "AKIAP"
+
+
+def test_a_login_of_the_aws_cli(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore takes the credentials from the AWS CLI's cache; `botocore[crt]` renews them."""
+    monkeypatch.setattr("botocore.credentials.EC", object())
+    cache = home / ".aws" / "login" / "cache"
+    cache.mkdir(parents=True)
+    access = {"accessKeyId": "AKIAL", "secretAccessKey": "s", "sessionToken": "t", "accountId": "111122223333"}
+    token = {"accessToken": {**access, "expiresAt": "2100-01-01T00:00:00Z"}, "refreshToken": "r", "dpopKey": "k"}
+    file = cache / f"{hashlib.sha256(LOGIN.encode()).hexdigest()}.json"
+    file.write_text(json.dumps({**token, "clientId": "arn:aws:signin:::devtools/same-device"}))
+    assert find_frozen_credentials(AwsSettings(profile="login")).access_key == "AKIAL"
+    file.unlink()
+    with pytest.raises(Exception, match="login") as raised:
+        find_frozen_credentials(AwsSettings(profile="login"))
+    failure = aws_failure(raised.value, "StartSession failed", permission="ssm:StartSession", profile="login")
+    assert str(failure).endswith("the login has expired or was never made; run aws login --profile login")
+
+
+async def test_an_sso_login(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[Request] = []
+
+    async def portal(peer: Peer) -> None:
+        requests.append(await read_request(peer.reader))
+        keys = {"accessKeyId": "AKIAS", "secretAccessKey": "s", "sessionToken": "t", "expiration": 4102444800000}
+        peer.write(http_answer(200, body=json.dumps({"roleCredentials": keys}).encode()))
+        peer.end()
+
+    log_in(home, "2100-01-01T00:00:00Z")
+    # botocore looks up the home once, when it is imported.
+    monkeypatch.setattr("botocore.tokens.SSOTokenProvider._SSO_TOKEN_CACHE_DIR", str(home / ".aws" / "sso" / "cache"))
+    async with RawServer(portal) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SSO", f"http://127.0.0.1:{server.port}")
+        found = await asyncio.to_thread(find_frozen_credentials, AwsSettings(profile="sso"))
+    assert found.access_key == "AKIAS"
+    assert "role_name=dev" in requests[0].line
+    assert requests[0].values("x-amz-sso_bearer_token") == ["sso-token"]
 
 
 async def test_roles_are_kept_where_the_aws_cli_keeps_them(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

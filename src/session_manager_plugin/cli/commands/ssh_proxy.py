@@ -68,11 +68,14 @@ def ssh_proxy(
     from session_manager_plugin.cli.exit_status import exit_of_outcome
     from session_manager_plugin.cli.process import run_process
     from session_manager_plugin.cli.render import tell, tell_ending
-    from session_manager_plugin.cli.ssh_keys import accepted_key, read_public_key
 
+    public_key = None
     if push_key is not None and not user:
         raise UsageError("--push-key needs --user, which is %r in a ProxyCommand")
-    public_key = read_public_key(push_key) if push_key else None
+    if push_key:
+        from session_manager_plugin.cli.ssh_keys import read_public_key
+
+        public_key = read_public_key(push_key)
 
     async def main(process: Process) -> Ending:
         from contextlib import AsyncExitStack
@@ -88,6 +91,8 @@ def ssh_proxy(
         async with AsyncExitStack() as stack:
             pushing = None
             if push_key is not None and user:
+                from session_manager_plugin.cli.ssh_keys import accepted_key
+
                 key = accepted_key(environment, settings, target_id, user, public_key)
                 pushing = await stack.enter_async_context(key)
             session = start(target_id, document=SSH, parameters={"portNumber": [str(port)]}, aws=settings, link=link)
