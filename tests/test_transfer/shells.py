@@ -32,11 +32,12 @@ def tools_directory(parent: Path, shell: str, without: frozenset[str] = frozense
 
 
 def start_script(directory: Path, home: Path, script: str) -> subprocess.Popen[bytes]:
-    """Start ``script`` with the tools of ``directory``, its streams being pipes."""
+    """Start ``script`` with the tools of ``directory``, its streams being pipes, in a process group of its own."""
     return subprocess.Popen(
         [str(directory / "sh"), "-c", script],
         env={"PATH": str(directory), "HOME": str(home)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        start_new_session=True,
     )

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import signal
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -278,6 +279,23 @@ def test_a_damaged_file_does_not_take_its_name(home: Path, run_upload: Callable[
 def test_an_upload_that_is_cut_leaves_nothing(home: Path, run_upload: Callable[..., UploadPlan]) -> None:
     with contextlib.suppress(CopyFailed):
         run_upload(b"name", lambda plan: _send_file(plan, b"", CONTENTS)[:1000])
+    assert not list(home.iterdir())
+
+
+def test_a_second_hang_up_does_not_keep_the_partial_file(tmp_path: Path, home: Path, shell: str) -> None:
+    tools = tools_directory(tmp_path, shell, frozenset({"rm"}))
+    (tools / "rm").write_text('#!/bin/sh\nkill -HUP 0\nexec /bin/rm "$@"\n')
+    (tools / "rm").chmod(0o755)
+    process = start_script(tools, home, upload_script(b"name"))
+    assert process.stdin is not None
+    assert process.stdout is not None
+    plan = UploadPlan()
+    plan.receive_data(process.stdout.readline())
+    process.stdin.write(plan.start_file(b"", 0o640, None, ".smp-partial") + plan.frame(CONTENTS))
+    process.stdin.flush()
+    process.stdout.readline()  # the frame was written
+    os.killpg(process.pid, signal.SIGHUP)
+    process.communicate()
     assert not list(home.iterdir())
 
 

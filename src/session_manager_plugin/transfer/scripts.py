@@ -101,7 +101,8 @@ echo ":q $n"
 """
 
 _UPLOAD = r"""exec 3>&1
-made=; trap 'if [ "$made" ]; then rm -rf "$made"; fi' EXIT; trap 'exit 1' HUP INT TERM
+made=; trap 'trap "" HUP INT TERM; if [ "$made" ]; then rm -rf "$made"; fi' EXIT
+trap 'trap "" HUP INT TERM; exit 1' HUP INT TERM
 fail() { printf ':x %s\n' "$(plain "$1")" >&3; exit 1; }
 if [ "$(printf abcd | dd bs=2 count=1 iflag=fullblock 2>/dev/null)" = ab ]; then exact=1
 take() { dd bs="$1" count=1 iflag=fullblock; }
