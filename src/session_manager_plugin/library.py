@@ -306,6 +306,7 @@ async def copy(
     *,
     recursive: bool = False,
     preserve: bool = False,
+    streams: int = 1,
     aws: AwsSettings | None = None,
     link: LinkOptions | None = None,
     report: Report | None = None,
@@ -313,8 +314,9 @@ async def copy(
     """Copy files between this machine and a target; return what was copied, and what was not.
 
     One side is ``TARGET:PATH``: all of ``sources``, of one target, or ``destination``. ``recursive`` copies
-    directories, ``preserve`` keeps modes and times. ``report`` is called with the progress. A source that cannot be
-    read is one of ``report.problems``; the others are copied.
+    directories, ``preserve`` keeps modes and times. A file of 8 MiB or more is copied in parts over ``streams``
+    sessions at the same time. ``report`` is called with the progress. A source that cannot be read is one of
+    ``report.problems``; the others are copied.
 
     Raises ``UsageError`` unless exactly one side is remote, ``CopyFailed``, ``OSError`` for what this machine cannot
     write, and what prevents a session. No incomplete file has its final name then.
@@ -335,7 +337,7 @@ async def copy(
     if len({location.target for location in remote_sources}) > 1:
         raise UsageError("the sources must be on one target")
     aws, report = aws or AwsSettings(), report or Report()
-    options = CopyOptions(recursive=recursive, preserve=preserve)
+    options = CopyOptions(recursive=recursive, preserve=preserve, streams=streams)
     target = (remote_destination or remote_sources[0]).target
     sessions = _TargetSessions(await resolve_target(aws, target), aws, link or LinkOptions())
     if remote_destination is not None:

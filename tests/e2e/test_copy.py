@@ -73,6 +73,16 @@ async def test_a_file_there_and_back(sandbox: Sandbox, environment: dict[str, st
     assert all(session.ended.is_set() for session in sandbox.sessions.values())
 
 
+async def test_several_streams(sandbox: Sandbox, environment: dict[str, str], here: Path, there: Path) -> None:
+    (here / "file").write_bytes(NOISE * 4)
+    run = await _smp(sandbox, environment, here, "file", f"local:{there}/", "--streams", "3")
+    assert run == (0, b"", "")
+    run = await _smp(sandbox, environment, here, f"local:{there}/file", "back", "--streams", "3")
+    assert run == (0, b"", "")
+    assert (here / "back").read_bytes() == NOISE * 4
+    assert len(sandbox.sessions) == 6
+
+
 async def test_standard_input_and_output(
     sandbox: Sandbox, environment: dict[str, str], here: Path, there: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
 from pathlib import Path
@@ -198,6 +199,36 @@ async def test_a_download_that_is_cancelled_leaves_nothing(sessions: ScriptSessi
         copying.cancel()
         with pytest.raises(asyncio.CancelledError):
             await copying
+    assert not _names(here)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+async def test_a_large_file_over_several_streams(tmp_path: Path, here: Path, shell: str) -> None:
+    (tmp_path / "home").mkdir()
+    sessions = ScriptSessions(tools_directory(tmp_path, shell), tmp_path / "home")
+    data = NOISE * 28 + b"end"
+    (here / "large").write_bytes(data)
+    (here / "small").write_bytes(b"small")
+    options, report = CopyOptions(streams=3), Report()
+    async with asyncio.timeout(DEADLINE):
+        await upload(sessions, [b"large", b"small", b"large"], b"", options, report)
+    assert len(sessions.channels) == 3
+    assert (sessions.home / "large").read_bytes() == data
+    sessions.stops = [(100_000, LOST), (1_000_000, LOST), (2_000_000, LOST)]
+    async with asyncio.timeout(DEADLINE):
+        await download(sessions, [b"small", b"large"], b".", options, report)
+    assert (here / "large").read_bytes() == data
+    assert {file.digest for file in report.files if file.name == "large"} == {hashlib.sha256(data).hexdigest()}
+    assert len(sessions.channels) == 3 + 3 + 3
+    assert _names(here) == _names(sessions.home) == {"large", "small"}
+
+
+async def test_one_stream_that_fails_ends_all(sessions: ScriptSessions, here: Path) -> None:
+    (sessions.home / "file").write_bytes(bytes(16 * 1024 * 1024))
+    sessions.stops = [(10**9, None), (1000, CopyFailed("gone")), (10**9, None)]
+    with pytest.raises(CopyFailed, match="gone"):
+        async with asyncio.timeout(DEADLINE):
+            await download(sessions, [b"file"], b".", CopyOptions(streams=3), Report())
     assert not _names(here)
 
 

@@ -6,7 +6,8 @@ import asyncio
 import fnmatch
 import os
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
 
 from session_manager_plugin.errors import (
     AccessDenied,
@@ -33,8 +34,14 @@ from session_manager_plugin.transfer.local_files import PRIVATE_DIRECTORY, Attri
 from session_manager_plugin.transfer.local_tree import PartialTree
 from session_manager_plugin.transfer.names import base_name
 from session_manager_plugin.transfer.report import CopyOptions, Report
-from session_manager_plugin.transfer.scripts import BLOCK_SIZE, command_words, download_script
-from session_manager_plugin.transfer.sessions import CopyChannel, OutputReader, Sessions, failure, run_in_shell
+from session_manager_plugin.transfer.scripts import (
+    BLOCK_SIZE,
+    MIN_PARTED_SIZE,
+    command_words,
+    download_script,
+    part_blocks,
+)
+from session_manager_plugin.transfer.sessions import OutputReader, Sessions, failure, run_in_shell
 
 STDOUT = b"-"
 _ATTEMPTS = 3
@@ -53,70 +60,161 @@ async def download(
     A source that cannot be read is reported, the others are copied. Raises ``CopyFailed`` for what concerns all, and
     ``OSError`` for what this machine cannot write.
     """
-    copy = _Download(sources, destination, options, report)
-    in_shell = False
-    failures = 0
+    source = _Source(sessions, sources, options, destination, report)
+    copy = _Download(source)
     try:
-        while not copy.finished:
-            before = copy.position
-            script = download_script(
-                sources, recursive=options.recursive, tar=destination != STDOUT, skip=before[0], offset=before[1]
-            )
+        await source.receive(copy)
+    finally:
+        await copy.close()
+
+
+class _Receiver(Protocol):
+    """What receives a download, or a part of one, over any number of sessions."""
+
+    parser: DownloadParser
+    finished: bool
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Entries that are complete, and bytes of the next one, at a multiple of ``BLOCK_SIZE``."""
+
+    def script(self) -> str:
+        """Return the lines that send what is missing; another session begins."""
+
+    async def handle(self, event: Event) -> None:
+        """Carry out what the target has printed."""
+
+
+@dataclass
+class _Source:
+    """What is copied from where, and in which type of session."""
+
+    sessions: Sessions
+    paths: Sequence[bytes]
+    options: CopyOptions
+    destination: bytes
+    report: Report
+    in_shell: bool = False
+
+    @property
+    def parts(self) -> int:
+        """Parts of a large file; standard output and devices can only be written from the beginning to the end."""
+        path = self.destination
+        is_file = os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path)
+        return self.options.streams if is_file and path != STDOUT else 1
+
+    def script(self, position: tuple[int, int], *, parts: int = 1, blocks: int | None = None) -> str:
+        """Return the lines that send what follows ``position``."""
+        skip, offset = position
+        return download_script(
+            self.paths,
+            recursive=self.options.recursive,
+            tar=self.destination != STDOUT,
+            skip=skip,
+            offset=offset,
+            parts=parts,
+            blocks=blocks,
+        )
+
+    async def receive(self, receiver: _Receiver) -> None:
+        """Receive until the end, in another session when one is lost."""
+        failures = 0
+        while not receiver.finished:
+            before = receiver.position
+            in_shell = self.in_shell
             try:
-                session: AbstractAsyncContextManager[CopyChannel] = (
-                    sessions.shell() if in_shell else sessions.command(command_words(script))
-                )
-                async with session as channel:
-                    await _run(channel, copy, script if in_shell else "")
+                await self._receive_in_session(receiver, in_shell=in_shell)
             except AccessDenied as error:
                 if in_shell:
                     raise
-                in_shell = True
-                report.on_notice(f"copying through a shell session, which is slower: {error}")
+                if not self.in_shell:
+                    self.in_shell = True
+                    self.report.on_notice(f"copying through a shell session, which is slower: {error}")
                 continue
             except _LOST:
                 failures += 1
-                if failures >= _ATTEMPTS and copy.position == before:
+                if failures >= _ATTEMPTS and receiver.position == before:
                     raise
-            if copy.position != before:
+            if receiver.position != before:
                 failures = 0
-            elif failures >= _ATTEMPTS:
-                raise CopyFailed("the connection was lost again and again before anything was copied")
-    finally:
-        copy.close()
+
+    async def _receive_in_session(self, receiver: _Receiver, *, in_shell: bool) -> None:
+        """Receive what one session sends. Raises ``OutputIncomplete`` if the agent has stopped the output, or the end
+        of it is lost."""
+        script = receiver.script()
+        opened = self.sessions.shell() if in_shell else self.sessions.command(command_words(script))
+        async with opened as channel:
+            reader = OutputReader(channel)
+            try:
+                data = await run_in_shell(channel, reader, script) if in_shell else b""
+                while data := data or await reader.read():
+                    for event in receiver.parser.receive_data(data.replace(b"\r", b"") if in_shell else data):
+                        await receiver.handle(event)
+                    if receiver.finished:
+                        return
+                    data = b""
+                if reader.is_incomplete:
+                    raise OutputIncomplete("part of the output of the command is missing")
+                raise failure(reader, "the target stopped before the copy was complete")
+            finally:
+                await reader.close()
 
 
-async def _run(channel: CopyChannel, copy: _Download, shell_script: str) -> None:
-    """Receive until the end. Raises ``OutputIncomplete`` if the agent has stopped the output, or the end of it is
-    lost: another session goes on."""
-    reader = OutputReader(channel)
-    try:
-        copy.begin()
-        data = b""
-        if shell_script:
-            data = await run_in_shell(channel, reader, shell_script)
-        while data := data or await reader.read():
-            for event in copy.parser.receive_data(data.replace(b"\r", b"") if shell_script else data):
-                await copy.handle(event)
-            if copy.finished:
-                return
-            data = b""
-        if reader.is_incomplete:
-            raise OutputIncomplete("part of the output of the command is missing")
-        raise failure(reader, "the target stopped before the copy was complete")
-    finally:
-        await reader.close()
+_CHANGED = "the files on the target changed while they were copied"
+
+
+class _Part:
+    """One part of a large file, but the first. Fulfils ``_Receiver``."""
+
+    def __init__(self, source: _Source, file: PartialFile, entry: EntryStarted, first_block: int, blocks: int) -> None:
+        self._source = source
+        self._file = file
+        self._entry = entry
+        self._offset = first_block * BLOCK_SIZE
+        """Bytes of the file up to which all is received."""
+        self._end_block = first_block + blocks
+        self._skipped = 0
+        self.parser = DownloadParser()
+        self.finished = False
+
+    @property
+    def position(self) -> tuple[int, int]:
+        return self._entry.index, self._offset // BLOCK_SIZE * BLOCK_SIZE
+
+    def script(self) -> str:
+        self.parser = DownloadParser()
+        blocks = self._end_block - self._offset // BLOCK_SIZE
+        return self._source.script(self.position, blocks=blocks)
+
+    async def handle(self, event: Event) -> None:
+        match event:
+            case EntryStarted():
+                if (event.name, event.size) != (self._entry.name, self._entry.size):
+                    raise CopyFailed(_CHANGED)
+                self._skipped = self._offset - event.offset
+            case Data(data):
+                skipped = min(self._skipped, len(data))
+                self._skipped -= skipped
+                self._file.write_at(self._offset, data[skipped:])
+                self._offset += len(data) - skipped
+                self._source.report.advance(len(data) - skipped)
+            case Problem(_, text):
+                raise CopyFailed(text)
+            case Finished():
+                self.finished = True
 
 
 class _Download:
-    """The files of one download, over any number of sessions."""
+    """The files of one download. Fulfils ``_Receiver``."""
 
-    def __init__(self, sources: Sequence[bytes], destination: bytes, options: CopyOptions, report: Report) -> None:
-        self._patterns = [base_name(source) for source in sources]
+    def __init__(self, source: _Source) -> None:
+        destination, options = source.destination, source.options
+        self._source = source
+        self._patterns = [base_name(path) for path in source.paths]
         self._destination = destination
         self._into = destination != STDOUT and os.path.isdir(destination)
         self._options = options
-        self._report = report
+        self._report = source.report
         self._attributes = Attributes(preserve=options.preserve)
         self._tops: set[bytes] = set()
         self._entry: EntryStarted | None = None
@@ -124,23 +222,23 @@ class _Download:
         self._size = 0
         self._skipped = 0
         self._complete = 0
+        self._parts: list[asyncio.Task[None]] = []
+        """The other parts of the file, which other sessions send."""
         self._directories: list[tuple[bytes, int | None, int | None, bool]] = []
         self.parser = DownloadParser()
         self.finished = False
-        if destination != STDOUT and not self._into and (len(sources) > 1 or destination.endswith(b"/")):
+        if destination != STDOUT and not self._into and (len(source.paths) > 1 or destination.endswith(b"/")):
             raise CopyFailed(f"{os.fsdecode(destination)}: is not a directory")
 
     @property
     def position(self) -> tuple[int, int]:
-        """Entries that are complete, and bytes of the next one, at a multiple of ``BLOCK_SIZE``."""
         return self._complete, self._size // BLOCK_SIZE * BLOCK_SIZE
 
-    def begin(self) -> None:
-        """Another session begins."""
+    def script(self) -> str:
         self.parser = DownloadParser()
+        return self._source.script(self.position, parts=self._source.parts)
 
     async def handle(self, event: Event) -> None:
-        """Carry out what the target has printed."""
         match event:
             case Hello():
                 self._algorithm = event.algorithm
@@ -164,10 +262,10 @@ class _Download:
 
     def _start(self, entry: EntryStarted) -> None:
         if entry.index != self._complete:
-            raise CopyFailed("the files on the target changed while they were copied")
+            raise CopyFailed(_CHANGED)
         if self._entry is not None:
             if entry.name != self._entry.name or entry.offset > self._size:
-                raise CopyFailed("the files on the target changed while they were copied")
+                raise CopyFailed(_CHANGED)
             self._skipped = self._size - entry.offset
             return
         path = self._path(entry)
@@ -186,16 +284,30 @@ class _Download:
         if self._destination != STDOUT:
             if entry.kind is Kind.FILE:
                 self._file = PartialFile(path, self._attributes)
+                self._start_parts(entry, self._file)
             else:
                 self._file = PartialTree(path, base_name(entry.name), self._attributes, self._problem)
+
+    def _start_parts(self, entry: EntryStarted, file: PartialFile) -> None:
+        """Have other sessions send the other parts of a large file."""
+        if self._source.parts == 1 or entry.size < MIN_PARTED_SIZE:
+            return
+        if file.is_direct:
+            raise CopyFailed(f"{os.fsdecode(self._destination)}: several streams need a regular file")
+        for first_block, blocks in part_blocks(entry.size, self._source.parts)[1:]:
+            part = _Part(self._source, file, entry, first_block, blocks)
+            self._parts.append(asyncio.ensure_future(self._source.receive(part)))
 
     async def _write(self, data: bytes) -> None:
         if self._skipped:
             skipped = min(self._skipped, len(data))
             self._skipped -= skipped
             data = data[skipped:]
-        if self._digest is not None:
-            self._digest.update(data)
+        if not self._parts:
+            if self._digest is not None:
+                self._digest.update(data)
+        elif failed := next((part for part in self._parts if part.done() and part.exception()), None):
+            failed.result()
         self._size += len(data)
         if self._file is not None:
             self._file.write(data)
@@ -208,6 +320,12 @@ class _Download:
         assert entry is not None
         name = os.fsdecode(entry.name or self._patterns[0] or b".")
         digest = "" if self._digest is None else self._digest.hexdigest()
+        if self._parts:
+            await asyncio.gather(*self._parts)
+            self._parts.clear()
+            self._size = entry.size
+            if self._digest is not None and isinstance(self._file, PartialFile):
+                digest = await asyncio.to_thread(self._file.digest, self._digest)
         if end.digest and end.digest != digest:
             if self._file is not None:
                 self._file.discard()
@@ -223,8 +341,11 @@ class _Download:
     def _problem(self, name: bytes, text: str) -> None:
         self._report.problem(os.fsdecode(name), text)
 
-    def close(self) -> None:
-        """Remove what is incomplete."""
+    async def close(self) -> None:
+        """End the sessions of the parts, and remove what is incomplete."""
+        for part in self._parts:
+            part.cancel()
+        await asyncio.gather(*self._parts, return_exceptions=True)
         if self._file is not None:
             self._file.discard()
 

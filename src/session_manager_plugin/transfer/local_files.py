@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import stat
@@ -101,6 +102,27 @@ class PartialFile:
         """Append ``data``."""
         with named_errors(self._path):
             write_all(self._descriptor, data)
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether it is no regular file, so that it can only be written from its beginning to its end."""
+        return self._temporary is None
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Write ``data`` at ``offset``; ``write`` goes on where it was."""
+        view = memoryview(data)
+        with named_errors(self._path):
+            while view:
+                written = os.pwrite(self._descriptor, view, offset)
+                view, offset = view[written:], offset + written
+
+    def digest(self, digest: hashlib._Hash) -> str:
+        """Return the digest of all that was written, in hexadecimal."""
+        offset = 0
+        while data := os.pread(self._descriptor, CHUNK_SIZE, offset):
+            digest.update(data)
+            offset += len(data)
+        return digest.hexdigest()
 
     def commit(self, mode: int | None, mtime: int | None) -> None:
         """Give the file its mode, time and name."""

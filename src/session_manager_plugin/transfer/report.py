@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class CopyOptions:
-    """``recursive``: directories are copied. ``preserve``: modes and times are kept."""
+    """``recursive``: directories are copied. ``preserve``: modes and times are kept. ``streams``: sessions at the same
+    time, each of which carries a part of a large file."""
 
     recursive: bool = False
     preserve: bool = False
+    streams: int = 1
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,20 @@ from session_manager_plugin.transfer.names import escape_name
 
 BLOCK_SIZE = 65536
 """Bytes: a download goes on at a multiple of it."""
+MIN_PARTED_SIZE = 8 * 1024 * 1024
+"""Bytes of the smallest file that is copied in parts, over several sessions."""
+
+
+def part_blocks(size: int, parts: int) -> list[tuple[int, int]]:
+    """Return the first block of each part of a file of ``size`` bytes, and the number of its blocks.
+
+    The script of a download computes the first part in the same way.
+    """
+    blocks = -(-size // BLOCK_SIZE)
+    each = blocks // parts
+    firsts = [each * part for part in range(parts)]
+    return [(first, each) for first in firsts[:-1]] + [(firsts[-1], blocks - firsts[-1])]
+
 
 _COMMON = r"""LC_ALL=C; export LC_ALL; mask=$(umask); umask 077
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -56,13 +70,16 @@ start=0; if [ $n -eq $skip ]; then start=$offset; fi; n=$((n + 1)); }
 file() { if ! [ -f "$1" ]; then problem "$1" 'is not a regular file'; return; fi
 if ! [ -r "$1" ]; then problem "$1" 'Permission denied'; return; fi
 entry || return 0
-f_=$(facts "$1"); z_=0
+f_=$(facts "$1"); z_=0; k_=; s_=${f_##* }
+if [ "$blocks" ]; then k_=count=$blocks; elif [ $parts -gt 1 ] && [ $s_ -ge MIN_PARTED_SIZE ]; then
+k_=count=$(((s_ + 65535) / 65536 / parts - start / 65536)); fi
 if [ "$zip" ] && [ "${f_##* }" -gt 512 ]; then
 s_=$(dd bs=65536 skip=$((start / 65536)) count=1 <"$1" 2>/dev/null | gzip -1 | wc -c)
 if [ $s_ -lt 49152 ]; then z_=1; fi; fi
 echo ":f $((n - 1)) $start $z_ $f_ $(shown "$2")"
-if [ $z_ = 1 ]; then dd bs=65536 skip=$((start / 65536)) <"$1" 2>/dev/null | gzip -1 | encode
-else dd bs=65536 skip=$((start / 65536)) <"$1" 2>/dev/null | encode; fi
+if [ $z_ = 1 ]; then dd bs=65536 skip=$((start / 65536)) $k_ <"$1" 2>/dev/null | gzip -1 | encode
+else dd bs=65536 skip=$((start / 65536)) $k_ <"$1" 2>/dev/null | encode; fi
+if [ "$blocks" ]; then echo ':e none -'; echo ":q $n"; exit; fi
 echo ":e $algorithm $(digest <"$1")"; }
 tree() { entry || return 0
 z_=0; squeeze() { cat; }
@@ -118,6 +135,7 @@ r) m_=$(take "$a_" 2>&1 >&6) || { printf '%s\n' "$m_" >&7; return 1; };;
 z) m_=$(take "$a_" 2>/dev/null | gzip -dc 2>&1 >&6) || { printf '%s\n' "$m_" >&7; return 1; };;
 e) return 0;;
 *) return 1;; esac; echo :k >&3; done; return 1; }
+part() { dd bs=65536 seek=$1 count=0 conv=notrunc </dev/null 2>/dev/null >&6 && frames; }
 place() { case $1 in =) f_=$destination;; *) name "$1"; f_=$destination/$n_;; esac
 if [ -L "$f_" ] && has readlink; then l_=$(readlink -f "$f_") && f_=$l_; fi
 case $f_ in /*|./*) ;; *) f_=./$f_;; esac
@@ -137,6 +155,9 @@ if [ "$made" ]; then check "$want" "$(digest <"$w_")"
 if [ "$time" = - ] && [ -e "$f_" ]; then o_=$(facts "$f_"); o_=${o_%% *}; if [ "$o_" != - ]; then mode=$o_; fi; fi
 settle "$mode" "$time" "$w_"
 m_=$(mv -f "$w_" "$f_" 2>&1) || fail_because "$m_"; made=; fi
+echo :o >&3;;
+p) place "$file" "$partial"; w_=$made; made=
+m_=$( part $mode 7>&1 6<>"$w_" ) || fail_because "$m_"
 echo :o >&3;;
 d) name "$file"; f_=$destination; case $file in =) ;; *) f_=$destination/$n_;; esac
 if ! [ -d "$f_" ]; then m_=$(mkdir "$f_" 2>&1) || fail_because "$m_"; chmod 700 "$f_"; fi
@@ -170,14 +191,27 @@ elif [ -e "$c_" ] || [ -L "$c_" ]; then mv -f "$c_" "$2/" || return 1; fi; done;
 """
 
 
-def download_script(paths: Sequence[bytes], *, recursive: bool, tar: bool, skip: int = 0, offset: int = 0) -> str:
+def download_script(
+    paths: Sequence[bytes],
+    *,
+    recursive: bool,
+    tar: bool,
+    skip: int = 0,
+    offset: int = 0,
+    parts: int = 1,
+    blocks: int | None = None,
+) -> str:
     """Return the lines that send ``paths``, without the first ``skip`` entries and ``offset`` bytes of the next one.
 
     ``offset`` is a multiple of ``BLOCK_SIZE``. ``tar``: a directory is sent as one archive where the target has tar.
+    Of a file of at least ``MIN_PARTED_SIZE`` bytes only the first of ``parts`` is sent. With ``blocks`` so many blocks
+    of the next entry are sent, without a digest, and nothing more.
     """
     flags = ("r" if recursive else "") + ("t" if tar else "")
     names = " ".join(escape_name(path) for path in paths)
-    return f"{_COMMON}flags={flags} skip={skip} offset={offset} paths={shlex.quote(names)}\n{_DOWNLOAD}"
+    extent = f"parts={parts} blocks={'' if blocks is None else blocks}"
+    settings = f"flags={flags} skip={skip} offset={offset} {extent} paths={shlex.quote(names)}"
+    return f"{_COMMON}{settings}\n{_DOWNLOAD.replace('MIN_PARTED_SIZE', str(MIN_PARTED_SIZE))}"
 
 
 def upload_script(destination: bytes) -> str:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from typing import ParamSpec, Self
 
 from session_manager_plugin.errors import CopyFailed, NotConnected
 from session_manager_plugin.transfer.download_plan import new_digest
-from session_manager_plugin.transfer.local_files import LocalEntry, archive, open_file, read_file, walk
+from session_manager_plugin.transfer.local_files import LocalEntry, archive, named_errors, open_file, read_file, walk
 from session_manager_plugin.transfer.names import base_name
 from session_manager_plugin.transfer.report import CopyOptions, Report
-from session_manager_plugin.transfer.scripts import upload_script
+from session_manager_plugin.transfer.scripts import BLOCK_SIZE, MIN_PARTED_SIZE, part_blocks, upload_script
 from session_manager_plugin.transfer.sessions import CopyChannel, OutputReader, Sessions, failure, run_in_shell
 from session_manager_plugin.transfer.upload_plan import FRAME_SIZE, Receiver, UploadPlan
 
+P = ParamSpec("P")
 STDIN = b"-"
 _STDIN_SIZE = 64 * 1024
 _CUT = "the target stopped before the copy was complete"
@@ -28,27 +32,105 @@ async def upload(
 
     A source that cannot be read is reported, the others are copied. Raises ``CopyFailed`` for what concerns all.
     """
-    async with sessions.shell() as channel:
-        reader = OutputReader(channel)
+    async with _Streams(sessions, destination, options.streams, report) as streams:
+        await _Upload(streams, options, report).run(sources, destination)
+
+
+class _Stream:
+    """One session, with the script of an upload at its other end."""
+
+    def __init__(self, channel: CopyChannel, report: Report) -> None:
+        self._channel = channel
+        self._report = report
+        self._reader = OutputReader(channel)
+        self.plan = UploadPlan()
+
+    async def begin(self, destination: bytes) -> Receiver:
+        """Run the script, and return what the target has."""
+        self._acknowledge(await run_in_shell(self._channel, self._reader, upload_script(destination)))
+        while self.plan.receiver is None:
+            await self._wait()
+        return self.plan.receiver
+
+    async def send(self, make: Callable[P, bytes], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Send the line or frame that a method of the plan makes, as soon as the plan takes it."""
+        self._acknowledge(self._reader.read_now())
+        while not self.plan.may_send:
+            await self._wait()
         try:
-            await _Upload(channel, reader, options, report).run(sources, destination)
-        finally:
-            await reader.close()
+            await self._channel.send_input_data(make(*args, **kwargs))
+        except NotConnected:
+            while True:  # the target's own reason, if it has printed one
+                await self._wait()
+
+    async def settle(self) -> None:
+        """Wait until the target has acknowledged everything."""
+        while not self.plan.settled:
+            await self._wait()
+
+    async def finish(self) -> None:
+        """Have the script end."""
+        await self.send(self.plan.finish)
+        while not self.plan.finished:
+            await self._wait()
+
+    async def close(self) -> None:
+        """Stop reading; the channel stays open."""
+        await self._reader.close()
+
+    async def _wait(self) -> None:
+        data = await self._reader.read()
+        if not data:
+            raise failure(self._reader, _CUT)
+        self._acknowledge(data)
+
+    def _acknowledge(self, data: bytes) -> None:
+        if data:
+            self._report.advance(self.plan.receive_data(data))
+
+
+class _Streams:
+    """The sessions of one upload: the first one sends all, the others parts of large files. They are opened when they
+    are used, and closed at the end."""
+
+    def __init__(self, sessions: Sessions, destination: bytes, count: int, report: Report) -> None:
+        self._sessions = sessions
+        self._destination = destination
+        self._report = report
+        self._stack = AsyncExitStack()
+        self._open: dict[int, _Stream] = {}
+        self.count = count
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    async def stream(self, index: int) -> _Stream:
+        """Return a stream, opened if need be; one caller for each at a time."""
+        if index not in self._open:
+            stream = _Stream(await self._stack.enter_async_context(self._sessions.shell()), self._report)
+            self._stack.push_async_callback(stream.close)
+            self._open[index] = stream
+            await stream.begin(self._destination)
+        return self._open[index]
+
+    async def finish(self) -> None:
+        """Have every script end."""
+        await asyncio.gather(*(stream.finish() for stream in self._open.values()))
 
 
 class _Upload:
-    def __init__(self, channel: CopyChannel, reader: OutputReader, options: CopyOptions, report: Report) -> None:
-        self._channel = channel
-        self._reader = reader
+    def __init__(self, streams: _Streams, options: CopyOptions, report: Report) -> None:
+        self._streams = streams
         self._options = options
         self._report = report
-        self._plan = UploadPlan()
 
     async def run(self, sources: Sequence[bytes], destination: bytes) -> None:
-        self._acknowledge(await run_in_shell(self._channel, self._reader, upload_script(destination)))
-        while self._plan.receiver is None:
-            await self._wait()
-        receiver = self._plan.receiver
+        self._first = await self._streams.stream(0)
+        receiver = self._first.plan.receiver
+        assert receiver is not None
         shown = os.fsdecode(destination)
         if receiver.kind == "missing":
             raise CopyFailed(f"{shown}: No such file or directory on the target")
@@ -59,10 +141,7 @@ class _Upload:
             if receiver.kind == "directory" and source != STDIN:
                 name = base_name(source)
             await self._copy(source, name, receiver)
-        await self._ready()
-        await self._send(self._plan.finish())
-        while not self._plan.finished:
-            await self._wait()
+        await self._streams.finish()
 
     async def _copy(self, source: bytes, name: bytes, receiver: Receiver) -> None:
         shown = os.fsdecode(source)
@@ -88,7 +167,11 @@ class _Upload:
             return
         mode, mtime = self._attributes(entry, receiver)
         self._report.expect(entry.size)
-        await self._send_file(os.fsdecode(entry.path), name, mode, mtime, _pieces(read_file(descriptor, entry)))
+        shown = os.fsdecode(entry.path)
+        if self._streams.count > 1 and entry.size >= MIN_PARTED_SIZE:
+            await self._send_parts(shown, descriptor, entry, name, mode, mtime, receiver)
+        else:
+            await self._send_file(shown, name, mode, mtime, _pieces(read_file(descriptor, entry)))
 
     async def _copy_tree(self, source: bytes, name: bytes, receiver: Receiver) -> None:
         entries = list(walk(source, self._problem))
@@ -105,14 +188,12 @@ class _Upload:
         for entry in entries:
             below = b"/".join(part for part in (name, entry.name) if part)
             if entry.is_directory:
-                await self._ready()
-                await self._send(self._plan.make_directory(below))
+                await self._first.send(self._first.plan.make_directory, below)
                 directories.append((below, entry))
             else:
                 await self._copy_file(entry, below, receiver)
         for below, entry in reversed(directories):
-            await self._ready()
-            await self._send(self._plan.settle_directory(below, *self._attributes(entry, receiver)))
+            await self._first.send(self._first.plan.settle_directory, below, *self._attributes(entry, receiver))
 
     def _attributes(self, entry: LocalEntry, receiver: Receiver) -> tuple[int, int | None]:
         if self._options.preserve:
@@ -129,51 +210,109 @@ class _Upload:
         *,
         is_archive: bool = False,
     ) -> None:
-        receiver = self._plan.receiver
-        assert receiver is not None
-        digest = new_digest(receiver.archive_algorithm if is_archive else receiver.algorithm)
+        stream, plan = self._first, self._first.plan
+        assert plan.receiver is not None
+        digest = new_digest(plan.receiver.archive_algorithm if is_archive else plan.receiver.algorithm)
         self._report.start(shown)
-        partial = f".smp-{secrets.token_hex(4)}"
-        await self._ready()
-        await self._send(self._plan.start_file(name, mode, mtime, partial, archive=is_archive))
+        await stream.send(plan.start_file, name, mode, mtime, _new_partial_name(), archive=is_archive)
         size = 0
         async for piece in pieces:
             if digest is not None:
                 digest.update(piece)
             size += len(piece)
-            await self._ready()
-            await self._send(self._plan.frame(piece))
-        await self._ready()
-        await self._send(self._plan.end_file("" if digest is None else digest.hexdigest()))
-        while not self._plan.settled:
-            await self._wait()
+            await stream.send(plan.frame, piece)
+        await stream.send(plan.end_file, "" if digest is None else digest.hexdigest())
+        await stream.settle()
         self._report.copied(shown, size, "" if digest is None else digest.hexdigest())
 
-    async def _ready(self) -> None:
-        """Wait until the plan takes the next line or frame."""
-        self._acknowledge(self._reader.read_now())
-        while not self._plan.may_send:
-            await self._wait()
-
-    async def _send(self, data: bytes) -> None:
+    async def _send_parts(
+        self,
+        shown: str,
+        descriptor: int,
+        entry: LocalEntry,
+        name: bytes,
+        mode: int,
+        mtime: int | None,
+        receiver: Receiver,
+    ) -> None:
+        """Send a large file over all streams; the first one begins it, and has the target check it."""
+        stream, plan = self._first, self._first.plan
+        self._report.start(shown)
+        partial = _new_partial_name()
+        parts = part_blocks(entry.size, self._streams.count)
+        tasks: list[asyncio.Future[str]] = []
         try:
-            await self._channel.send_input_data(data)
-        except NotConnected:
-            while True:  # the target's own reason, if it has printed one
-                await self._wait()
+            await stream.send(plan.start_file, name, mode, mtime, partial)
+            await stream.send(plan.frame, _read_at(descriptor, entry, 0, FRAME_SIZE))
+            await stream.settle()  # the file is there
+            tasks = [
+                asyncio.ensure_future(work)
+                for work in (
+                    asyncio.to_thread(_digest, entry, new_digest(receiver.algorithm)),
+                    self._send_part(stream, descriptor, entry, FRAME_SIZE // BLOCK_SIZE, parts[0][1]),
+                    *(
+                        self._send_other_part(index, name, partial, descriptor, entry, *part)
+                        for index, part in enumerate(parts)
+                        if index
+                    ),
+                )
+            ]
+            digest, *_ = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            os.close(descriptor)
+        await stream.send(plan.end_first_part)
+        await stream.send(plan.check_file, digest)
+        await stream.settle()
+        self._report.copied(shown, entry.size, digest)
 
-    async def _wait(self) -> None:
-        data = await self._reader.read()
-        if not data:
-            raise failure(self._reader, _CUT)
-        self._acknowledge(data)
+    async def _send_other_part(
+        self, index: int, name: bytes, partial: str, descriptor: int, entry: LocalEntry, first_block: int, blocks: int
+    ) -> str:
+        stream = await self._streams.stream(index)
+        await stream.send(stream.plan.start_part, name, first_block, partial)
+        await self._send_part(stream, descriptor, entry, first_block, first_block + blocks)
+        await stream.send(stream.plan.end_part)
+        await stream.settle()
+        return ""
 
-    def _acknowledge(self, data: bytes) -> None:
-        if data:
-            self._report.advance(self._plan.receive_data(data))
+    async def _send_part(
+        self, stream: _Stream, descriptor: int, entry: LocalEntry, first_block: int, end_block: int
+    ) -> str:
+        end = min(end_block * BLOCK_SIZE, entry.size)
+        for offset in range(first_block * BLOCK_SIZE, end, FRAME_SIZE):
+            data = _read_at(descriptor, entry, offset, min(FRAME_SIZE, end - offset))
+            await stream.send(stream.plan.frame, data)
+        return ""
 
     def _problem(self, path: bytes, text: str) -> None:
         self._report.problem(os.fsdecode(path), text)
+
+
+def _new_partial_name() -> str:
+    return f".smp-{secrets.token_hex(4)}"
+
+
+def _read_at(descriptor: int, entry: LocalEntry, offset: int, size: int) -> bytes:
+    """Return ``size`` bytes of a file. Raises ``CopyFailed`` if it has fewer."""
+    with named_errors(entry.path):
+        data = os.pread(descriptor, size, offset)
+    if len(data) < size:
+        raise CopyFailed(f"{os.fsdecode(entry.path)}: became shorter while it was copied")
+    return data
+
+
+def _digest(entry: LocalEntry, digest: hashlib._Hash | None) -> str:
+    """Return the digest of a file; empty without one. It has a descriptor of its own, since it may run on when the
+    copy has been given up."""
+    if digest is None:
+        return ""
+    with named_errors(entry.path), open(entry.path, "rb", buffering=0) as file:
+        while data := file.read(FRAME_SIZE):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def _is_directory(path: bytes) -> bool:

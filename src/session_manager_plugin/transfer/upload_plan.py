@@ -4,9 +4,10 @@ Lines to the target, and bytes after ``r`` and ``z``; a name is escaped as in ``
 
     f NAME MODE TIME PARTIAL    a file, written as PARTIAL beside it; TIME - keeps none
     t NAME MODE TIME PARTIAL    a tar archive, unpacked in a directory PARTIAL beside NAME
+    p NAME BLOCK - PARTIAL      a part of the file PARTIAL, from this block on; another session has begun it with f
     r SIZE, z SIZE              SIZE bytes of it, or SIZE bytes that gzip expands to bytes of it
     e                           the end of it
-    c DIGEST                    behind ``e``: the digest of all its bytes; only now it takes its name
+    c DIGEST                    behind the ``e`` of f and t: the digest of all its bytes; only now it takes its name
     d NAME                      a directory is made, for the files that follow
     m NAME MODE TIME            its mode and time, behind its files
     q                           the end
@@ -16,7 +17,7 @@ Lines of the target::
     :h ALGORITHM PIPED MASK GZIP TAR EXACT KIND   first; PIPED is the digest's algorithm for archives, MASK the umask,
                                     EXACT 1 if it reads a frame and no byte more, KIND what the destination is
     :k                              one frame was written
-    :o                              one ``c``, ``d`` or ``m`` was carried out
+    :o                              one ``c``, ``d`` or ``m``, or the ``e`` of a part, was carried out
     :x TEXT                         it failed; nothing more is read
     :q                              the end
 """
@@ -93,6 +94,24 @@ class UploadPlan:
         time_text = "-" if time is None else str(time)
         return f"{kind} {escape_name(name)} {mode:o} {time_text} {partial}\n".encode()
 
+    def start_part(self, name: bytes, block: int, partial: str) -> bytes:
+        """Return the line that begins a part of a file that another session has begun."""
+        return f"p {escape_name(name)} {block} - {partial}\n".encode()
+
+    def end_part(self) -> bytes:
+        """Return the line that ends a part."""
+        self._orders += 1
+        return b"e\n"
+
+    def end_first_part(self) -> bytes:
+        """Return the line that ends the part of the session that has begun the file; ``check_file`` follows."""
+        return b"e\n"
+
+    def check_file(self, digest: str) -> bytes:
+        """Return the line that has the target check the digest of the file, and give it its name."""
+        self._orders += 1
+        return f"c {digest or '-'}\n".encode()
+
     def frame(self, data: bytes) -> bytes:
         """Return the frame of at most ``FRAME_SIZE`` bytes of a file, compressed if that helps."""
         receiver = self.receiver
@@ -109,8 +128,7 @@ class UploadPlan:
 
     def end_file(self, digest: str) -> bytes:
         """Return the lines that end a file; ``digest`` is empty if the target has no tool for it."""
-        self._orders += 1
-        return f"e\nc {digest or '-'}\n".encode()
+        return self.end_first_part() + self.check_file(digest)
 
     def make_directory(self, name: bytes) -> bytes:
         """Return the line that makes a directory."""
