@@ -34,6 +34,7 @@ __all__ = [
     "copy",
     "forward",
     "run",
+    "run_many",
     "start",
 ]
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         copy,
         forward,
         run,
+        run_many,
         start,
     )
 else:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -15,9 +18,10 @@ from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.communicator import LinkOptions, SessionDataChannel, complete_stream_url
 from session_manager_plugin.communicator.config import session_websocket_config
 from session_manager_plugin.errors import CommandTimedOut, InvalidURL, SessionManagerError, UsageError
-from session_manager_plugin.execution.remote_command import Via, attempt_ways, command_of
+from session_manager_plugin.execution.fleet import FANOUT, run_on_all
+from session_manager_plugin.execution.remote_command import RemoteCommand, Via, attempt_ways, command_of
 from session_manager_plugin.session.document_names import COMMAND, SEPARATE_OUTPUTS, needs_handshake
-from session_manager_plugin.session.outcome import Outcome, outcome_of
+from session_manager_plugin.session.outcome import FAILURE, Outcome, outcome_of
 from session_manager_plugin.session.protocols import IDataChannel, KeyService, RequestSigner, ResumeService
 from session_manager_plugin.session.runner import HANDLERS, SessionRunner
 from session_manager_plugin.session.session import Session
@@ -25,6 +29,7 @@ from session_manager_plugin.session.streams import MemoryStreams
 from session_manager_plugin.utils.hosts import is_loopback
 
 if TYPE_CHECKING:
+    from session_manager_plugin.aws.start_pace import StartPace
     from session_manager_plugin.forwarding.destination import Destination
     from session_manager_plugin.forwarding.forward import Forward
     from session_manager_plugin.transfer.report import Report
@@ -40,6 +45,7 @@ __all__ = [
     "copy",
     "forward",
     "run",
+    "run_many",
     "start",
 ]
 
@@ -110,13 +116,15 @@ def start(
     aws: AwsSettings | None = None,
     link: LinkOptions | None = None,
     signer: RequestSigner | None = None,
+    pace: StartPace | None = None,
 ) -> Session:
     """Return a session with a target; ``async with`` starts it with StartSession and opens it, and terminates it at the
     end unless the far end has ended it.
 
     ``target`` is what ``aws.targets.resolve_target`` takes: an id, a name, an address, a tag. Without a ``document`` it
     is a shell; ``parameters`` are the document's. ``reason`` is kept by AWS with the session. ``aws`` says which
-    account and region, ``link`` how the connection is made and kept.
+    account and region, ``link`` how the connection is made and kept. Sessions that are started with the same ``pace``
+    share the rate that the service allows.
 
     If the parameters ask for ``separateOutputStream`` and the agent lacks it, the session ends with ``AgentTooOld``
     before the command runs.
@@ -126,7 +134,7 @@ def start(
     """
     return Session(
         starter=_TargetStarter(
-            target, document, parameters or {}, reason, aws or AwsSettings(), link or LinkOptions(), signer
+            target, document, parameters or {}, reason, aws or AwsSettings(), link or LinkOptions(), signer, pace
         )
     )
 
@@ -142,15 +150,20 @@ class _TargetStarter:
     aws: AwsSettings
     link: LinkOptions
     signer: RequestSigner | None
+    pace: StartPace | None
     session_id: str = field(default="", init=False)
 
     async def start(self) -> IDataChannel:
         """See ``SessionStarter``."""
-        from session_manager_plugin.aws.systems_manager import SystemsManager
+        from session_manager_plugin.aws.systems_manager import START_ONCE, SystemsManager
         from session_manager_plugin.aws.targets import resolve_target
 
         target = await resolve_target(self.aws, self.target)
-        started = await SystemsManager(self.aws).start_session(target, self.document, self.parameters, self.reason)
+        request = partial(SystemsManager(self.aws).start_session, target, self.document, self.parameters, self.reason)
+        if self.pace is None:
+            started = await request()
+        else:
+            started = await self.pace.run(partial(request, limits=START_ONCE))
         self.session_id = started.session_id
         return connect(
             started.stream_url,
@@ -176,10 +189,16 @@ class CompletedSession:
     """A remote command that has ended."""
 
     status: int
-    """The exit status, 0 to 255; 255 also stands for a command that was killed by a signal."""
+    """The exit status, 0 to 255. 255 also stands for a command that was killed by a signal, and for an `error`."""
     stdout: bytes
     """With ``Via.SHELL`` standard error is part of it."""
     stderr: bytes
+    target: str = field(default="", compare=False)
+    """The target, as the caller has named it."""
+    seconds: float = field(default=0.0, compare=False)
+    """The time that all took."""
+    error: SessionManagerError | None = None
+    """Why there is no status, or output is missing; only `run_many` returns it."""
 
 
 async def run(
@@ -202,34 +221,92 @@ async def run(
     Raises ``CommandTimedOut`` after ``timeout`` seconds, ``OutputIncomplete`` if output was lost, ``SessionEnded`` if
     the session ended before the command's status was known, ``UsageError``, and what prevents a session.
     """
-    if input and via is not Via.SHELL:
-        raise UsageError("the agent passes no input to a command: use via=Via.SHELL")
-    remote = command_of(command)
+    completed = await _run(
+        target, command_of(command), input, via, timeout, reason, aws or AwsSettings(), link, pace=None
+    )
+    if completed.error is not None:
+        raise completed.error
+    return completed
+
+
+async def run_many(
+    targets: Iterable[str],
+    command: str | Sequence[str],
+    *,
+    fanout: int = FANOUT,
+    via: Via = Via.AUTO,
+    timeout: float | None = None,
+    reason: str = "",
+    aws: AwsSettings | None = None,
+    link: LinkOptions | None = None,
+) -> AsyncGenerator[CompletedSession, None]:
+    """Run a command on many targets, at most `fanout` at once; yield each as it has ended.
+
+    The arguments are those of `run`. What `run` raises is the `error` of that target and stops no other. Where the
+    service throttles StartSession, sessions are started as fast as it allows. A program that leaves the iteration early
+    closes it, with `contextlib.aclosing`, which terminates the sessions.
+    """
+    from session_manager_plugin.aws.start_pace import StartPace
+
+    remote, settings, pace = command_of(command), aws or AwsSettings(), StartPace()
+
+    async def run_one(target: str) -> CompletedSession:
+        return await _run(target, remote, b"", via, timeout, reason, settings, link, pace)
+
+    async with aclosing(run_on_all(targets, run_one, fanout=fanout)) as all_completed:
+        async for completed in all_completed:
+            yield completed
+
+
+async def _run(
+    target: str,
+    command: RemoteCommand,
+    input: bytes,
+    via: Via,
+    timeout: float | None,
+    reason: str,
+    aws: AwsSettings,
+    link: LinkOptions | None,
+    pace: StartPace | None,
+) -> CompletedSession:
+    """Run a command; an error of ours is part of what is returned."""
     streams = MemoryStreams(input, high_water=sys.maxsize)
 
     async def attempt(way: Via) -> Outcome:
-        document, parameters = remote.session_request(way)
-        session = start(target, document=document, parameters=parameters, reason=reason, aws=aws, link=link)
+        document, parameters = command.session_request(way)
+        session = start(target, document=document, parameters=parameters, reason=reason, aws=aws, link=link, pace=pace)
         try:
             await session.open()
-            handlers = remote.handlers(way, has_input=bool(input))
+            handlers = command.handlers(way, has_input=bool(input))
             return await SessionRunner(session, handlers).run(streams)
         except SessionManagerError as error:
             return outcome_of(error)
         finally:
             await session.close()
 
+    began_at = time.monotonic()
+    outcome = Outcome()
     try:
+        if input and via is not Via.SHELL:
+            raise UsageError("the agent passes no input to a command: use via=Via.SHELL")
         async with asyncio.timeout(timeout) as limit:
             outcome = await attempt_ways(via, attempt, lambda _sentence: None)
+        outcome.raise_abnormal()
     except TimeoutError:
         if not limit.expired():
             raise
         assert timeout is not None
-        raise CommandTimedOut(f"the command did not end within {timeout:g} s", seconds=timeout) from None
-    outcome.raise_abnormal()
-    assert outcome.status is not None
-    return CompletedSession(outcome.status, streams.take_output(), streams.take_error_output())
+        outcome = outcome_of(CommandTimedOut(f"the command did not end within {timeout:g} s", seconds=timeout))
+    except SessionManagerError as error:
+        outcome = dataclasses.replace(outcome, error=error)
+    return CompletedSession(
+        FAILURE if outcome.status is None else outcome.status,
+        streams.take_output(),
+        streams.take_error_output(),
+        target,
+        time.monotonic() - began_at,
+        outcome.error if isinstance(outcome.error, SessionManagerError) else None,
+    )
 
 
 def forward(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -82,3 +83,62 @@ async def test_a_signal_terminates_the_session(sandbox: Sandbox, environment: di
         process.send_signal(signal.SIGTERM)
         assert (await finish(process)).status == -signal.SIGTERM
     await wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+async def test_several_targets(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    script = "echo out; echo err >&2"
+    process = await start(sandbox, environment, "web-1", "local", "nobody", "--", "sh", "-c", script)
+    run = await finish(process)
+    assert run.status == 255
+    assert sorted(run.out.splitlines()) == [b"local: out", b"web-1: out"]
+    errors = sorted(run.err.splitlines())
+    assert errors[0] == "local: err"
+    assert errors[1].startswith("smp: 3 targets: 2 succeeded, 1 failed, in ")
+    assert errors[2].startswith("smp: nobody: no target matches nobody")
+    assert errors[3:] == ["web-1: err"]
+
+
+async def test_a_tag_and_folding(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    run = await finish(await start(sandbox, environment, "--tag", "role=web", "-b", "-q", "--", "echo", "same"))
+    assert run == (0, b"---------------\nweb-[1-2] (2)\n---------------\nsame\n", "")
+
+
+async def test_json_of_targets_in_a_file(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    process = await start(sandbox, environment, "--targets", "-", "--json", "-q", "--", "false", stdin=PIPE)
+    run = await finish(process, b"web-1\nlocal\n")
+    assert run.status == 1
+    assert sorted((line["name"], line["status"]) for line in map(json.loads, run.out.splitlines())) == [
+        ("local", 1),
+        ("web-1", 1),
+    ]
+
+
+async def test_a_signal_terminates_every_session(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    process = await start(sandbox, environment, "web-1", "web-2", "--", "sh", "-c", "echo; exec sleep 600")
+    async with asyncio.timeout(60):
+        assert process.stdout is not None
+        for _ in range(2):
+            await process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        run = await finish(process)
+    assert run.status == -signal.SIGTERM
+    assert "smp: web-[1-2]: interrupted" in run.err
+    await wait_until(lambda: all(session.ended.is_set() for session in sandbox.sessions.values()))
+
+
+async def test_a_reader_of_the_output_that_leaves(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    reader, writer = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        SMP,
+        *("exec", "--endpoint-url", sandbox.endpoint_url, "web-1", "web-2", "--", "yes"),
+        stdin=DEVNULL,
+        stdout=writer,
+        stderr=DEVNULL,
+        env=environment,
+    )
+    os.close(writer)
+    async with asyncio.timeout(60):
+        assert (await asyncio.to_thread(os.read, reader, 3)) in (b"web", b"we", b"w")
+        os.close(reader)
+        assert await process.wait() == -signal.SIGPIPE
+    await wait_until(lambda: all(session.ended.is_set() for session in sandbox.sessions.values()))

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from session_manager_plugin import AwsSettings, CompletedSession, Via, run
+from session_manager_plugin import AwsSettings, CompletedSession, Via, run, run_many
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.inventory import Instance, Inventory
 from session_manager_plugin.agent.session import EndReason
@@ -75,3 +75,13 @@ async def test_a_cancelled_call_leaves_no_session(monkeypatch: pytest.MonkeyPatc
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         assert [session.end_reason for session in sandbox.sessions.values()] == [EndReason.TERMINATED]
+
+
+async def test_many_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asyncio.timeout(DEADLINE), Sandbox(inventory=INVENTORY, start_rate=2.0) as sandbox:
+        aws = serve(sandbox, monkeypatch)
+        completed = {each.target: each async for each in run_many(["new", OLD, "nobody"], SCRIPT, aws=aws)}
+    assert completed["new"] == CompletedSession(3, b"out\n", b"err\n")
+    assert completed[OLD] == CompletedSession(3, b"out\nerr\n", b"")
+    assert completed["nobody"].status == 255
+    assert "no target matches nobody" in str(completed["nobody"].error)

@@ -121,6 +121,7 @@ CODES = {
     "InvalidTarget": _Row(ConnectError, "check the target's id; it begins with i-, mi- or ecs:"),
     "KMSInvalidStateException": _KEY_NOT_USABLE,
     "NotFoundException": _Row(ConnectError, "check the key's id in the session's preferences, and the region"),
+    "RequestLimitExceeded": _THROTTLED,
     "RequestExpired": _CLOCK,
     "RequestExpiredException": _CLOCK,
     "RequestTimeTooSkewed": _CLOCK,
@@ -246,6 +247,11 @@ def error_code(error: Exception) -> str:
 def is_throttled(answer: Mapping[str, Any]) -> bool:
     """Whether the answer of a service says that there were too many requests."""
     return CODES.get(answer.get("Error", {}).get("Code", "")) is _THROTTLED
+
+
+def is_caused_by_throttling(error: SessionManagerError) -> bool:
+    """Whether a call failed because there were too many requests; ``error`` is that of ``aws_failure``."""
+    return isinstance(error.__cause__, Exception) and CODES.get(error_code(error.__cause__)) is _THROTTLED
 
 
 def refuses_credentials(error: Exception) -> bool:

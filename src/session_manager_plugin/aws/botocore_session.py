@@ -29,6 +29,10 @@ _BOTOCORE_PROXIES = ("http://", "https://")
 """How the URLs of proxies begin that botocore can use."""
 
 
+KEPT_CONNECTIONS = 32
+"""Connections of a client that is kept; more at once are opened and closed."""
+
+
 class CallLimits(NamedTuple):
     """Limits of one call."""
 
@@ -40,12 +44,17 @@ class CallLimits(NamedTuple):
     mode: str = "standard"
     """botocore's retry mode; ``adaptive`` also slows down when AWS throttles."""
 
+    keeps_client: bool = False
+    """Whether the client and its connections are kept for further calls with the same settings. A kept connection may
+    be dead after an outage."""
+
     def as_config(self) -> dict[str, Any]:
         """Return the arguments of botocore's ``Config``."""
         return {
             "connect_timeout": self.connect_timeout,
             "read_timeout": self.read_timeout,
             "retries": {"total_max_attempts": self.attempts, "mode": self.mode},
+            **({"max_pool_connections": KEPT_CONNECTIONS} if self.keeps_client else {}),
         }
 
 
@@ -82,16 +91,21 @@ def call(
 def _call_once(
     settings: AwsSettings, service: str, limits: CallLimits, operation: Callable[[Any], Any], frozen: Any
 ) -> Any:
-    from botocore.config import Config
+    def make() -> Any:
+        from botocore.config import Config
 
-    client = create_session(settings).create_client(
-        service,
-        endpoint_url=_endpoint(settings, service),
-        config=Config(**limits.as_config()),
-        aws_access_key_id=frozen.access_key,
-        aws_secret_access_key=frozen.secret_key,
-        aws_session_token=frozen.token,
-    )
+        return create_session(settings).create_client(
+            service,
+            endpoint_url=_endpoint(settings, service),
+            config=Config(**limits.as_config()),
+            aws_access_key_id=frozen.access_key,
+            aws_secret_access_key=frozen.secret_key,
+            aws_session_token=frozen.token,
+        )
+
+    if limits.keeps_client:
+        return operation(settings.kept_clients.get((service, limits), frozen, make))
+    client = make()
     try:
         return operation(client)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from session_manager_plugin.aws.credentials import CredentialCache
+from session_manager_plugin.aws.kept_clients import KeptClients
 
 
 @dataclass(frozen=True)
@@ -25,3 +26,4 @@ class AwsSettings:
     """URL of an HTTP proxy; it may hold a password. Loopback is never proxied. botocore cannot use a SOCKS proxy:
     requests then use HTTPS_PROXY or none, and an error of the network says so."""
     credentials: CredentialCache = field(init=False, repr=False, compare=False, default_factory=CredentialCache)
+    kept_clients: KeptClients = field(init=False, repr=False, compare=False, default_factory=KeptClients)

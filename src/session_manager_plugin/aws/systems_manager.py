@@ -19,6 +19,8 @@ from session_manager_plugin.utils.logging import get_logger, register_secret
 
 START_LIMITS = CallLimits(10.0, 20.0, 8, mode="adaptive")
 """StartSession is throttled when many sessions are started at once."""
+START_ONCE = CallLimits(10.0, 20.0, 1, keeps_client=True)
+"""For a caller that repeats a throttled start itself."""
 RESUME_LIMITS = CallLimits(5.0, 5.0, 1)
 """A failed call is repeated by the caller."""
 LEAVE_TIMEOUT = 1.8
@@ -53,7 +55,13 @@ class SystemsManager:
         self._throttled = throttled
 
     async def start_session(
-        self, target: str, document: str = "", parameters: Mapping[str, Sequence[str]] | None = None, reason: str = ""
+        self,
+        target: str,
+        document: str = "",
+        parameters: Mapping[str, Sequence[str]] | None = None,
+        reason: str = "",
+        *,
+        limits: CallLimits = START_LIMITS,
     ) -> StartedSession:
         """Start a session on ``target``, an instance's id or ``ecs:CLUSTER_TASK_RUNTIME``.
 
@@ -71,11 +79,12 @@ class SystemsManager:
         watch = _ThrottleWatch(lambda sentence: loop.call_soon_threadsafe(self._throttled, sentence))
 
         def start(client: Any) -> dict[str, Any]:
-            client.meta.events.register("needs-retry.ssm.StartSession", watch.answered)
+            if not limits.keeps_client:
+                client.meta.events.register("needs-retry.ssm.StartSession", watch.answered)
             answer: dict[str, Any] = client.start_session(**request)
             return answer
 
-        calling = asyncio.ensure_future(self._call("StartSession", START_LIMITS, start))
+        calling = asyncio.ensure_future(self._call("StartSession", limits, start))
         try:
             answer = await asyncio.shield(calling)
         except asyncio.CancelledError:

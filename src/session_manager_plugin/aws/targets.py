@@ -145,6 +145,16 @@ def find_all(
     return instances
 
 
+def is_found_by_name(text: str) -> bool:
+    """Whether ``text`` is a name or an address: no id, tag or container."""
+    return not is_target_id(text) and not text.startswith((_TAG, _ECS))
+
+
+def matches(instance: ManagedInstance, text: str) -> bool:
+    """Whether ``text`` is the name or an address of an instance."""
+    return text in (instance.name, instance.ip) or _is_host(text, instance.host)
+
+
 def parse_tag(text: str) -> tuple[str, str]:
     """Return key and value of ``KEY=VALUE``. Raises ``UsageError``."""
     key, separator, value = text.partition("=")
@@ -184,7 +194,7 @@ def _find(settings: AwsSettings, text: str) -> list[ManagedInstance]:
         return found
     # The name of an activation, a computer's name, or an address outside EC2: there is no filter for these.
     everything = find_all(settings)
-    found = [each for each in everything if text in (each.name, each.ip) or _is_host(text, each.host)]
+    found = [each for each in everything if matches(each, text)]
     if not found and (described := _named_in_ec2(settings, text)):
         raise _not_managed(described)
     if not found and (near := difflib.get_close_matches(text, [each.name for each in everything if each.name], n=1)):

@@ -25,7 +25,7 @@ COMPLETE = "_SMP_COMPLETE"
 """The variable with which a shell's script asks how to go on; see `cli.completion`."""
 COMMANDS = {
     "start": "Start a session: a shell on an instance or in a container.",
-    "exec": "Run a command on a target, with its exit status.",
+    "exec": "Run a command on a target, or on many, with its exit status.",
     "ls": "List targets, or your sessions.",
     "kill": "Terminate sessions.",
     "forward": "Forward local ports to a target and to hosts that it reaches.",

@@ -10,13 +10,15 @@ from session_manager_plugin.cli.aws_options import aws_options
 from session_manager_plugin.cli.click_options import (
     Choice,
     Command,
+    FileName,
     Seconds,
-    command,
 )
+from session_manager_plugin.cli.click_options import command as smp_command
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.session_options import link_options, terminal_options
 from session_manager_plugin.cli.target_argument import TargetName
 from session_manager_plugin.errors import UsageError
+from session_manager_plugin.execution.fleet import FANOUT
 
 if TYPE_CHECKING:
     from session_manager_plugin.aws.settings import AwsSettings
@@ -29,6 +31,9 @@ smp exec web-1 -- uptime
 smp exec web-1 -- journalctl -u nginx -n 20 2>errors.txt
 smp exec web-1 --shell -- 'df -h | grep /data'      (run by sh -c)
 smp exec -t web-1 -- top      (with a terminal)
+smp exec web-1 web-2 -- uptime      (each line with the name of its target)
+smp exec --tag role=web -b --shell -- 'nginx -v 2>&1'      (equal outputs once)
+smp exec --targets hosts.txt --batch 10% --fail-fast -- /opt/app/update
 smp exec web-1 --via shell -- psql shop < report.sql      (with standard input)
 """
 
@@ -44,16 +49,17 @@ class _ExecCommand(Command):
         return rest
 
 
-@command(
+@smp_command(
     "exec",
     examples=_EXAMPLES,
     groups={
         "Command": ("shell", "terminal", "via", "timeout"),
+        "Several targets": ("targets_file", "tags", "fanout", "batch", "fold", "fail_fast", "as_json"),
         "AWS": ("region", "profile"),
     },
     cls=_ExecCommand,
 )
-@click.argument("targets", nargs=-1, type=TargetName(), metavar="TARGET -- COMMAND...")
+@click.argument("targets", nargs=-1, type=TargetName(), metavar="TARGET... -- COMMAND...")
 @click.option("--shell", is_flag=True, help="Run the command by sh -c, as ssh does. Its words are joined with spaces.")
 @click.option("-t", "--terminal", is_flag=True, help="Run the command in a terminal, as for top or sudo.")
 @click.option(
@@ -71,6 +77,44 @@ class _ExecCommand(Command):
     help="Seconds that the command may take. Its start is included; then the session is terminated, and the exit "
     "status is 124. Example: 60.",
 )
+@click.option(
+    "--targets",
+    "targets_file",
+    type=FileName(),
+    metavar="FILE",
+    help="File with further targets, one a line; - is standard input. What follows a # does not count.",
+)
+@click.option(
+    "--tag",
+    "tags",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="All online targets with this tag; repeated, those with all of them. Example: role=web.",
+)
+@click.option(
+    "--fanout",
+    type=click.IntRange(1),
+    default=FANOUT,
+    show_default=True,
+    metavar="N",
+    help="At most so many targets at once.",
+)
+@click.option(
+    "--batch",
+    default="",
+    metavar="N|N%",
+    help="So many targets in turn: the next begin when all before have ended. Example: 10%.",
+)
+@click.option(
+    "-b", "--fold", is_flag=True, help="Show equal outputs once, at the end, under the names of their targets."
+)
+@click.option("--fail-fast", is_flag=True, help="Begin with no further target once one has failed.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print an object a line: target, name, status, stdout, stderr, seconds and error.",
+)
 @click.option("--reason", metavar="TEXT", default="", help="Reason, which AWS keeps with the session.")
 @aws_options
 @link_options
@@ -84,12 +128,19 @@ def exec(
     terminal: bool,
     via: str,
     timeout: float | None,
+    targets_file: str | None,
+    tags: tuple[str, ...],
+    fanout: int,
+    batch: str,
+    fold: bool,
+    fail_fast: bool,
+    as_json: bool,
     reason: str,
     settings: AwsSettings,
     link: LinkOptions,
     options: TerminalOptions,
 ) -> Exit:
-    """Run a command on a target, with its two outputs apart and its exit status.
+    """Run a command on a target or on many, with both outputs apart and the exit status.
 
     TARGET is what smp start takes: an id, a name, an address or tag:KEY=VALUE. The command follows after --. Its words
     reach the program on the target as they are, and no shell there reads them, unless --shell is given.
@@ -98,23 +149,54 @@ def exec(
     session is terminated.
 
     The exit status is the command's; 255 if it was killed by a signal or something failed here, which a message
-    says, and 124 after --timeout.
+    says, and 124 after --timeout. Of several targets the highest counts.
+
+    On several targets each line has the name of its target in front, those of standard error on standard error. -b
+    and --json show the outputs of a target together. A target that fails stops no other. A summary follows on
+    standard error. Where AWS throttles StartSession, sessions are started as fast as it allows.
 
     Without a terminal a command has no standard input: the agent passes none on. What is waiting there is refused, and
     --via shell delivers it.
     """
     from session_manager_plugin.cli.exec_one import SingleRun, run_one
+    from session_manager_plugin.cli.fleet.run import FleetRun, run_fleet
+    from session_manager_plugin.cli.fleet.targets import read_target_file
     from session_manager_plugin.execution.remote_command import Via, command_of
 
     if not words:
         raise UsageError("no command: it follows after --, as in smp exec TARGET -- uptime")
-    if not targets:
+    several = targets_file is not None or bool(tags) or len(targets) > 1
+    if not targets and not several:
         raise UsageError("no TARGET: give an id, a name, an address or tag:KEY=VALUE before --; smp ls lists them")
     if terminal and via != "auto":
         raise UsageError("-t and --via exclude each other")
+    command = command_of(words, shell=shell)
+    if several or fold or as_json:
+        if terminal:
+            raise UsageError("-t is for one target, without -b and --json")
+        if fold and as_json:
+            raise UsageError("-b and --json exclude each other")
+        return run_fleet(
+            environment,
+            FleetRun(
+                names=(*targets, *(read_target_file(targets_file, environment.stdin) if targets_file else ())),
+                tags=tags,
+                command=command,
+                via=Via(via),
+                fanout=fanout,
+                batch=batch,
+                fail_fast=fail_fast,
+                timeout=timeout,
+                reason=reason,
+                folds=fold,
+                as_json=as_json,
+                aws=settings,
+                link=link,
+            ),
+        )
     single = SingleRun(
         target=targets[0],
-        command=command_of(words, shell=shell),
+        command=command,
         via=Via.TERMINAL if terminal else Via(via),
         timeout=timeout,
         reason=reason,

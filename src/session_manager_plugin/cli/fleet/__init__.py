@@ -1,0 +1,1 @@
+"""`smp exec` on many targets: which, how their outputs are shown, and what became of them."""
