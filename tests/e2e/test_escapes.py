@@ -162,7 +162,7 @@ def ask(tmux: Tmux, command: str) -> None:
     view = terminal.wait_for("send the escape character")
     assert any(HELP in row for row in view.rows)
     rows = [row.split()[0] for row in view.rows if row.startswith(" ~")]
-    assert rows == ["~.", "~^Z", "~i", "~r", "~B", "~?", "~~"]
+    assert rows == ["~.", "~^Z", "~i", "~r", "~B", "~p", "~?", "~~"]
     terminal.wait(lambda view: view.rows[-1].startswith(" connected "), "the bar")
     terminal.enter("clear")
     terminal.wait(lambda view: view.rows[0] == REMOTE, "a clear screen")

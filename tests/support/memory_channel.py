@@ -30,6 +30,7 @@ from session_manager_plugin.protocol.messages import (
     PayloadType,
 )
 from session_manager_plugin.protocol.payloads import ChannelClosed, Size
+from session_manager_plugin.protocol.reliable import StreamProgress
 from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.session.link_health import LinkHealth, LinkState
 from session_manager_plugin.session.protocols import IDataChannel, InputHandler, OutputHandler
@@ -219,6 +220,10 @@ class MemoryChannel(_End, IDataChannel):
     @property
     def heard(self) -> bool:
         return True
+
+    @property
+    def input_progress(self) -> StreamProgress:
+        return self.connection.progress
 
     @property
     def health(self) -> LinkHealth:

@@ -25,6 +25,7 @@ class FakeConsole:
         self.said: list[str] = []
         self.can_show_bar = True
         self.toggled = 0
+        self.predicts = False
         self.can_suspend = True
         self.suspended = 0
         self.scanner: EscapeScanner | None = None
@@ -34,6 +35,9 @@ class FakeConsole:
 
     def toggle_bar(self) -> None:
         self.toggled += 1
+
+    def toggle_prediction(self) -> None:
+        self.predicts = not self.predicts
 
     def suspend(self) -> bool:
         self.suspended += self.can_suspend
@@ -98,7 +102,7 @@ def keys(lines: Sequence[str]) -> list[str]:
 def test_help_lists_what_applies(typed: Commands) -> None:
     lines = typed.said(Escape.HELP)
     assert lines[0] == "~?"
-    assert keys(lines) == ["~.", "~^Z", "~i", "~r", "~B", "~?", "~~"]
+    assert keys(lines) == ["~.", "~^Z", "~i", "~r", "~B", "~p", "~?", "~~"]
     typed.session.lines = []
     assert "~#" in keys(typed.said(Escape.HELP))
     typed.console.can_show_bar = False
@@ -196,10 +200,17 @@ async def test_reconnecting_is_refused(typed: Commands) -> None:
     assert said == ["~r", "reconnecting", "not reconnecting: no token?"]
 
 
+def test_prediction(typed: Commands) -> None:
+    assert typed.said(Escape.TOGGLE_PREDICTION) == ["~p", "keys are drawn at once"]
+    assert typed.said(Escape.TOGGLE_PREDICTION) == ["~p", "keys wait for their echo"]
+    typed.console.can_show_bar = False
+    assert typed.said(Escape.TOGGLE_PREDICTION) == ["~p", "there is no screen here to show that on"]
+
+
 def test_the_bar(typed: Commands) -> None:
     assert typed.said(Escape.TOGGLE_BAR) == []
     typed.console.can_show_bar = False
-    assert typed.said(Escape.TOGGLE_BAR) == ["~B", "there is no screen here to show a bar on"]
+    assert typed.said(Escape.TOGGLE_BAR) == ["~B", "there is no screen here to show that on"]
     assert typed.console.toggled == 1
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from session_manager_plugin.protocol.reliable import StreamProgress
 from session_manager_plugin.session.link_health import LinkHealth, LinkState, LinkStatus
 from session_manager_plugin.session.protocols import TerminalSize
 from session_manager_plugin.terminal.display import StatusDisplay
@@ -407,3 +408,28 @@ async def test_without_a_bar_nothing_is_asked(shown: Shown) -> None:
     shown.display.toggle_bar()
     assert ASKED in shown.written()
     assert shown.type(b"\x1b[48;24;80;480;800t") == b"\x1b[48;23;80;460;800t"
+
+
+@modes(StatusMode.BAR)
+async def test_what_is_typed_is_drawn_until_anything_else_is_written(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.display.toggle_prediction()
+    assert shown.display.predicts
+    shown.display.write(b"\x1b[H\x1b[2J\r\n$ ")
+    shown.status = CALM._replace(input_progress=StreamProgress(1, 0))
+    shown.display.typed(b"l")
+    shown.status = CALM._replace(input_progress=StreamProgress(1, 1))
+    shown.display.write(b"l")
+    shown.written()
+    shown.status = CALM._replace(input_progress=StreamProgress(2, 1))
+    shown.display.typed(b"s")
+    assert shown.written() == b"\x1b[4Gs\x1b[5G"
+    written = shown.look(1, TROUBLE._replace(input_progress=StreamProgress(2, 1)))
+    erased = b"\x1b[4G\x1b[m\x1b[1X\x1b[1C\x1b[4G"
+    assert written.startswith(erased)
+    assert WORDS in written
+    assert written.endswith(b"\x1b[4Gs\x1b[5G")
+    shown.display.toggle_prediction()
+    assert shown.written() == erased
+    shown.display.typed(b"x")
+    assert shown.written() == b""

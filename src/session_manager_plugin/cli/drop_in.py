@@ -35,6 +35,7 @@ from session_manager_plugin.session.notices import OfficialNotices
 from session_manager_plugin.session.protocols import DataKey, KeyService
 from session_manager_plugin.terminal.escapes import DEFAULT_CHARACTER, parse_escape_character
 from session_manager_plugin.terminal.link_status import StatusMode
+from session_manager_plugin.terminal.predict_mode import PredictMode
 from session_manager_plugin.utils.link_options import (
     CONNECT_TIMEOUT,
     KEEPALIVE,
@@ -129,6 +130,7 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
     texts = _Texts(environment, invocation)
     options = TerminalOptions(
         status=_status_mode(environment),
+        predict=_predict_mode(environment),
         escape_character=parse_escape_character(environment.variables.get("SMP_ESCAPE_CHAR") or DEFAULT_CHARACTER),
         open_recording=recorder(environment),
         notices=OfficialNotices(invocation.session_id, texts.say, partial(tell, environment)),
@@ -163,6 +165,12 @@ def _status_mode(environment: Environment) -> StatusMode | None:
     choice = environment.variables.get("SMP_STATUS", "")
     known = choice in [mode.value for mode in StatusMode]
     return status_mode(environment, choice if known else "auto", otherwise=StatusMode.NOTICE)
+
+
+def _predict_mode(environment: Environment) -> PredictMode:
+    """Return the mode of SMP_PREDICT; by default nothing is predicted. A wrong value is ignored."""
+    choice = environment.variables.get("SMP_PREDICT", "")
+    return PredictMode(choice) if choice in [mode.value for mode in PredictMode] else PredictMode.NEVER
 
 
 def _sign(environment: Environment) -> Sign:

@@ -19,6 +19,7 @@ _HELP = {
     Escape.DETAILS: "details of the connection",
     Escape.RECONNECT: "reconnect now",
     Escape.TOGGLE_BAR: "show or hide the status bar",
+    Escape.TOGGLE_PREDICTION: "draw what you type at once, or wait for its echo",
     Escape.HELP: "this list",
 }
 """In the order of the list."""
@@ -82,11 +83,13 @@ class EscapeCommands:
             case Escape.RECONNECT:
                 self._say(escape, ["reconnecting"])
                 self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
-            case Escape.TOGGLE_BAR:
-                if self._console.can_show_bar:
-                    self._console.toggle_bar()
-                else:
-                    self._say(escape, ["there is no screen here to show a bar on"])
+            case Escape.TOGGLE_PREDICTION if self._console.can_show_bar:
+                self._console.toggle_prediction()
+                self._say(escape, ["keys are drawn at once" if self._console.predicts else "keys wait for their echo"])
+            case Escape.TOGGLE_BAR if self._console.can_show_bar:
+                self._console.toggle_bar()
+            case Escape.TOGGLE_BAR | Escape.TOGGLE_PREDICTION:
+                self._say(escape, ["there is no screen here to show that on"])
 
     async def _reconnect(self) -> None:
         try:
@@ -107,9 +110,9 @@ class EscapeCommands:
         return _KEYS.get(escape) or escape.value.decode()
 
     def _help(self) -> list[str]:
-        absent = set()
+        absent: set[Escape] = set()
         if not self._console.can_show_bar:
-            absent.add(Escape.TOGGLE_BAR)
+            absent |= {Escape.TOGGLE_BAR, Escape.TOGGLE_PREDICTION}
         if self._list_connections() is None:
             absent.add(Escape.CONNECTIONS)
         if self._session.began is None:

@@ -39,7 +39,7 @@ HEADINGS: Mapping[str, Collection[str]] = {
         "keepalive",
         "reconnect_timeout",
     ),
-    "Terminal": ("status", "escape_char", "record", "record_input"),
+    "Terminal": ("status", "predict", "escape_char", "record", "record_input"),
     "Output": ("as_json", "verbose", "quiet", "log_file", "log_format", "color", "help"),
 }
 """The options that many commands have, by headings, in the order in which they are shown."""

@@ -38,6 +38,7 @@ Variables:
   SMP_EXIT_STATUS       always: the true status; never: 0; else 0 for a normal end and 255 when our side failed,
                         but 0 if the token was among the arguments, which the AWS CLI prints on a failure
   SMP_STATUS=bar        the state of the connection in the last row of the terminal
+  SMP_PREDICT           auto, always: draw what is typed before its echo has arrived; never (the default)
   SMP_ESCAPE_CHAR       begins an escape at the start of a line (~): ~. leaves, ~? lists the others; or none
   SMP_RECORD_DIR        a directory for recordings of all shells (asciicast v2, for asciinema play)
   SMP_LOG_FILE          a file that what happens is appended to

@@ -60,6 +60,7 @@ class Process(NamedTuple):
                 error_output=environment.error_messages.writer,
                 status_line=None if options.status is None else self._status_line(options.leave_escape),
                 mode=options.status or StatusMode.OFF,
+                predict=options.predict,
             )
         except OSError as error:
             raise ConfigurationError(f"standard output cannot be written to: {error.strerror}") from error

@@ -12,6 +12,7 @@ from session_manager_plugin.session.handler_options import HandlerOptions
 from session_manager_plugin.session.runner import HANDLERS, Handlers
 from session_manager_plugin.terminal.escapes import show_escape_character
 from session_manager_plugin.terminal.link_status import StatusMode
+from session_manager_plugin.terminal.predict_mode import PredictMode
 
 if TYPE_CHECKING:
     from session_manager_plugin.session.listener import Listener
@@ -58,6 +59,8 @@ class TerminalOptions(RunOptions):
 
     status: StatusMode | None = None
     """How the state of the link is shown; None shows nothing."""
+    predict: PredictMode = PredictMode.NEVER
+    """When what is typed is drawn before the remote has echoed it."""
     escape_character: bytes | None = None
     """Begins an escape, at a terminal; None for no escapes."""
 

@@ -53,7 +53,7 @@ def link_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def terminal_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--status`, `--escape-char`, `--record`, `--record-input` and `--stdin-eof` to a command.
+    """Add `--status`, `--predict`, `--escape-char`, `--record`, `--record-input` and `--stdin-eof` to a command.
 
     The command's function receives them as its keyword argument `options`, a `TerminalOptions` whose notices are
     messages on standard error. Raises `UsageError` for a value that cannot be used.
@@ -64,6 +64,7 @@ def terminal_options(function: Callable[..., Any]) -> Callable[..., Any]:
         environment: Environment,
         *,
         status: str,
+        predict: str,
         escape_char: str,
         record: str | None,
         record_input: bool,
@@ -79,9 +80,11 @@ def terminal_options(function: Callable[..., Any]) -> Callable[..., Any]:
         from session_manager_plugin.session.handler_options import StdinEof
         from session_manager_plugin.session.notices import PlainNotices
         from session_manager_plugin.terminal.escapes import parse_escape_character
+        from session_manager_plugin.terminal.predict_mode import PredictMode
 
         terminal = TerminalOptions(
             status=status_mode(environment, status),
+            predict=PredictMode(predict),
             escape_character=parse_escape_character(escape_char),
             open_recording=recorder(environment, record, keeps_input=record_input),
             stdin_eof=StdinEof(stdin_eof),
@@ -160,6 +163,17 @@ _TERMINAL_OPTIONS = [
         show_envvar=True,
         help="Where to show the connection's state: bar, title, off, or auto. bar is the last row of the terminal, "
         "title the title of its window; auto is bar at a terminal of 10 rows or more.",
+    ),
+    click.option(
+        "--predict",
+        type=Choice("auto", "always", "never"),
+        default="never",
+        show_default=True,
+        envvar="SMP_PREDICT",
+        show_envvar=True,
+        help="Whether to draw what you type before its echo has arrived: auto on slow connections, always or never. "
+        "Drawn characters are underlined on very slow ones. Nothing is drawn at a prompt without echo, nor in programs "
+        "that use the whole screen. ~p turns it on and off.",
     ),
     click.option(
         "--escape-char",

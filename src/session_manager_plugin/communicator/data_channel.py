@@ -47,6 +47,7 @@ from session_manager_plugin.protocol.events import (
 )
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, Flag, PayloadType
 from session_manager_plugin.protocol.payloads import Size
+from session_manager_plugin.protocol.reliable import StreamProgress
 from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.session.link_health import LinkHealth
 from session_manager_plugin.session.protocols import (
@@ -171,6 +172,10 @@ class SessionDataChannel(IDataChannel):
     @property
     def reconnects(self) -> int:
         return self._reconnection.count
+
+    @property
+    def input_progress(self) -> StreamProgress:
+        return self._endpoint.progress
 
     @property
     def missing_output(self) -> MissingOutput | None:

@@ -53,7 +53,7 @@ from session_manager_plugin.protocol.output_loss import OutputLoss
 from session_manager_plugin.protocol.payloads import AgentSessionState, ChannelClosed, OpenDataChannelInput
 from session_manager_plugin.protocol.readiness import Readiness
 from session_manager_plugin.protocol.rejections import Rejections
-from session_manager_plugin.protocol.reliable import StreamReceiver, StreamSender
+from session_manager_plugin.protocol.reliable import StreamProgress, StreamReceiver, StreamSender
 from session_manager_plugin.protocol.role import Role
 
 RESEND_TIMEOUT = 300.0
@@ -191,6 +191,11 @@ class SessionEndpoint:
     def round_trip_time(self) -> float:
         """The smoothed round-trip time of stream messages, in seconds."""
         return self._outbox.sender.estimator.smoothed
+
+    @property
+    def progress(self) -> StreamProgress:
+        """How far the stream messages sent from here have come."""
+        return self._outbox.sender.progress
 
     # The websocket.
 

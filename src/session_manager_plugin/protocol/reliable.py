@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from session_manager_plugin.protocol.messages import ClientMessage
 
@@ -47,14 +48,28 @@ class RoundTripEstimator:
         self.smoothed = INITIAL_ROUND_TRIP_TIME
         self.variation = 0.0
         self.retransmission_timeout = INITIAL_RETRANSMISSION_TIMEOUT
+        self.is_measured = False
+        """Whether ``smoothed`` is more than its initial value."""
 
     def sample(self, round_trip_time: float) -> None:
         """Add one measurement, in seconds."""
+        self.is_measured = True
         self.variation = 0.75 * self.variation + 0.25 * abs(self.smoothed - round_trip_time)
         self.smoothed = 0.875 * self.smoothed + 0.125 * round_trip_time
         self.retransmission_timeout = min(
             MAX_RETRANSMISSION_TIMEOUT, self.smoothed + max(CLOCK_GRANULARITY, 4 * self.variation)
         )
+
+
+class StreamProgress(NamedTuple):
+    """How far the stream messages of a session have come."""
+
+    sent: int
+    """Messages that were sent: the sequence number of the next one."""
+    acknowledged: int
+    """Messages of which all before are acknowledged too."""
+    round_trip_time: float | None = None
+    """Smoothed, in seconds; None before it was measured."""
 
 
 class _InFlight:
@@ -94,6 +109,13 @@ class StreamSender:
     def in_flight(self) -> int:
         """How many messages are unacknowledged."""
         return len(self._in_flight) + len(self._parked)
+
+    @property
+    def progress(self) -> StreamProgress:
+        """What is sent and acknowledged."""
+        waiting = (*self._in_flight, *self._parked)
+        smoothed = self.estimator.smoothed if self.estimator.is_measured else None
+        return StreamProgress(self.next_sequence_number, min(waiting, default=self.next_sequence_number), smoothed)
 
     @property
     def retransmitting(self) -> int:

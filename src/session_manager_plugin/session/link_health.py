@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+from session_manager_plugin.protocol.reliable import StreamProgress as StreamProgress
+
 
 class LinkState(Enum):
     """The state of a link. The value is the text for it in the bar, the title, notices and ``~i``."""
@@ -109,3 +111,5 @@ class LinkStatus(NamedTuple):
     """The session id or the target."""
     latencies: tuple[float, ...] = ()
     """Seconds, oldest first; the last eight are shown."""
+    input_progress: StreamProgress | None = None
+    """How far the messages that carry input have come."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from session_manager_plugin.protocol.events import MissingOutput, SessionReady
 from session_manager_plugin.protocol.messages import Flag, PayloadType
+from session_manager_plugin.protocol.reliable import StreamProgress
 from session_manager_plugin.session.link_health import LinkHealth, LinkStatus
 from session_manager_plugin.session.outcome import Outcome
 
@@ -42,6 +43,10 @@ class IDataChannel(Protocol):
     @property
     def retransmitting(self) -> int:
         """How many messages in flight were sent more than once."""
+
+    @property
+    def input_progress(self) -> StreamProgress:
+        """How far the messages that carry input have come."""
 
     @property
     def is_connected(self) -> bool:
@@ -217,6 +222,9 @@ class TerminalHold(Protocol):
 
         Calls ``size_changed`` at every resize. ``status`` returns the content of the status line.
         """
+
+    def typed(self, data: bytes) -> None:
+        """Bytes of the input were sent: what they will show may be drawn before the remote has echoed it."""
 
     def say(self, lines: Sequence[str]) -> None:
         """Show lines of our own at the cursor, if the output is a terminal."""

@@ -121,6 +121,7 @@ class ShellHandler:
                 if self._recording is not None:
                     self._recording.input(data)
                 await channel.send_input_data(data, more_follows=len(data) >= BULK_READ_SIZE)
+                self._terminal.typed(data)
             if self._terminal.hung_up:
                 raise TerminalGone("the terminal was closed")
             await channel.drain()
@@ -168,4 +169,4 @@ class ShellHandler:
         health = channel.health
         if health.latency is not None and (not self._latencies or self._latencies[-1] != health.latency):
             self._latencies.append(health.latency)
-        return LinkStatus(health, channel.session_id, tuple(self._latencies))
+        return LinkStatus(health, channel.session_id, tuple(self._latencies), channel.input_progress)

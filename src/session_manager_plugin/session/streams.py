@@ -131,5 +131,8 @@ class NoTerminal(TerminalHold):
         """Hold nothing."""
         yield
 
+    def typed(self, data: bytes) -> None:
+        pass
+
     def say(self, lines: Sequence[str]) -> None:
         """Show nothing."""

@@ -19,6 +19,7 @@ from session_manager_plugin.terminal.input import InputReader, TypedInput, open_
 from session_manager_plugin.terminal.keyboard import Keyboard
 from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
+from session_manager_plugin.terminal.predict_mode import PredictMode
 from session_manager_plugin.terminal.questions import ASK_ATTRIBUTES
 from session_manager_plugin.terminal.raw import RawMode
 from session_manager_plugin.terminal.size import SizeWatcher, terminal_size
@@ -47,11 +48,13 @@ class Console(Streams, TerminalHold):
         error_output: OutputWriter | None = None,
         status_line: StatusLine | None = None,
         mode: StatusMode = StatusMode.BAR,
+        predict: PredictMode = PredictMode.NEVER,
     ) -> None:
         """``output`` and ``error_output`` are shared writers of ``stdout`` and ``stderr``; their owner closes them."""
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
         self._status_line = status_line
         self._mode = mode
+        self._predict = predict
         self._input = open_reader(stdin)
         self._reports = TerminalReports() if _are_one_terminal(stdin, stdout) else None
         self._typed = self._without_reports(self._input)
@@ -297,6 +300,21 @@ class Console(Streams, TerminalHold):
         else:
             self.write = self._output.write
 
+    def typed(self, data: bytes) -> None:
+        """Draw what ``data``, which was sent, will probably show."""
+        if self._display is not None and self._has_terminal.is_set():
+            self._display.typed(data)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether what is typed may be drawn before the remote has echoed it."""
+        return self._display is not None and self._display.predicts
+
+    def toggle_prediction(self) -> None:
+        """Always draw what is typed at once, or never."""
+        if self._display is not None:
+            self._display.toggle_prediction()
+
     def look(self) -> None:
         """Show a change of the link's state now, rather than within a second."""
         if self._display is not None and self._has_terminal.is_set():
@@ -394,6 +412,7 @@ class Console(Streams, TerminalHold):
             answer=self._answer,
             reports=self._reports,
             discard_answers=self._discard_answers,
+            predict=self._predict,
         )
         self._choose_writer()
         self._display.start(size)

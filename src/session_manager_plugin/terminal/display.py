@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from session_manager_plugin.session.link_health import LinkState, LinkStatus
+from session_manager_plugin.session.link_health import LinkState, LinkStatus, StreamProgress
 from session_manager_plugin.session.protocols import TerminalSize
 from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
+from session_manager_plugin.terminal.predict_mode import PredictMode
 from session_manager_plugin.terminal.questions import Question
 from session_manager_plugin.terminal.screen import Screen
 from session_manager_plugin.terminal.status_line import MIN_INTERVAL, StatusLine
 from session_manager_plugin.terminal.terminal_reports import Position, TerminalReports
 from session_manager_plugin.terminal.title import WindowTitle
+
+if TYPE_CHECKING:
+    from session_manager_plugin.terminal.predicted_echo import PredictedEcho
 
 _LOOK_INTERVAL = 1.0
 """Seconds between two checks of the link's state. A check draws only if something has changed."""
@@ -47,6 +52,7 @@ class StatusDisplay:
         answer: Callable[[bytes], None],
         reports: TerminalReports | None = None,
         discard_answers: Callable[[int], None] = lambda _count: None,
+        predict: PredictMode = PredictMode.NEVER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._mode = mode
@@ -60,8 +66,10 @@ class StatusDisplay:
         self._discard_answers = discard_answers
         self._clock = clock
         self._screen = Screen()
+        self._echo_timer: asyncio.TimerHandle | None = None
         self._title = WindowTitle()
         self._size = TerminalSize(0, 0)
+        self._echo = self._new_echo(predict)
         self._titled_at = -MIN_INTERVAL
         self._noticed = False
         self._row_awaited = False
@@ -83,23 +91,31 @@ class StatusDisplay:
     def start(self, size: TerminalSize) -> None:
         """Begin to show the status on a terminal of ``size``."""
         self._size = size
-        self._output.write(self._screen.start(size, bar=self._mode is StatusMode.BAR))
+        if self._echo is not None:
+            self._echo.resize(size.columns, self._screen)
+        self._put(self._screen.start(size, bar=self._mode is StatusMode.BAR))
         if self._screen.has_bar and self._line.line:
-            self._output.write(self._screen.draw(self._line.line))  # of before a stop; the next may come late
+            self._put(self._screen.draw(self._line.line))  # of before a stop; the next may come late
         self._ask_again()
         self.look()
 
     def resize(self, size: TerminalSize) -> None:
         """Adapt to a new size of the terminal."""
         self._size = size
-        self._output.write(self._screen.resize(size))
+        if self._echo is not None:
+            self._output.write(self._echo.resize(size.columns, self._screen))
+        self._put(self._screen.resize(size))
         self._noticed = False  # the remote repaints the screen, the notice included
         self._ask_again()
         self.look()
 
     def write(self, data: bytes) -> None:
         """Write output of the remote."""
-        self._output.write(self._screen.feed(data))
+        if self._echo is None:
+            self._output.write(self._screen.feed(data))
+        else:
+            self._output.write(self._echo.output(data, self._screen, self._progress(), self._clock()))
+            self._arm_echo()
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
@@ -115,9 +131,59 @@ class StatusDisplay:
             if self._screen.wants_position:
                 self._ask_position(self._reports)
 
+    def typed(self, data: bytes) -> None:
+        """Bytes of the input were sent."""
+        if self._echo is not None:
+            self._output.write(self._echo.typed(data, self._screen, self._progress(), self._clock()))
+            self._arm_echo()
+
+    @property
+    def predicts(self) -> bool:
+        """Whether predictions may be shown."""
+        return self._echo is not None
+
+    def toggle_prediction(self) -> None:
+        """Always show predictions, or never."""
+        if self._echo is not None:
+            self._output.write(self._echo.stop(self._screen))
+            self._echo = None
+        else:
+            self._echo = self._new_echo(PredictMode.ALWAYS)
+            assert self._echo is not None
+            self._echo.resize(self._size.columns, self._screen)
+            self._echo.stop(self._screen)  # the rows below may hold anything
+
+    def _new_echo(self, mode: PredictMode) -> PredictedEcho | None:
+        if mode is PredictMode.NEVER:
+            return None
+        from session_manager_plugin.terminal.predicted_echo import PredictedEcho
+
+        return PredictedEcho(mode)
+
+    def _progress(self) -> StreamProgress:
+        return self._status().input_progress or StreamProgress(0, 0)
+
+    def _arm_echo(self) -> None:
+        """Look again when an answer is due."""
+        if self._echo_timer is not None:
+            self._echo_timer.cancel()
+            self._echo_timer = None
+        if self._echo is not None and (due_at := self._echo.next_timeout) is not None:
+            delay = max(0.0, due_at - self._clock())
+            self._echo_timer = asyncio.get_running_loop().call_later(delay, self._update_echo)
+
+    def _update_echo(self) -> None:
+        if self._echo is not None:
+            self._output.write(self._echo.update(self._screen, self._progress(), self._clock()))
+            self._arm_echo()
+
+    def _put(self, data: bytes) -> None:
+        """Write something of ours, beside what is predicted."""
+        self._output.write(data if self._echo is None else self._echo.aside(data, self._screen, self._clock()))
+
     def located(self, position: Position) -> None:
         """Handle the terminal's answer with the cursor's position."""
-        self._output.write(self._screen.locate(*position))
+        self._put(self._screen.locate(*position))
         self._take_awaited_row()
         if self._reports is not None and self._screen.wants_position:
             self._ask_position(self._reports)
@@ -127,7 +193,7 @@ class StatusDisplay:
         if self._mode is StatusMode.BAR:
             self._mode = self._without_bar
             self._row_awaited = False
-            self._output.write(self._screen.release())
+            self._put(self._screen.release())
         else:
             self._mode = StatusMode.BAR
             self._restore_title()
@@ -150,7 +216,7 @@ class StatusDisplay:
         taken = self._screen.take_row(may_ask=may_ask)
         self._row_awaited = taken is None
         if taken is not None:
-            self._output.write(taken)
+            self._put(taken)
 
     def look(self) -> None:
         """Show the link's state if it has changed."""
@@ -180,6 +246,8 @@ class StatusDisplay:
         """Stop without writing, because another job has the terminal. Returns the same as ``pause``."""
         again = self._screen.again()
         self._stop_timers()
+        if self._echo is not None:
+            self._echo.stop(self._screen)
         self._noticed = False
         self._screen.leave()
         self._title.restore()
@@ -189,11 +257,13 @@ class StatusDisplay:
     def stop(self) -> None:
         """Restore the terminal to the state before ``start``. Idempotent."""
         self._stop_timers()
+        if self._echo is not None:
+            self._output.write(self._echo.stop(self._screen))
         if self._noticed:
             self._noticed = False
-            self._output.write(self._screen.clear_notice())
+            self._put(self._screen.clear_notice())
         reports_unasked = self._screen.reports_unasked
-        self._output.write(self._screen.leave())
+        self._put(self._screen.leave())
         self._screen = Screen()
         self._row_awaited = False
         if self._reports is not None:
@@ -207,10 +277,10 @@ class StatusDisplay:
                 self._discard_answers(expected.count(Question.ATTRIBUTES) + 1)
 
     def _stop_timers(self) -> None:
-        for timer in (self._timer, self._repainting, self._flushing):
+        for timer in (self._timer, self._repainting, self._flushing, self._echo_timer):
             if timer is not None:
                 timer.cancel()
-        self._timer = self._repainting = self._flushing = None
+        self._timer = self._repainting = self._flushing = self._echo_timer = None
 
     def _ask_again(self) -> None:
         if self._reports is not None:
@@ -224,14 +294,14 @@ class StatusDisplay:
         if reports.may_ask(now) and self._output.buffered < _BUSY:
             question, number = self._screen.ask_position()
             reports.expect(number, now)
-            self._output.write(question)
+            self._put(question)
 
     def _show_row(self, status: LinkStatus, now: float) -> float | None:
         """Draw the bar or a notice in the last row. Returns when to draw next."""
         if self._screen.has_bar:
             text = self._line.update(status, self._size.columns, now)
             if text is not None or self._screen.damaged:
-                self._output.write(self._screen.draw(self._line.line))
+                self._put(self._screen.draw(self._line.line))
             return self._line.next_update_at
         if self._mode not in (StatusMode.NOTICE, StatusMode.BAR):
             return None
@@ -239,11 +309,11 @@ class StatusDisplay:
         if status.health.troubled and status.health.state is not LinkState.DELAYED:
             text = self._line.update(status, self._size.columns, now)
             if (text is not None or not self._noticed) and (drawn := self._screen.draw_notice(self._line.line)):
-                self._output.write(drawn)
+                self._put(drawn)
                 self._noticed = True
             return self._line.next_update_at
         if self._noticed and (erased := self._screen.clear_notice()):
-            self._output.write(erased)
+            self._put(erased)
             self._noticed = False
             self.ask_for_repaint()
         return None
@@ -261,14 +331,14 @@ class StatusDisplay:
         if now < self._titled_at + MIN_INTERVAL:
             return self._titled_at + MIN_INTERVAL
         self._titled_at = now
-        self._output.write(self._title.show(text))
+        self._put(self._title.show(text))
         return None
 
     def _flush(self) -> None:
-        self._output.write(self._screen.flush())
+        self._put(self._screen.flush())
 
     def _restore_title(self) -> None:
-        self._output.write(self._title.restore())
+        self._put(self._title.restore())
 
     def ask_for_repaint(self) -> None:
         """Report one row fewer to the remote, and then the true size, so that it repaints what the notice covered."""

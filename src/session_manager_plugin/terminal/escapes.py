@@ -38,6 +38,7 @@ class Escape(Enum):
     DETAILS = b"i"
     RECONNECT = b"r"
     TOGGLE_BAR = b"B"
+    TOGGLE_PREDICTION = b"p"
 
 
 _ESCAPES = {escape.value.decode("ascii"): escape for escape in Escape}

@@ -100,6 +100,35 @@ class Screen:
         return self.has_bar and len(self._held) > self._given and self._string is None and not self._holds_sequence
 
     @property
+    def takes_overlay(self) -> bool:
+        """Whether text of ours may stand beside the cursor for a while: on the main screen, without special modes."""
+        tracker = self._tracker
+        special = tracker.alternate or tracker.origin or tracker.cursor.has_sides or tracker.modes.inserts
+        return self.at_boundary and not special
+
+    @property
+    def column(self) -> int | None:
+        """The column of the cursor, from 0; None if it is not known, or a wrap is due."""
+        cursor = self._tracker.cursor
+        return None if cursor.slack or cursor.may_wrap else cursor.column
+
+    @property
+    def rows_below(self) -> int | None:
+        """How many newlines lead to the last row, from which on they scroll; None if that is not known."""
+        tracker = self._tracker
+        cursor = tracker.cursor
+        return None if tracker.has_region or not cursor.is_row_known else cursor.last - cursor.row
+
+    @property
+    def pen(self) -> bytes:
+        """What sets the colours and attributes in force, after a reset."""
+        return self._tracker.pen.attributes
+
+    def interrupt(self) -> None:
+        """Something of ours was written at the cursor."""
+        self._interrupted = True
+
+    @property
     def damaged(self) -> bool:
         """Whether the bar has to be drawn again although its text has not changed."""
         return self.has_bar and self._tracker.damaged

@@ -1,0 +1,204 @@
+"""The cells of the row that the cursor is in, as far as they are known. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from session_manager_plugin.terminal.character_width import character_width, width_range
+
+# Enough for a line that is being typed, and no more: whatever addresses another place of the screen makes the row
+# unknown. It is known again after a newline into a row that is blank for certain: one that has scrolled in, one that
+# was erased, or one that nothing has been written to since the session began (`fresh_below`).
+
+_TOKEN = re.compile(
+    rb"\x1b\[(?P<parameters>[0-9;:]*)(?P<final>[@A-Za-z`])"
+    rb"|(?P<mode>\x1b\[\?[0-9;]*[hl])"
+    rb"|(?P<harmless>\x1b[=>]|\x1b\(B|\x1b\[[0-9]* q)"
+    rb"|(?P<string>\x1b\][^\x07\x1b]*(?:\x07|\x1b\\))"
+    rb"|(?P<control>[\x00-\x1f\x7f])"
+    rb"|(?P<text>[^\x00-\x1f\x7f]+)"
+)
+_TAB_WIDTH = 8
+_LONGEST = 8192
+"""Bytes before the last newline that are looked at. In more of them only the newline counts."""
+_HARMLESS_MODES = frozenset({b"1", b"12", b"25", b"1000", b"1002", b"1004", b"1006", b"2004", b"2026"})
+"""Private modes that move nothing: keys, the cursor's look, the mouse, bracketed paste, synchronized output."""
+
+
+class Cell(NamedTuple):
+    """One cell. The second cell of a wide character has an empty ``text``."""
+
+    text: str
+    pen: bytes = b""
+    """The SGR sequences that it was drawn with, since the last reset."""
+
+
+BLANK = Cell(" ")
+
+
+class CursorRow:
+    """Follows output. ``column`` is None while the cursor's place in the row is not known, counted from 0.
+
+    It begins without a size; see ``resize``.
+    """
+
+    def __init__(self) -> None:
+        self.columns = 0
+        self.fresh_below = True
+        """Whether all rows below are blank as far as the remote is concerned: it has written to none of them."""
+        self.column: int | None = None
+        self._cells: list[Cell | None] = []
+        self._pen = b""
+
+    def resize(self, columns: int) -> None:
+        """A terminal of so many columns. Nothing of the row is known; if it has changed, nor of those below."""
+        is_first = not self.columns
+        self.columns = columns
+        self.lose()
+        self.fresh_below = is_first
+
+    def lose(self) -> None:
+        """Nothing of the row is known any more, nor of those below."""
+        self.column = None
+        self.fresh_below = False
+        self._cells = [None] * self.columns
+
+    def cells(self, start: int, end: int) -> list[Cell] | None:
+        """The cells of these columns; None if one of them is not known."""
+        cells = self._cells[start:end]
+        return None if None in cells or len(cells) < end - start else [cell for cell in cells if cell is not None]
+
+    def text(self, start: int, end: int) -> str | None:
+        """The characters of these columns; None if one of them is not known."""
+        cells = self.cells(start, end)
+        return None if cells is None else "".join(cell.text for cell in cells)
+
+    def feed(self, data: bytes, *, scrolls: bool = False, is_plain: bool = True) -> None:
+        """Follow output. ``scrolls``: the last newline in it leads to a row that has scrolled in. ``is_plain``: no
+        colours and attributes are in force behind it."""
+        start = data.rfind(b"\n") + 1
+        if start > _LONGEST:
+            self.fresh_below = False
+            self._pen = b""
+            self._begin_row(scrolls and is_plain, data[start - 2 : start])
+        elif start:
+            self._leave_row(data[:start])
+            self._begin_row((scrolls or self.fresh_below) and not self._pen, data[start - 2 : start])
+        position = start
+        while position < len(data):
+            found = _TOKEN.match(data, position)
+            if found is None:
+                self.lose()
+                return
+            position = found.end()
+            if (text := found["text"]) is not None:
+                self._print(text)
+            elif (control := found["control"]) is not None:
+                self._control(control[0])
+            elif (final := found["final"]) is not None:
+                self._sequence(found["parameters"], final.decode())
+            elif (mode := found["mode"]) is not None and not _is_harmless(mode):
+                self.lose()
+
+    def _leave_row(self, data: bytes) -> None:
+        """Follow what ends with a newline: only the pen, and whether the rows below are still blank."""
+        for found in _TOKEN.finditer(data):
+            final = found["final"]
+            if final == b"m":
+                self._set_pen(found["parameters"])
+            elif final is not None and final not in b"CDGKPX@":
+                self.fresh_below = final == b"J" and found["parameters"] in (b"", b"0", b"2")
+            elif (mode := found["mode"]) is not None and not _is_harmless(mode):
+                self.fresh_below = False
+        if b"\x1b" in _TOKEN.sub(b"", data):
+            self.fresh_below = False  # a sequence that is not understood here
+
+    def _begin_row(self, is_blank: bool, newline: bytes) -> None:
+        self._cells = [BLANK if is_blank else None] * self.columns
+        self.column = 0 if newline == b"\r\n" else None
+
+    def _control(self, byte: int) -> None:
+        if byte == 0x0D:
+            self.column = 0
+        elif self.column is None or byte == 0x07:
+            return
+        elif byte == 0x08:
+            self.column = max(0, self.column - 1)
+        elif byte == 0x09:
+            self.column = min((self.column // _TAB_WIDTH + 1) * _TAB_WIDTH, self.columns - 1)
+        elif byte != 0:
+            self.lose()
+
+    def _print(self, text: bytes) -> None:
+        try:
+            characters = text.decode()
+        except UnicodeDecodeError:
+            self.lose()
+            return
+        for character in characters:
+            width = character_width(character)
+            if self.column is None or width_range(character) != (width, width) or width < 1:
+                self.lose()
+                return
+            if self.column + width >= self.columns:
+                self.lose()  # the row is left, or may be
+                return
+            self._cells[self.column : self.column + width] = [
+                Cell(character, self._pen),
+                *[Cell("", self._pen)] * (width - 1),
+            ]
+            self.column += width
+
+    def _sequence(self, parameters: bytes, final: str) -> None:
+        if final == "m":
+            self._set_pen(parameters)
+            return
+        if not parameters.isdigit() and parameters:
+            self.lose()
+            return
+        number = int(parameters or 0)
+        if final == "K" and self.column is not None and number <= 2:
+            blank = None if self._pen else BLANK
+            start, end = ((self.column, self.columns), (0, self.column + 1), (0, self.columns))[number]
+            self._cells[start:end] = [blank] * (end - start)
+        elif final == "J" and self.column is not None and number == 0:
+            blank = None if self._pen else BLANK
+            self._cells[self.column :] = [blank] * (self.columns - self.column)
+            self.fresh_below = not self._pen
+        elif final == "J" and number == 2:
+            self._cells = [None if self._pen else BLANK] * self.columns
+            self.fresh_below = not self._pen
+        elif final == "C" and self.column is not None:
+            self.column = min(self.column + (number or 1), self.columns - 1)
+        elif final == "D" and self.column is not None:
+            self.column = max(self.column - (number or 1), 0)
+        elif final in "G`":
+            self.column = min((number or 1) - 1, self.columns - 1)
+        elif final == "P" and self.column is not None:
+            count = min(number or 1, self.columns - self.column)
+            del self._cells[self.column : self.column + count]
+            self._cells += [None if self._pen else BLANK] * count
+        elif final == "@" and self.column is not None:
+            count = min(number or 1, self.columns - self.column)
+            self._cells[self.column : self.column] = [None if self._pen else BLANK] * count
+            del self._cells[self.columns :]
+        elif final == "X" and self.column is not None:
+            end = min(self.column + (number or 1), self.columns)
+            self._cells[self.column : end] = [None if self._pen else BLANK] * (end - self.column)
+        elif final not in "cn":
+            self.lose()
+
+    def _set_pen(self, parameters: bytes) -> None:
+        if parameters.strip(b"0") == b"":
+            self._pen = b""
+        elif parameters.startswith((b"0;", b"00;")):
+            self._pen = b"\x1b[%bm" % parameters
+        else:
+            self._pen += b"\x1b[%bm" % parameters
+            if len(self._pen) > 256:
+                self.lose()
+
+
+def _is_harmless(mode: bytes) -> bool:
+    return _HARMLESS_MODES.issuperset(mode[3:-1].split(b";"))

@@ -1,0 +1,136 @@
+"""Draws predictions over the cursor's row, and takes them back before anything else is written. Pure."""
+
+from __future__ import annotations
+
+from session_manager_plugin.session.link_health import StreamProgress
+from session_manager_plugin.terminal.cursor_row import BLANK, Cell, CursorRow
+from session_manager_plugin.terminal.pen import PLAIN
+from session_manager_plugin.terminal.predict_mode import PredictMode
+from session_manager_plugin.terminal.prediction import Overlay, Predictor, text_width
+from session_manager_plugin.terminal.screen import Screen
+
+_UNDERLINE = b"\x1b[4m"
+
+
+class PredictedEcho:
+    """Stands between a `Screen` and the terminal. Every method that returns bytes returns what to write.
+
+    While nothing is drawn, what the remote has sent is passed on as it is. Whatever the owner writes besides the
+    remote's output goes through `aside`, so that the cursor is where the remote believes it to be.
+    """
+
+    def __init__(self, mode: PredictMode) -> None:
+        self._row = CursorRow()
+        self._predictor = Predictor(mode, self._row)
+        self._drawn: Overlay | None = None
+        self._under: list[Cell] = []
+        """The cells that the drawn text covers."""
+
+    @property
+    def mode(self) -> PredictMode:
+        """When predictions are shown."""
+        return self._predictor.mode
+
+    @property
+    def next_timeout(self) -> float | None:
+        """When to call `update`."""
+        return self._predictor.next_timeout
+
+    def switch(self, mode: PredictMode, screen: Screen, now: float) -> bytes:
+        """Show predictions by another mode from now on."""
+        self._predictor.mode = mode
+        return self._redrawn(screen, now)
+
+    def resize(self, columns: int, screen: Screen) -> bytes:
+        """Another terminal: nothing is predicted until its cursor's row is known."""
+        erased = self._erased(screen)
+        self._row.resize(columns)
+        self._predictor.reset()
+        return erased
+
+    def typed(self, data: bytes, screen: Screen, progress: StreamProgress, now: float) -> bytes:
+        """The bytes of one read were sent."""
+        if screen.takes_overlay:
+            self._predictor.typed(data, progress, now)
+        return self._redrawn(screen, now)
+
+    def update(self, screen: Screen, progress: StreamProgress, now: float) -> bytes:
+        """Time has passed, or messages were acknowledged."""
+        self._predictor.output(progress, now)
+        return self._redrawn(screen, now)
+
+    def output(self, data: bytes, screen: Screen, progress: StreamProgress, now: float) -> bytes:
+        """What the remote has sent, through `Screen.feed`."""
+        erased = self._erased(screen)
+        rows_below, newlines = screen.rows_below, data.count(b"\n")
+        written = screen.feed(data)
+        if screen.takes_overlay:
+            scrolls = rows_below is not None and newlines > rows_below
+            self._row.feed(data, scrolls=scrolls, is_plain=not screen.pen)
+            if self._row.column is not None and self._row.column != screen.column:
+                self._row.lose()
+            self._predictor.output(progress, now)
+        else:
+            self._row.lose()
+            self._predictor.reset()
+        return erased + written + self._drawn_anew(screen, now)
+
+    def aside(self, data: bytes, screen: Screen, now: float) -> bytes:
+        """`data`, which the owner writes elsewhere on the terminal."""
+        if self._drawn is None or not data:
+            return data
+        return self._erased(screen) + data + self._drawn_anew(screen, now)
+
+    def stop(self, screen: Screen) -> bytes:
+        """Take back what is drawn, and predict nothing until the row is known again."""
+        erased = self._erased(screen)
+        self._row.lose()
+        self._predictor.reset()
+        return erased
+
+    def _redrawn(self, screen: Screen, now: float) -> bytes:
+        overlay = self._predictor.overlay(now) if screen.takes_overlay else None
+        if overlay == self._drawn:
+            return b""
+        return self._erased(screen) + self._drawn_anew(screen, now)
+
+    def _drawn_anew(self, screen: Screen, now: float) -> bytes:
+        overlay = self._predictor.overlay(now) if screen.takes_overlay else None
+        if overlay is None:
+            return b""
+        cells = self._row.cells(overlay.column, overlay.column + overlay.width)
+        assert cells is not None
+        self._drawn, self._under = overlay, cells
+        screen.interrupt()
+        underline = overlay.text and overlay.underlined
+        pieces = [_to_column(overlay.column), _UNDERLINE if underline else b"", overlay.text.encode()]
+        pieces.append(PLAIN + screen.pen if underline else b"")
+        blank = overlay.width - text_width(overlay.text)
+        if blank > 0:
+            pieces += [PLAIN, b" " * blank, screen.pen]
+        pieces.append(_to_column(overlay.cursor))
+        return b"".join(pieces)
+
+    def _erased(self, screen: Screen) -> bytes:
+        drawn, self._drawn = self._drawn, None
+        if drawn is None:
+            return b""
+        pieces = [_to_column(drawn.column), PLAIN]
+        place = 0
+        while place < len(self._under):
+            count = 0
+            while place + count < len(self._under) and self._under[place + count] == BLANK:
+                count += 1
+            if count:  # erased, not written: it is no text for those who copy it
+                pieces.append(b"\x1b[%dX" % count + b"\x1b[%dC" % count)
+                place += count
+                continue
+            cell = self._under[place]
+            pieces += [cell.pen, cell.text.encode(), PLAIN if cell.pen else b""]
+            place += 1
+        pieces += [screen.pen, _to_column(self._row.column or 0)]
+        return b"".join(pieces)
+
+
+def _to_column(column: int) -> bytes:
+    return b"\x1b[%dG" % (column + 1)

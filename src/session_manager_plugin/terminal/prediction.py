@@ -1,0 +1,310 @@
+"""Predictive echo: what typed keys will show, drawn before the remote has answered. Pure.
+
+``Predictor`` is given the keys with the numbers of the messages that carried them, the row that the remote's output has
+left, which of the messages are acknowledged, and the time. It returns what to draw over the row.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from session_manager_plugin.session.link_health import StreamProgress
+from session_manager_plugin.terminal.character_width import character_width, width_range
+from session_manager_plugin.terminal.cursor_row import CursorRow
+from session_manager_plugin.terminal.predict_mode import PredictMode
+
+# After each key the row is expected to look in a certain way: the text typed since a certain column, and the cursor in
+# it. As the remote's output arrives, the row looks as after the first, the second … of the keys that are not answered
+# yet. What it should look like after the last of them is drawn over it.
+#
+# The agent writes a message to the pty, then acknowledges it, and a program echoes within `ECHO_TIME`. So a message
+# that was acknowledged longer ago is answered: the row must look as after its key, or the prediction was wrong.
+#
+# As in mosh (https://mosh.org/mosh-paper.pdf, 3.2) predictions belong to epochs. A key whose effect is not known, a
+# wrong prediction, and output that is no echo begin a new epoch. Its predictions are not shown until one of them is
+# confirmed: the whole row up to the cursor is as expected, and differs from before. So nothing typed at a prompt
+# without echo is ever shown.
+#
+# Predicted are characters at the end of the typed text, Backspace there, and the arrows within it. Nothing is predicted
+# while the row is not known, in its last column, on the alternate screen, and of what was pasted.
+
+ECHO_TIME = 0.05
+"""Seconds after its acknowledgement in which a message is answered by the program."""
+SLOW, FAST = 0.060, 0.040
+"""Round trips in seconds from which on predictions are shown, and below which no more."""
+UNDERLINED, NOT_UNDERLINED = 0.120, 0.080
+"""The same for underlining them."""
+PATIENCE = 0.250
+"""Seconds that a key waits for its answer before predictions are shown on any link."""
+LONGEST_READ = 8
+"""Bytes typed at once. More are a paste, or another program's."""
+_BACKSPACES = (b"\x7f", b"\x08")
+_LEFTS = (b"\x1b[D", b"\x1bOD")
+_RIGHTS = (b"\x1b[C", b"\x1bOC")
+
+
+class Overlay(NamedTuple):
+    """``text`` is drawn from ``column`` on, over ``width`` cells, of which those it does not reach become blank; then
+    the cursor goes to ``cursor``. Columns count from 0."""
+
+    column: int
+    text: str
+    width: int
+    cursor: int
+    underlined: bool
+
+
+class _Key(NamedTuple):
+    """A key whose answer is awaited, and what is expected of it."""
+
+    message: int
+    """The messages that were sent when it was: acknowledged if so many are."""
+    typed_at: float
+    epoch: int
+    text: str
+    """The typed text after it."""
+    cursor: int
+    """How many characters of it stand before the cursor."""
+
+
+class Predictor:
+    """Call ``typed`` for each key, ``output`` when the row or the progress may have changed; then draw ``overlay``."""
+
+    def __init__(self, mode: PredictMode, row: CursorRow) -> None:
+        self.mode = mode
+        self._row = row
+        self._keys: list[_Key] = []
+        self._start: int | None = None
+        """The column where the typed text begins; None while nothing can be predicted."""
+        self._before = ""
+        """The text of the row before that."""
+        self._text, self._cursor = "", 0
+        """The typed text as the remote has shown it, and the cursor in it."""
+        self._unknown: deque[tuple[int, float, bytes]] = deque()
+        """Keys that were not predicted and are not answered yet: message, time, key."""
+        self._epoch = 0
+        self._confirmed = -1
+        self._acknowledged: deque[tuple[int, float]] = deque()
+        self._answered = 0
+        """So many messages are answered for certain."""
+        self._is_slow = self._is_very_slow = False
+        self._is_expected = True
+        """Whether the row looks as expected after one of the keys."""
+
+    # --- what happens
+
+    def typed(self, data: bytes, progress: StreamProgress, now: float) -> None:
+        """Predict what ``data``, the bytes of one read, will show. They were sent, in the messages up to those sent."""
+        self._note(progress, now)
+        self._judge(now)
+        events = _events(data) if len(data) <= LONGEST_READ else None
+        if events is None:
+            self._forget(progress.sent, now, data)
+            return
+        for event in events:
+            self._predict(event, progress.sent, now)
+
+    def output(self, progress: StreamProgress, now: float) -> None:
+        """Compare the row with what is expected."""
+        self._note(progress, now)
+        self._judge(now)
+
+    def reset(self) -> None:
+        """Expect nothing: the screen is another."""
+        self._keys.clear()
+        self._unknown.clear()
+        self._start = None
+        self._epoch += 1
+
+    @property
+    def next_timeout(self) -> float | None:
+        """When to call ``output`` although there was none; None while no answer is awaited."""
+        instants = [at + ECHO_TIME for _, at in self._acknowledged]
+        waiting = [key.typed_at for key in self._keys] + [typed_at for _, typed_at, _ in self._unknown]
+        if waiting:
+            instants.append(max(waiting[0] + PATIENCE, max(waiting) + ECHO_TIME))
+        return min(instants, default=None)
+
+    def overlay(self, now: float) -> Overlay | None:
+        """What to draw over the row as the remote has left it; None if nothing is shown."""
+        if self._start is None or not self._keys or not self._is_expected or not self._shows(now):
+            return None
+        shown = None
+        for key in self._keys:
+            if key.epoch > self._confirmed:
+                break
+            shown = key
+        if shown is None:
+            return None
+        same = len(_common(self._text, shown.text))
+        column = self._start + text_width(shown.text[:same])
+        text = shown.text[same:]
+        width = max(text_width(text), text_width(self._text[same:]))
+        cursor = self._start + text_width(shown.text[: shown.cursor])
+        if column + width >= self._row.columns or self._row.cells(column, column + width) is None:
+            return None
+        return Overlay(column, text, width, cursor, self._is_very_slow)
+
+    # --- predicting
+
+    def _predict(self, event: bytes, message: int, now: float) -> None:
+        if self._unknown:
+            self._unknown.append((message, now, event))
+            return
+        if self._start is None and not self._begin():
+            self._forget(message, now, event)
+            return
+        self._expect(event, message, now)
+
+    def _begin(self) -> bool:
+        """Take the row as it is for what the next key changes."""
+        column = self._row.column
+        before = None if column is None else self._row.text(0, column)
+        if column is None or before is None:
+            return False
+        self._start, self._before, self._text, self._cursor = column, before, "", 0
+        self._is_expected = True
+        return True
+
+    def _expect(self, event: bytes, message: int, now: float) -> None:
+        assert self._start is not None
+        text, cursor = (self._keys[-1].text, self._keys[-1].cursor) if self._keys else (self._text, self._cursor)
+        if event in _BACKSPACES and cursor == len(text) > 0:
+            text, cursor = text[:-1], cursor - 1
+        elif event in _LEFTS and cursor > 0:
+            cursor -= 1
+        elif event in _RIGHTS and cursor < len(text):
+            cursor += 1
+        elif _is_plain(event) and cursor == len(text):
+            text += event.decode()
+            cursor += 1
+            if self._start + text_width(text) >= self._row.columns - 1:
+                self._forget(message, now, event)
+                return
+        else:
+            self._forget(message, now, event)
+            return
+        self._keys.append(_Key(message, now, self._epoch, text, cursor))
+
+    def _forget(self, message: int, now: float, event: bytes) -> None:
+        """A key whose effect is not known: nothing more is expected until it is answered."""
+        self._epoch += 1
+        self._unknown.append((message, now, event))
+
+    # --- judging
+
+    def _note(self, progress: StreamProgress, now: float) -> None:
+        seen = self._acknowledged[-1][0] if self._acknowledged else self._answered
+        if progress.acknowledged > seen:
+            self._acknowledged.append((progress.acknowledged, now))
+        while self._acknowledged and now >= self._acknowledged[0][1] + ECHO_TIME:
+            self._answered = self._acknowledged.popleft()[0]
+        if (round_trip := progress.round_trip_time) is not None:
+            self._is_slow = round_trip > (FAST if self._is_slow else SLOW)
+            self._is_very_slow = round_trip > (NOT_UNDERLINED if self._is_very_slow else UNDERLINED)
+
+    def _judge(self, now: float) -> None:
+        if self._start is not None:
+            self._compare()
+        if self._unknown and not self._keys:
+            self._take_up()
+
+    def _compare(self) -> None:
+        """See which of the keys the row looks answered by."""
+        answered = sum(key.message <= self._answered for key in self._keys)
+        states = [(self._text, self._cursor), *((key.text, key.cursor) for key in self._keys)]
+        reached = next((place for place in range(answered, len(states)) if self._looks_like(*states[place])), None)
+        self._is_expected = reached is not None
+        if reached is None:
+            if answered or not self._keys:
+                self._unexpected()
+            else:
+                self._epoch += 1  # output that is no echo, or one that is not complete
+            return
+        if reached:
+            self._text, self._cursor = states[reached]
+            self._confirmed = max(self._confirmed, self._keys[reached - 1].epoch)
+            del self._keys[:reached]
+
+    def _unexpected(self) -> None:
+        """A prediction was wrong, or the row has changed without a key."""
+        keys = self._keys
+        self._keys = []
+        self._start = None
+        self._epoch += 1
+        # What those keys will show is not known either; the later ones may be taken up again when these are answered.
+        waiting = [(key.message, key.typed_at, b"") for key in keys if key.message > self._answered]
+        self._unknown.extendleft(reversed(waiting))
+
+    def _take_up(self) -> None:
+        """Predict the keys typed behind an unknown one, once it is answered and none of them may be half answered."""
+        while self._unknown and self._unknown[0][0] <= self._answered:
+            self._unknown.popleft()
+        if self._acknowledged and any(message <= self._acknowledged[-1][0] for message, _, _ in self._unknown):
+            return
+        if any(not event or len(event) > LONGEST_READ for _, _, event in self._unknown):
+            return
+        if self._unknown and not _is_predictable(self._unknown[0][2]):
+            return
+        if self._unknown and self._start is None and not self._begin():
+            return
+        waiting, self._unknown = self._unknown, deque()
+        while waiting:
+            message, typed_at, event = waiting.popleft()
+            self._expect(event, message, typed_at)
+            if self._unknown:
+                self._unknown.extend(waiting)
+                return
+
+    def _looks_like(self, text: str, cursor: int) -> bool:
+        assert self._start is not None
+        row = self._row
+        return (
+            row.column == self._start + text_width(text[:cursor])
+            and row.text(0, self._start) == self._before
+            and row.text(self._start, self._start + text_width(text)) == text
+        )
+
+    def _shows(self, now: float) -> bool:
+        if self.mode is PredictMode.NEVER:
+            return False
+        return self.mode is PredictMode.ALWAYS or self._is_slow or now >= self._keys[0].typed_at + PATIENCE
+
+
+def _events(data: bytes) -> list[bytes] | None:
+    """The keys of one read; None if it is something else, such as a paste."""
+    if data in _LEFTS or data in _RIGHTS:
+        return [data]
+    try:
+        return [character.encode() for character in data.decode()] if b"\x1b" not in data else None
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_plain(event: bytes) -> bool:
+    """Whether a key is a character of a certain width."""
+    try:
+        character = event.decode()
+    except UnicodeDecodeError:
+        return False
+    width = character_width(character) if len(character) == 1 else 0
+    return character.isprintable() and width > 0 and width_range(character) == (width, width)
+
+
+def _is_predictable(event: bytes) -> bool:
+    return _is_plain(event) or event in (*_BACKSPACES, *_LEFTS, *_RIGHTS)
+
+
+def text_width(text: str) -> int:
+    """Cells that a text occupies."""
+    return sum(map(character_width, text))
+
+
+def _common(first: str, second: str) -> str:
+    length = 0
+    for left, right in zip(first, second, strict=False):
+        if left != right:
+            break
+        length += 1
+    return first[:length]

@@ -1,0 +1,128 @@
+"""Predictive echo: most keys are on the screen at once, nothing wrong stays, and nothing is shown without echo."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from session_manager_plugin.terminal.predict_mode import PredictMode
+from tests.support.echo_world import EchoWorld
+
+SLOW, FAST = 0.075, 0.010
+LETTERS = "abcdefghijklmnopqrstuvwxyz -./0123456789"
+
+
+def type_text(world: EchoWorld, text: str, pause: float = 0.15) -> None:
+    for character in text:
+        world.key(character.encode(), pause)
+
+
+def type_like_a_person(world: EchoWorld, dice: random.Random, count: int) -> tuple[int, int]:
+    """Type lines with corrections; returns how many characters were typed, and how many of them were shown at once."""
+    shown = typed = 0
+    for _ in range(count):
+        world.wait(dice.choice((0.08, 0.12, 0.2, 0.35)))
+        action = dice.random()
+        if action < 0.04 or world.terminal.column > 60:
+            world.key(b"\r")
+        elif action < 0.09:
+            world.key(b"\x7f")
+        elif action < 0.11:
+            world.key(b"\t")
+        else:
+            key = dice.choice(LETTERS)
+            before = world.terminal.column
+            world.key(key.encode())
+            typed += 1
+            shown += world.terminal.column == before + 1 and world.terminal.cells[before] == key
+    world.wait(3.0)
+    return typed, shown
+
+
+def test_most_keys_are_shown_at_once_and_the_row_ends_as_without() -> None:
+    typed = shown = 0
+    for seed in range(40):
+        world = EchoWorld(seed, PredictMode.ALWAYS)
+        counts = type_like_a_person(world, random.Random(seed), 100)
+        typed, shown = typed + counts[0], shown + counts[1]
+        assert (world.terminal.text, world.terminal.column) == (world.plain.text, world.plain.column), seed
+    assert shown / typed > 0.7
+
+
+@pytest.mark.parametrize("mode", [PredictMode.NEVER, PredictMode.AUTO])
+def test_no_byte_differs_when_nothing_is_predicted(mode: PredictMode) -> None:
+    world = EchoWorld(1, mode, delay=FAST, jitter=0.002)
+    type_like_a_person(world, random.Random(1), 200)
+    assert world.written == world.remote_writes
+
+
+def test_a_slow_link_has_predictions_shown() -> None:
+    world = EchoWorld(1, PredictMode.AUTO)
+    typed, shown = type_like_a_person(world, random.Random(1), 200)
+    assert shown / typed > 0.5
+    assert b"\x1b[4m" in world.written  # round trips of 150 ms: underlined
+
+
+def test_backspace_and_the_arrows_are_predicted_within_what_was_typed() -> None:
+    world = EchoWorld(1, PredictMode.ALWAYS, jitter=0.0)
+    type_text(world, "abc")
+    world.wait(1.0)
+    end = world.terminal.column
+    world.key(b"\x7f")
+    assert (world.terminal.text[-2:], world.terminal.column) == ("ab", end - 1)
+    world.wait(1.0)
+    assert (world.terminal.text, world.terminal.column) == (world.plain.text, world.plain.column)
+
+
+def test_what_was_wrong_is_repaired_within_a_round_trip_and_a_tenth_of_a_second() -> None:
+    world = EchoWorld(1, PredictMode.ALWAYS, jitter=0.0)
+    type_text(world, "ab")
+    world.wait(1.0)
+    world.echo_is_on = False  # as a program that reads single keys
+    before = world.terminal.text
+    world.key(b"c")
+    assert world.terminal.text == f"{before}c"
+    world.wait(2 * SLOW + 0.1)
+    assert world.terminal.text == before
+    assert world.terminal.column == world.plain.column
+
+
+def secrets_shown(seed: int, *, masks: bool, hasty: bool) -> list[str]:
+    """What of a password was ever in the row, typed at a prompt without echo behind a line that was echoed."""
+    dice = random.Random(seed)
+    world = EchoWorld(seed, PredictMode.ALWAYS)
+    world.masks = masks
+    type_text(world, "read -s", 0.12)
+    world.key(b"\r", 0.12)
+    if not hasty:
+        world.wait(1.0)
+    seen = len(world.seen)
+    secret = "".join(dice.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=8))
+    if dice.random() < 0.2:
+        world.key(secret.encode())  # pasted, or by a password manager
+    else:
+        type_text(world, secret, dice.choice((0.02, 0.1, 0.3)))
+    world.wait(2.0)
+    world.key(b"\r")
+    world.wait(2.0)
+    type_text(world, "echo", 0.12)
+    world.wait(2.0)
+    assert world.terminal.text == world.plain.text
+    return [row for row in world.seen[seen:] if any(letter in row.replace("Password", "") for letter in secret)]
+
+
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("hasty", [False, True])
+def test_nothing_typed_without_echo_is_ever_shown(masks: bool, hasty: bool) -> None:
+    for seed in range(60):
+        assert secrets_shown(seed, masks=masks, hasty=hasty) == [], seed
+
+
+def test_a_paste_is_not_predicted() -> None:
+    world = EchoWorld(1, PredictMode.ALWAYS, jitter=0.0)
+    type_text(world, "ab")
+    world.wait(1.0)
+    before = world.terminal.text
+    world.key(b"a long text at once")
+    assert world.terminal.text == before
