@@ -18,6 +18,7 @@ from session_manager_plugin.agent.faults import MessageFaults
 from session_manager_plugin.agent.inventory import load_inventory
 from session_manager_plugin.agent.quirks import Quirk
 from session_manager_plugin.transfer.report import Report
+from tests.support.sandbox_credentials import use_credentials
 
 SMALL = random.Random(4).randbytes(500_000) + b"\xef\xbf\xbd" * 1000 + bytes(range(256)) + bytes(500_000)
 LARGE = random.Random(5).randbytes(8 * 1024 * 1024)
@@ -51,8 +52,7 @@ def open_sandbox(monkeypatch: pytest.MonkeyPatch) -> OpenSandbox:
     @asynccontextmanager
     async def opened(**settings: Any) -> AsyncIterator[Sandbox]:
         async with Sandbox(**settings) as sandbox:
-            for name, value in sandbox.environment.items():
-                monkeypatch.setenv(name, value)
+            use_credentials(sandbox, monkeypatch)
             yield sandbox
 
     return opened

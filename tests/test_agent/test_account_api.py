@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -57,20 +56,6 @@ INVENTORY = Inventory(
 )
 ARN = "arn:aws:ecs:us-east-1:111122223333"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBTYN0vvm2TwjB2LCuG8v3yZBNHzYkl2HwDEPzYkYjVB comment"
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    """A sandbox with ``INVENTORY``."""
-    async with Sandbox(inventory=INVENTORY) as running:
-        yield running
-
-
-@pytest.fixture
-async def aws(sandbox: Sandbox) -> AsyncIterator[AwsClients]:
-    """botocore's clients of it."""
-    async with AwsClients(sandbox) as clients:
-        yield clients
 
 
 # ECS.

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,9 +38,8 @@ Join = Callable[..., FarEnd]
 
 
 @pytest.fixture
-async def join() -> AsyncIterator[Join]:
+def join(far_ends: list[FarEnd]) -> Join:
     """Makes an agent that runs a command, or a plain shell; it is closed at the end."""
-    ends = []
 
     def make(
         command: str = "",
@@ -50,12 +49,10 @@ async def join() -> AsyncIterator[Join]:
     ) -> FarEnd:
         session_type = SessionType.INTERACTIVE_COMMANDS if command else SessionType.STANDARD_STREAM
         end = FarEnd(session_type, {"commands": command}, settings, session_types=session_types, clock=clock)
-        ends.append(end)
+        far_ends.append(end)
         return end
 
-    yield make
-    for end in ends:
-        await end.agent.close()
+    return make
 
 
 def running_shell(far: FarEnd) -> Shell:

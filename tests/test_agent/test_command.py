@@ -9,7 +9,7 @@ import random
 import re
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,9 +31,8 @@ Run = Callable[..., FarEnd]
 
 
 @pytest.fixture
-async def run() -> AsyncIterator[Run]:
+def run(far_ends: list[FarEnd]) -> Run:
     """Starts a session with AWS-StartNonInteractiveCommand; it is closed at the end."""
-    ends = []
 
     def start(
         command: str, *, settings: AgentSettings = SETTINGS, version: str = "1.3.0.0", **parameters: str
@@ -41,13 +40,11 @@ async def run() -> AsyncIterator[Run]:
         values = {name: [value] for name, value in {"command": command, **parameters}.items()}
         properties = DOCUMENTS["AWS-StartNonInteractiveCommand"].resolve(values)
         end = FarEnd(SessionType.NON_INTERACTIVE_COMMANDS, properties, settings, version=version)
-        ends.append(end)
+        far_ends.append(end)
         end.agent.start()
         return end
 
-    yield start
-    for end in ends:
-        await end.agent.close()
+    return start
 
 
 @pytest.fixture

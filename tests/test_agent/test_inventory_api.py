@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,20 +28,6 @@ INVENTORY = Inventory(
     )
 )
 SSH = "AWS-StartSSHSession"
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    """A sandbox with ``INVENTORY``."""
-    async with Sandbox(inventory=INVENTORY) as running:
-        yield running
-
-
-@pytest.fixture
-async def aws(sandbox: Sandbox) -> AsyncIterator[AwsClients]:
-    """botocore's clients of it."""
-    async with AwsClients(sandbox) as clients:
-        yield clients
 
 
 def ids(answer: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -28,9 +28,8 @@ Forward = Callable[..., FarEnd]
 
 
 @pytest.fixture
-async def forward() -> AsyncIterator[Forward]:
+def forward(far_ends: list[FarEnd]) -> Forward:
     """Starts a port session with a document; it is closed at the end."""
-    ends = []
 
     def start(
         document: str,
@@ -42,13 +41,11 @@ async def forward() -> AsyncIterator[Forward]:
     ) -> FarEnd:
         values = {name: [value] for name, value in {"portNumber": str(port), **parameters}.items()}
         end = FarEnd(SessionType.PORT, DOCUMENTS[document].resolve(values), settings, version=version)
-        ends.append(end)
+        far_ends.append(end)
         end.agent.start()
         return end
 
-    yield start
-    for end in ends:
-        await end.agent.close()
+    return start
 
 
 async def until_ready(far: FarEnd) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,22 +36,19 @@ Run = Callable[..., FarEnd]
 
 
 @pytest.fixture
-async def run() -> AsyncIterator[Run]:
+def run(far_ends: list[FarEnd]) -> Run:
     """Runs a command with separate outputs, or an interactive one, by an agent with a quirk, or with None without."""
-    ends = []
 
     def start(command: str, quirk: Quirk | None, *, interactive: bool = False) -> FarEnd:
         document = DOCUMENTS[f"AWS-Start{'Interactive' if interactive else 'NonInteractive'}Command"]
         parameters = {"command": [command]} | ({} if interactive else {"separateOutputStream": ["true"]})
         settings = replace(SETTINGS, quirks=frozenset(filter(None, [quirk])))
         end = FarEnd(document.session_type, document.resolve(parameters), settings)
-        ends.append(end)
+        far_ends.append(end)
         end.agent.start()
         return end
 
-    yield start
-    for end in ends:
-        await end.agent.close()
+    return start
 
 
 class Gate:

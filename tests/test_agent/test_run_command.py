@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,6 @@ INVENTORY = Inventory(
         Instance(id="i-4", tags={"env": "test"}),
     )
 )
-
-
-@pytest.fixture
-async def aws() -> AsyncIterator[AwsClients]:
-    """botocore's clients of a sandbox with ``INVENTORY``."""
-    async with Sandbox(inventory=INVENTORY) as sandbox, AwsClients(sandbox) as clients:
-        yield clients
 
 
 async def send(aws: AwsClients, *commands: str, **parameters: Any) -> str:

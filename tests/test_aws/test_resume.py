@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from session_manager_plugin.agent import Faults, Sandbox
@@ -11,21 +9,9 @@ from session_manager_plugin.aws.resume import SessionResumer
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.systems_manager import SystemsManager
 from session_manager_plugin.errors import AccessDenied, ConfigurationError, ConnectError, SessionExpired
+from tests.support.sandbox_credentials import use_credentials
 
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No credentials or settings of whoever runs the tests."""
-    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-
-
-def use(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have botocore find the sandbox's credentials."""
-    for name, value in sandbox.environment.items():
-        monkeypatch.setenv(name, value)
+pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 def resumer_of(session_id: str, **settings: str) -> SessionResumer:
@@ -35,7 +21,7 @@ def resumer_of(session_id: str, **settings: str) -> SessionResumer:
 
 async def test_a_fresh_token_and_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Sandbox() as sandbox:
-        use(sandbox, monkeypatch)
+        use_credentials(sandbox, monkeypatch)
         started = await sandbox.start_session()
         resumer = resumer_of(started.session_id, endpoint_url=sandbox.endpoint_url)
         first, second = await resumer.resume_session(), await resumer.resume_session()
@@ -46,7 +32,7 @@ async def test_a_fresh_token_and_the_url(monkeypatch: pytest.MonkeyPatch) -> Non
 
 async def test_a_session_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Sandbox() as sandbox:
-        use(sandbox, monkeypatch)
+        use_credentials(sandbox, monkeypatch)
         started = await sandbox.start_session()
         sandbox.terminate(started.session_id)
         with pytest.raises(SessionExpired, match="timed out while the connection was lost"):
@@ -61,17 +47,17 @@ async def test_credentials_are_looked_up_each_time(monkeypatch: pytest.MonkeyPat
         resumer = resumer_of(started.session_id, region="us-east-1", endpoint_url=sandbox.endpoint_url)
         with pytest.raises(ConfigurationError, match=r"no AWS credentials; .*aws sso login"):
             await resumer.resume_session()
-        use(sandbox, monkeypatch)
+        use_credentials(sandbox, monkeypatch)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAWRONG")
         with pytest.raises(AccessDenied):
             await resumer.resume_session()
-        use(sandbox, monkeypatch)
+        use_credentials(sandbox, monkeypatch)
         assert (await resumer.resume_session()).token
 
 
 async def test_what_the_service_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Sandbox(faults=Faults(refuse_resume=1)) as sandbox:
-        use(sandbox, monkeypatch)
+        use_credentials(sandbox, monkeypatch)
         started = await sandbox.start_session()
         resumer = resumer_of(started.session_id, endpoint_url=sandbox.endpoint_url)
         with pytest.raises(AccessDenied, match=r"ExpiredTokenException.*run aws sso login"):
@@ -81,6 +67,6 @@ async def test_what_the_service_refuses(monkeypatch: pytest.MonkeyPatch) -> None
 
 async def test_an_endpoint_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Sandbox() as sandbox:
-        use(sandbox, monkeypatch)
+        use_credentials(sandbox, monkeypatch)
         with pytest.raises(ConnectError, match="check the network"):
             await resumer_of("s", endpoint_url="http://127.0.0.1:1").resume_session()

@@ -28,6 +28,7 @@ from session_manager_plugin.communicator import (
 from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.library import connect
 from session_manager_plugin.session.protocols import OpeningRequest
+from tests.support.sandbox_credentials import use_credentials
 from tests.support.waiting import DEADLINE, wait_until
 
 HOST = "ssmmessages.eu-west-1.amazonaws.com"
@@ -36,13 +37,7 @@ REQUEST = OpeningRequest(HOST, RESOURCE, "eu-west-1")
 KEY, SECRET = "AKIAEXAMPLEEXAMPLE00", "secret-secret-secret-secret-secret-secre"
 
 
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No credentials or settings of whoever runs the tests."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 def configure(tmp_path: Path, text: str) -> None:
@@ -194,6 +189,7 @@ from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.signing import OpeningSigner
 from session_manager_plugin.library import connect
 from session_manager_plugin.session.protocols import OpeningRequest
+from tests.support.sandbox_credentials import use_credentials
 
 async def main():
     try:
@@ -239,8 +235,7 @@ async def test_a_sandbox_that_requires_signatures(monkeypatch: pytest.MonkeyPatc
         async with connected(sandbox) as unsigned:
             assert "Missing Authentication Token" in str(unsigned.last_error)
             assert "no AWS credentials" in str(unsigned.last_error)
-        for name, value in sandbox.environment.items():
-            monkeypatch.setenv(name, value)
+        use_credentials(sandbox, monkeypatch)
         async with connected(sandbox) as signed:
             assert signed.is_connected
         monkeypatch.setenv("AWS_SESSION_TOKEN", "of yesterday")
@@ -254,8 +249,7 @@ async def test_a_sandbox_that_requires_signatures(monkeypatch: pytest.MonkeyPatc
 
 async def test_every_reconnect_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Sandbox(require_signature=True) as sandbox:
-        for name, value in sandbox.environment.items():
-            monkeypatch.setenv(name, value)
+        use_credentials(sandbox, monkeypatch)
         started = await sandbox.start_session()
         session = connect(
             started.stream_url,

@@ -15,23 +15,12 @@ from session_manager_plugin.agent.session import EndReason
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.systems_manager import SystemsManager
 from tests.support.raw_server import Peer, RawServer, http_answer, read_request
+from tests.support.sandbox_credentials import use_credentials
 
 DEADLINE = 20.0
 
 
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No credentials or settings of whoever runs the tests."""
-    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-
-
-def use_sandbox(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have botocore find the sandbox's credentials."""
-    for name, value in sandbox.environment.items():
-        monkeypatch.setenv(name, value)
+pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 def manager(**settings: str) -> SystemsManager:
@@ -41,7 +30,7 @@ def manager(**settings: str) -> SystemsManager:
 
 async def test_a_session_is_terminated(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Sandbox() as sandbox:
-        use_sandbox(sandbox, monkeypatch)
+        use_credentials(sandbox, monkeypatch)
         started = await sandbox.start_session()
         await manager(region="us-east-1", endpoint_url=sandbox.endpoint_url).try_to_terminate(started.session_id)
         session = sandbox.session(started.session_id)
@@ -51,7 +40,7 @@ async def test_a_session_is_terminated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_the_endpoint_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Sandbox() as sandbox:
-        use_sandbox(sandbox, monkeypatch)
+        use_credentials(sandbox, monkeypatch)
         monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", sandbox.endpoint_url)
         started = await sandbox.start_session()
         await manager(region="eu-west-1").try_to_terminate(started.session_id)
@@ -72,7 +61,7 @@ async def test_a_failure_is_logged_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Sandbox() as sandbox:
-        use_sandbox(sandbox, monkeypatch)
+        use_credentials(sandbox, monkeypatch)
         with caplog.at_level(logging.INFO, "session_manager_plugin"):
             await manager(region="us-east-1", endpoint_url=sandbox.endpoint_url).try_to_terminate("nobody-1")
     assert "session nobody-1 could not be terminated: " in caplog.text

@@ -16,6 +16,7 @@ from session_manager_plugin.cli import ssh_keys
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.ssh_keys import KeyFile, accepted_key, key_path, make_key_pair, read_public_key
 from session_manager_plugin.errors import AccessDenied, ConfigurationError, ConnectError, UsageError
+from tests.support.sandbox_credentials import use_credentials
 from tests.support.waiting import wait_until
 
 WEB = "i-0a1b2c3d4e5f60001"
@@ -138,9 +139,8 @@ async def test_a_refusal(monkeypatch: pytest.MonkeyPatch, environment: Environme
 
 def settings_of(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch | None = None) -> AwsSettings:
     """Settings that reach the sandbox; with ``monkeypatch`` its credentials are put into the environment."""
-    for name, value in sandbox.environment.items() if monkeypatch is not None else ():
-        assert monkeypatch is not None
-        monkeypatch.setenv(name, value)
+    if monkeypatch is not None:
+        use_credentials(sandbox, monkeypatch)
     return AwsSettings(sandbox.region, endpoint_url=sandbox.endpoint_url)
 
 

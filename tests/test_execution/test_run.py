@@ -11,6 +11,7 @@ from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.inventory import Instance, Inventory
 from session_manager_plugin.agent.session import EndReason
 from session_manager_plugin.errors import CommandTimedOut, DocumentDenied, UsageError
+from tests.support.sandbox_credentials import use_credentials
 from tests.support.waiting import DEADLINE, wait_until
 
 NEW, OLD, DENIED = "i-0a1b2c3d4e5f60001", "i-0a1b2c3d4e5f60002", "i-0a1b2c3d4e5f60003"
@@ -25,8 +26,7 @@ SCRIPT = ["sh", "-c", "echo out; echo err >&2; exit 3"]
 
 
 def serve(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> AwsSettings:
-    for name, value in sandbox.environment.items():
-        monkeypatch.setenv(name, value)
+    use_credentials(sandbox, monkeypatch)
     return AwsSettings(endpoint_url=sandbox.endpoint_url)
 
 

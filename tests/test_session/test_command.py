@@ -23,6 +23,7 @@ from session_manager_plugin.session.stopped_output import OUTPUT_STOPPED
 from session_manager_plugin.terminal.console import Console
 from tests.support.console_pipes import ConsolePipes
 from tests.support.forwarding import RecordedNotices
+from tests.support.handler_run import ended_at_last
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
 from tests.support.waiting import DEADLINE, wait_until
 
@@ -66,12 +67,8 @@ async def command() -> AsyncIterator[Command]:
     async with ConsolePipes() as pipes:
         session = Command(pipes)
         await session.start()
-        try:
+        async with ended_at_last(session):
             yield session
-        finally:
-            session.channel.end("")
-            await asyncio.gather(session.running, return_exceptions=True)
-            await session.channel.close()
 
 
 async def test_d12_the_outputs_are_apart_and_the_exit_status_is_none_of_them() -> None:

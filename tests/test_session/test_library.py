@@ -13,6 +13,7 @@ from session_manager_plugin.errors import ConnectionLost, NotConnected, OutputIn
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.session import READ_BUFFER_SIZE
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
+from tests.support.sandbox_credentials import use_credentials
 from tests.support.waiting import DEADLINE, wait_until
 
 COMMAND = "AWS-StartNonInteractiveCommand"
@@ -106,8 +107,7 @@ async def test_a_session_that_forwards_a_port_is_refused_at_once() -> None:
 
 def aws_of(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> AwsSettings:
     """Settings that reach the sandbox, whose credentials are put into the environment."""
-    for name, value in sandbox.environment.items():
-        monkeypatch.setenv(name, value)
+    use_credentials(sandbox, monkeypatch)
     return AwsSettings(region="us-east-1", endpoint_url=sandbox.endpoint_url)
 
 

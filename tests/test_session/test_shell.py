@@ -18,6 +18,7 @@ from session_manager_plugin.session.shell import ShellHandler
 from session_manager_plugin.terminal.recording import Recording
 from tests.support.asciicast import check_asciicast
 from tests.support.console_pipes import ConsolePipes
+from tests.support.handler_run import ended_at_last
 from tests.support.memory_channel import SESSION_ID, MemoryAgent, MemoryChannel
 from tests.support.waiting import DEADLINE
 
@@ -51,12 +52,8 @@ async def shell(open_recording: OpenRecording) -> AsyncIterator[Shell]:
     async with ConsolePipes() as pipes:
         session = Shell(pipes, open_recording)
         await session.start()
-        try:
+        async with ended_at_last(session):
             yield session
-        finally:
-            session.channel.end("")
-            await asyncio.gather(session.running, return_exceptions=True)
-            await session.channel.close()
 
 
 async def test_a_session_through_pipes_is_recorded(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from session_manager_plugin.session.stdio import StdioHandler
 from session_manager_plugin.terminal.console import Console
 from tests.support.console_pipes import ConsolePipes
 from tests.support.forwarding import RecordedNotices
+from tests.support.handler_run import ended_at_last
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
 from tests.support.waiting import DEADLINE, Happenings, rounds, wait_until
 
@@ -101,12 +102,8 @@ async def stdio(*early: tuple[bytes, PayloadType]) -> AsyncIterator[Stdio]:
     async with ConsolePipes() as pipes:
         session = Stdio(pipes)
         await session.start(*early)
-        try:
+        async with ended_at_last(session):
             yield session
-        finally:
-            session.channel.end("")
-            await asyncio.gather(session.running, return_exceptions=True)
-            await session.channel.close()
 
 
 async def test_bytes_go_both_ways_as_they_are() -> None:
