@@ -30,6 +30,7 @@ class SandboxServices(ForwardServices):
     databases: dict[str, tuple[str, int]] = field(default_factory=dict)
     refusals: list[SessionManagerError] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
 
     async def resolve_target(self) -> str:
         """The sandbox's target."""
@@ -45,7 +46,8 @@ class SandboxServices(ForwardServices):
     def session(self, target_id: str, destination: Destination) -> Session:
         """A session that is not started yet."""
         assert target_id == TARGET
-        return Session(starter=_SandboxStarter(self, destination))
+        self.sessions.append(Session(starter=_SandboxStarter(self, destination)))
+        return self.sessions[-1]
 
 
 @dataclass

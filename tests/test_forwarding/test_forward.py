@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,14 @@ from session_manager_plugin.forwarding.events import (
     ConnectionClosed,
     ConnectionOpened,
     LinkRestored,
+    LinkTroubled,
     PortReady,
     SessionOver,
+    Trouble,
 )
+from session_manager_plugin.session.link_health import LinkHealth, LinkState
+from session_manager_plugin.session.session import Session
+from tests.support import forward_services
 from tests.support.forward_services import TARGET, bench, echo_server
 from tests.support.forwarding import is_listening, read_exactly
 from tests.support.waiting import DEADLINE, wait_until
@@ -190,3 +196,40 @@ async def test_an_agent_that_takes_one_connection_at_a_time() -> None:
     async with bench(agent_version="3.0.196.0") as at, echo_server() as port, at.forward(f"0:{port}") as forward:
         assert forward.port is not None
         assert await asyncio.gather(*(say(forward.port) for _ in range(3))) == [b"hello"] * 3
+        assert at.of(Trouble) == [Trouble(f"localhost:{port}: the agent is old and serves one connection at a time")]
+
+
+class TroubledSession(Session):
+    """A session whose link is as the test says."""
+
+    link = LinkHealth(LinkState.CONNECTED)
+    handler: Callable[[], None]
+
+    @property
+    def health(self) -> LinkHealth:
+        return self.link
+
+    def set_link_handler(self, handler: Callable[[], None]) -> None:
+        self.handler = handler
+
+    def change(self, link: LinkHealth) -> None:
+        """The link is like that from now on."""
+        self.link = link
+        self.handler()
+
+
+async def test_a_link_that_is_lost_and_restored_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward_services, "Session", TroubledSession)
+    async with bench() as at, at.forward("0:80") as forward:
+        (session,) = at.services.sessions
+        assert isinstance(session, TroubledSession)
+        session.change(LinkHealth(LinkState.RECONNECTING))
+        assert not at.of(LinkTroubled)
+        for seconds in (1.0, 2.0):
+            session.change(LinkHealth(LinkState.RECONNECTING, True, seconds, "attempt 2", "cut"))
+        for _ in range(2):
+            session.change(LinkHealth(LinkState.CONNECTED, restored_after=2.0))
+        (facts,) = forward.sessions()
+        sentence = "connection lost 1 s ago; reconnecting, attempt 2: cut"
+        assert at.of(LinkTroubled) == [LinkTroubled(facts, sentence)]
+        assert at.of(LinkRestored) == [LinkRestored(facts, "connection restored after 2 s")]

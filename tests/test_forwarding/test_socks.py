@@ -92,7 +92,7 @@ async def test_a_client_that_does_not_speak_socks() -> None:
             assert await read_to_end(reader) == b""
         writer.close()
         (trouble,) = at.of(Trouble)
-        assert "takes this for an HTTP proxy" in str(trouble)
+        assert "expects an HTTP proxy" in str(trouble)
 
 
 async def test_a_session_that_has_ended_is_opened_anew() -> None:

@@ -25,6 +25,7 @@ from session_manager_plugin.forwarding.events import (
     Trouble,
 )
 from session_manager_plugin.forwarding.forward import SOCKS
+from session_manager_plugin.utils.logging import redact
 
 if TYPE_CHECKING:
     from session_manager_plugin.cli.forward_table import ForwardTable
@@ -36,16 +37,23 @@ class ForwardReport:
     """Reports the events of a forward. ``ready_fd`` is the descriptor for the ready events, or None."""
 
     def __init__(self, environment: Environment, *, as_json: bool, ready_fd: int | None) -> None:
-        """Raises ``UsageError`` for a descriptor that is not open."""
+        """Raises ``UsageError`` for a descriptor that is not open for writing."""
         self._environment = environment
         self._as_json = as_json
         self._ready_fd = ready_fd
         self._table: ForwardTable | None = None
+        if as_json:
+            environment.output_messages.describe_dropped = lambda count: _line("dropped", {"count": count})
         if ready_fd is not None:
+            import fcntl  # absent on Windows
+
             try:
-                os.set_inheritable(ready_fd, False)  # of no use to a credential process
+                mode = fcntl.fcntl(ready_fd, fcntl.F_GETFL) & os.O_ACCMODE
+                os.set_inheritable(ready_fd, False)  # a credential process must not keep it open
             except OSError as error:
                 raise UsageError(f"--ready-fd {ready_fd}: {error.strerror}") from error
+            if mode == os.O_RDONLY:
+                raise UsageError(f"--ready-fd {ready_fd}: the descriptor is open for reading only")
 
     def handle(self, event: ForwardEvent) -> None:
         """Report one event."""
@@ -118,7 +126,7 @@ class ForwardReport:
 
 
 def _line(event: str, facts: dict[str, Any]) -> str:
-    return f"{json.dumps({'event': event, **facts})}\n"
+    return redact(f"{json.dumps({'event': event, **facts})}\n")
 
 
 def _port_facts(port: ForwardedPort) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class MessageStream:
         self._queued_size = 0
         """Bytes of messages since the queue was last empty."""
         self._dropped = 0
+        self.describe_dropped = self._dropped_sentence
+        """Returns the line that reports a number of dropped messages."""
         self._stuck = False
         self.writer: OutputWriter | None = None
         """The queue, inside `queued`; None outside, or if the descriptor is not open."""
@@ -100,8 +102,11 @@ class MessageStream:
         count, self._dropped = self._dropped, 0
         if not count:
             return data
+        return self.describe_dropped(count).encode() + data
+
+    def _dropped_sentence(self, count: int) -> str:
         which = "1 message was" if count == 1 else f"{count} messages were"
-        return f"{self._program}: {which} dropped because nothing read this stream\n".encode() + data
+        return f"{self._program}: {which} dropped because nothing read this stream\n"
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from session_manager_plugin.forwarding.events import (
     SessionOver,
     Trouble,
 )
+from session_manager_plugin.protocol.versions import agent_supports_mux
 from session_manager_plugin.session.connection_source import ConnectionDealer
 from session_manager_plugin.session.forwarder import PortSettings
 from session_manager_plugin.session.local_connection import LocalConnection
@@ -176,6 +177,8 @@ class _Run:
                 opened=lambda connection: pool.connection_opened(connection, session.session_id),
                 closed=pool.connection_closed,
             )
+            if not agent_supports_mux(ready.peer_version):
+                pool.on_event(Trouble(f"{pool.destination}: the agent is old and serves one connection at a time"))
             notices = PlainNotices(lambda sentence: pool.on_event(Trouble(f"{pool.destination}: {sentence}")))
             if not opened.done():
                 opened.set_result(None)

@@ -12,7 +12,7 @@ from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import Exit, ExitStatus
 from session_manager_plugin.cli.session_options import link_options
 from session_manager_plugin.cli.target_argument import TargetName
-from session_manager_plugin.errors import UsageError
+from session_manager_plugin.errors import ForwardEnded, UsageError
 
 if TYPE_CHECKING:
     from session_manager_plugin.aws.settings import AwsSettings
@@ -144,6 +144,9 @@ def forward(
         await run_forward(forwarding, process.interruption, report)
 
     raise_descriptor_limit()
-    run_process(environment, main)
+    try:
+        run_process(environment, main)
+    except ForwardEnded as error:
+        raise ForwardEnded(f"{error}; with --new-session it would be replaced") from error
     tell_note(environment, "forwarding ended")
     return Exit(ExitStatus.SUCCESS)
