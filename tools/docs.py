@@ -78,7 +78,9 @@ def page(context: click.Context) -> str:
         "EXIT STATUS", [_entry(rf"\fB{_text(s)}\fR", _prose(t)) for s, t in EXIT_STATUS.get(name, EXIT_STATUS[""])]
     )
     body += _section("ENVIRONMENT", _environment(context))
-    body += _section("FILES", [_entry(rf"\fI{_text(path)}\fR", _prose(what)) for path, what in FILES])
+    body += _section(
+        "FILES", [_entry(rf"\fI{_text(path)}\fR", _prose(what)) for path, what in FILES.get(name, FILES[""])]
+    )
     body += _section("EXAMPLES", _examples(command))
     if name in BUGS:
         body += _section("BUGS", map(_part, BUGS[name]))

@@ -95,16 +95,29 @@ ENVIRONMENT: dict[str, tuple[tuple[str, str], ...]] = {
     "completion": _COMMON,
     "help": (("MANPAGER", "What man(1) shows a page with."), *_COMMON),
 }
-FILES = (
+_LOG = (
+    "$XDG_STATE_HOME/smp/smp.log",
     (
-        "$XDG_STATE_HOME/smp/smp.log",
-        (
-            "What happens in detail, if -vv is given at a terminal without --log-file; in ~/.local/state if the "
-            "variable "
-            "is not set. Only the user can read it, and no line holds a token. At 4 MiB it becomes smp.log.1."
-        ),
+        "What happens in detail, if -vv is given at a terminal without --log-file; in ~/.local/state if the variable "
+        "is not set. Only the user can read it, and no line holds a token. At 4 MiB it becomes smp.log.1."
     ),
 )
+_SSH_KEY = (
+    "$XDG_STATE_HOME/smp/ssh/ID.USER",
+    (
+        "The private key that --push-key makes for a connection, for 60 seconds; in ~/.local/state if the variable is "
+        "not set. Only the user can read it."
+    ),
+)
+FILES: dict[str, tuple[tuple[str, str], ...]] = {
+    "": (_LOG,),
+    "smp-ssh-proxy": (_SSH_KEY, _LOG),
+    "smp-ssh-config": (
+        ("$XDG_CONFIG_HOME/smp/ssh_config", "The blocks of --write; in ~/.config if the variable is not set."),
+        _SSH_KEY,
+        _LOG,
+    ),
+}
 GROUP_EXAMPLES = """
 smp demo                                     (a shell through the whole protocol, on this machine)
 smp connect --url URL --token-file FILE      (a session that somebody started for you)

@@ -93,6 +93,7 @@ def test_a_key_of_the_user(call: Call, tmp_path: Path) -> None:
     ("arguments", "status", "sentence"),
     [
         (("ssh-config",), 2, "give targets, or --all"),
+        (("ssh-config", "--push-key", "web-1"), 2, "'web-1' is the file of --push-key, which comes last without one"),
         (("ssh-config", "web-1", "--all"), 2, "give targets, or --all, not both"),
         (("ssh-config", "ecs:shop/api/app"), 2, "ecs:shop/api/app is a container, not an instance"),
         (("ssh-config", "i-00000000"), 255, "no target has the id i-00000000"),

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from session_manager_plugin.aws.profile import region_of
 from session_manager_plugin.aws.settings import AwsSettings
+from session_manager_plugin.utils.private_files import replace_file
 
 if TYPE_CHECKING:
     from session_manager_plugin.aws.managed_instances import ManagedInstance
@@ -74,10 +74,7 @@ class NameCache:
             return
         fields = [(each.id, each.name, each.ip, each.platform) for each in instances if each.online]
         with contextlib.suppress(OSError):
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, delete=False) as file:  # mode 0600
-                json.dump(fields, file)
-            os.replace(file.name, self._path)
+            replace_file(self._path, json.dumps(fields).encode())
 
     def begin_refresh(self) -> bool:
         """Whether the names are to be renewed now; False if that was begun less than ``_REFRESH_INTERVAL`` ago."""

@@ -54,7 +54,7 @@ def _can_ask(environment: Environment) -> bool:
 
     Standard input may be a pipe, as that of a ProxyCommand is.
     """
-    if not environment.is_terminal(environment.stderr):
+    if not environment.is_terminal(environment.stderr) or not hasattr(os, "tcgetpgrp"):  # absent on Windows
         return False
     try:
         terminal = os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.threads import in_thread
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.errors import ConfigurationError, UsageError
+from session_manager_plugin.utils.private_files import locked_directory, replace_file
 
 _SIZE_LIMIT = 4096
 """Characters of a public key that the API accepts."""
@@ -119,17 +118,9 @@ class KeyFile:
 
     def write(self, private: bytes) -> None:
         """Write the key, in place of one that is there. Raises ``ConfigurationError``."""
-        directory = self._path.parent
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _locked(directory), tempfile.NamedTemporaryFile(dir=directory, delete=False) as file:
-                try:
-                    file.write(private)
-                    file.flush()
-                    os.replace(file.name, self._path)
-                except BaseException:
-                    os.unlink(file.name)
-                    raise
+            with locked_directory(self._path.parent):
+                replace_file(self._path, private)
         except OSError as error:
             raise ConfigurationError(
                 f"the private key {self._path} cannot be written: {error.strerror or error}"
@@ -138,23 +129,8 @@ class KeyFile:
 
     def remove(self) -> None:
         """Remove the key, unless another connection has replaced it. Idempotent."""
-        with contextlib.suppress(OSError), _locked(self._path.parent):
-            if self._private and self._path.read_bytes() == self._private:
-                self._path.unlink()
+        if self._private:
+            with contextlib.suppress(OSError), locked_directory(self._path.parent):
+                if self._path.read_bytes() == self._private:
+                    self._path.unlink()
         self._private = b""
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold a lock on ``directory``, so that no other process replaces a file between a look and its removal."""
-    try:
-        from fcntl import LOCK_EX, flock
-    except ImportError:  # Windows
-        yield
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        flock(descriptor, LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,7 +81,12 @@ def ssh_config(
     from session_manager_plugin.aws.targets import describe_targets, list_targets
     from session_manager_plugin.cli.signals import run
     from session_manager_plugin.cli.ssh_blocks import Host, format_blocks, make_blocks, origin_of
+    from session_manager_plugin.utils.private_files import locked_directory, replace_file
 
+    if not targets and not everything and push_key:
+        raise UsageError(
+            f"give targets, or --all; {push_key!r} is the file of --push-key, which comes last without one"
+        )
     if bool(targets) == everything:
         raise UsageError("give targets, or --all" + (", not both" if everything else ""))
     login = _login(environment, user, push_key)
@@ -93,14 +97,16 @@ def ssh_config(
         return sorted(found, key=lambda each: (each.name == "", each.name, each.id))
 
     hosts = [Host(each.id, each.name, each.name in targets) for each in run(main)]
-    path = _our_file(environment) if write else None
-    kept = [] if path is None else _kept(path, {host.id for host in hosts}, origin_of(options), everything=everything)
-    taken = {name for block in kept for name in block.hosts}
-    blocks = make_blocks(hosts, own_command(), options, login, taken=taken)
-    if path is None:
-        environment.write("\n".join(block.text for block in blocks))
+    program = own_command()
+    if not write:
+        environment.write("\n".join(block.text for block in make_blocks(hosts, program, options, login)))
         return 0
-    _write(path, format_blocks([*kept, *blocks]))
+    path = _our_file(environment)
+    with locked_directory(path.parent):
+        kept = _kept(path, {host.id for host in hosts}, origin_of(options), everything=everything)
+        taken = {name for block in kept for name in block.hosts}
+        blocks = make_blocks(hosts, program, options, login, taken=taken)
+        replace_file(path, format_blocks([*kept, *blocks]).encode(errors="surrogateescape"))
     _tell_include(environment, path, blocks)
     return 0
 
@@ -162,25 +168,12 @@ def _kept(path: Path, ids: Collection[str], origin: str, *, everything: bool) ->
     from session_manager_plugin.cli.ssh_blocks import parse_blocks
 
     try:
-        text = path.read_text(errors="replace")
+        text = path.read_text("utf-8", "surrogateescape")
     except FileNotFoundError:
         return []
     return [
         block for block in parse_blocks(text) if block.id not in ids and not (everything and block.origin == origin)
     ]
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace the file: it is whole at each moment, and only the user can read it."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
 
 
 def _tell_include(environment: Environment, path: Path, blocks: Sequence[Block]) -> None:
