@@ -13,7 +13,7 @@ from tests.e2e.conftest import BIN
 from tests.support.tmux import Terminal, Tmux, View, shell_environment
 
 BAR = re.compile(r" connected .*exit or Ctrl-D leaves")
-ROWS, COLUMNS = 20, 72
+ROWS, COLUMNS = 22, 72
 ABOVE = ("$ seq 6; smp demo --status bar", "1", "2", "3", "4", "5", "6")
 
 

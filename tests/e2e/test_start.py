@@ -93,9 +93,10 @@ async def test_a_command_document(sandbox: Sandbox, environment: dict[str, str])
 
 
 async def test_a_terminal(sandbox: Sandbox, environment: dict[str, str]) -> None:
-    argv = [SMP, "start", "web-1", "--endpoint-url", sandbox.endpoint_url, "--status", "off"]
+    argv = [SMP, "start", "web-1", "--endpoint-url", sandbox.endpoint_url, "--status", "bar"]
     async with PtyProcess(argv, env=environment) as terminal:
-        await terminal.expect(PROMPT)
+        await terminal.expect(r"connected \x1b\[0m  web-1 us-east-1  ")
+        await wait_until(lambda: bool(sandbox.sessions))
         terminal.type("~.")
         assert await terminal.wait() == 255
     (session,) = sandbox.sessions.values()

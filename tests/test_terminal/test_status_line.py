@@ -60,6 +60,12 @@ def test_all_is_well() -> None:
     assert colours(rendered) == {"32", "36"}
 
 
+def test_a_label_takes_the_place_of_the_id() -> None:
+    labelled = StatusLine(hint=HINT, label="web-1 eu-west-1", color=False, unicode=True)
+    assert re.fullmatch(r" connected   web-1 eu-west-1  23 ms  ▁▁ +exit leaves", text(labelled.render(CALM, 80)))
+    assert labelled.title(CALM).decode().endswith("(web-1 eu-west-1)")
+
+
 def test_all_there_is_to_say() -> None:
     rendered = line().render(BUSY, 120)
     assert re.fullmatch(

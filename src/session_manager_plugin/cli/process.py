@@ -58,19 +58,20 @@ class Process(NamedTuple):
                 environment.stderr,
                 output=environment.output_messages.writer,
                 error_output=environment.error_messages.writer,
-                status_line=None if options.status is None else self._status_line(options.leave_escape),
+                status_line=None if options.status is None else self._status_line(options),
                 mode=options.status or StatusMode.OFF,
                 predict=options.predict,
             )
         except OSError as error:
             raise ConfigurationError(f"standard output cannot be written to: {error.strerror}") from error
 
-    def _status_line(self, leave_escape: str) -> StatusLine:
+    def _status_line(self, options: TerminalOptions) -> StatusLine:
         from session_manager_plugin.terminal.status_line import StatusLine
 
         return StatusLine(
             hint=HINT,
-            escape=leave_escape,
+            escape=options.leave_escape,
+            label=options.label,
             color=self.environment.uses_color(self.environment.stdout),
             unicode=is_utf8(self.environment.variables),
         )

@@ -63,6 +63,8 @@ class TerminalOptions(RunOptions):
     """When what is typed is drawn before the remote has echoed it."""
     escape_character: bytes | None = None
     """Begins an escape, at a terminal; None for no escapes."""
+    label: str = ""
+    """What the status line calls the session; empty for its id."""
 
     @property
     def leave_escape(self) -> str:

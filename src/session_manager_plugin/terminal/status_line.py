@@ -42,13 +42,16 @@ class StatusLine:
     The first line imports rich's styles and character widths. Rich's console is not needed, and would double the time.
     """
 
-    def __init__(self, *, hint: str, escape: str = "", color: bool | None = None, unicode: bool | None = None) -> None:
+    def __init__(
+        self, *, hint: str, escape: str = "", label: str = "", color: bool | None = None, unicode: bool | None = None
+    ) -> None:
         """``hint`` is the text about leaving while the link works; ``escape`` the keys that always leave (``~.``), or
-        empty.
+        empty. ``label`` is shown in place of the session's id.
 
         ``color`` depends on NO_COLOR by default, ``unicode`` on the locale.
         """
         self._hint = hint
+        self._label = label
         self._escape_hints = [f"Enter {escape} leaves", f"{escape} leaves", escape] if escape else ["", ""]
         self._color = not os.environ.get("NO_COLOR") if color is None else color
         self._unicode = is_utf8(os.environ) if unicode is None else unicode
@@ -99,6 +102,7 @@ class StatusLine:
             return sum(cells) + len(_GAP) * (len(cells) - 1)
 
         health = status.health
+        label = self._label or status.label
         state = part(f" {health.state.value} ", f"bold reverse {_STATE_COLOURS.get(health.state, 'red')}")
         clause_style = "bold red" if health.troubled else "bold yellow" if health.silent_for is not None else "green"
         clauses = [part(clause, clause_style) for clause in (*health.clauses, "")]
@@ -111,7 +115,7 @@ class StatusLine:
         clause, hint = next((words for words in wordings if width((state, *words)) <= columns), wordings[-1])
 
         # In the order of the line. The numbers are ranks: the part of the lowest rank is left out first.
-        parts = [(_STAYS, state), (_STAYS, clause), (3, part(status.label))]
+        parts = [(_STAYS, state), (_STAYS, clause), (3, part(label))]
         if health.latency is not None:
             parts.append((4, part(_milliseconds(health.latency))))
             if len(status.latencies) > 1:
@@ -144,6 +148,7 @@ class StatusLine:
     def title(self, status: LinkStatus) -> bytes:
         """Return the text for the window's title, in the terminal's encoding, without values that change constantly."""
         health = status.health
+        label = self._label or status.label
         words = [health.state.value]
         clause = next((clause for clause in health.clauses if len(clause) <= _TITLE_CLAUSE), "")
         if health.troubled:
@@ -152,7 +157,7 @@ class StatusLine:
             words.append(clause)
         elif health.latency is not None:
             words.append(_milliseconds(health.latency))
-        text = " ".join(filter(None, (", ".join(filter(None, words)), status.label and f"({status.label})")))
+        text = " ".join(filter(None, (", ".join(filter(None, words)), label and f"({label})")))
         return _printable(text).encode("utf-8" if self._unicode else "ascii", "replace")
 
     def _trend(self, latencies: Sequence[float]) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 from typing import TYPE_CHECKING
+
+import click
 
 from session_manager_plugin.cli.click_options import command
 from session_manager_plugin.cli.environment import Environment
@@ -19,11 +22,15 @@ if TYPE_CHECKING:
     from session_manager_plugin.cli.session import Ending
     from session_manager_plugin.session.protocols import ResumedSession
 
+WHAT_TO_TRY = "try ~? (escapes), ~r (cut the link)"
+BAD_LINK = "smp demo --faults (a bad link)"
 WHAT_NEXT = "next: smp start, for your instances; smp sandbox, for a local account"
+CUT_EVERY = 20_000
+"""Bytes after which the websocket of a bad link is cut: some screenfuls."""
 
 _EXAMPLES = """
 smp demo
-smp demo --status off
+smp demo --faults                            with a bad link
 echo 'uname -a; exit' | smp demo
 """
 
@@ -45,16 +52,23 @@ class _Resumer:
         return ResumedSession(resumed.token, resumed.stream_url)
 
 
-@command("demo", examples=_EXAMPLES, groups={"Terminal": ("status", "escape_char", "record")})
+@command("demo", examples=_EXAMPLES, groups={"Link": ("faults",), "Terminal": ("status", "escape_char", "record")})
+@click.option(
+    "--faults",
+    is_flag=True,
+    help="Have a bad link: a tenth of the messages is lost, duplicated or late, and the connection is cut after every "
+    "few screens. smp sandbox has each of these as an option.",
+)
 @terminal_options
-def demo(environment: Environment, *, options: TerminalOptions) -> Exit:
+def demo(environment: Environment, *, faults: bool, options: TerminalOptions) -> Exit:
     """Try a session on this machine.
 
     Runs a Session Manager on loopback (smp sandbox) and joins a session with it: your shell, behind a message
     gateway, a websocket and an agent with a pseudo-terminal. No AWS account is involved. Leave it as you leave
     a shell.
     """
-    from session_manager_plugin.agent import Sandbox
+    from session_manager_plugin.agent import Faults, MessageFaults, Sandbox
+    from session_manager_plugin.agent.sandbox import TARGET
     from session_manager_plugin.cli.exit_status import exit_of_outcome
     from session_manager_plugin.cli.process import run_process
     from session_manager_plugin.cli.render import tell_ending, tell_note
@@ -67,17 +81,22 @@ def demo(environment: Environment, *, options: TerminalOptions) -> Exit:
     if not os.access(shell, os.X_OK):
         shell = "sh"
     environment.take("SMP_TOKEN")
+    bad = MessageFaults(drop=0.04, duplicate=0.03, delay=0.03)
+    link = Faults(to_client=bad, to_agent=bad, cut_every=CUT_EVERY) if faults else Faults()
 
     async def main(process: Process) -> Ending:
-        async with Sandbox(shell=shlex.quote(shell)) as sandbox:
-            started = await sandbox.start_session()
+        async with Sandbox(shell=shlex.quote(shell), faults=link) as sandbox:
+            started = await sandbox.start_session(target=TARGET)
             assert started.token is not None
             resumer = _Resumer(sandbox, started.session_id)
             session = connect(started.stream_url, started.token, resume_service=resumer)
-            return await run_terminal_session(session, process, options)
+            named = dataclasses.replace(options, label=f"{TARGET} {sandbox.region}")
+            return await run_terminal_session(session, process, named)
 
     name = os.path.basename(shell)
     tell_note(environment, f"this is a demo: {name} here, through a local Session Manager; exit leaves it")
+    if options.escape_character is not None and environment.has_screen:
+        tell_note(environment, WHAT_TO_TRY if faults else f"{WHAT_TO_TRY}, {BAD_LINK}")
     ending = run_process(environment, main)
     tell_ending(environment, ending)
     if ending.outcome.is_normal:

@@ -92,6 +92,7 @@ def start(
     import asyncio
     from contextlib import ExitStack
 
+    from session_manager_plugin.aws.profile import region_of
     from session_manager_plugin.aws.systems_manager import SystemsManager
     from session_manager_plugin.aws.targets import is_target_id, resolve_target
     from session_manager_plugin.cli.access_request import requested_access
@@ -137,6 +138,7 @@ def start(
                 )
             run_options = dataclasses.replace(
                 options,
+                label=f"{named} {settings.region or region_of(settings.profile, environment.variables) or ''}".strip(),
                 listener=listener,
                 terminate=partial(systems_manager.try_to_terminate, started.session_id),
             )
