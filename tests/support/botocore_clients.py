@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
 import botocore.session
 from botocore.config import Config
+from botocore.loaders import create_loader
 
 from session_manager_plugin.agent import Sandbox
+
+
+@cache
+def _data_loader() -> Any:
+    """One for all tests of a process: it keeps what it has read."""
+    return create_loader()
 
 
 class AwsClients:
@@ -23,6 +31,7 @@ class AwsClients:
         self._endpoint_url = sandbox.endpoint_url
         self._region = sandbox.region
         self._session = botocore.session.Session()
+        self._session.register_component("data_loader", _data_loader())
         if credentials is None:
             self._session.set_credentials(
                 sandbox.access_key_id, sandbox.secret_access_key, sandbox.session_token or None
