@@ -35,6 +35,11 @@ class ManualClock(Clock):
     def call_at(self, when: float, callback: Callable[..., object], *args: str) -> _Call:
         return self.call_later(when - self._now, lambda: callback(*args))
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a call is planned."""
+        return any(not call.cancelled for call in self._calls)
+
     def advance(self, seconds: float) -> None:
         """Let time pass: planned calls are made in their order, each at its instant."""
         end = self._now + seconds

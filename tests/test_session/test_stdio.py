@@ -18,11 +18,12 @@ from session_manager_plugin.protocol.messages import Flag, PayloadType
 from session_manager_plugin.session.outcome import EndReason, Outcome
 from session_manager_plugin.session.stdio import StdioHandler
 from session_manager_plugin.terminal.console import Console
+from tests.support.clock import ManualClock
 from tests.support.console_pipes import ConsolePipes
 from tests.support.forwarding import RecordedNotices
 from tests.support.handler_run import ended_at_last
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
-from tests.support.waiting import DEADLINE, Happenings, rounds, wait_until
+from tests.support.waiting import DEADLINE, rounds, wait_until
 
 STDIO = import_module("session_manager_plugin.session.stdio")
 OUTPUT = import_module("session_manager_plugin.terminal.output")
@@ -34,38 +35,6 @@ def noise(size: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-class Looks(Happenings):
-    """The handler's time: it stands still but for ``advance``, and counts how often the handler looks at it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__()
-        monkeypatch.setattr(STDIO, "time", self)
-        monkeypatch.setattr(STDIO, "LOOK_INTERVAL", 0.001)
-        self._now = 1000.0
-        self._count = 0
-
-    def monotonic(self) -> float:
-        """Stands for ``time.monotonic``."""
-        self._count += 1
-        self.happened()
-        return self._now
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self._now += seconds
-
-    async def looked(self) -> None:
-        """Wait until the handler has considered the time anew, and has done what follows from it."""
-        seen = self._count
-        await self.until(lambda: self._count >= seen + 6)
-        await rounds()
-
-
-@pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
-    return Looks(monkeypatch)
-
-
 class Stdio:
     """A running ``StdioHandler`` and everything around it."""
 
@@ -74,7 +43,14 @@ class Stdio:
         self.agent = MemoryAgent(properties={"portNumber": "22"})
         self.channel = MemoryChannel(self.agent)
         self.notices = RecordedNotices()
+        self.clock = ManualClock()
         self.running: asyncio.Task[Outcome]
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass once the handler waits for it, and have the handler do what follows."""
+        await wait_until(lambda: self.clock.is_awaited)
+        self.clock.advance(seconds)
+        await rounds()
 
     async def start(self, *early: tuple[bytes, PayloadType]) -> None:
         """Open the channel, have the agent send what is ``early``, and run the handler."""
@@ -82,7 +58,7 @@ class Stdio:
         await self.channel.ready()
         for data, payload_type in early:
             self.agent.send(data, payload_type)
-        handler = StdioHandler(self.pipes.console, self.notices)
+        handler = StdioHandler(self.pipes.console, self.notices, self.clock)
         self.running = asyncio.ensure_future(handler.run(self.channel))
         self.running.add_done_callback(lambda _running: self.pipes.console.close())
 
@@ -154,51 +130,47 @@ async def test_d7_after_the_end_of_the_input_all_arrives_and_the_answer_comes() 
         assert session.flags == b""
 
 
-async def test_what_was_read_is_acknowledged_before_silence_counts(looks: Looks) -> None:
+async def test_what_was_read_is_acknowledged_before_silence_counts() -> None:
     async with stdio() as session:
         session.agent.acknowledging = False
         await session.pipes.type(b"request")
         session.pipes.end_input()
         await session.agent.until(session.agent.data)
-        looks.advance(1000)
+        session.clock.advance(1000)
         await rounds()
         assert not session.running.done()
         session.agent.acknowledging = True
-        await looks.looked()
+        await session.pass_time(59)
         assert session.flags == b""
-        looks.advance(60)
+        await session.pass_time(1)
         await session.agent.until(lambda: session.flags == TERMINATE)
         assert (await session.result()).is_normal
 
 
-async def test_silence_after_the_end_of_the_input_ends_the_session(looks: Looks) -> None:
+async def test_silence_after_the_end_of_the_input_ends_the_session() -> None:
     async with stdio() as session:
         session.pipes.end_input()
-        await looks.looked()
-        looks.advance(59)
+        await session.pass_time(59)
         session.agent.send(b"still here")
         await session.agent.until(lambda: not session.agent.connection.in_flight)
-        looks.advance(59)
-        await looks.looked()
+        await session.pass_time(59)
         assert not session.running.done()
-        looks.advance(1)
+        await session.pass_time(1)
         assert (await session.result()).is_normal
         assert session.flags == TERMINATE
         assert session.pipes.rest() == (b"still here", b"")
 
 
-async def test_the_silence_of_a_link_that_is_away_is_not_the_far_ends(looks: Looks) -> None:
+async def test_the_silence_of_a_link_that_is_away_is_not_the_far_ends() -> None:
     async with stdio() as session:
         session.channel.link_up = False
         session.pipes.end_input()
-        await looks.looked()
-        looks.advance(1000)
-        await looks.looked()
+        await session.pass_time(1000)
         assert not session.running.done()
         session.channel.link_up = True
-        await looks.looked()
+        await session.pass_time(59)
         assert not session.running.done()
-        looks.advance(60)
+        await session.pass_time(1)
         assert (await session.result()).is_normal
 
 
@@ -215,13 +187,13 @@ async def test_when_both_ends_of_ssh_are_gone_the_session_ends_although_nothing_
         assert (await session.result()).is_normal
 
 
-async def test_silence_before_the_end_of_the_input_is_nothing(looks: Looks) -> None:
+async def test_silence_before_the_end_of_the_input_is_nothing() -> None:
     async with stdio() as session:
-        looks.advance(1000)
+        session.clock.advance(1000)
         await rounds()
         assert not session.running.done()
         session.pipes.end_input()
-        await looks.looked()
+        await session.pass_time(59)
         assert not session.running.done()
 
 
@@ -329,15 +301,13 @@ async def test_h15_an_output_that_is_not_read_pauses_reading_only_beyond_a_limit
     assert limit == 8 * 1024 * 1024
 
 
-async def test_silence_says_nothing_while_the_output_is_not_read(looks: Looks) -> None:
+async def test_silence_says_nothing_while_the_output_is_not_read() -> None:
     data = noise(1 << 20)
     async with stdio() as session:
         sending = asyncio.ensure_future(session.agent.write(data * 12))
         await session.channel.until(lambda: session.channel.reading_paused)
         session.pipes.end_input()
-        await looks.looked()
-        looks.advance(1000)
-        await looks.looked()
+        await session.pass_time(1000)
         assert not session.running.done()
         assert await session.pipes.output(12 << 20) == data * 12
         await sending

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from session_manager_plugin.errors import NotConnected
 from session_manager_plugin.protocol.messages import Flag, PayloadType
 from session_manager_plugin.session.ending import post_termination, terminate, wait_for_end
 from session_manager_plugin.session.first_of import first_of
 from session_manager_plugin.session.outcome import EndReason, Outcome
-from session_manager_plugin.session.protocols import IDataChannel, Notices, Streams
+from session_manager_plugin.session.protocols import Clock, IDataChannel, Notices, Streams
+from session_manager_plugin.session.sleep import sleep
 
 SILENCE_AFTER_EOF = 60.0
 """Seconds without received bytes after which the session is ended, once standard input has ended and is acknowledged:
@@ -26,8 +26,10 @@ class StdioHandler:
     """Passes bytes in both directions unchanged. Only payload is written to standard output; the terminal's modes, if
     there is a terminal, are not changed."""
 
-    def __init__(self, streams: Streams, notices: Notices) -> None:
+    def __init__(self, streams: Streams, notices: Notices, clock: Clock | None = None) -> None:
+        """``clock`` is the event loop by default."""
         self._streams = streams
+        self._clock: Clock = clock or asyncio.get_running_loop()
         self._notices = notices
         self._paused = False
         self._last_byte_at = 0.0
@@ -82,22 +84,22 @@ class StdioHandler:
         try:
             while data := await self._streams.read():
                 await channel.send_input_data(data)
-                self._last_byte_at = time.monotonic()
+                self._last_byte_at = self._clock.time()
             self._input_ended.set()
             await channel.drain()
         except NotConnected:
             await asyncio.Event().wait()  # the session has ended; ``ended`` raises the reason
-        self._last_byte_at = time.monotonic()
+        self._last_byte_at = self._clock.time()
         while True:
-            if channel.health.troubled:  # silence of a broken link does not count
-                self._last_byte_at = time.monotonic()
-            remaining = self._last_byte_at + SILENCE_AFTER_EOF - time.monotonic()
-            if remaining <= 0 and not self._paused:
+            if channel.health.troubled or self._paused:  # no bytes can be received: silence does not count
+                self._last_byte_at = self._clock.time()
+            remaining = self._last_byte_at + SILENCE_AFTER_EOF - self._clock.time()
+            if remaining <= 0:
                 return
-            await asyncio.sleep(min(max(remaining, 0.0), LOOK_INTERVAL) or LOOK_INTERVAL)
+            await sleep(min(remaining, LOOK_INTERVAL), self._clock)
 
     def _received(self, data: bytes) -> None:
-        self._last_byte_at = time.monotonic()
+        self._last_byte_at = self._clock.time()
         self._streams.write(data)
 
     def _pause(self, channel: IDataChannel) -> None:
@@ -106,7 +108,7 @@ class StdioHandler:
 
     def _resume(self, channel: IDataChannel) -> None:
         self._paused = False
-        self._last_byte_at = time.monotonic()
+        self._last_byte_at = self._clock.time()
         channel.resume_reading()
 
     def _flags_received(self, data: bytes) -> None:
