@@ -1,1 +1,1 @@
-"""The commands `smp` and `session-manager-plugin`: the only place that assembles the other packages."""
+"""The commands ``smp`` and ``session-manager-plugin``, which combine the other packages."""

@@ -1,4 +1,4 @@
-"""Just-in-time access to a target: the request, and the wait for its approval."""
+"""Requesting just-in-time access to a target, and waiting for the approval."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from session_manager_plugin.cli.render import tell
 from session_manager_plugin.utils.text import printable
 
 _POLL_INTERVALS = (1.0, 2.0, 3.0)
-"""Seconds between the first calls of GetAccessToken; the last interval is repeated."""
+"""Seconds between calls of GetAccessToken. The last interval is repeated."""
 
 
 async def requested_access(environment: Environment, settings: AwsSettings, target: str, reason: str) -> AwsSettings:
-    """Return settings with the credentials of just-in-time access to ``target``, once the request is approved.
+    """Request just-in-time access to ``target``, wait for the approval, and return settings with its credentials.
 
-    At a terminal a line on standard error shows the time that the request has been pending.
+    At a terminal a line on standard error shows how long the request has been pending.
     """
     from session_manager_plugin.aws.access_requests import granted_settings, request_access
 
@@ -36,7 +36,7 @@ async def requested_access(environment: Environment, settings: AwsSettings, targ
 
 
 class _Progress:
-    """One line that is rewritten each second at a terminal, and written once elsewhere."""
+    """A line that is rewritten every second at a terminal, and written once elsewhere."""
 
     def __init__(self, environment: Environment, text: str) -> None:
         self._environment = environment

@@ -1,4 +1,4 @@
-"""The options that say how to reach AWS: declared once, and passed to a command as one ``AwsSettings``."""
+"""The options for calls to AWS: declared once, and passed to a command as one ``AwsSettings``."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def aws_options_that_ask_nothing(function: Callable[..., Any]) -> Callable[..., 
 
 
 def check_proxy(url: str | None) -> str | None:
-    """Return ``url``. Raises ``UsageError``, which does not repeat the URL: it may hold a password."""
+    """Return ``url``. Raises ``UsageError``, without the URL, which may contain a password."""
     if url is not None:
         from session_manager_plugin.communicator.proxy import parse_proxy
 
@@ -76,12 +76,12 @@ def check_proxy(url: str | None) -> str | None:
 
 
 class RegionName(StringParamType):
-    """An AWS region, completed from the list that comes with botocore."""
+    """An AWS region, completed from botocore's list."""
 
     name = "region"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        """The regions that begin as what was typed."""
+        """Return the regions that begin with ``incomplete``."""
         from click.shell_completion import CompletionItem
 
         from session_manager_plugin.aws.region_names import region_names
@@ -97,7 +97,7 @@ class ProfileName(StringParamType):
     name = "profile"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        """The profiles that begin as what was typed."""
+        """Return the profiles that begin with ``incomplete``."""
         from click.shell_completion import CompletionItem
 
         from session_manager_plugin.aws.profile import profile_names

@@ -1,4 +1,4 @@
-"""What all commands of `smp` share: their common options, the types of values, and how errors are reported."""
+"""The parts that all commands of ``smp`` share: common options, types of values, error messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Command(click.Command):
-    """A command whose errors do not repeat a refused argument: it could be a token."""
+    """A command whose error messages do not contain a refused argument, which could be a token."""
 
     def __init__(
         self,
@@ -42,15 +42,15 @@ class Command(click.Command):
         self.more_groups = more_groups or {}
         """Further headings of ``--help --all``."""
         self.examples = examples
-        """Command lines, each followed, if need be, by two blanks and an explanation."""
+        """Command lines, each optionally followed by two blanks and an explanation."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Parse the arguments; `--help` is printed while that is done."""
+        """Parse the arguments. ``--help`` is printed during that."""
         with named_output_errors():
             return super().make_context(*args, **kwargs)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse arguments without naming them."""
+        """Parse the arguments. Errors do not contain them."""
         prepare_help(ctx, args)
         if asks_for_everything(args) and not any(ALL in each.opts for each in self.params):
             args = [each for each in args if each != ALL]
@@ -63,17 +63,17 @@ class Command(click.Command):
         return rest
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-        """Complete options, also if nothing has been typed yet."""
+        """Complete options, even if nothing was typed yet."""
         return super().shell_complete(ctx, incomplete or "-")
 
     def get_help(self, ctx: click.Context) -> str:
-        """Return the first screen, or everything if ``--all`` was given."""
+        """Return the first screen, or the whole help with ``--all``."""
         everything = bool(ctx.meta.get(_EVERYTHING))
         return str(command_page(ctx, self.groups, self.more_groups, self.examples, everything=everything))
 
 
 def prepare_help(context: click.Context, arguments: Sequence[str]) -> None:
-    """Set how help is shown: with everything, and with colours. It is printed before options are converted."""
+    """Configure help before click prints it: whether it shows everything, and whether it is coloured."""
     if asks_for_help(arguments):
         context.meta[_EVERYTHING] = asks_for_everything(arguments)
         environment = context.ensure_object(Environment)
@@ -81,7 +81,7 @@ def prepare_help(context: click.Context, arguments: Sequence[str]) -> None:
 
 
 class Choice(StringParamType):
-    """One of a few words; errors do not repeat a wrong value."""
+    """One of a few words. Errors do not contain a wrong value."""
 
     name = "choice"
 
@@ -89,7 +89,7 @@ class Choice(StringParamType):
         self.choices = choices
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        """Return text such as `[auto|always|never]`."""
+        """Return text such as ``[auto|always|never]``."""
         return f"[{'|'.join(self.choices)}]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -106,12 +106,12 @@ class Choice(StringParamType):
 
 
 class FileName(StringParamType):
-    """The name of a file, as text. The file is not checked."""
+    """The name of a file. Its existence is not checked."""
 
     name = "file"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        """Have the shell complete file names."""
+        """Make the shell complete file names."""
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(incomplete, type="file")]
@@ -142,7 +142,7 @@ def _command_names(context: click.Context | None) -> list[str]:
 
 
 class WholeNumber(IntParamType):
-    """A whole number from `low` on, up to `high` if given."""
+    """A whole number from ``low`` on, up to ``high`` if given."""
 
     name = "number"
 
@@ -163,7 +163,7 @@ class WholeNumber(IntParamType):
 
 
 class Seconds(FloatParamType):
-    """A number of seconds; `zero`: 0 is allowed."""
+    """A number of seconds; ``zero``: 0 is allowed."""
 
     name = "seconds"
 
@@ -186,9 +186,10 @@ def command(
     more_groups: Mapping[str, Collection[str]] | None = None,
     cls: type[Command] = Command,
 ) -> Callable[[Callable[..., Any]], Command]:
-    """Return a decorator for a click command with the common options; its function receives the `Environment` first.
+    """Return a decorator for a click command with the common options; its function receives the ``Environment`` first.
 
-    `groups` and `more_groups` are the headings of its help, and `cls` is the class of the command; see `Command`.
+    ``groups`` and ``more_groups`` are the headings of its help, and ``cls`` is the class of the command; see
+    ``Command``.
     """
 
     def decorate(function: Callable[..., Any]) -> Command:
@@ -215,9 +216,9 @@ def command(
 
 
 def _configure_logging(environment: Environment, log_file: Path | None, log_format: Literal["text", "json"]) -> None:
-    """As `-v`, `--log-file` and `--log-format` say. Raises `UsageError`.
+    """Configure logging from ``-v``, ``--log-file`` and ``--log-format``. Raises ``UsageError``.
 
-    Everything, on a terminal, would hide the session in lines: without a log file it goes to the state directory.
+    At ``-vv`` on a terminal, without a log file, lines are written to the state directory: they would hide the session.
     """
     wants_details = environment.verbosity > 1 and log_file is None and environment.is_terminal(environment.stderr)
     details = environment.state_log if wants_details else None

@@ -1,12 +1,12 @@
-"""Completion in bash, zsh and fish: the scripts, and the answers they ask `smp` for at each press of Tab.
+"""Completion in bash, zsh and fish: the shell scripts, and the suggestions that they request from ``smp`` at each Tab.
 
-What can be completed is click's business, which knows the commands and options. The scripts are ours: with those of
-click, a value behind `--option=` is lost in all three shells, and a meaning's commas in fish.
+click determines the suggestions. The scripts are our own: those of click lose a value after ``--option=`` in all three
+shells, and commas in descriptions in fish.
 
-A script runs `smp` with `_SMP_COMPLETE` set to the shell's name. The arguments are the words typed so far, up to the
-cursor, the last one being completed; for bash it is one argument, the line up to there. The answer has a line for each
-suggestion: `plain`, TAB, the word, TAB, what it means. Where the shell is to suggest names of files it is `file` or
-`dir`, TAB, and what precedes the name in the same word (`--log-file=`).
+A script runs ``smp`` with ``_SMP_COMPLETE`` set to the shell's name. The arguments are the words typed up to the
+cursor, the last of which is to be completed; for bash they are one argument, the line up to the cursor. ``smp`` prints
+one line for each suggestion: ``plain``, TAB, the word, TAB, its description. If the shell should suggest file names,
+the line is ``file`` or ``dir``, TAB, and the part of the word before the name (``--log-file=``).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 _PROGRAM = "smp"
 _MEANING_LIMIT = 72
-"""Characters of what a suggestion means; it stands on one line with the suggestion."""
+"""Characters of a description, which is shown on one line with the suggestion."""
 
-# `=` breaks words in bash (COMP_WORDBREAKS): only what stands behind it is replaced. So the line is not given in
-# bash's words, but as it was typed.
+# ``=`` breaks words in bash (COMP_WORDBREAKS): only the part after it is replaced. So the line is passed as typed, and
+# not split into bash's words.
 _BASH = r"""# bash completion of smp: eval "$(smp completion bash)"
 
 _smp() {
@@ -96,11 +96,11 @@ complete --command smp --no-files --keep-order --arguments "(__smp_complete)"
 """
 
 SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
-"""The script for each shell, by name."""
+"""The scripts by the name of the shell."""
 
 
 class _Answer(ShellComplete):
-    """Answers a completion script; `words` are the arguments of the program."""
+    """Computes suggestions; ``words`` are the arguments of the program."""
 
     name = _PROGRAM
     source_template = ""
@@ -121,7 +121,7 @@ class _Answer(ShellComplete):
 
 
 def answer(cli: Command, shell: str, arguments: Sequence[str], environment: Environment) -> str:
-    """What the script of `shell` is told for the `arguments` it gave; a newline at the end of each line."""
+    """Return the suggestions for the script of ``shell``, called with ``arguments``. Each line ends with a newline."""
     words = list(arguments)
     if shell == "bash":
         line = "".join(arguments)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def copy_progress(environment: Environment) -> Iterator[Callable[[CopyProgress], None]]:
-    """Show bytes, rate and time left on standard error, if that is a terminal and quiet was not asked for; the line is
-    removed in the end. Yields what is called with the progress."""
+    """Show bytes, rate and time left on standard error, if that is a terminal and ``-q`` was not given. Yields a
+    function to call with the progress. The line is removed at the end."""
     if environment.quiet or not environment.is_terminal(environment.stderr) or environment.is_dumb:
         yield lambda _progress: None
         return

@@ -1,4 +1,4 @@
-"""The parameters of a session's document, as `--parameters` takes them."""
+"""Parsing the values of ``--parameters``, the parameters of a session's document."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _FORMS = "--parameters takes KEY=VALUE, a JSON object, or file://PATH of one"
 
 
 def parse_parameters(texts: Sequence[str]) -> dict[str, list[str]]:
-    """Return the parameters by name, each a list of strings as StartSession takes them.
+    """Return the parameters by name, each a list of strings as for StartSession.
 
-    Each text is `KEY=VALUE[,KEY=VALUE…]`, a JSON object, or `file://PATH` of a file that holds one. Raises `UsageError`
-    and, for a file that cannot be read, `ConfigurationError`.
+    Each text is ``KEY=VALUE[,KEY=VALUE…]``, a JSON object, or ``file://PATH`` of a file with a JSON object. Raises
+    ``UsageError``, and ``ConfigurationError`` for an unreadable file.
     """
     parameters: dict[str, list[str]] = {}
     for text in texts:
@@ -56,7 +56,7 @@ def _parse_json(text: str) -> dict[str, list[str]]:
 
 
 def _decoded(text: str) -> object:
-    """The list or the quoted string that `text` is in JSON, else `text`."""
+    """Return the JSON list or string in ``text``; ``text`` itself if it is neither."""
     if text[:1] in ("[", '"'):
         try:
             return json.loads(text)

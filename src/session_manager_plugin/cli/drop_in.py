@@ -1,6 +1,6 @@
-"""A session as the AWS CLI starts it: the official plugin's texts, and an exit status that suits the AWS CLI.
+"""A session started by the AWS CLI: with the official plugin's texts and an exit status for the AWS CLI.
 
-The AWS CLI turns any status but 0 into its own 255 and prints all our arguments, also when one of them is a token.
+For any exit status but 0 the AWS CLI itself exits with 255 and prints all our arguments, even if one is a token.
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ CLOSED = "\n\nSessionId: {} : {}\n\n"
 
 
 class ExitPolicy(NamedTuple):
-    """The exit status for the AWS CLI: 0 for a normal end, 255 if this side failed, but 0 if that exposed a token.
+    """The exit status for the AWS CLI: 0 for a normal end; 255 if this side has failed, but 0 if the AWS CLI would then
+    print a token.
 
-    `setting` is SMP_EXIT_STATUS: `always` passes the true status on, `never` gives 0.
+    ``setting`` is SMP_EXIT_STATUS: ``always`` returns the true status, ``never`` 0.
     """
 
     setting: str
@@ -66,17 +67,17 @@ class ExitPolicy(NamedTuple):
 
     @property
     def hides_failures(self) -> bool:
-        """Whether the status is always 0, also after a signal."""
+        """Whether the status is always 0, even after a signal."""
         return self.setting == "never" or (self.setting != "always" and self.token_exposed)
 
     def die(self, number: int) -> NoReturn:
-        """End the process for a signal."""
+        """End the process because of a signal."""
         if self.hides_failures:
             os._exit(ExitStatus.SUCCESS)
         die_of(number)
 
     def leave(self, end: Exit) -> int:
-        """Return the exit status; does not return when the caller is to see a signal."""
+        """Return the exit status, or end the process by its signal."""
         if self.hides_failures:
             return ExitStatus.SUCCESS
         if end.signal is not None:
@@ -86,14 +87,14 @@ class ExitPolicy(NamedTuple):
         return ExitStatus.FAILURE if end.failed else ExitStatus.SUCCESS
 
     def refuse(self) -> int:
-        """Return the exit status for an operation that does not exist: such a caller prints no arguments."""
+        """Return the exit status for an unknown operation. The caller is not the AWS CLI and prints no arguments."""
         return ExitStatus.SUCCESS if self.setting == "never" else ExitStatus.FAILURE
 
 
 def run_invocation(arguments: Sequence[str], environment: Environment | None = None) -> int:
-    """Run the session that three or more `arguments` describe; return the exit status.
+    """Run the session described by three or more ``arguments``, and return the exit status.
 
-    Does not return when a signal ended the session and the caller is to see that.
+    If a signal has ended the session, ends the process by that signal.
     """
     prepare_standard_streams()
     environment = environment or Environment(program="session-manager-plugin")
@@ -161,7 +162,7 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
 
 
 def _status_mode(environment: Environment) -> StatusMode | None:
-    """Return the mode of SMP_STATUS; by default nothing is shown while the link works. A wrong value is ignored."""
+    """Return the mode in SMP_STATUS; by default only trouble is shown. An invalid value is ignored."""
     choice = environment.variables.get("SMP_STATUS", "")
     known = choice in [mode.value for mode in StatusMode]
     return status_mode(environment, choice if known else "auto", otherwise=StatusMode.NOTICE)
@@ -174,7 +175,7 @@ def _predict_mode(environment: Environment) -> PredictMode:
 
 
 def _sign(environment: Environment) -> Sign:
-    """Return the value of SMP_SIGN. Raises `UsageError`."""
+    """Return the value of SMP_SIGN. Raises ``UsageError``."""
     try:
         return Sign(environment.variables.get("SMP_SIGN") or Sign.AUTO)
     except ValueError:
@@ -182,7 +183,7 @@ def _sign(environment: Environment) -> Sign:
 
 
 def _bind(invocation: Invocation) -> Listener | None:
-    """Return the local end of a forwarded port, if the arguments hold it; else only the session's properties do."""
+    """Bind the local end of a forwarded port, if the arguments contain it. None: the session's properties have it."""
     from session_manager_plugin.session.port import LocalEnd
 
     local_end = LocalEnd.of_request(invocation.parameters)
@@ -196,7 +197,7 @@ def _key_service(invocation: Invocation, settings: AwsSettings) -> KeyService:
 
 
 class _NoKeyService(KeyService):
-    """For old callers, which do not pass the profile for KMS."""
+    """For old callers, which do not pass a profile for KMS."""
 
     async def generate_data_key(self, key_id: str, challenge: str) -> DataKey:
         raise ConfigurationError(
@@ -216,8 +217,8 @@ def _configure_logging(environment: Environment) -> None:
 class _Texts:
     """The messages of the official plugin, byte for byte: other tools parse them.
 
-    On standard output, or on standard error when the output belongs to another program's protocol (reference
-    defect D11). For an unknown document only the session's type tells which, and the first text waits for it.
+    They are written to standard output, or to standard error if standard output belongs to another program's protocol
+    (reference defect D11). For an unknown document that depends on the session type, so the first text is delayed.
     """
 
     def __init__(self, environment: Environment, invocation: Invocation) -> None:
@@ -231,7 +232,7 @@ class _Texts:
             self.say(STARTING.format(self._session_id))
 
     def begin(self, ready: SessionReady) -> None:
-        """The session has begun; its type is known now."""
+        """Write the delayed first message, now that the session type is known."""
         if self._is_stdio is None:
             self._is_stdio = ready.is_stdio
             self.start()
@@ -239,7 +240,7 @@ class _Texts:
             self.say(f"{printable_lines(ready.customer_message)}\n")
 
     def end(self, ending: Ending) -> None:
-        """The session is over."""
+        """Write the last message."""
         outcome = ending.outcome
         if outcome.error is None and outcome.text and not self._environment.quiet:
             self.say(CLOSED.format(self._session_id, printable_lines(outcome.text)))
@@ -253,7 +254,7 @@ class _Texts:
             tell_ending(self._environment, ending._replace(is_stdio=bool(self._is_stdio)))
 
     def say(self, text: str) -> None:
-        """Write a message of the official plugin. Never raises, and never waits in the event loop."""
+        """Write a message of the official plugin. Does not raise, and does not block the event loop."""
         if self._environment.quiet:
             return
         if self._is_stdio is False:

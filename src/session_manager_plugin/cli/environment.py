@@ -23,7 +23,7 @@ from session_manager_plugin.utils.writable import is_writable
 
 @dataclass
 class Environment:
-    """Streams are descriptors. Everything can be replaced, for tests."""
+    """The environment of a command. Streams are descriptors. Tests replace any field."""
 
     program: str = "smp"
     """The name that begins every message."""
@@ -32,17 +32,17 @@ class Environment:
     stderr: int = 2
     variables: MutableMapping[str, str] = field(default_factory=lambda: os.environ)
     is_terminal: Callable[[int], bool] = os.isatty
-    """Of a descriptor; a closed one is none."""
+    """Returns whether a descriptor is a terminal; False for a closed one."""
     verbosity: int = 0
-    """How often `-v` was given."""
+    """How often ``-v`` was given."""
     quiet: bool = False
     """Whether only errors are shown."""
     color: str = "auto"
-    """`auto`, `always` or `never`."""
+    """``auto``, ``always`` or ``never``."""
 
     @property
     def is_interactive(self) -> bool:
-        """Whether a person can answer a question: standard input and standard error are a terminal."""
+        """Whether the user can be asked: standard input and standard error are terminals."""
         return self.is_terminal(self.stdin) and self.is_terminal(self.stderr)
 
     @property
@@ -52,7 +52,7 @@ class Environment:
 
     @property
     def is_dumb(self) -> bool:
-        """Whether the terminal is unknown or without ANSI sequences, such as colours."""
+        """Whether the terminal is unknown, or does not support ANSI sequences."""
         return self.variables.get("TERM", "dumb") in ("", "dumb", "unknown", "vt52")
 
     @property
@@ -68,11 +68,11 @@ class Environment:
 
     @property
     def config_directory(self) -> Path | None:
-        """Our directory in the user's directory of settings; None without a home."""
+        """Our directory in the user's configuration directory; None without a home."""
         return self._directory("XDG_CONFIG_HOME", ".config")
 
     def _directory(self, variable: str, default: str) -> Path | None:
-        """XDG Base Directory 0.8: relative values are ignored."""
+        """Return our directory below an XDG base directory (version 0.8, which ignores relative values)."""
         base = self.variables.get(variable, "")
         if not os.path.isabs(base):
             home = self.variables.get("HOME", "")
@@ -82,7 +82,8 @@ class Environment:
         return Path(base, "smp")
 
     def uses_color(self, fd: int) -> bool:
-        """Return whether output to `fd` may be coloured: `--color`, else NO_COLOR, CLICOLOR_FORCE and the terminal."""
+        """Return whether output to ``fd`` may be coloured: ``--color``, else NO_COLOR, CLICOLOR_FORCE and the
+        terminal."""
         if self.color != "auto":
             return self.color == "always"
         if self.variables.get("NO_COLOR"):
@@ -92,16 +93,16 @@ class Environment:
         return self.is_terminal(fd) and not self.is_dumb
 
     def forget_empty_settings(self) -> None:
-        """Remove the empty variables of AWS: to botocore an empty profile, region or CA bundle is a wrong one.
+        """Remove empty variables of AWS: botocore treats an empty profile, region or CA bundle as an error.
 
-        AWS_PAGER stays, since to the AWS CLI it means no pager if it is empty.
+        AWS_PAGER is kept: if it is empty, the AWS CLI uses no pager.
         """
         for name, value in list(self.variables.items()):
             if not value and name.startswith("AWS_") and name != "AWS_PAGER":
                 del self.variables[name]
 
     def take(self, name: str) -> str | None:
-        """Return the value of a variable that holds a secret, and remove it, so that no child process inherits it."""
+        """Return and remove a variable with a secret, so that no child process inherits it."""
         return self.variables.pop(name, None)
 
     def flag(self, name: str) -> bool:
@@ -109,7 +110,7 @@ class Environment:
         return self.variables.get(name, "0") not in ("", "0")
 
     def seconds(self, name: str, default: float, *, zero: bool) -> float:
-        """Return the value of a variable in seconds; `zero`: 0 is allowed. Raises `UsageError`."""
+        """Return the value of a variable in seconds; ``zero``: 0 is allowed. Raises ``UsageError``."""
         text = self.variables.get(name)
         if not text:
             return default
@@ -130,40 +131,40 @@ class Environment:
 
     @contextlib.contextmanager
     def queued_messages(self) -> Iterator[None]:
-        """Queue messages and log lines for the length of the block, in the running event loop, and wait for none."""
+        """Queue messages and log lines during the block, so that they do not block the running event loop."""
         from session_manager_plugin.utils.logging import lines_written_by
 
         with self.output_messages.queued(), self.error_messages.queued(), lines_written_by(self._write_log_lines()):
             yield
 
     def write(self, text: str) -> None:
-        """Write the output of a command, all of it, for as long as that takes; not in a session.
+        """Write all output of a command. Blocks; not for use during a session.
 
-        Raises `BrokenPipeError` when nobody reads it, and other `OSError`; its `filename` is "standard output".
+        Raises ``OSError``, such as ``BrokenPipeError``, with the ``filename`` "standard output".
         """
         data = _encode(text, sys.stdout)
         with named_output_errors():
             while data:
                 try:
                     data = data[os.write(self.stdout, data) :]
-                except BlockingIOError:  # somebody has made it non-blocking
+                except BlockingIOError:  # another process has set O_NONBLOCK
                     is_writable(self.stdout, None)
 
     @property
     def is_output_writable(self) -> bool:
-        """Whether something can be written to standard output without waiting: 4 KiB if it is a pipe."""
+        """Whether writing to standard output does not block (up to 4 KiB for a pipe)."""
         return is_writable(self.stdout)
 
     def write_message(self, text: str) -> None:
-        """Write a message to standard output; see `MessageStream`. Never raises."""
+        """Write a message to standard output; see ``MessageStream``. Does not raise."""
         self.output_messages.write(_encode(text, sys.stderr))
 
     def write_error(self, text: str) -> None:
-        """Write a message to standard error; see `MessageStream`. Never raises."""
+        """Write a message to standard error; see ``MessageStream``. Does not raise."""
         self.error_messages.write(_encode(text, sys.stderr))
 
     def _write_log_lines(self) -> Callable[[str], None]:
-        """`write_error` for any thread, while the running event loop is open."""
+        """Return a ``write_error`` for any thread, valid while the running event loop is open."""
         import asyncio
         import threading
 
@@ -180,7 +181,7 @@ class Environment:
 
 @contextlib.contextmanager
 def named_output_errors() -> Iterator[None]:
-    """Set the `filename` of an `OSError` raised by writing to standard output to "standard output"."""
+    """Set the ``filename`` of an ``OSError`` raised by writing to standard output to "standard output"."""
     try:
         yield
     except OSError as error:
@@ -189,19 +190,19 @@ def named_output_errors() -> Iterator[None]:
 
 
 def prepare_standard_streams() -> None:
-    """Open the null device for standard streams that are closed, and choose the encoding of messages.
+    """Open the null device for closed standard streams, and choose the encoding of messages.
 
-    Sockets of our own would take the places of closed streams; ssh does the same. Writing to a closed standard output
-    still fails (EBADF): output that is lost is an error. In the C locale Python writes UTF-8 (PEP 538, PEP 540), which
-    a terminal of another encoding shows as garbage: messages are ASCII there.
+    Otherwise our sockets would get the numbers of the closed streams (ssh does the same). Writing to a closed standard
+    output still fails (EBADF), because lost output is an error. In the C locale Python writes UTF-8 (PEP 538, PEP 540),
+    which a terminal of another encoding shows as garbage, so messages are ASCII there.
     """
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDONLY if fd == 1 else os.O_RDWR)  # takes the lowest number that is free
-    if sys.stdout is None:  # the interpreter found it closed; click prints to it
-        unbuffered: Any = io.FileIO(1, "w", closefd=False)  # nothing is left to be written at the end
+            os.open(os.devnull, os.O_RDONLY if fd == 1 else os.O_RDWR)  # gets the lowest free number
+    if sys.stdout is None:  # closed at the start; click prints to it
+        unbuffered: Any = io.FileIO(1, "w", closefd=False)  # nothing is left to be flushed at exit
         sys.stdout = io.TextIOWrapper(unbuffered, write_through=True)
     if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper) and not is_utf8(os.environ):
         with contextlib.suppress(LookupError):
@@ -210,7 +211,7 @@ def prepare_standard_streams() -> None:
 
 
 def parse_seconds(text: str, *, zero: bool) -> float:
-    """Return a number of seconds; `zero`: 0 is allowed. Raises `ValueError`."""
+    """Return a number of seconds; ``zero``: 0 is allowed. Raises ``ValueError``."""
     try:
         seconds = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Carries out the escapes that are typed at the terminal of a session."""
+"""Executing the escapes typed at the terminal of a session."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HELP = {
     Escape.TOGGLE_PREDICTION: "draw what you type at once, or wait for its echo",
     Escape.HELP: "this list",
 }
-"""In the order of the list."""
+"""The escapes with their descriptions, in the order of the list."""
 _FACTS = {
     "session_id": "session",
     "url": "url",
@@ -36,14 +36,13 @@ _FACTS = {
     "retransmissions": "retransmissions",
     "reconnects": "reconnects",
 }
-"""Items of `Session.get_info` that are shown, in this order, if they are known."""
+"""Items of ``Session.get_info`` that are shown, in this order, if present."""
 
 
 class EscapeCommands:
-    """Obeys the escapes of one session. `leave` ends the session because of the given error.
+    """Executes the escapes of one session. ``leave`` ends the session with the given error.
 
-    What is to be said goes to the terminal where the cursor is: while the session draws a screen of its own it spoils
-    that screen, as ssh does, until the program repaints it.
+    Output is written at the cursor, as by ssh; a full-screen program has to repaint its screen afterwards.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class EscapeCommands:
         character: bytes,
         leave: Callable[[Exception], None],
     ) -> None:
-        """`connections` returns a line for each forwarded connection, and None when no port is forwarded."""
+        """``connections`` returns one line for each forwarded connection; None if no port is forwarded."""
         self._console = console
         self._session = session
         self._list_connections = connections
@@ -64,11 +63,11 @@ class EscapeCommands:
         self._reconnecting: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Read escapes from the terminal from now on, if there is one."""
+        """Begin to read escapes from the terminal, if there is one."""
         self._console.listen(EscapeScanner(self._character), self.obey)
 
     def obey(self, escape: Escape) -> None:
-        """Carry out an escape."""
+        """Execute an escape."""
         match escape:
             case Escape.LEAVE:
                 self._leave(LeftByEscape(f"{self._name}."))
@@ -98,7 +97,7 @@ class EscapeCommands:
             self._console.say([_printable(f"not reconnecting: {error}")])
 
     def suspend(self, typed: str = "^Z") -> None:
-        """Stop until the shell brings us back; `typed` is what asked for it."""
+        """Stop until the shell continues us. ``typed`` is the text of the key that was typed."""
         self._console.say([f"{typed} [suspended]"])
         if not self._console.suspend():
             self._console.say(["smp cannot be suspended: there is no shell that would bring it back"])
@@ -155,5 +154,5 @@ def _shown(key: str, value: object) -> str:
 
 
 def _printable(line: str) -> str:
-    """Return `line` without control characters: the far end chooses part of it."""
+    """Return ``line`` without control characters: the far end chooses part of it."""
     return "".join(character if character.isprintable() else "?" for character in redact(line))

@@ -1,4 +1,4 @@
-"""`smp exec` on one target: the command has our standard streams."""
+"""``smp exec`` on one target: the command uses our standard streams."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SingleRun:
 
 
 def run_one(environment: Environment, single: SingleRun, options: TerminalOptions) -> Exit:
-    """Run the command with the standard streams, and return how the program ends. Raises ``UsageError``.
+    """Run the command with the standard streams. Returns the exit status. Raises ``UsageError``.
 
     Status line, escapes and recording of ``options`` are for ``Via.TERMINAL``.
     """
@@ -88,7 +88,7 @@ def run_one(environment: Environment, single: SingleRun, options: TerminalOption
 
 @contextlib.contextmanager
 def _refused_input(environment: Environment) -> Iterator[None]:
-    """For the length of the block, write a message once if standard input receives something: nothing reads it."""
+    """During the block, write a message once if standard input has data, because the command does not receive it."""
     loop, fd = asyncio.get_running_loop(), environment.stdin
     if not is_stream(fd):
         yield

@@ -1,4 +1,4 @@
-"""Exit statuses, and the one table from exception to status."""
+"""Exit statuses, and the table from exceptions to statuses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from session_manager_plugin.errors import CommandTimedOut, TerminalGone, UsageEr
 from session_manager_plugin.session.outcome import Outcome
 
 SIGNAL_BASE = 128
-"""A shell shows the status 128 + n for a program that signal n ended."""
+"""A shell reports the status 128 + n for a program that signal n has ended."""
 HANG_UP = getattr(signal, "SIGHUP", 1)
 """SIGHUP, which is absent on Windows."""
 _SIGPIPE = getattr(signal, "SIGPIPE", 13)
@@ -25,16 +25,16 @@ class ExitStatus(IntEnum):
     """A check of a probe failed."""
     USAGE = 2
     TIMED_OUT = 124
-    """A command did not end in the time that it was given; as in timeout(1)."""
+    """A command has exceeded its time limit; as in timeout(1)."""
     INTERRUPTED = SIGNAL_BASE + signal.SIGINT
     FAILURE = 255
-    """This side failed, or the far end closed the session with an error text; as in ssh."""
+    """This side has failed, or the far end has closed the session with an error text; as in ssh."""
 
 
 class Signalled(Exception):
-    """A signal asked the program to leave, and it has cleaned up; `number` is to be raised again.
+    """A signal has ended the program, which has cleaned up; signal ``number`` is to be raised again.
 
-    Its text continues a sentence: "… was ended by SIGTERM".
+    The text continues a sentence: "… was ended by SIGTERM".
     """
 
     def __init__(self, number: int, reason: str = "") -> None:
@@ -42,12 +42,12 @@ class Signalled(Exception):
         self.number = number
 
     def explain(self, reason: str) -> None:
-        """Set the reason, which became known after the signal."""
+        """Set the reason, if it becomes known after the signal."""
         self.args = (reason,)
 
 
 def signal_name(number: int) -> str:
-    """`SIGTERM` for 15."""
+    """Return the name of a signal, such as ``SIGTERM`` for 15."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -55,17 +55,17 @@ def signal_name(number: int) -> str:
 
 
 class Exit(NamedTuple):
-    """How a program ends: with a status, or by the default action of a signal, so that the caller sees the signal."""
+    """The end of a program: with a status, or by the default action of a signal, so that the caller sees the signal."""
 
     status: int
-    """For a signal, what a shell shows for it."""
+    """The exit status; for a signal, the status that a shell reports."""
     signal: int | None = None
     failed: bool = False
-    """Whether our side failed: the status is not that of a remote command."""
+    """Whether our side has failed, so that the status is not that of a remote command."""
 
 
 def by_signal(number: int) -> Exit:
-    """Return the end by signal `number`."""
+    """Return the ``Exit`` for signal ``number``."""
     return Exit(SIGNAL_BASE + number, number, failed=True)
 
 
@@ -77,18 +77,18 @@ _EXITS: tuple[tuple[type[BaseException], Exit], ...] = (
     (TerminalGone, by_signal(HANG_UP)),
     (BaseException, Exit(ExitStatus.FAILURE, failed=True)),
 )
-"""The first row that fits."""
+"""The first matching row applies."""
 
 
 def exit_of(error: BaseException) -> Exit:
-    """Return how a program ends that `error` ended."""
+    """Return the ``Exit`` of a program that ``error`` has ended."""
     if isinstance(error, Signalled):
         return by_signal(error.number)
     return next(end for kind, end in _EXITS if isinstance(error, kind))
 
 
 def exit_of_outcome(outcome: Outcome) -> Exit:
-    """Return how a program ends after its session: the remote's own status unless something failed."""
+    """Return the ``Exit`` of a program after its session: the remote's status unless something has failed."""
     if outcome.error is not None:
         return exit_of(outcome.error)
     if outcome.incomplete or (outcome.text and outcome.status is None):
@@ -97,8 +97,8 @@ def exit_of_outcome(outcome: Outcome) -> Exit:
 
 
 def die_of(number: int) -> NoReturn:
-    """Take the default action of a signal, which ends this process."""
+    """End this process by the default action of a signal."""
     signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)
-    os._exit(SIGNAL_BASE + number)  # the first process of a container has no default actions
+    os._exit(SIGNAL_BASE + number)  # process 1 of a container has no default actions

@@ -1,4 +1,4 @@
-"""The options of `smp sandbox` that make things go wrong on purpose."""
+"""The options of ``smp sandbox`` for fault injection."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FAULTS = (
     *("delay_time", "cut_every", "cut_after", "cut_code", "withhold_pongs"),
     *("refuse_resume", "refuse_websocket", "fault_seed"),
 )
-"""The names of these options' parameters, but for those about tokens."""
+"""The names of the parameters, without those about tokens."""
 
 
 def _probabilities(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[float, float]:
-    """Probabilities for the directions to the client and to the agent: one number for both, or two with a comma."""
+    """Parse probabilities for both directions: one number, or two (to the client, to the agent) with a comma."""
     try:
         first, *rest = [_probability(part) for part in value.split(",")]
         (second,) = rest or [first]
@@ -38,7 +38,7 @@ def _probabilities(_context: click.Context, _parameter: click.Parameter, value: 
 
 
 def _cut_code(_context: click.Context, _parameter: click.Parameter, value: str) -> int | None:
-    """A websocket's close code, or None for a reset."""
+    """Parse a websocket's close code; None for a reset."""
     from session_manager_plugin.agent.faults import check_cut_code
 
     if value == "reset":
@@ -68,7 +68,7 @@ def _probable(name: str, happens: str) -> _Option:
 
 
 def fault_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add all of them to a command; `make_faults` converts their values."""
+    """Add all fault options to a command. ``make_faults`` converts their values."""
     number = WholeNumber(0)
     options: list[_Option] = [
         _probable(
@@ -158,7 +158,7 @@ def fault_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def make_faults(options: dict[str, Any]) -> Faults:
-    """Return the `Faults` for the values of `fault_options`. Raises `UsageError`."""
+    """Return the ``Faults`` for the values of ``fault_options``. Raises ``UsageError``."""
     from session_manager_plugin.agent import Faults, MessageFaults
 
     try:

@@ -1,4 +1,4 @@
-"""A forward as a program: it runs until a signal, the end of a session or of the parent process ends it."""
+"""Running a forward as a program, until a signal, the end of a session or of the parent process."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from session_manager_plugin.forwarding.forward import Forward
 
 LEAVE_TIMEOUT = 1.8
-"""Seconds for terminating the sessions; then the process ends without."""
+"""Seconds for terminating the sessions. After that the process ends anyway."""
 
 
 async def run_forward(forwarding: Forward, interruption: Interruption, report: ForwardReport) -> None:
-    """Open ``forwarding``, and run it until SIGINT, which is its normal end.
+    """Open ``forwarding``, and run it until SIGINT, which ends it normally.
 
-    Raises what prevented or ended it. Another signal, and the end of the parent process unless SIGHUP is ignored, ends
-    it by that signal. In every case the sessions are terminated, within ``LEAVE_TIMEOUT`` seconds.
+    Raises the error that prevents or ends it. Another signal ends the program by that signal; the end of the parent
+    process counts as SIGHUP, unless that is ignored. In every case the sessions are terminated, within
+    ``LEAVE_TIMEOUT`` seconds.
     """
     stopped = asyncio.Event()
 
@@ -54,7 +55,7 @@ async def run_forward(forwarding: Forward, interruption: Interruption, report: F
 
 
 async def _first_of(forwarding: Forward, stopped: asyncio.Event) -> None:
-    """Wait for ``stopped``. Raises what ended the forward before."""
+    """Wait for ``stopped``. Raises the error if the forward ends before that."""
     ended, interrupted = asyncio.ensure_future(forwarding.wait()), asyncio.ensure_future(stopped.wait())
     try:
         await asyncio.wait({ended, interrupted}, return_when=asyncio.FIRST_COMPLETED)
@@ -78,7 +79,7 @@ async def _close(forwarding: Forward, timeout: float) -> bool:
 
 @contextlib.contextmanager
 def _watched_parent(interruption: Interruption) -> Iterator[None]:
-    """Have the end of the parent process count as SIGHUP, unless that is ignored: nohup(1) asks for that."""
+    """Treat the end of the parent process as SIGHUP, unless that is ignored (nohup(1))."""
     if signal.getsignal(HANG_UP) is signal.SIG_IGN:
         yield
         return

@@ -1,4 +1,4 @@
-"""The help of commands: one screen with what is used daily; ``--help --all`` shows everything."""
+"""The help of commands: one screen with the most used options; ``--help --all`` shows everything."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import click
 
 ALL = "--all"
-"""Beside ``--help``: show everything."""
+"""The option that, with ``--help``, shows everything."""
 _HELP = frozenset({"-h", "--help"})
 _MIN_WIDTH, _MAX_WIDTH = 50, 100
 _MAX_NAME_WIDTH = 30
-"""The longest name of an option in columns that its text stands beside; that of a longer one stands below it."""
+"""Columns of an option's name. The text of an option with a longer name is on the next line."""
 _MAX_DAILY_NAME_WIDTH = 25
-"""The same on the first screen."""
+"""The same for the first screen."""
 _MAX_COMMAND_WIDTH = 40
-"""The longest command line of an example in columns that sets the column of the explanations."""
+"""Columns of an example's command line. Explanations are aligned to the longest one up to this."""
 _SCREEN_ROWS = 23
-"""The rows of the first screen: those of a usual terminal but for the prompt that follows."""
+"""Rows of the first screen: those of a usual terminal, without the row of the next prompt."""
 _WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")
 _EXAMPLE = re.compile(r"(.*?)(?: {2,}(.*))?")
 
 DAILY_OPTIONS: Mapping[str, Collection[str]] = {"AWS": ("region", "profile"), "Output": ("verbose", "quiet")}
-"""What the first screen of every command shows of the options that many commands have, by headings."""
+"""The common options on the first screen of every command, by headings."""
 HEADINGS: Mapping[str, Collection[str]] = {
     "Session": ("url", "token", "token_file", "session_id", "target", "stdin_eof"),
     "AWS": ("region", "profile", "endpoint_url", "sign"),
@@ -42,16 +42,16 @@ HEADINGS: Mapping[str, Collection[str]] = {
     "Terminal": ("status", "predict", "escape_char", "record", "record_input"),
     "Output": ("as_json", "verbose", "quiet", "log_file", "log_format", "color", "help"),
 }
-"""The options that many commands have, by headings, in the order in which they are shown."""
+"""The common options, by headings, in the order in which they are shown."""
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
-    """Return whether help is asked for. What follows ``--`` belongs to another program."""
+    """Return whether ``--help`` is among the arguments before ``--``."""
     return not _HELP.isdisjoint(_before_dashes(arguments))
 
 
 def asks_for_everything(arguments: Sequence[str]) -> bool:
-    """Return whether help is asked for and ``--all`` stands beside it."""
+    """Return whether ``--help`` and ``--all`` are among the arguments before ``--``."""
     return asks_for_help(arguments) and ALL in _before_dashes(arguments)
 
 
@@ -65,9 +65,9 @@ def first_sentence(text: str) -> str:
 
 
 def split_example(line: str) -> tuple[str, str]:
-    """Return the command line of an example and its explanation, empty without one.
+    """Return the command line of an example and its explanation, which may be empty.
 
-    Two blanks or more are between them, and the explanation may be in parentheses.
+    They are separated by two blanks or more; the explanation may be in parentheses.
     """
     match = _EXAMPLE.fullmatch(line.strip())
     assert match is not None
@@ -76,7 +76,7 @@ def split_example(line: str) -> tuple[str, str]:
 
 
 class Page:
-    """Lines of a page, wrapped at blanks only: options and command lines can be copied."""
+    """Lines of a page, wrapped at blanks only, so that options and command lines can be copied."""
 
     def __init__(self, *, colored: bool) -> None:
         self.width = max(min(shutil.get_terminal_size().columns, _MAX_WIDTH), _MIN_WIDTH)
@@ -87,7 +87,7 @@ class Page:
         return "\n".join(self._lines)
 
     def add(self, text: str, *, indent: int = 0, hanging: int | None = None) -> None:
-        """Add a paragraph; lines after the first are indented by ``hanging`` columns, else as the first."""
+        """Add a paragraph. Lines after the first are indented by ``hanging`` columns, by default like the first."""
         first, rest = " " * indent, " " * (indent if hanging is None else hanging)
         self._lines += _wrap(text, self.width, first, rest) or [""]
 
@@ -108,7 +108,7 @@ class Page:
                 self._lines += lines[1:]
 
     def add_examples(self, examples: str, room: int | None = None) -> None:
-        """Add examples: at least one, and with ``room`` as many as fit on a page of so many lines."""
+        """Add examples. With ``room``, as many as fit on a page of that many lines, but at least one."""
         rows = [split_example(line) for line in examples.strip().splitlines()]
         widths = [len(command) for command, note in rows if note and len(command) <= _MAX_COMMAND_WIDTH]
         column = max(widths, default=0)
@@ -126,7 +126,7 @@ class Page:
 
 
 def _without_choices(name: str) -> str:
-    """Return ``--option CHOICE`` for ``--option [a|b|c]``, which leaves little room for its text."""
+    """Return ``--option CHOICE`` for ``--option [a|b|c]``, to leave room for the text."""
     return re.sub(r" \[.*\|.*\]$", " CHOICE", name)
 
 
@@ -137,7 +137,7 @@ def _wrap(text: str, width: int, first: str, rest: str) -> list[str]:
 
 
 def _cut(command: str, width: int) -> Iterator[str]:
-    """Cut a command line at blanks outside quotes; the pieces can be pasted as they are."""
+    """Split a command line at blanks outside quotes, so that the pieces can be pasted."""
     line, *words = _WORD.findall(command)
     for word in words:
         if len(line) + len(word) + 3 > width:
@@ -158,8 +158,8 @@ def command_page(
 ) -> Page:
     """Return the help of a command.
 
-    ``groups`` are the headings of the first screen and the names of the parameters below each; without any it shows all
-    options that no other command has. ``more_groups`` are further headings of the page with everything.
+    ``groups`` are the headings of the first screen, each with the names of its parameters; without groups, the first
+    screen shows all options that are not common. ``more_groups`` are further headings of the whole help.
     """
     page = Page(colored=bool(context.color))
     command = context.command

@@ -1,16 +1,16 @@
-"""The positional arguments of `session-manager-plugin`, as the AWS CLI passes them for a session.
+"""The positional arguments of ``session-manager-plugin``, as the AWS CLI passes them for a session.
 
 ::
 
-    1 response    of StartSession, as JSON; or the name of a variable that holds it (AWS_SSM_START_SESSION_RESPONSE…)
+    1 response    of StartSession, as JSON; or the name of a variable with it (AWS_SSM_START_SESSION_RESPONSE…)
     2 region
     3 operation   StartSession
     4 profile     empty for the default one
     5 parameters  the request of StartSession, as JSON
     6 endpoint    URL of the Systems Manager API
 
-Older callers leave out the last one, two or three; what follows the sixth is ignored. `aws ecs execute-command` gives
-the response's keys in lower camel case, and its own service's endpoint.
+Older callers omit the last one, two or three; further arguments are ignored. ``aws ecs execute-command`` passes the
+keys of the response in lower camel case, and the endpoint of ECS.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from session_manager_plugin.errors import UsageError
 from session_manager_plugin.session import document_names
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
-"""Halves of surrogate pairs, which cannot be written anywhere; Go's decoder replaces them, too."""
+"""Lone surrogates, which cannot be encoded. Go's decoder replaces them, too."""
 VARIABLE_PREFIX = "AWS_SSM_START_SESSION_RESPONSE"
 OPERATION = "StartSession"
 _KNOWN_DOCUMENTS = frozenset(
@@ -35,7 +35,7 @@ _KNOWN_DOCUMENTS = frozenset(
 
 
 class InvalidOperation(UsageError):
-    """The operation is not `StartSession`."""
+    """The operation is not ``StartSession``."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,19 @@ class Invocation:
     region: str | None
     profile: str | None
     endpoint_url: str | None
-    """None for the region's own endpoint."""
+    """None for the region's default endpoint."""
     document: str | None
-    """The name of the session's document; None if the arguments do not hold it."""
+    """The name of the session's document; None if the arguments do not contain it."""
     target: str = ""
-    """The target, which an encrypted session's data key is bound to."""
+    """The target, part of the encryption context of an encrypted session."""
     parameters: dict[str, Any] = field(default_factory=dict)
-    """The document's parameters; each should be a list of strings."""
+    """The document's parameters, normally lists of strings."""
     can_encrypt: bool = True
     """Whether the caller supports encryption: the oldest callers pass no profile."""
 
     @property
     def is_stdio(self) -> bool | None:
-        """Whether standard output belongs to another program's protocol; None if only the session type shows that."""
+        """Whether standard output belongs to another program's protocol; None if that depends on the session type."""
         if self.document is None:
             return None
         if self.document in _KNOWN_DOCUMENTS or document_names.forwards_port(self.document):
@@ -79,15 +79,15 @@ class Invocation:
 
 
 def take_response(argument: str, environment: Environment) -> str | None:
-    """The text of the response that argument 1 holds or names; the variable it names is removed.
+    """Return the text of the response, from argument 1 or from the variable that it names, which is removed.
 
-    None when there is no such variable.
+    Returns None if there is no such variable.
     """
     return environment.take(argument) if argument.startswith(VARIABLE_PREFIX) else argument
 
 
 def exposes_token(argument: str) -> bool:
-    """Return whether argument 1 holds a token: a caller that prints the arguments then prints a secret."""
+    """Return whether argument 1 contains a token, which a caller that prints its arguments would expose."""
     if argument.startswith(VARIABLE_PREFIX):
         return False
     try:
@@ -99,9 +99,9 @@ def exposes_token(argument: str) -> bool:
 def parse(arguments: Sequence[str], response: str | None) -> Invocation:
     """Parse three to six arguments and the text of the response.
 
-    Raises `InvalidOperation`, and `UsageError` for what the official plugin dies of: a response that is no JSON object
-    or lacks a key, parameters without `Target` (reference defect U9). In this order, as there: parameters, operation,
-    response.
+    Raises ``InvalidOperation``, and ``UsageError`` where the official plugin panics (reference defect U9): for a
+    response that is not a JSON object or lacks a key, and for parameters without ``Target``. As there, errors are
+    checked in the order parameters, operation, response.
     """
     region, operation = arguments[1], arguments[2]
     profile, parameters, endpoint_url = (*arguments[3:6], "", "", "")[:3]
@@ -129,7 +129,7 @@ def parse(arguments: Sequence[str], response: str | None) -> Invocation:
 
 
 def _request(parameters: str) -> dict[str, Any]:
-    """The request of StartSession that argument 5 holds. Raises `UsageError`."""
+    """Return the request of StartSession in argument 5. Raises ``UsageError``."""
     try:
         request = json.loads(parameters)
     except (ValueError, RecursionError):
@@ -152,7 +152,7 @@ def _parameters(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pairs(response: str) -> list[tuple[str, Any]]:
-    """Keys and values of a JSON object, in order. Raises `UsageError`."""
+    """Return keys and values of a JSON object, in order. Raises ``UsageError``."""
     try:
         pairs = json.loads(response, object_pairs_hook=_Object)
     except (ValueError, RecursionError):
@@ -163,7 +163,7 @@ def _pairs(response: str) -> list[tuple[str, Any]]:
 
 
 class _Object(list[tuple[str, Any]]):
-    """A JSON object with all its keys, also those that differ in case only."""
+    """A JSON object with all its keys, including those that differ only in case."""
 
 
 def _keys(response: str) -> set[str]:
@@ -171,7 +171,7 @@ def _keys(response: str) -> set[str]:
 
 
 def _fields(response: str) -> dict[str, Any]:
-    """Return the response with keys in lower case: Go's decoder, in the official plugin, ignores case."""
+    """Return the response with keys in lower case, since the official plugin's decoder (Go) ignores case."""
     return {key.casefold(): value for key, value in _pairs(response)}
 
 

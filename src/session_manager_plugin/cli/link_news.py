@@ -1,4 +1,4 @@
-"""Messages about the link where no status is shown: one line when a trouble begins, one when it is over."""
+"""Messages about the link where no status is shown: one line when trouble begins, one when it ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class LinkNews:
-    """Watches the link of `session` from `start` on. `escape` is the escape that leaves the session, or empty."""
+    """Watches the link of ``session``. ``escape`` is the escape that leaves the session, or empty."""
 
     def __init__(self, environment: Environment, session: Session, console: Console, escape: str = "") -> None:
         self._environment = environment
@@ -23,17 +23,17 @@ class LinkNews:
         self._console = console
         self._escape = escape
         self._told = False
-        """Whether a message about the present trouble was written."""
+        """Whether a message about the current trouble was written."""
 
     def start(self) -> None:
-        """Watch."""
+        """Begin to watch the link."""
         self._session.set_link_handler(self._changed)
 
     def _changed(self) -> None:
         self._console.look()
         health = self._session.health
         if not self._session.heard:
-            return  # the session has not begun; its end will say why
+            return  # the session has not begun; the message about its end will have the reason
         if health.troubled and not self._told:
             self._told = True
             leaves = self._escape and self._console.is_listening

@@ -1,4 +1,4 @@
-"""Rows of facts: a table for a person, lines with tabs for a pipe, JSON for a program."""
+"""Writing rows: as a table at a terminal, as lines with tabs in a pipe, or as JSON."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Column(NamedTuple):
     key: str
     heading: str
     least_width: int = 0
-    """The terminal's width, in columns, from which on this column is shown."""
+    """Least width of the terminal, in columns, at which this column is shown."""
 
 
 def write_rows(environment: Environment, rows: Sequence[Row], columns: Sequence[Column], *, as_json: bool) -> None:
-    """Write `rows` to standard output: an object a line with `as_json`, else a table at a terminal, else the fields in
-    the order of their keys between tabs. Times are UTC, in ISO 8601 but for the table."""
+    """Write ``rows`` to standard output: with ``as_json`` one object per line, otherwise at a terminal a table,
+    elsewhere lines of fields separated by tabs. Times are UTC; except in the table they are in ISO 8601."""
     if as_json:
         environment.write(
             "".join(f"{json.dumps({key: _plain(value) for key, value in row.items()})}\n" for row in rows)

@@ -1,4 +1,4 @@
-"""`smp`: the command group, and how the program ends."""
+"""``smp``: the command group, and the end of the program."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 COMPLETE = "_SMP_COMPLETE"
-"""The variable with which a shell's script asks how to go on; see `cli.completion`."""
+"""The variable by which a shell's script requests suggestions; see ``cli.completion``."""
 COMMANDS = {
     "start": "Start a session: a shell on an instance or in a container.",
     "exec": "Run a command on a target, or on many, with its exit status.",
@@ -39,8 +39,8 @@ COMMANDS = {
     "completion": "Print the script that completes smp in bash, zsh or fish.",
     "help": "Show the help of a command, or its man page.",
 }
-"""Each command, by the name of its module in `cli.commands` and of itself there (with `_` for `-`), with its line in
-the help. Only the one that is run is imported."""
+"""The commands with their lines in the help. Module and function in ``cli.commands`` have the command's name (with
+``_`` for ``-``). Only the command that is run is imported."""
 
 COMMAND_GROUPS = {
     "Sessions": ("start", "exec", "forward", "cp", "ssh-proxy", "ssh-config", "connect"),
@@ -60,15 +60,15 @@ smp {version}: sessions of AWS Systems Manager Session Manager, without the offi
 
 
 class _Group(click.Group):
-    """Imports a command when it is used."""
+    """A group that imports a command when it is used."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Parse the arguments; `--help` and `--version` are printed while that is done."""
+        """Parse the arguments. ``--help`` and ``--version`` are printed during that."""
         with named_output_errors():
             return super().make_context(*args, **kwargs)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Find the command. An option of a command in front of it is refused with the order that works."""
+        """Find the command. For an option before the command the error shows the correct order."""
         prepare_help(ctx, args)
         command = next((each for each in args if each in COMMANDS), None)
         try:
@@ -94,7 +94,7 @@ class _Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; one that does not exist is answered with the nearest."""
+        """Find the command. The error for an unknown one suggests the nearest."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from session_manager_plugin.cli.nearest import nearest_command
 
@@ -102,7 +102,7 @@ class _Group(click.Group):
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-        """The commands, without importing them, or options."""
+        """Return commands, without importing them, or options."""
         from click.shell_completion import CompletionItem
 
         found = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
@@ -124,13 +124,13 @@ def smp(context: click.Context) -> None:
 
 
 def program(arguments: Sequence[str], environment: Environment) -> Exit:
-    """Run a command and return how the program is to end; an error was written to stderr. Raises nothing."""
+    """Run a command, write any error to stderr, and return the ``Exit``. Does not raise."""
     try:
         outcome: Any = smp.main(list(arguments), prog_name=environment.program, standalone_mode=False, obj=environment)
         return outcome if isinstance(outcome, Exit) else Exit(int(outcome or 0))
-    except click.Abort:  # what click makes of a Ctrl-C
+    except click.Abort:  # click's exception for Ctrl-C
         return exit_of(KeyboardInterrupt())
-    except SystemExit:  # what click makes of an EPIPE
+    except SystemExit:  # click's exception for EPIPE
         return exit_of(BrokenPipeError())
     except click.NoSuchOption as error:
         from session_manager_plugin.cli.nearest import nearest
@@ -154,9 +154,9 @@ def _hint(error: click.UsageError, environment: Environment) -> str:
 
 
 def main(arguments: Sequence[str] | None = None, environment: Environment | None = None) -> int:
-    """Run `smp` with `arguments` (those of the process unless given); gives the exit status.
+    """Run ``smp`` with ``arguments`` (by default those of the process), and return the exit status.
 
-    Does not return when a signal ended the session: then its default action is taken.
+    If a signal has ended the session, ends the process by that signal.
     """
     prepare_standard_streams()
     given, environment = sys.argv[1:] if arguments is None else arguments, environment or Environment()
@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None, environment: Environment | None
 
 
 def _complete(shell: str, arguments: Sequence[str], environment: Environment) -> int:
-    """Answer a shell's script. It shows no errors, whatever they are."""
+    """Print suggestions for a shell's script. Errors are not shown."""
     from session_manager_plugin.cli.completion import answer
 
     with contextlib.suppress(Exception):

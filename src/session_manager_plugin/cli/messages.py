@@ -1,4 +1,4 @@
-"""Messages on a standard stream: written in order, never raising, and never waited for inside the event loop."""
+"""Messages on a standard stream: written in order, without raising, and without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ if TYPE_CHECKING:
 QUEUE_LIMIT = 256 * 1024
 """Bytes of messages queued for a reader that does not read; further messages are dropped and counted."""
 STUCK_AFTER = 0.5
-"""Seconds to wait outside the event loop for a stream that accepts nothing: a stopped terminal or a full pipe must not
-keep the program from ending."""
+"""Seconds to wait, outside the event loop, for a stream that accepts no bytes: a stopped terminal or a full pipe must
+not prevent the end of the program."""
 _RETRY_INTERVAL = 0.01
-"""Seconds until another attempt on a stream that poll(2) reports as writable and that accepted nothing."""
+"""Seconds until the next attempt, if poll(2) reports a stream as writable but it has accepted no bytes."""
 _PIECE = 512
 """Bytes that a writable pipe accepts at once (POSIX's least PIPE_BUF)."""
 
 
 class MessageStream:
-    """The messages of `program` on one descriptor.
+    """The messages of ``program`` on one descriptor.
 
-    Inside `queued` they share the queue of an `OutputWriter` with the session's output, so the order is kept. Outside
-    they are written at once, within `STUCK_AFTER` seconds. The number of messages dropped is written in front of the
-    next one that gets through. A stream that is closed or has no reader takes everything in silence.
+    Inside ``queued`` they share the queue of an ``OutputWriter`` with the session's output, which keeps the order.
+    Outside they are written at once, within ``STUCK_AFTER`` seconds. The number of dropped messages is written before
+    the next message that is accepted. Messages to a closed stream, or one without a reader, are dropped without an
+    error.
     """
 
     def __init__(self, fd: int, program: str) -> None:
@@ -42,10 +43,10 @@ class MessageStream:
         """Returns the line that reports a number of dropped messages."""
         self._stuck = False
         self.writer: OutputWriter | None = None
-        """The queue, inside `queued`; None outside, or if the descriptor is not open."""
+        """The queue, inside ``queued``; None outside, or if the descriptor is not open."""
 
     def write(self, data: bytes) -> None:
-        """Write or queue a message. Never raises."""
+        """Write or queue a message. Does not raise."""
         if self.writer is None:
             self._write_in_time(data)
             return
@@ -60,13 +61,14 @@ class MessageStream:
 
     @contextlib.contextmanager
     def queued(self) -> Iterator[None]:
-        """Queue messages for the length of the block, in the running event loop.
+        """Queue messages during the block, in the running event loop.
 
-        What is queued at the end gets `STUCK_AFTER` seconds, unless it is more than messages alone could be.
+        At the end queued messages are written within ``STUCK_AFTER`` seconds, unless the queue also holds session
+        output.
         """
         from session_manager_plugin.terminal.output import OutputWriter
 
-        with contextlib.suppress(OSError):  # it is closed
+        with contextlib.suppress(OSError):  # the stream is closed
             self.writer = OutputWriter(self._fd)
         try:
             yield
@@ -98,7 +100,7 @@ class MessageStream:
             self._dropped = 1 + (dropped_before if data is whole else 0)
 
     def _with_count(self, data: bytes) -> bytes:
-        """Return the message, after a line with the number of messages dropped before it."""
+        """Return the message, preceded by a line with the number of dropped messages, if any."""
         count, self._dropped = self._dropped, 0
         if not count:
             return data
@@ -111,7 +113,7 @@ class MessageStream:
 
 @contextlib.contextmanager
 def _nonblocking(fd: int) -> Iterator[int]:
-    """Yield a non-blocking descriptor for what ``fd`` writes to; ``fd`` itself where there is none.
+    """Yield a non-blocking descriptor for the file of ``fd``; ``fd`` itself if that is not possible.
 
     A terminal that poll(2) reports as writable may still block a write: with OPOST set a newline takes two bytes.
     """

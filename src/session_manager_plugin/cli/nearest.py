@@ -1,4 +1,4 @@
-"""What somebody may have meant who typed a command or an option that there is not."""
+"""Suggestions for an unknown command or option."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from difflib import SequenceMatcher, get_close_matches
 
 _TARGET = re.compile(r"(m?i-[0-9a-f]{8,17}|ecs:.+|tag:.+=.+)")
 _SESSION_COMMANDS = ("start", "connect")
-"""What joins a session, the best first."""
+"""The commands that open a session, the best suggestion first."""
 _NEAR = 0.6
-"""Likeness, 0 to 1, from which an option is a guess worth making."""
+"""Least similarity, 0 to 1, for a suggestion."""
 _OTHER_NAMES = {
     "copy": "cp",
     "delete": "kill",
@@ -27,11 +27,11 @@ _OTHER_NAMES = {
     "tunnel": "forward",
     "login": "start",
 }
-"""Words that other tools have for the same thing."""
+"""Commands of other tools with the same meaning."""
 
 
 def nearest_command(typed: str, commands: Collection[str]) -> str:
-    """Return how to go on after a command that does not exist, as a sentence; empty if nothing is near."""
+    """Return a sentence with a suggestion for an unknown command; empty if there is none."""
     if _TARGET.fullmatch(typed):
         command = next(name for name in _SESSION_COMMANDS if name in commands)
         return f"Did you mean smp {command} {typed}?" if command == "start" else f"smp {command} joins a session"
@@ -42,7 +42,7 @@ def nearest_command(typed: str, commands: Collection[str]) -> str:
 
 
 def nearest(typed: str, names: Iterable[str]) -> str:
-    """Return the one of ``names`` that is most like ``typed``; empty if none is near. Dashes do not count."""
+    """Return the name most similar to ``typed``, ignoring dashes; empty if none is similar enough."""
 
     def likeness(name: str) -> float:
         return SequenceMatcher(None, typed.strip("-"), name.strip("-")).ratio()

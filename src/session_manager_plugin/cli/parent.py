@@ -1,4 +1,4 @@
-"""Notices the end of the parent process without polling."""
+"""Detecting the end of the parent process without polling."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def watched_parent(gone: Callable[[], None]) -> Iterator[None]:
-    """Have the running event loop call `gone` once, for the length of the block, when the parent process ends.
+    """During the block, call ``gone`` once in the running event loop when the parent process ends.
 
-    By a descriptor that becomes readable then: a pidfd (Linux) or a kqueue (macOS, BSD). Where there is neither,
-    nothing is watched.
+    Uses a descriptor that becomes readable then: a pidfd (Linux) or a kqueue (macOS, BSD). Does nothing on systems
+    without both.
     """
     loop = asyncio.get_running_loop()
     try:
         fd, close = _death_notice(os.getppid())
-    except OSError:  # an old kernel, or a sandbox that forbids it
+    except OSError:  # an old kernel, or not permitted
         yield
         return
 
@@ -37,7 +37,8 @@ def watched_parent(gone: Callable[[], None]) -> Iterator[None]:
 
 
 def _death_notice(pid: int) -> tuple[int, Callable[[], None]]:
-    """A descriptor that becomes readable when process `pid` has ended, and what closes it. Raises `OSError`."""
+    """Return a descriptor that is readable once process ``pid`` has ended, and its close function. Raises
+    ``OSError``."""
     if sys.platform == "linux":
         fd = os.pidfd_open(pid)
         return fd, lambda: os.close(fd)
