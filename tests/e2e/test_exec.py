@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -142,3 +143,17 @@ async def test_a_reader_of_the_output_that_leaves(sandbox: Sandbox, environment:
         os.close(reader)
         assert await process.wait() == -signal.SIGPIPE
     await wait_until(lambda: all(session.ended.is_set() for session in sandbox.sessions.values()))
+
+
+async def test_ctrl_c_cancels_what_run_command_runs(
+    sandbox: Sandbox, environment: dict[str, str], tmp_path: Path
+) -> None:
+    script = f"echo $$ >{tmp_path}/pid; exec sleep 600"
+    process = await start(sandbox, environment, "web-1", "--via", "send-command", "--shell", "--", script)
+    await wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    pid = int((tmp_path / "pid").read_text())
+    process.send_signal(signal.SIGINT)
+    run = await finish(process)
+    assert run.status == 255
+    assert run.err.startswith("smp: web-1: interrupted\nsmp: 1 target: 0 succeeded, 1 failed, in ")
+    await wait_until(lambda: not os.path.exists(f"/proc/{pid}"))

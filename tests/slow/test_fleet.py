@@ -92,3 +92,16 @@ async def test_every_byte_of_50_targets(tmp_path: Path) -> None:
         assert set(numbers.values()) == {count}
         assert len(numbers) == 50
     assert run.memory <= 150 * MIB
+
+
+async def test_5000_targets_by_run_command(tmp_path: Path) -> None:
+    async with Sandbox(inventory=inventory(5000)) as sandbox:
+        script = f"mkdir {tmp_path}/first 2>/dev/null && echo first || echo same"
+        arguments = ("--via", "send-command", "--fanout", "200", "-b", "--shell", "--", script)
+        run = await smp_exec(sandbox, tmp_path, "--tag", "role=web", *arguments, timeout=115)
+    assert run.status == 0, run.err
+    assert " (4999)\n---------------\nsame\n" in run.out.decode()
+    assert run.out.decode().endswith("\n---------------\nfirst\n")
+    assert "5000 targets: 5000 succeeded, in " in run.err
+    assert run.memory <= 250 * MIB
+    print(f"5000 targets by Run Command: {run.seconds:.1f} s, {run.memory / MIB:.0f} MiB")

@@ -16,9 +16,9 @@ from session_manager_plugin.cli.exit_status import Signalled
 from session_manager_plugin.cli.fleet.collected import MEMORY, FoldingSink, JsonSink
 from session_manager_plugin.cli.fleet.lines import LONGEST_LINE, LineSink
 from session_manager_plugin.cli.fleet.names import fold_names
+from session_manager_plugin.cli.fleet.options import batch_size
 from session_manager_plugin.cli.fleet.output import SharedOutput
 from session_manager_plugin.cli.fleet.results import FleetResult, FleetTarget, Sink, result_of
-from session_manager_plugin.cli.fleet.run import batch_size
 from session_manager_plugin.cli.fleet.summary import MOST_REASONS, Summary
 from session_manager_plugin.cli.fleet.targets import read_target_file
 from session_manager_plugin.errors import CommandTimedOut, ConnectError, UsageError

@@ -34,6 +34,7 @@ smp exec -t web-1 -- top      (with a terminal)
 smp exec web-1 web-2 -- uptime      (each line with the name of its target)
 smp exec --tag role=web -b --shell -- 'nginx -v 2>&1'      (equal outputs once)
 smp exec --targets hosts.txt --batch 10% --fail-fast -- /opt/app/update
+smp exec --tag role=web --via send-command --fanout 200 -b -- uptime      (thousands)
 smp exec web-1 --via shell -- psql shop < report.sql      (with standard input)
 """
 
@@ -54,7 +55,7 @@ class _ExecCommand(Command):
     examples=_EXAMPLES,
     groups={
         "Command": ("shell", "terminal", "via", "timeout"),
-        "Several targets": ("targets_file", "tags", "fanout", "batch", "fold", "fail_fast", "as_json"),
+        "Several targets": ("targets_file", "tags", "fanout", "batch", "fold", "fail_fast", "max_errors", "as_json"),
         "AWS": ("region", "profile"),
     },
     cls=_ExecCommand,
@@ -64,12 +65,14 @@ class _ExecCommand(Command):
 @click.option("-t", "--terminal", is_flag=True, help="Run the command in a terminal, as for top or sudo.")
 @click.option(
     "--via",
-    type=Choice("auto", "document", "shell"),
+    type=Choice("auto", "document", "shell", "send-command"),
     default="auto",
     show_default=True,
     help="How the command is run. document runs it by AWS-StartNonInteractiveCommand, which keeps its outputs apart. "
     "shell types it into a shell session: standard error is part of the output, and standard input is passed on. auto "
-    "takes the shell where the document is denied or the target's agent is older than 3.1.1511.0.",
+    "takes the shell where the document is denied or the target's agent is older than 3.1.1511.0. send-command has "
+    "Run Command of Systems Manager run it by AWS-RunShellScript, for thousands of targets: an output then ends at its "
+    "24,000 characters (standard error at 8,000).",
 )
 @click.option(
     "--timeout",
@@ -110,6 +113,12 @@ class _ExecCommand(Command):
 )
 @click.option("--fail-fast", is_flag=True, help="Begin with no further target once one has failed.")
 @click.option(
+    "--max-errors",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Begin with no further target once more than so many have failed.",
+)
+@click.option(
     "--json",
     "as_json",
     is_flag=True,
@@ -134,6 +143,7 @@ def exec(
     batch: str,
     fold: bool,
     fail_fast: bool,
+    max_errors: int | None,
     as_json: bool,
     reason: str,
     settings: AwsSettings,
@@ -159,7 +169,8 @@ def exec(
     --via shell delivers it.
     """
     from session_manager_plugin.cli.exec_one import SingleRun, run_one
-    from session_manager_plugin.cli.fleet.run import FleetRun, run_fleet
+    from session_manager_plugin.cli.fleet.options import FleetRun
+    from session_manager_plugin.cli.fleet.run import run_fleet
     from session_manager_plugin.cli.fleet.targets import read_target_file
     from session_manager_plugin.execution.remote_command import Via, command_of
 
@@ -171,7 +182,7 @@ def exec(
     if terminal and via != "auto":
         raise UsageError("-t and --via exclude each other")
     command = command_of(words, shell=shell)
-    if several or fold or as_json:
+    if several or fold or as_json or via == "send-command":
         if terminal:
             raise UsageError("-t is for one target, without -b and --json")
         if fold and as_json:
@@ -182,10 +193,10 @@ def exec(
                 names=(*targets, *(read_target_file(targets_file, environment.stdin) if targets_file else ())),
                 tags=tags,
                 command=command,
-                via=Via(via),
+                via=None if via == "send-command" else Via(via),
                 fanout=fanout,
                 batch=batch,
-                fail_fast=fail_fast,
+                max_errors=0 if fail_fast else max_errors,
                 timeout=timeout,
                 reason=reason,
                 folds=fold,

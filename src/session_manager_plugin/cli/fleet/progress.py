@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.fleet.output import SharedOutput
@@ -15,22 +15,21 @@ REFRESH_INTERVAL = 0.2
 """Seconds between two drawings."""
 
 
-@dataclass
-class Counts:
+class Counts(NamedTuple):
     """What the line shows."""
 
     total: int
-    running: int = 0
-    done: int = 0
-    failed: int = 0
+    running: int
+    done: int
+    failed: int
     """Of those that are done."""
+    pace: str
+    """What slows it down, as the end of a sentence."""
 
 
 @contextlib.contextmanager
-def fleet_progress(
-    environment: Environment, output: SharedOutput, counts: Counts, pace: Callable[[], str]
-) -> Iterator[None]:
-    """Show the counts and the pace on standard error for the length of the block, if that is a terminal and quiet was
+def fleet_progress(environment: Environment, output: SharedOutput, counts: Callable[[], Counts]) -> Iterator[None]:
+    """Show the counts on standard error for the length of the block, if that is a terminal and quiet was
     not asked for; the line is removed at the end, and before other output."""
     if environment.quiet or not environment.is_terminal(environment.stderr) or environment.is_dumb:
         yield
@@ -45,14 +44,15 @@ def fleet_progress(
         progress = Progress(
             *columns, console=console, transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
-        task = progress.add_task("", total=counts.total)
+        task = progress.add_task("", total=counts().total)
         shown = False
         timer: asyncio.TimerHandle | None = None
 
         def show() -> None:
             nonlocal shown, timer
-            text = f"{counts.done} of {counts.total} done, {counts.failed} failed, {counts.running} running{pace()}"
-            progress.update(task, completed=counts.done, description=text)
+            total, running, done, failed, pace = counts()
+            text = f"{done} of {total} done, {failed} failed, {running} running{pace}"
+            progress.update(task, completed=done, description=text)
             with contextlib.suppress(OSError):
                 progress.refresh()
             shown = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from session_manager_plugin.aws.run_command import ERROR_OUTPUT_LIMIT, OUTPUT_LIMIT
 from session_manager_plugin.cli.exit_status import Exit, ExitStatus
 from session_manager_plugin.cli.fleet.names import fold_names
 from session_manager_plugin.cli.fleet.results import FleetResult
@@ -49,6 +50,11 @@ class Summary:
             counts.append(f"{self.failed} failed")
         if not_run := total - self.succeeded - self.failed:
             counts.append(f"{not_run} not run")
+        if self.truncated:
+            lines.append(
+                f"the output of {self.truncated} target{'s' * (self.truncated != 1)} ends early: Run Command keeps "
+                f"{OUTPUT_LIMIT:,} characters, and {ERROR_OUTPUT_LIMIT:,} of standard error"
+            )
         lines.append(f"{total} target{'s' * (total != 1)}: {', '.join(counts)}, in {seconds:.1f} s")
         return lines
 
