@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -74,13 +74,16 @@ def connect(
     With ``aws`` the request that opens the websocket is signed, a lost connection is restored with a new token from
     ResumeSession, and KMS provides the data key of an encrypted session, which also needs the session's ``target``.
     Pass a ``signer``, a ``resume_service`` or a ``key_service`` to replace one of these. Without all of them, requests
-    are not signed, a lost connection is restored with the given token only, and an encrypted session fails.
+    are not signed, a lost connection is restored with the given token only, and an encrypted session fails. The proxy
+    and the CA bundle of ``aws`` are used for the websocket too, unless ``link`` has its own.
 
     Raises ``InvalidURL`` for an invalid URL, and for ``ws://`` to another machine unless ``link.insecure`` is set,
     because the token would be sent unencrypted.
     """
     url, session_id = complete_stream_url(url, session_id, token)
     link = link or LinkOptions()
+    if aws is not None:
+        link = replace(link, proxy=link.proxy or aws.proxy, ca_bundle=link.ca_bundle or aws.ca_bundle)
     host = urlsplit(url).hostname or ""
     if url.startswith("ws://") and not link.insecure and not is_loopback(host):
         otherwise = f", or {link.names.insecure}" if link.names.insecure else ""

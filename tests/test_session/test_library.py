@@ -6,13 +6,21 @@ import asyncio
 
 import pytest
 
-from session_manager_plugin import AwsSettings, Session, connect, start
+from session_manager_plugin import AwsSettings, LinkOptions, Session, connect, start
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.session import EndReason
-from session_manager_plugin.errors import ConnectionLost, NotConnected, OutputIncomplete, UsageError
+from session_manager_plugin.errors import (
+    ConfigurationError,
+    ConnectError,
+    ConnectionLost,
+    NotConnected,
+    OutputIncomplete,
+    UsageError,
+)
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.session import READ_BUFFER_SIZE
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
+from tests.support.raw_server import Peer, RawServer, http_answer, read_request
 from tests.support.sandbox_credentials import use_credentials
 from tests.support.waiting import DEADLINE, wait_until
 
@@ -165,3 +173,40 @@ async def test_a_session_that_is_not_started_yet(monkeypatch: pytest.MonkeyPatch
         await session.open()
         await wait_until(lambda: bool(changes))
         await session.close()
+
+
+@pytest.mark.parametrize("own", [False, True])
+async def test_the_proxy_for_calls_to_aws_is_used_for_the_websocket_too(own: bool) -> None:
+    """Unless the link has one of its own. Before, it was used for calls to AWS only."""
+    asked: list[str] = []
+
+    async def refuse(peer: Peer) -> None:
+        asked.append((await read_request(peer.reader)).line)
+        peer.write(http_answer(403))
+
+    async def unused(peer: Peer) -> None:
+        await peer.until_gone()
+
+    async with RawServer(refuse) as proxy, RawServer(unused) as other:
+        proxies = [f"http://127.0.0.1:{server.port}" for server in (proxy, other)]
+        aws = AwsSettings(region="eu-west-1", proxy=proxies[1 if own else 0])
+        session = connect(
+            "wss://gateway.example/v1/data-channel/s-1",
+            "a token",
+            aws=aws,
+            link=LinkOptions(proxy=proxies[0]) if own else None,
+        )
+        with pytest.raises(ConnectError, match="403"):
+            await asyncio.wait_for(session.open(), DEADLINE)
+        await session.close()
+    assert asked == ["CONNECT gateway.example:443 HTTP/1.1"]
+    assert other.connections == 0
+
+
+async def test_the_ca_bundle_for_calls_to_aws_is_used_for_the_websocket_too() -> None:
+    session = connect(
+        "wss://gateway.example/v1/data-channel/s-1", "a token", aws=AwsSettings(ca_bundle="/no/such/bundle.pem")
+    )
+    with pytest.raises(ConfigurationError, match=r"/no/such/bundle\.pem"):
+        await asyncio.wait_for(session.open(), DEADLINE)
+    await session.close()

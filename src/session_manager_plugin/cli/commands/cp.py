@@ -72,7 +72,6 @@ def cp(
     from session_manager_plugin.cli.copy_progress import copy_progress
     from session_manager_plugin.cli.render import tell, tell_note
     from session_manager_plugin.cli.signals import run
-    from session_manager_plugin.communicator import LinkOptions
     from session_manager_plugin.errors import SessionManagerError, UsageError
     from session_manager_plugin.library import copy
     from session_manager_plugin.transfer.report import CopiedFile, Report
@@ -99,7 +98,6 @@ def cp(
                 on_problem=print_problem,
                 on_notice=partial(tell_note, environment),
             )
-            link = LinkOptions(proxy=settings.proxy, ca_bundle=settings.ca_bundle)
             return await copy(
                 sources,
                 destination,
@@ -107,7 +105,6 @@ def cp(
                 preserve=preserve,
                 streams=streams,
                 aws=settings,
-                link=link,
                 report=report,
             )
 
