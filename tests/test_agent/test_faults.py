@@ -259,3 +259,18 @@ def test_what_needs_the_longer_way() -> None:
         assert faults.in_transit
     for faults in (Faults(withhold_pongs=True), Faults(refuse_resume=1), Faults(tokens_reusable=True)):
         assert not faults.in_transit
+
+
+def test_a_jitter_keeps_the_order() -> None:
+    injector = FaultInjector(MessageFaults(delay=1, delay_time=0.1, delay_jitter=0.05), "seed")
+    messages = [stream(number) for number in range(200)]
+    arrived: list[tuple[float, bytes]] = []
+    for number, data in enumerate(messages):
+        now = number * 0.02
+        arrived += [(now, bytes(each)) for each in injector.handle_timeout(now)]
+        assert injector.receive([data], now) == []
+    while (due_at := injector.next_timeout()) is not None:
+        arrived += [(due_at, bytes(each)) for each in injector.handle_timeout(due_at)]
+    assert [data for _, data in arrived] == messages
+    waits = [at - number * 0.02 for number, (at, _) in enumerate(arrived)]
+    assert 0.05 <= min(waits) < 0.1 < max(waits) <= 0.17

@@ -44,6 +44,12 @@ def test_one_for_each_direction() -> None:
     assert faults.to_agent == MessageFaults(delay=1.0, delay_time=1.5)
 
 
+def test_a_slow_link() -> None:
+    slow = MessageFaults(delay=1.0, delay_time=0.075, delay_jitter=0.015)
+    expected = Faults(to_client=slow, to_agent=slow, pong_delay=0.15)
+    assert parsed("--latency", "150ms", "--jitter", "0.03s") == expected
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -64,6 +64,8 @@ class MessageFaults:
     """The message arrives ``delay_time`` later; with 1 all messages do, in order."""
     delay_time: float = 0.2
     """Seconds, up to 60."""
+    delay_jitter: float = 0.0
+    """Seconds by which ``delay_time`` varies up and down. Delayed messages stay in order."""
     corrupt: float = 0.0
     """One bit of the payload is flipped, or the end of the message is missing; the receiver detects it by the digest
     or the length. Header fields are never changed: no checksum covers them, so a receiver could not detect it."""
@@ -74,6 +76,8 @@ class MessageFaults:
                 raise ValueError(f"{name} is a probability from 0 to 1, not {getattr(self, name)}")
         if not 0 <= self.delay_time <= 60:
             raise ValueError(f"the delay time is 0 to 60 seconds, not {self.delay_time}")
+        if not 0 <= self.delay_jitter <= self.delay_time:
+            raise ValueError(f"the jitter is at most the delay, {self.delay_time} seconds, not {self.delay_jitter}")
 
     @property
     def active(self) -> bool:
@@ -107,6 +111,8 @@ class Faults:
     sent in a close frame."""
     withhold_pongs: bool = False
     """Pings are not answered."""
+    pong_delay: float = 0.0
+    """Seconds until a ping is answered."""
     refuse_resume: int = 0
     """This many ResumeSession calls of each session fail with ``resume_error``."""
     resume_error: str = "ExpiredTokenException"
@@ -215,7 +221,12 @@ class FaultInjector:
             arriving.append(data)
         if delayed:
             counts.delayed += 1
-            self._hold(self._delayed, _Held(data, now + faults.delay_time))
+            due_at = now + faults.delay_time
+            if faults.delay_jitter:
+                due_at += faults.delay_jitter * (2 * draw() - 1)
+            if self._delayed:
+                due_at = max(due_at, self._delayed[-1].due_at)
+            self._hold(self._delayed, _Held(data, due_at))
         elif reordered:
             counts.reordered += 1
             followers = 1 + int(detail * MAX_DISPLACEMENT)

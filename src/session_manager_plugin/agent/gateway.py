@@ -241,8 +241,12 @@ class SandboxSocket(asyncio.Protocol):
             messages += payloads
             if not other:
                 break
-            if other[0] & 0x0F == Opcode.PING and self._withholds_pongs():
-                continue
+            if other[0] & 0x0F == Opcode.PING:
+                if self._withholds_pongs():
+                    continue
+                if delay := self._pong_delay():
+                    asyncio.get_running_loop().call_later(delay, self._answer_ping, other)
+                    continue
             self._websocket.receive_data(other)
             self._handle_events(messages)
         if messages and self._session is not None:
@@ -275,6 +279,17 @@ class SandboxSocket(asyncio.Protocol):
         self._state = _State.OPEN
         self._expect_within(None)
         session.attach(self)
+
+    def _answer_ping(self, ping: bytes) -> None:
+        """Answer a ping that was kept waiting."""
+        if self._websocket.state is State.OPEN:
+            self._websocket.receive_data(ping)
+            self._handle_events([])
+            self._flush()
+
+    def _pong_delay(self) -> float:
+        session = self._gateway.find_session(self._path_session_id)
+        return 0.0 if session is None else session.pong_delay
 
     def _withholds_pongs(self) -> bool:
         session = self._gateway.find_session(self._path_session_id)

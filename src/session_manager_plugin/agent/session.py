@@ -116,6 +116,7 @@ class SandboxSession:
         self.output = ""
         self.agent_state = ""
         self.withhold_pongs = faults.withhold_pongs
+        self.pong_delay = faults.pong_delay
         self.refuse_websocket = faults.refuse_websocket
         self.refuse_resume = faults.refuse_resume
         self.websockets = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,43 @@ _Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 _MESSAGE_FAULTS = ("drop", "duplicate", "reorder", "delay", "corrupt")
 FAULTS = (
     *_MESSAGE_FAULTS,
-    *("delay_time", "cut_every", "cut_after", "cut_code", "withhold_pongs"),
+    *("delay_time", "latency", "jitter", "cut_every", "cut_after", "cut_code", "withhold_pongs"),
     *("refuse_resume", "refuse_websocket", "fault_seed"),
 )
 """The names of the parameters, without those about tokens."""
+
+
+class Milliseconds(click.ParamType[float]):
+    """A time with its unit, as 150ms or 0.15s; the value is in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s)", str(value).strip())
+        if found is None or (seconds := float(found[1]) / (1000 if found[2] == "ms" else 1)) > 60:
+            self.fail(f"{value!r} is not a time of up to 60s; expected a number with its unit, as 150ms or 0.15s")
+        return seconds
+
+
+_LATENCY_OPTIONS: list[_Option] = [
+    click.option(
+        "--latency",
+        type=Milliseconds(),
+        default=0.0,
+        metavar="TIME",
+        help="Round trip of messages and pings, as 150ms or 0.15s, half of it each way. 0 if not given.",
+    ),
+    click.option(
+        "--jitter",
+        type=Milliseconds(),
+        default=0.0,
+        metavar="TIME",
+        help="How much the round trip varies, up and down. 0 if not given. Example: 30ms.",
+    ),
+]
 
 
 def _probabilities(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[float, float]:
@@ -67,6 +101,20 @@ def _probable(name: str, happens: str) -> _Option:
     return click.option(f"--{name}", default="0", metavar="P[,P]", callback=_probabilities, help=happens)
 
 
+def latency_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a slow link to a command; `link_faults` converts their values."""
+    for option in reversed(_LATENCY_OPTIONS):
+        function = option(function)
+    return function
+
+
+def link_faults(latency: float, jitter: float) -> dict[str, float]:
+    """The fields of `MessageFaults` for a link of this round trip in seconds. Raises `UsageError`."""
+    if jitter > latency:
+        raise UsageError("--jitter is at most --latency")
+    return {"delay": 1.0, "delay_time": latency / 2, "delay_jitter": jitter / 2} if latency else {}
+
+
 def fault_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add all fault options to a command. ``make_faults`` converts their values."""
     number = WholeNumber(0)
@@ -87,6 +135,7 @@ def fault_options(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="SECONDS",
             help="How much later a delayed message arrives, up to 60 seconds. Example: 1.5.",
         ),
+        *_LATENCY_OPTIONS,
         _probable(
             "corrupt", "How probably its payload is damaged or its end is missing; written as with --drop. Example: 1%."
         ),
@@ -161,10 +210,13 @@ def make_faults(options: dict[str, Any]) -> Faults:
     """Return the ``Faults`` for the values of ``fault_options``. Raises ``UsageError``."""
     from session_manager_plugin.agent import Faults, MessageFaults
 
+    slow = link_faults(options["latency"], options["jitter"])
     try:
         to_client, to_agent = (
             MessageFaults(
-                **{name: options[name][direction] for name in _MESSAGE_FAULTS}, delay_time=options["delay_time"]
+                **{name: options[name][direction] for name in _MESSAGE_FAULTS}
+                | {"delay_time": options["delay_time"]}
+                | slow
             )
             for direction in (0, 1)
         )
@@ -176,6 +228,7 @@ def make_faults(options: dict[str, Any]) -> Faults:
             cut_after=options["cut_after"],
             cut_code=options["cut_code"],
             withhold_pongs=options["withhold_pongs"],
+            pong_delay=options["latency"],
             refuse_resume=options["refuse_resume"],
             refuse_websocket=options["refuse_websocket"],
             void_token=options["void_token"],

@@ -11,6 +11,7 @@ import click
 
 from session_manager_plugin.cli.click_options import command
 from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.fault_options import latency_options, link_faults
 from session_manager_plugin.cli.session_options import terminal_options
 from session_manager_plugin.errors import SessionExpired
 
@@ -31,6 +32,7 @@ CUT_EVERY = 20_000
 _EXAMPLES = """
 smp demo
 smp demo --faults                            with a bad link
+smp demo --latency 150ms --predict always    with a slow one
 echo 'uname -a; exit' | smp demo
 """
 
@@ -52,15 +54,18 @@ class _Resumer:
         return ResumedSession(resumed.token, resumed.stream_url)
 
 
-@command("demo", examples=_EXAMPLES, groups={"Link": ("faults",), "Terminal": ("status", "escape_char", "record")})
+@command(
+    "demo", examples=_EXAMPLES, groups={"Link": ("faults", "latency"), "Terminal": ("status", "escape_char", "record")}
+)
 @click.option(
     "--faults",
     is_flag=True,
     help="Have a bad link: a tenth of the messages is lost, duplicated or late, and the connection is cut after every "
     "few screens. smp sandbox has each of these as an option.",
 )
+@latency_options
 @terminal_options
-def demo(environment: Environment, *, faults: bool, options: TerminalOptions) -> Exit:
+def demo(environment: Environment, *, faults: bool, latency: float, jitter: float, options: TerminalOptions) -> Exit:
     """Try a session on this machine.
 
     Runs a Session Manager on loopback (smp sandbox) and joins a session with it: your shell, behind a message
@@ -81,8 +86,9 @@ def demo(environment: Environment, *, faults: bool, options: TerminalOptions) ->
     if not os.access(shell, os.X_OK):
         shell = "sh"
     environment.take("SMP_TOKEN")
-    bad = MessageFaults(drop=0.04, duplicate=0.03, delay=0.03)
-    link = Faults(to_client=bad, to_agent=bad, cut_every=CUT_EVERY) if faults else Faults()
+    bad = {"drop": 0.04, "duplicate": 0.03, "delay": 0.03} if faults else {}
+    messages = MessageFaults(**bad | link_faults(latency, jitter))
+    link = Faults(to_client=messages, to_agent=messages, cut_every=CUT_EVERY if faults else 0, pong_delay=latency)
 
     async def main(process: Process) -> Ending:
         async with Sandbox(shell=shlex.quote(shell), faults=link) as sandbox:
