@@ -76,6 +76,7 @@ class _SandboxStarter(SessionStarter):
 
     async def terminate(self) -> None:
         """Terminate it."""
+        self.services.calls.append(f"terminate {self.destination}")
         self.services.sandbox.end_session(self.session_id, "Terminated.")
 
 

@@ -233,3 +233,14 @@ async def test_a_link_that_is_lost_and_restored_is_reported_once(monkeypatch: py
         sentence = "connection lost 1 s ago; reconnecting, attempt 2: cut"
         assert at.of(LinkTroubled) == [LinkTroubled(facts, sentence)]
         assert at.of(LinkRestored) == [LinkRestored(facts, "connection restored after 2 s")]
+
+
+@pytest.mark.parametrize(("agent_version", "ends_by_itself"), [("3.3.987.0", True), ("2.3.612.0", False)])
+async def test_the_service_is_asked_only_where_the_agent_does_not_end_a_session(
+    agent_version: str, ends_by_itself: bool
+) -> None:
+    async with bench(agent_version=agent_version) as at, echo_server() as port:
+        async with at.forward(f"0:{port}"):
+            pass
+        assert (f"terminate localhost:{port}" not in at.services.calls) is ends_by_itself
+        assert not at.open_sessions

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from session_manager_plugin.cli.forward_report import ForwardReport
     from session_manager_plugin.forwarding.forward import Forward
 
-LEAVE_TIMEOUT = 1.8
-"""Seconds for terminating the sessions. After that the process ends anyway."""
+LEAVE_TIMEOUT = 1.5
+"""Seconds for terminating the sessions. After that the process ends anyway, which takes some time too."""
 
 
 async def run_forward(forwarding: Forward, interruption: Interruption, report: ForwardReport) -> None:
