@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import sys
@@ -11,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from session_manager_plugin.agent import Sandbox
+from session_manager_plugin.agent.default_inventory import DEFAULT_INVENTORY
+from session_manager_plugin.agent.inventory import Permissions
 from session_manager_plugin.agent.session import EndReason
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.systems_manager import SystemsManager
+from session_manager_plugin.errors import AccessDenied
 from tests.support.raw_server import Peer, RawServer, http_answer, read_request
 from tests.support.sandbox_credentials import use_credentials
 
@@ -98,6 +102,41 @@ async def busy(peer: Peer) -> None:
     await read_request(peer.reader)
     peer.write(http_answer(503))
     peer.end()
+
+
+CONTAINER = (
+    "ecs:shop_0a1b2c3d4e5f60718293a4b5c6d7e8f9_0a1b2c3d4e5f60718293a4b5c6d7e8f9-0265927825"  # of DEFAULT_INVENTORY
+)
+
+
+@pytest.mark.parametrize(
+    ("denied", "reason", "document"),
+    [
+        ((), "", "AmazonECS-ExecuteInteractiveCommand"),
+        (("ecs:ExecuteCommand",), "", "SSM-SessionManagerRunShell"),
+        (("ecs:DescribeTasks",), "", "SSM-SessionManagerRunShell"),
+        ((), "disk full", "SSM-SessionManagerRunShell"),
+    ],
+)
+async def test_a_shell_in_a_container_is_ecs_exec_where_that_is_possible(
+    monkeypatch: pytest.MonkeyPatch, denied: tuple[str, ...], reason: str, document: str
+) -> None:
+    inventory = dataclasses.replace(DEFAULT_INVENTORY, permissions=Permissions(denied=denied))
+    async with Sandbox(inventory=inventory) as sandbox:
+        use_credentials(sandbox, monkeypatch)
+        starter = manager(region="us-east-1", endpoint_url=sandbox.endpoint_url)
+        started = await starter.start_session(CONTAINER, reason=reason)
+        session = sandbox.session(started.session_id)
+        assert (session.target, session.document) == (CONTAINER, document)
+        await starter.terminate_session(started.session_id)
+
+
+async def test_a_container_in_which_no_session_may_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    denied = Permissions(denied=("ecs:ExecuteCommand", "ssm:StartSession"))
+    async with Sandbox(inventory=dataclasses.replace(DEFAULT_INVENTORY, permissions=denied)) as sandbox:
+        use_credentials(sandbox, monkeypatch)
+        with pytest.raises(AccessDenied, match="needs ecs:ExecuteCommand on"):
+            await manager(region="us-east-1", endpoint_url=sandbox.endpoint_url).start_session(CONTAINER)
 
 
 async def test_a_start_that_is_throttled_says_so_once_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

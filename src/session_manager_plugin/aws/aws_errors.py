@@ -99,6 +99,12 @@ _UNKNOWN_CREDENTIALS = _Row(
 _WRONG_CODE = _Row(AccessDenied, "try again with the next one", "the MFA code is wrong, or was used already")
 _WRONG_SIGNATURE = _Row(AccessDenied, "check the secret key, and this machine's clock")
 _KEY_NOT_USABLE = _Row(ConnectError, "have the key enabled, or choose another one in the session's preferences")
+_NOT_CONNECTED = _Row(
+    ConnectError,
+    "check the target's id and the region; the target must be running, and its SSM agent needs access to "
+    "ssmmessages and a role (AmazonSSMManagedInstanceCore; for ECS a task role, and enableExecuteCommand); "
+    "run smp probe to check this machine",
+)
 CODES = {
     "AccessDenied": _DENIED,
     "AccessDeniedException": _DENIED,
@@ -128,12 +134,8 @@ CODES = {
     "ServiceNotFoundException": _Row(ConnectError, "check the names of the cluster and of the service or task"),
     "ServiceUnavailable": _BUSY,
     "SignatureDoesNotMatch": _WRONG_SIGNATURE,
-    "TargetNotConnected": _Row(
-        ConnectError,
-        "check the target's id and the region; the target must be running, and its SSM agent needs access to "
-        "ssmmessages and a role (AmazonSSMManagedInstanceCore; for ECS a task role, and enableExecuteCommand); "
-        "run smp probe to check this machine",
-    ),
+    "TargetNotConnected": _NOT_CONNECTED,
+    "TargetNotConnectedException": _NOT_CONNECTED,
     "Throttling": _THROTTLED,
     "ThrottlingException": _THROTTLED,
     "TooManyRequestsException": _THROTTLED,

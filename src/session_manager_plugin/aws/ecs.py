@@ -47,6 +47,25 @@ def resolve_ecs(settings: AwsSettings, text: str) -> str:
     return _container(cluster, tasks[0], container)
 
 
+def container_name(settings: AwsSettings, target: str) -> str:
+    """Return the name of the container that is the target ``ecs:CLUSTER_TASK_RUNTIMEID``.
+
+    Raises ``ConnectError`` if there is none, and the exceptions of ``aws_failure``.
+    """
+    cluster, task_id, runtime_id = split_target(target)
+    for task in _describe(settings, cluster, [task_id]):
+        for container in task.get("containers", []):
+            if container.get("runtimeId") == runtime_id:
+                return str(container["name"])
+    raise ConnectError(f"{target} is no container of a running task; check the ids, --region and --profile")
+
+
+def split_target(target: str) -> tuple[str, str, str]:
+    """Return cluster, task id and runtime id of ``ecs:CLUSTER_TASK_RUNTIMEID``; the cluster may hold underscores."""
+    cluster, task_id, runtime_id = target.removeprefix("ecs:").rsplit("_", 2)
+    return cluster, task_id, runtime_id
+
+
 def _tasks_of_service(settings: AwsSettings, cluster: str, service: str) -> list[str]:
     arns: list[str] = []
     request = {"cluster": cluster, "serviceName": service, "desiredStatus": "RUNNING"}

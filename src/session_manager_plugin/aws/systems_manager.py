@@ -7,16 +7,21 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from session_manager_plugin.aws.aws_errors import aws_failure, error_code, is_throttled
+from session_manager_plugin.aws.aws_errors import aws_failure, error_code, find_denial, is_throttled
 from session_manager_plugin.aws.botocore_session import CallLimits, call
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.start_errors import explain_refusal
 from session_manager_plugin.aws.threads import in_thread
-from session_manager_plugin.errors import SessionExpired, SessionManagerError
+from session_manager_plugin.errors import AccessDenied, SessionExpired, SessionManagerError
 from session_manager_plugin.utils.logging import get_logger, register_secret
 
+T = TypeVar("T")
+_ECS = "ecs:"
+"""What the target of a container begins with."""
+EXEC_SHELL = "/bin/sh"
+"""The command of ECS Exec."""
 START_LIMITS = CallLimits(10.0, 20.0, 8, mode="adaptive")
 """StartSession is throttled when many sessions are started at once."""
 START_ONCE = CallLimits(10.0, 20.0, 1, keeps_client=True)
@@ -65,9 +70,28 @@ class SystemsManager:
     ) -> StartedSession:
         """Start a session on ``target``, an instance's id or ``ecs:CLUSTER_TASK_RUNTIME``.
 
-        Without a ``document`` it is a shell: naming the default document takes a permission of its own. A session that
-        the cancelled call starts nevertheless is terminated, within ``LEAVE_TIMEOUT`` seconds.
+        Without a ``document`` it is a shell: naming the default document takes a permission of its own. In a container
+        that is ECS Exec (ExecuteCommand), unless there is a ``reason``, which it does not take, or it is denied. A
+        session that the cancelled call starts nevertheless is terminated, within ``LEAVE_TIMEOUT`` seconds.
         """
+        if not target.startswith(_ECS) or document or reason:
+            return await self._start_session(target, document, parameters, reason, limits)
+        try:
+            return await self._execute_command(target)
+        except AccessDenied as denied:
+            if find_denial(str(denied.__cause__)) is not None:
+                with contextlib.suppress(AccessDenied):
+                    return await self._start_session(target, "", parameters, reason, limits)
+            raise
+
+    async def _start_session(
+        self,
+        target: str,
+        document: str,
+        parameters: Mapping[str, Sequence[str]] | None,
+        reason: str,
+        limits: CallLimits,
+    ) -> StartedSession:
         request: dict[str, Any] = {"Target": target}
         if document:
             request["DocumentName"] = document
@@ -78,24 +102,49 @@ class SystemsManager:
         loop = asyncio.get_running_loop()
         watch = _ThrottleWatch(lambda sentence: loop.call_soon_threadsafe(self._throttled, sentence))
 
-        def start(client: Any) -> dict[str, Any]:
+        def start(client: Any) -> StartedSession:
             if not limits.keeps_client:
                 client.meta.events.register("needs-retry.ssm.StartSession", watch.answered)
-            answer: dict[str, Any] = client.start_session(**request)
-            return answer
+            answer = client.start_session(**request)
+            return _started(answer, answer["SessionId"])
 
-        calling = asyncio.ensure_future(self._call("StartSession", limits, start))
         try:
-            answer = await asyncio.shield(calling)
-        except asyncio.CancelledError:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(LEAVE_TIMEOUT):
-                    await self.try_to_terminate((await calling)["SessionId"])
-            raise
+            return await self._start("StartSession", limits, start)
         except SessionManagerError as error:
             refusal = await explain_refusal(self._settings, error, target, document)
             raise refusal from error.__cause__
-        return _started(answer, answer["SessionId"])
+
+    async def _execute_command(self, target: str) -> StartedSession:
+        """Start a shell in a container by ECS Exec."""
+        from session_manager_plugin.aws.ecs import container_name, split_target
+
+        cluster, task_id, _ = split_target(target)
+
+        def start(client: Any) -> StartedSession:
+            session = client.execute_command(
+                cluster=cluster,
+                task=task_id,
+                container=container_name(self._settings, target),
+                command=EXEC_SHELL,
+                interactive=True,
+            )["session"]
+            register_secret(session["tokenValue"])
+            return StartedSession(session["sessionId"], session["streamUrl"], session["tokenValue"])
+
+        return await self._start("ExecuteCommand", START_LIMITS, start, service="ecs")
+
+    async def _start(
+        self, operation: str, limits: CallLimits, start: Callable[[Any], StartedSession], service: str = "ssm"
+    ) -> StartedSession:
+        """Call ``start`` with a client. A session that it starts although the call was cancelled is terminated."""
+        calling = asyncio.ensure_future(self._call(operation, limits, start, service=service))
+        try:
+            return await asyncio.shield(calling)
+        except asyncio.CancelledError:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(LEAVE_TIMEOUT):
+                    await self.try_to_terminate((await calling).session_id)
+            raise
 
     async def resume_session(self, session_id: str) -> StartedSession:
         """Get a new token for a session. Raises ``SessionExpired`` if the session is over."""
@@ -131,17 +180,16 @@ class SystemsManager:
         self,
         operation: str,
         limits: CallLimits,
-        request: Callable[[Any], dict[str, Any]],
+        request: Callable[[Any], T],
         *,
+        service: str = "ssm",
         credentials_max_age: float = math.inf,
         missing: str = "",
-    ) -> dict[str, Any]:
+    ) -> T:
         """``missing`` is the text of the ``SessionExpired`` to raise if there is no such session."""
 
-        def work() -> dict[str, Any]:
-            answer: dict[str, Any] = call(
-                self._settings, "ssm", limits, request, credentials_max_age=credentials_max_age
-            )
+        def work() -> T:
+            answer: T = call(self._settings, service, limits, request, credentials_max_age=credentials_max_age)
             return answer
 
         try:
@@ -152,7 +200,7 @@ class SystemsManager:
             if missing and error_code(error) == "DoesNotExistException":
                 raise SessionExpired(missing) from error
             raise aws_failure(
-                error, f"{operation} failed", permission=f"ssm:{operation}", profile=self._settings.profile
+                error, f"{operation} failed", permission=f"{service}:{operation}", profile=self._settings.profile
             ) from error
 
 
