@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import latency, memory, screen, start, throughput
+from benchmarks import latency, memory, picker, screen, start, throughput
 from benchmarks.cold_start import ColdStart, aws_clis
 from benchmarks.far_end import FarEnd
 from benchmarks.figures import Figure
@@ -211,6 +211,12 @@ def cold_start(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]
         yield Figure("smp start to the prompt", ours / theirs, f"of {name}", "<=", 0.6, f"{theirs * 1000:.0f} ms")
 
 
+def list_of_targets(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
+    """Typing into the list of `smp start`."""
+    spent = min(picker.keys() for _ in range(options.rounds))
+    yield Figure(f"a key in the list of {picker.ENTRIES:,} targets, CPU", spent * 1000, "ms", "<=", 30)
+
+
 def memory_(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
     """Peak RSS."""
     yield Figure("memory, shell", memory.shell(far_end), "MB", "<=", 36)
@@ -255,6 +261,7 @@ GROUPS: dict[str, Callable[[FarEnd, argparse.Namespace], Iterator[Figure]]] = {
     "start": start_up,
     "signing": signing,
     "cold": cold_start,
+    "picker": list_of_targets,
     "memory": memory_,
     "growth": growth,
 }

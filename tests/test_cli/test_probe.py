@@ -372,11 +372,35 @@ def test_a_target_that_is_not_connected(prober: Prober, sandbox: SandboxThread) 
     assert report.verdicts()["websocket"] == report.verdicts()["latency"] == ["skipped"]
 
 
+def test_a_target_by_its_name(prober: Prober, sandbox: SandboxThread) -> None:
+    report = prober("web-1", "--endpoint-url", sandbox.endpoint_url, "--count", "0")
+    assert report.one("channel", "target").detail == "web-1 is i-0a1b2c3d4e5f60001"
+    assert report.one("channel", "StartSession").detail.endswith(" on i-0a1b2c3d4e5f60001")
+
+
+@pytest.mark.parametrize(
+    ("target", "detail", "advice"),
+    [
+        ("nobody", "no target matches nobody", "smp ls --all"),
+        ("tag:env=prod", "2 online targets match tag:env=prod; give an id: i-0a1b2c3d4e5f60001 web-1", "by its id"),
+    ],
+)
+def test_a_name_that_leads_to_no_target(
+    prober: Prober, sandbox: SandboxThread, target: str, detail: str, advice: str
+) -> None:
+    report = prober(target, "--endpoint-url", sandbox.endpoint_url)
+    found = report.one("channel", "target")
+    assert found.verdict == "fail"
+    assert found.detail.startswith(detail)
+    assert advice in (found.advice or "")
+    assert not report.of("channel", "StartSession")
+
+
 def test_credentials_that_the_service_does_not_know(
     prober: Prober, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAAAAAAAAAAAAAAAAA")
-    started = prober("local", "--endpoint-url", sandbox.endpoint_url).one("channel", "StartSession")
+    started = prober("i-0123456789abcdef0", "--endpoint-url", sandbox.endpoint_url).one("channel", "StartSession")
     assert "UnrecognizedClientException" in started.detail
     assert "does not know these credentials" in started.advice
 

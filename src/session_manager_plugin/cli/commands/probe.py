@@ -11,6 +11,7 @@ from session_manager_plugin.cli.click_options import Seconds, WholeNumber, comma
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import ExitStatus
 from session_manager_plugin.cli.session_options import gateway_options, sign_option
+from session_manager_plugin.cli.target_argument import TargetName
 from session_manager_plugin.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ smp probe --json | jq '.checks[] | select(.verdict == "fail")'
     examples=_EXAMPLES,
     groups={"Session": ("url", "token_file", "count"), "AWS": ("region", "profile", "proxy"), "Output": ("as_json",)},
 )
-@click.argument("target", required=False, default="", metavar="[TARGET]")
+@click.argument("target", required=False, type=TargetName(), default="", metavar="[TARGET]")
 @click.option(
     "--url",
     metavar="URL",
@@ -102,8 +103,8 @@ def probe(
     """Check what a session needs, stage by stage.
 
     The programs, settings, credentials and clock of this machine; then names, TCP, the proxy, TLS; and with a TARGET
-    (i-..., mi-..., ecs:...) or the --url and token of a session also websocket, token, handshake, agent and latency.
-    Without either it checks the endpoints that a client needs in your region.
+    (as for smp start) or the --url and token of a session also websocket, token, handshake, agent and latency. Without
+    either it checks the endpoints that a client needs in your region.
 
     A session that the probe starts is terminated at the end. Nothing is asked for. Each check passes, warns, fails, or
     is skipped because an earlier one failed; a failure comes with advice. The exit status is 1 if a check failed,

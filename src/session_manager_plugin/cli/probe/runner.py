@@ -14,6 +14,7 @@ from session_manager_plugin.aws.region import Region
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.signing import OpeningSigner
 from session_manager_plugin.aws.systems_manager import StartedSession, SystemsManager
+from session_manager_plugin.aws.targets import is_target_id, resolve_target
 from session_manager_plugin.cli.probe.channel import (
     SESSION_STAGES,
     Upgrade,
@@ -35,6 +36,7 @@ from session_manager_plugin.communicator.opening import Link
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.communicator.route import Route
 from session_manager_plugin.communicator.stream_url import websocket_scheme
+from session_manager_plugin.errors import AmbiguousTarget, SessionManagerError
 from session_manager_plugin.utils.link_options import NetworkOptions
 from session_manager_plugin.utils.logging import get_logger
 
@@ -214,9 +216,32 @@ async def _probe_target(request: Request, report: Report, region: Region, *, sig
         group.skip("session", "none was started", Stage.WEBSOCKET, Stage.LATENCY)
         group.finish()
         return
+    if not is_target_id(request.target):
+        found = await _find_target(request, group)
+        if found is None:
+            group.skip("session", "none was started", Stage.WEBSOCKET, Stage.CHANNEL, Stage.LATENCY)
+            group.finish()
+            return
+        request = replace(request, target=found)
     async with _session(request, group, SystemsManager(request.settings), report) as started:
         if started is not None:
             await _probe_stream(request, report, started, clock=False)
+
+
+async def _find_target(request: Request, group: Group) -> str | None:
+    """Return the id of the target, or None, with a failed check, if its name does not lead to one."""
+    with group.check(Stage.CHANNEL, "target") as check:
+        try:
+            found = await resolve_target(request.settings, request.target)
+        except AmbiguousTarget as error:
+            check.failed(f"{error.message}: {', '.join(error.matches)}", "name one of them by its id")
+        except SessionManagerError as error:
+            what, _, advice = str(error).partition("; ")
+            check.failed(what, advice or "check the target's name, --region and --profile")
+        else:
+            check.passed(f"{request.target} is {found}")
+            return found
+    return None
 
 
 @contextlib.asynccontextmanager
