@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -83,20 +83,24 @@ def cp(
         if as_json:
             environment.write(f"{json.dumps({'event': event, **facts})}\n")
 
-    def print_copied(file: CopiedFile) -> None:
-        print_event("copied", name=file.name, bytes=file.size, digest=file.digest)
-
-    def print_problem(name: str, text: str) -> None:
-        print_event("failed", name=name, error=text)
-        tell(environment, f"{name}: {text}")
-
     async def main(_interruption: Interruption) -> Report:
-        with copy_progress(environment) as on_progress:
+        with copy_progress(environment) as line:
+
+            def print_copied(file: CopiedFile) -> None:
+                with line.hidden() if as_json else contextlib.nullcontext():
+                    print_event("copied", name=file.name, bytes=file.size, digest=file.digest)
+
+            def print_problem(name: str, text: str) -> None:
+                with line.hidden():
+                    print_event("failed", name=name, error=text)
+                    tell(environment, f"{name}: {text}")
+
+            def print_notice(sentence: str) -> None:
+                with line.hidden():
+                    tell_note(environment, sentence)
+
             report = Report(
-                on_progress=on_progress,
-                on_copied=print_copied,
-                on_problem=print_problem,
-                on_notice=partial(tell_note, environment),
+                on_progress=line.show, on_copied=print_copied, on_problem=print_problem, on_notice=print_notice
             )
             return await copy(
                 sources,
