@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ import pytest
 
 from session_manager_plugin import AwsSettings, copy
 from session_manager_plugin.agent import Faults, Sandbox
+from session_manager_plugin.agent.busybox import busybox_path
 from session_manager_plugin.agent.faults import MessageFaults
 from session_manager_plugin.agent.inventory import load_inventory
 from session_manager_plugin.agent.quirks import Quirk
 from session_manager_plugin.transfer.report import Report
+from tests.support.programs import need_program
 from tests.support.sandbox_credentials import use_credentials
+from tests.test_transfer.shells import tools_directory
 
 SMALL = random.Random(4).randbytes(500_000) + b"\xef\xbf\xbd" * 1000 + bytes(range(256)) + bytes(500_000)
 LARGE = random.Random(5).randbytes(8 * 1024 * 1024)
@@ -93,6 +96,23 @@ async def test_a_link_with_100_ms_of_delay(open_sandbox: OpenSandbox, here: Path
 async def test_a_link_that_is_cut(open_sandbox: OpenSandbox, here: Path, there: Path, faults: Faults) -> None:
     async with open_sandbox(faults=faults, pace="real", quirks=Quirk) as sandbox:
         await _there_and_back(sandbox, here, there, LARGE)
+
+
+@pytest.mark.parametrize("shell", ["busybox", "bash"])
+async def test_a_target_with_another_shell(
+    open_sandbox: OpenSandbox, here: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    need_program(shell)
+    with ExitStack() as stack:
+        path = stack.enter_context(busybox_path()) if shell == "busybox" else str(tools_directory(tmp_path, shell))
+        monkeypatch.setenv("PATH", path)
+        async with open_sandbox(pace="real", quirks=Quirk) as sandbox:
+            await _there_and_back(sandbox, here, there, SMALL)
+            (here / "tree" / "sub").mkdir(parents=True)
+            (here / "tree" / "sub" / "data").write_bytes(SMALL)
+            await _copy(sandbox, "tree", "local:", recursive=True)
+            await _copy(sandbox, "local:tree", "tree again", recursive=True)
+    assert (here / "tree again" / "sub" / "data").read_bytes() == SMALL
 
 
 async def test_where_commands_are_denied(open_sandbox: OpenSandbox, here: Path, there: Path, tmp_path: Path) -> None:

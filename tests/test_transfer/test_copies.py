@@ -79,6 +79,41 @@ async def test_a_file_there_and_back(tmp_path: Path, here: Path, shell: str) -> 
     assert _names(sessions.home) == {"a new name"}
 
 
+@pytest.mark.parametrize(
+    "missing",
+    [
+        {"base64"},
+        {"gzip"},
+        {"sha256sum"},
+        {"tar"},
+        {"stat", "readlink"},
+        {"sha256sum", "sha512sum", "sha1sum", "md5sum"},
+    ],
+    ids=lambda missing: min(missing) if len(missing) < 3 else "all digests",
+)
+async def test_a_missing_tool_is_done_without(tmp_path: Path, here: Path, missing: set[str]) -> None:
+    (tmp_path / "home").mkdir()
+    sessions = ScriptSessions(tools_directory(tmp_path, "busybox", frozenset(missing)), tmp_path / "home")
+    (here / "tree" / "sub").mkdir(parents=True)
+    (here / "tree" / "sub" / "file").write_bytes(NOISE)
+    notices: list[str] = []
+    options, report = CopyOptions(recursive=True), Report(on_notice=notices.append)
+    async with asyncio.timeout(DEADLINE):
+        await upload(sessions, [b"tree"], b"there", options, report)
+        await download(sessions, [b"there"], b"back", options, report)
+    assert (here / "back" / "sub" / "file").read_bytes() == NOISE
+    assert not report.problems
+    unchecked = "the copy is not checked: the target has no sha256sum and no other tool for a digest"
+    assert notices == ([unchecked] if len(missing) > 2 else [])
+
+
+async def test_without_an_encoder_nothing_is_downloaded(tmp_path: Path, here: Path) -> None:
+    (tmp_path / "home").mkdir()
+    tools = tools_directory(tmp_path, "busybox", frozenset({"base64", "od"}))
+    with pytest.raises(CopyFailed, match="the target has neither base64 nor od"):
+        await _download(ScriptSessions(tools, tmp_path / "home"), b"file")
+
+
 @pytest.mark.parametrize("loss", [None, LOST], ids=["stopped", "lost"])
 async def test_a_download_that_is_cut_goes_on_in_another_session(
     sessions: ScriptSessions, here: Path, loss: ConnectionLost | None

@@ -47,6 +47,8 @@ class Report:
     _name: str = ""
     _done: int = 0
     _total: int = 0
+    _unchecked: bool = False
+    """Whether it was noticed that a file has no digest."""
 
     def expect(self, size: int) -> None:
         """``size`` more bytes are to be copied."""
@@ -65,6 +67,9 @@ class Report:
 
     def copied(self, name: str, size: int, digest: str) -> None:
         """A file is complete."""
+        if not digest and not self._unchecked:
+            self._unchecked = True
+            self.on_notice("the copy is not checked: the target has no sha256sum and no other tool for a digest")
         self.files.append(CopiedFile(name, size, digest))
         self.on_copied(self.files[-1])
 

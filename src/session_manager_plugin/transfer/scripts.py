@@ -50,7 +50,7 @@ if [ -w /dev/fd/1 ]; then piped=$algorithm; copy() { tee /dev/fd/5; }
 else piped=none; copy() { cat; }; fi
 zip=; if has gzip; then zip=1; fi
 if stat -L -c '%a %Y %s' / >/dev/null 2>&1; then facts() { stat -L -c '%a %Y %s' "$1"; }
-else facts() { echo "- - $(wc -c <"$1" 2>/dev/null || echo 0)"; }; fi
+else facts() { if [ -d "$1" ]; then echo '- - 0'; else echo "- - $(($(wc -c <"$1" 2>/dev/null)))"; fi; }; fi
 cd ~ 2>/dev/null || cd /
 local_path() { case $1 in '') p_=.;; '~') p_=.;; '~/'*) p_=./${1#'~/'};; /*) p_=$1;; *) p_=./$1;; esac
 while [ "$p_" != / ] && [ "${p_%/}" != "$p_" ]; do p_=${p_%/}; done; }

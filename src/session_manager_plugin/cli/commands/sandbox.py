@@ -87,7 +87,7 @@ _GROUPS = {
     "Faults": ("drop", "delay", "cut_every"),
 }
 _MORE_GROUPS = {
-    "Agent": ("agent_version", "agent_quirks", "handshake", "pace"),
+    "Agent": ("shell", "agent_version", "agent_quirks", "handshake", "pace"),
     "Service": (
         "start_rate",
         "end_after",
@@ -193,6 +193,14 @@ _MORE_GROUPS = {
     help=f"Defects of the official agent to imitate, none if not given: {', '.join(Quirk)}. docs/sandbox.md describes "
     "each. Example: pause-stops-output.",
 )
+@click.option(
+    "--shell",
+    type=Choice("sh", "busybox"),
+    default="sh",
+    show_default=True,
+    help="Shell and programs of the target: sh and those of this machine, or only those of busybox, which has to be "
+    "installed.",
+)
 @click.option("--kms", is_flag=True, help="Encrypt shells and commands. The key service (KMS) is at the same endpoint.")
 @click.option(
     "--require-signature",
@@ -222,6 +230,7 @@ def sandbox(
     agent_version: str,
     handshake: bool | None,
     pace: Literal["fast", "real"],
+    shell: str,
     agent_quirks: frozenset[Quirk],
     kms: bool,
     require_signature: bool,
@@ -237,6 +246,7 @@ def sandbox(
     websockets cut, resuming refused, defects of the official agent.
     """
     from session_manager_plugin.agent import Limits, Sandbox
+    from session_manager_plugin.agent.busybox import busybox_path
     from session_manager_plugin.cli.descriptors import raise_descriptor_limit
     from session_manager_plugin.cli.signals import run
 
@@ -267,7 +277,10 @@ def sandbox(
         return 0
 
     environment.take("SMP_TOKEN")
-    return run(main)
+    with contextlib.ExitStack() as stack:
+        if shell == "busybox":
+            environment.variables["PATH"] = stack.enter_context(busybox_path())
+        return run(main)
 
 
 @contextlib.asynccontextmanager
