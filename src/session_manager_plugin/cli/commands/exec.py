@@ -54,8 +54,8 @@ class _ExecCommand(Command):
     "exec",
     examples=_EXAMPLES,
     groups={
-        "Command": ("shell", "terminal", "via", "timeout"),
-        "Several targets": ("targets_file", "tags", "fanout", "batch", "fold", "fail_fast", "max_errors", "as_json"),
+        "Command": ("shell", "terminal", "timeout"),
+        "Several targets": ("tags", "fanout", "batch", "fold", "as_json"),
         "AWS": ("region", "profile"),
     },
     cls=_ExecCommand,
@@ -85,14 +85,14 @@ class _ExecCommand(Command):
     "targets_file",
     type=FileName(),
     metavar="FILE",
-    help="File with further targets, one a line; - is standard input. What follows a # does not count.",
+    help="File with further targets, one a line. - is standard input. What follows a # does not count.",
 )
 @click.option(
     "--tag",
     "tags",
     metavar="KEY=VALUE",
     multiple=True,
-    help="All online targets with this tag; repeated, those with all of them. Example: role=web.",
+    help="All online targets with this tag. Repeated, those with all of them. Example: role=web.",
 )
 @click.option(
     "--fanout",
@@ -106,10 +106,13 @@ class _ExecCommand(Command):
     "--batch",
     default="",
     metavar="N|N%",
-    help="So many targets in turn: the next begin when all before have ended. Example: 10%.",
+    help="So many targets in turn. The next begin when all before have ended. Example: 10%.",
 )
 @click.option(
-    "-b", "--fold", is_flag=True, help="Show equal outputs once, at the end, under the names of their targets."
+    "-b",
+    "--fold",
+    is_flag=True,
+    help="Show equal outputs once, at the end. They stand under the names of their targets.",
 )
 @click.option("--fail-fast", is_flag=True, help="Begin with no further target once one has failed.")
 @click.option(
@@ -122,7 +125,7 @@ class _ExecCommand(Command):
     "--json",
     "as_json",
     is_flag=True,
-    help="Print an object a line: target, name, status, stdout, stderr, seconds and error.",
+    help="Print an object a line. Its keys: target, name, status, stdout, stderr, seconds and error.",
 )
 @click.option("--reason", metavar="TEXT", default="", help="Reason, which AWS keeps with the session.")
 @aws_options
@@ -150,7 +153,7 @@ def exec(
     link: LinkOptions,
     options: TerminalOptions,
 ) -> Exit:
-    """Run a command on a target or on many, with both outputs apart and the exit status.
+    """Run a command on targets, with both outputs apart and the exit status.
 
     TARGET is what smp start takes: an id, a name, an address or tag:KEY=VALUE. The command follows after --. Its words
     reach the program on the target as they are, and no shell there reads them, unless --shell is given.
