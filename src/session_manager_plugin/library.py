@@ -290,6 +290,8 @@ async def _run(
     began_at = time.monotonic()
     outcome = Outcome()
     try:
+        if via is Via.TERMINAL:
+            raise UsageError("a command with a terminal has no exit status: use start")
         if input and via is not Via.SHELL:
             raise UsageError("the agent passes no input to a command: use via=Via.SHELL")
         async with asyncio.timeout(timeout) as limit:

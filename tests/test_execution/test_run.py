@@ -59,6 +59,8 @@ async def test_input(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (await run(NEW, ["cat"], input=data, via=Via.SHELL, aws=aws)).stdout == data
         with pytest.raises(UsageError, match=r"via=Via\.SHELL"):
             await run(NEW, ["cat"], input=data, aws=aws)
+        with pytest.raises(UsageError, match="no exit status: use start"):
+            await run(NEW, ["top"], via=Via.TERMINAL, aws=aws)
 
 
 async def test_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:

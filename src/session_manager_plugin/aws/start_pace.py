@@ -3,8 +3,8 @@
 ::
 
     not throttled yet     no limit
-    throttled             the rate is what the service has just accepted, at most 10% below the rate before
-    accepted              the rate grows by 1 a second, whatever it is
+    throttled             the first time the rate is what the service has just accepted, later it shrinks by a tenth
+    accepted              the rate grows by a fifth in a second
 
 A rate that is a little too high costs nothing but refused calls, since the service's bucket is then always empty.
 """
@@ -33,8 +33,8 @@ MEASURED = 1.0
 DECREASE = 0.9
 DECREASE_INTERVAL = 0.5
 """Seconds between two decreases: the calls that are under way when the first is throttled say nothing new."""
-INCREASE = 1.0
-"""Starts a second, added in a second."""
+INCREASE = 0.2
+"""Part of the rate, added in a second."""
 
 
 TRANSIENT_ATTEMPTS = 3
@@ -48,6 +48,8 @@ class AdaptiveRate:
         self.limit: float | None = None
         """Starts a second; None while the service has not throttled."""
         self._accepted: deque[float] = deque()
+        self._count = 0
+        self._first_at = self._last_at = 0.0
         self._next_at = 0.0
         self._decreased_at = -DECREASE_INTERVAL
 
@@ -61,9 +63,12 @@ class AdaptiveRate:
     def accepted(self, now: float) -> None:
         """The service has accepted a start."""
         self._accepted.append(now)
+        self._first_at = self._first_at if self._count else now
+        self._last_at = now
+        self._count += 1
         self.measure(now)
         if self.limit is not None:
-            self.limit += INCREASE / self.limit
+            self.limit += INCREASE  # for each start, so that much of the rate in a second
 
     def throttled(self, now: float) -> None:
         """The service has throttled a start."""
@@ -72,6 +77,11 @@ class AdaptiveRate:
         self._decreased_at = now
         measured = max(1.0, self.measure(now))
         self.limit = measured if self.limit is None else max(1.0, self.limit * DECREASE)
+
+    @property
+    def average(self) -> float:
+        """Starts a second, from the first that was accepted to the last."""
+        return self._count / max(1.0, self._last_at - self._first_at)
 
     def measure(self, now: float) -> float:
         """Return how many starts a second were accepted of late."""
@@ -104,6 +114,11 @@ class StartPace:
     def measured(self) -> float:
         """Starts that were accepted in the last second."""
         return self._rate.measure(self._clock())
+
+    @property
+    def average(self) -> float:
+        """Starts a second, from the first that was accepted to the last."""
+        return self._rate.average
 
     async def run(self, start: Callable[[], Awaitable[T]]) -> T:
         """Return what ``start`` returns: it is called when its turn has come, again while it is throttled.

@@ -78,7 +78,7 @@ def run_one(environment: Environment, single: SingleRun, options: TerminalOption
                 ending = await run_terminal_session(session, process, run_options)
             return ending.outcome
 
-        return await attempt_ways(single.via, attempt, partial(tell, environment, error=False))
+        return await attempt_ways(single.via, attempt, partial(tell_note, environment))
 
     outcome = run_process(environment, main)
     if not outcome.is_normal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import aclosing
 
+from session_manager_plugin.cli.descriptors import raise_descriptor_limit
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import Exit
 from session_manager_plugin.cli.fleet.collected import FoldingSink, JsonSink
@@ -19,7 +20,8 @@ from session_manager_plugin.cli.fleet.stop import StopOnSignal
 from session_manager_plugin.cli.fleet.summary import Summary
 from session_manager_plugin.cli.fleet.targets import find_targets
 from session_manager_plugin.cli.process import Process, run_process
-from session_manager_plugin.cli.render import tell
+from session_manager_plugin.cli.render import tell_note
+from session_manager_plugin.cli.standard_input import has_pending_input
 from session_manager_plugin.errors import ConfigurationError, UsageError
 from session_manager_plugin.execution.remote_command import Via
 
@@ -29,6 +31,9 @@ def run_fleet(environment: Environment, fleet: FleetRun) -> Exit:
     the targets."""
     if fleet.via is not Via.SHELL:
         fleet.command.session_request(Via.DOCUMENT)
+    if has_pending_input(environment.stdin):
+        raise UsageError("commands on several targets have no standard input: redirect it from /dev/null")
+    raise_descriptor_limit()
 
     async def main(process: Process) -> Exit:
         return await _Fleet(process, fleet).run()
@@ -88,9 +93,8 @@ class _Fleet:
             await self._shared.drain()
         if self._shared.error is not None:
             raise self._shared.error
-        if not environment.quiet:
-            for line in self._summary.lines(total, time.monotonic() - began_at):
-                tell(environment, line, error=False)
+        for line in [*filter(None, [runner.slowed]), *self._summary.lines(total, time.monotonic() - began_at)]:
+            tell_note(environment, line)
         if interrupted is not None:
             raise interrupted
         return self._summary.exit(total)

@@ -68,7 +68,7 @@ class SendCommandFleet:
         self._room.set()
         self.running = 0
         """Targets at work, or waiting in Run Command."""
-        self.pace = ""
+        self.pace = self.slowed = ""
 
     async def results(self, targets: Sequence[FleetTarget], batch: int) -> AsyncGenerator[FleetResult, None]:
         """Yield a result for each target that the command was sent to; see ``run_on_all``."""

@@ -12,7 +12,7 @@ from session_manager_plugin.aws.start_pace import StartPace
 from session_manager_plugin.cli.fleet.options import FleetRun
 from session_manager_plugin.cli.fleet.results import FleetResult, FleetTarget, Sink, result_of
 from session_manager_plugin.cli.process import Process
-from session_manager_plugin.cli.render import tell, tell_note
+from session_manager_plugin.cli.render import tell_note
 from session_manager_plugin.cli.run_options import RunOptions, TimeLimit
 from session_manager_plugin.cli.session import SessionStreams, run_session
 from session_manager_plugin.execution.fleet import run_on_all
@@ -40,6 +40,13 @@ class SessionFleet:
         """What there is to say of the pace; empty if nothing slows it down."""
         rate = self._pace.measured
         return f", {rate:.0f} starts/s (AWS allows no more)" if self._pace.limit is not None and rate else ""
+
+    @property
+    def slowed(self) -> str:
+        """A sentence about what has slowed the fleet down; empty if nothing has."""
+        if self._pace.limit is None:
+            return ""
+        return f"AWS throttled StartSession: {self._pace.average:.0f} sessions a second were started"
 
     def results(self, targets: Sequence[FleetTarget], batch: int) -> AsyncGenerator[FleetResult, None]:
         """Yield a result for each target that has begun; see ``run_on_all``."""
@@ -90,4 +97,4 @@ class SessionFleet:
         """Tell of the first target only: the others are likely to be in the same case."""
         if not self._told_of_shell:
             self._told_of_shell = True
-            tell(self._process.environment, sentence, error=False)
+            tell_note(self._process.environment, sentence)
