@@ -93,8 +93,10 @@ async def test_events(sandbox: Sandbox, environment: dict[str, str]) -> None:
         assert closed == {**opened, "event": "closed", "sent": 5, "received": 5}
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(DEADLINE):
-            _, errors = await process.communicate()
+            rest, errors = await process.communicate()
         assert process.returncode == 0
+        ended = json.loads(rest)
+        assert (ended["event"], ended["session"], ended["remote"]) == ("ended", session, f"localhost:{port}")
         assert errors == b"smp: forwarding ended\n"
         assert is_over(sandbox)
 

@@ -57,7 +57,7 @@ async def test_one_port() -> None:
             assert not forward.connections()
         assert not is_listening(forward.port)
         assert not at.open_sessions
-        assert len(at.of(ConnectionOpened)) == len(at.of(ConnectionClosed)) == 1
+        assert len(at.of(ConnectionOpened)) == len(at.of(ConnectionClosed)) == len(at.of(SessionOver)) == 1
 
 
 async def test_several_ports_have_a_session_for_each_destination(tmp_path: Path) -> None:

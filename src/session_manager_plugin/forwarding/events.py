@@ -113,7 +113,7 @@ class LinkRestored:
 
 @dataclass(frozen=True, slots=True)
 class SessionOver:
-    """A session has ended; the sentence says how."""
+    """A session has ended, also one that was closed because it is not used any more; the sentence says how."""
 
     session: ForwardedSession
     sentence: str

@@ -202,6 +202,9 @@ class _Run:
             sentence = f"{name} was closed by the far end{': ' if text else ''}{text}"
         except SessionManagerError as error:
             sentence, cause = f"{name} was lost: {error}", error
+        except asyncio.CancelledError:
+            self._pool.on_event(SessionOver(self._facts, f"{name} was closed"))
+            raise
         self._pool.on_event(SessionOver(self._facts, sentence))
         raise ForwardEnded(sentence) from cause
 
