@@ -1,6 +1,6 @@
-"""Just-in-time access: a request that somebody approves, and credentials for it (protocol reference 13.2).
+"""Just-in-time access: requests that have to be approved, and their credentials (protocol reference 13.2).
 
-Every function here blocks, and is to be called in a thread.
+Every function here blocks; call it in a thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PENDING = "Pending"
 
 
 def request_access(settings: AwsSettings, target: str, reason: str) -> str:
-    """Ask for access to ``target``, an instance's id; return the id of the request."""
+    """Request access to ``target``, an instance's id. Returns the id of the request."""
     answer = call_service(
         settings,
         "ssm",
@@ -30,8 +30,8 @@ def request_access(settings: AwsSettings, target: str, reason: str) -> str:
 def granted_settings(settings: AwsSettings, request_id: str) -> AwsSettings | None:
     """Return settings with the credentials of an approved request, or None while it is pending.
 
-    The credentials are fetched again when they are looked up anew. Raises ``AccessDenied`` if the request was rejected,
-    revoked or has expired.
+    Each new lookup fetches the credentials again. Raises ``AccessDenied`` if the request was rejected or revoked, or
+    has expired.
     """
     credentials = _fetch(settings, request_id)
     if credentials is None:

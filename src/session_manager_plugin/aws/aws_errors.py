@@ -1,7 +1,7 @@
-"""What an error of AWS means: one table from botocore's exceptions and AWS's error codes to our exceptions.
+"""Explaining errors of AWS: a table from botocore's exceptions and AWS's error codes to our exceptions.
 
-botocore's exceptions are known by the names of their classes: importing them takes longer than importing everything
-else together.
+botocore's exceptions are identified by the names of their classes, because importing them takes longer than importing
+everything else.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Row(NamedTuple):
     """What to do. ``{option}`` stands for `` --profile NAME``, ``{login}`` for that of the profile to log in with,
     ``{permission}`` for the permission that is needed."""
     what: str = ""
-    """What happened, if botocore's own text is not to be shown."""
+    """What happened, in place of botocore's text."""
     retryable: bool = False
     """Whether a ``ConnectError`` may pass by itself."""
 
@@ -75,7 +75,7 @@ EXCEPTIONS = {
     "TokenRetrievalError": _SSO_LOGIN,
     "UnauthorizedSSOTokenError": _SSO_LOGIN,
 }
-"""By the name of the exception's class, or of its nearest base class that is here."""
+"""By the name of the exception's class, or of the nearest base class in this table."""
 _CREDENTIAL_PROCESS = "Error when retrieving credentials from custom-process: "
 TEXTS = {
     _CREDENTIAL_PROCESS: _Row(ConfigurationError, "check the credential_process of the profile"),
@@ -142,7 +142,7 @@ CODES = {
     "UnauthorizedOperation": _DENIED,
     "UnrecognizedClientException": _UNKNOWN_CREDENTIALS,
 }
-"""By the error code of a service's answer."""
+"""By the error code in a service's response."""
 _REFUSED = _Row(ConnectError, "")
 ASK = "have an administrator allow it"
 """What to do about a denial."""
@@ -153,25 +153,25 @@ _DENIAL = re.compile(
 _EXPLICIT = re.compile(r"explicit deny in an? (?P<policy>[a-z -]*policy)")
 """IAM User Guide, Troubleshoot access denied error messages."""
 _SIGNATURE_TIMES = ("Signature expired", "Signature not yet current")
-"""How the text of a wrong signature begins if only its time is wrong."""
+"""The beginnings of AWS's texts for a signature with a wrong time."""
 
 
 class Explanation(NamedTuple):
-    """What went wrong, what to do, and the exception for it."""
+    """What happened, what to do, and the exception to raise."""
 
     what: str
     advice: str
-    """Empty if nothing is known."""
+    """What to do; empty if unknown."""
     failure: type[SessionManagerError]
     retryable: bool = False
     """Whether a ``ConnectError`` may pass by itself."""
 
 
 def aws_failure(error: Exception, doing: str, *, permission: str, profile: str | None) -> SessionManagerError:
-    """Return the exception to raise for ``error`` of botocore; one of ours is returned as it is.
+    """Return the exception to raise for an ``error`` of botocore. An exception of ours is returned unchanged.
 
-    ``doing`` begins the sentence: "ResumeSession failed". ``permission`` is what the credentials need for it:
-    "kms:GenerateDataKey for that key". ``profile`` is the profile that was asked for, or None.
+    ``doing`` begins the sentence: "ResumeSession failed". ``permission`` is the required permission:
+    "kms:GenerateDataKey for that key". ``profile`` is the requested profile, or None.
     """
     if isinstance(error, SessionManagerError):
         return error
@@ -181,9 +181,9 @@ def aws_failure(error: Exception, doing: str, *, permission: str, profile: str |
 
 
 def explain(error: Exception, *, permission: str, profile: str | None) -> Explanation:
-    """Return what an exception of botocore means. ``permission`` and ``profile`` are those of ``aws_failure``.
+    """Explain an exception of botocore. ``permission`` and ``profile`` are those of ``aws_failure``.
 
-    A note of an exception that is no answer of a service takes the place of the advice.
+    If the exception is not a service's response and has a note, the note replaces the advice.
     """
     code = error_code(error)
     if code and CODES.get(code) is _DENIED and (denial := find_denial(_message(error))) is not None:
@@ -242,7 +242,7 @@ def find_denial(text: str) -> Denial | None:
 
 
 def error_code(error: Exception) -> str:
-    """Return the error code of a service that refused a call; empty for another error."""
+    """Return the error code of a service's response; empty for another error."""
     return _answer(error, "Code")
 
 
@@ -257,7 +257,7 @@ def is_caused_by_throttling(error: SessionManagerError) -> bool:
 
 
 def refuses_credentials(error: Exception) -> bool:
-    """Whether a service refused the credentials themselves: other credentials may be accepted."""
+    """Whether a service has refused the credentials themselves, so that other credentials may be accepted."""
     return CODES.get(error_code(error)) in (_EXPIRED_CREDENTIALS, _UNKNOWN_CREDENTIALS)
 
 
@@ -296,8 +296,8 @@ def _text_of(error: Exception) -> str:
 
 
 def _proxy_fault(error: Exception) -> Explanation | None:
-    """Return what is wrong with the URL of the environment's proxy, for an error that it may have caused: botocore has
-    no exception of its own for that."""
+    """Explain a wrong URL of the environment's proxy, for an error that it may have caused: botocore has no exception
+    for that."""
     if type(error).__name__ not in ("HTTPClientError", "ProxyConnectionError"):
         return None
     fault = environments_fault()

@@ -1,6 +1,6 @@
 """botocore's descriptions of services and endpoints, read for less time and memory than botocore takes by itself.
 
-Every function here blocks, and is to be called in a thread.
+Every function here blocks; call it in a thread.
 """
 
 from __future__ import annotations

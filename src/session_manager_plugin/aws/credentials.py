@@ -1,4 +1,4 @@
-"""Credentials that are found once for many calls. Importing this module does not import botocore."""
+"""Credentials that are looked up once for many calls. Importing this module does not import botocore."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 
 class CredentialCache:
-    """Keeps botocore's credentials, which refresh themselves where they can. Its methods may be called in any thread.
+    """Keeps botocore's credentials, which refresh themselves if possible. The methods may be called in any thread.
 
-    Only one lookup runs at a time: other calls wait for its result.
+    Only one lookup runs at a time. Other calls wait for its result.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class CredentialCache:
         raises ``ConfigurationError``."""
 
     def use(self, source: Callable[[], Any]) -> None:
-        """Look credentials up by ``source`` from now on, instead of by the argument of ``find``."""
+        """Look credentials up with ``source`` from now on, instead of with the argument of ``find``."""
         with self._lock:
             self._source, self._lookup = source, None
 
@@ -34,7 +34,7 @@ class CredentialCache:
         """Return the credentials, or None if there are none. Blocks.
 
         Calls ``look_up`` if there was no lookup yet, if the last one began more than ``max_age`` seconds ago, found
-        nothing or failed, or if ``forget`` was called. Raises what ``look_up`` raises.
+        nothing or failed, or if ``forget`` was called. Raises the exceptions of ``look_up``.
         """
         with self._lock:
             lookup = self._lookup
@@ -52,7 +52,7 @@ class CredentialCache:
         return lookup.result()
 
     def forget(self) -> None:
-        """Look the credentials up anew for the next call: AWS refused them."""
+        """Look the credentials up again for the next call, because AWS has refused them."""
         with self._lock:
             if self._lookup is not None and self._lookup.done():
                 self._lookup = None

@@ -1,4 +1,4 @@
-"""What botocore finds on this machine: credentials and endpoints.
+"""The credentials and endpoints that botocore finds on this machine.
 
 Every function blocks; call it in a thread. Nothing prompts. Exceptions are botocore's unless stated otherwise.
 """
@@ -16,7 +16,7 @@ from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.errors import ConfigurationError
 
 SERVICES = ("ssm", "ssmmessages", "kms", "sts")
-"""The API, the message gateway, the keys of encrypted sessions, the credentials of roles."""
+"""The services of a session: API, message gateway, keys of encrypted sessions, credentials of roles."""
 _SOURCES = {
     "explicit": "the command line",
     "env": "environment variables",
@@ -35,13 +35,13 @@ _SOURCES = {
 
 @dataclass(frozen=True)
 class Credentials:
-    """Facts about credentials; nothing secret."""
+    """Facts about credentials, without secrets."""
 
     key_id: str
     source: str
     """The credential provider."""
     profile: str | None
-    """None if they do not come from a profile."""
+    """The profile; None if the credentials do not come from one."""
 
 
 def find_credentials(settings: AwsSettings) -> Credentials | None:
@@ -80,7 +80,7 @@ def find_endpoints(settings: AwsSettings, region: str, services: Sequence[str] =
 
 
 def _endpoint_without_a_model(session: Any, service: str, region: str) -> str:
-    """Return the URL of a service that botocore has no model of, such as the message gateway."""
+    """Return the URL of a service without a model in botocore, such as the message gateway."""
     if not session.get_config_variable("ignore_configured_endpoint_urls"):
         given = os.environ.get(f"AWS_ENDPOINT_URL_{service.upper()}") or os.environ.get("AWS_ENDPOINT_URL")
         if given:

@@ -1,6 +1,6 @@
 """Containers of ECS as targets: from ``ecs:CLUSTER/SERVICE-or-TASK[/CONTAINER]`` to ``ecs:CLUSTER_TASK_RUNTIMEID``.
 
-Every function here blocks, and is to be called in a thread.
+Every function here blocks; call it in a thread.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Credential processes (``credential_process`` of a profile), which end with the program at the latest.
+"""Credential processes (``credential_process`` of a profile), which are killed at the end of the program.
 
-Each runs in a session of its own: it cannot prompt at the terminal, and receives no signals from it.
+Each runs in a session of its own, so that it cannot prompt at the terminal and receives no signals from it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from contextvars import ContextVar
 
 
 class HelperPrograms:
-    """Starts helper programs, in any thread, and ends those that still run."""
+    """Starts helper programs, in any thread, and kills those that still run."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # `end` may be called by a signal handler
+        self._lock = threading.RLock()  # ``end`` may be called by a signal handler
         self._running: list[subprocess.Popen[bytes]] = []
         self._over = False
 
@@ -37,7 +37,7 @@ class HelperPrograms:
         return helper
 
     def end(self) -> None:
-        """Kill the running programs and their children, and start no more. Idempotent; does not wait for them."""
+        """Kill the running programs and their children, without waiting, and refuse to start others. Idempotent."""
         with self._lock:
             self._over = True
             for helper in self._running:
@@ -57,13 +57,13 @@ _CURRENT: ContextVar[HelperPrograms | None] = ContextVar("helper programs", defa
 
 
 def current_helpers() -> HelperPrograms:
-    """Return the helper programs of the surrounding ``ended_helpers``; without one, new ones that are not ended."""
+    """Return the ``HelperPrograms`` of the enclosing ``ended_helpers``; without one, a new object."""
     return _CURRENT.get() or HelperPrograms()
 
 
 @contextlib.contextmanager
 def ended_helpers() -> Iterator[HelperPrograms]:
-    """End the helper programs that were started in the block, or in tasks and threads that it started."""
+    """At the end of the block, kill the helper programs started in it, or in its tasks and threads."""
     helpers = HelperPrograms()
     token = _CURRENT.set(helpers)
     try:

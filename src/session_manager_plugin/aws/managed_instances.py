@@ -1,6 +1,6 @@
-"""The instances that Systems Manager manages, with the names and addresses that EC2 knows for them.
+"""The instances that Systems Manager manages, with their names and addresses from EC2.
 
-Every function here blocks, and is to be called in a thread.
+Every function here blocks; call it in a thread.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from session_manager_plugin.errors import SessionManagerError
 from session_manager_plugin.utils.logging import get_logger
 
 PAGE_SIZE = 50
-"""Instances in an answer of DescribeInstanceInformation; the service allows no more."""
+"""Instances in a response of DescribeInstanceInformation, the service's maximum."""
 _EC2_PAGE_SIZE = 1000
 _ID_BATCH = 50
 """Ids in one filter of DescribeInstanceInformation."""
@@ -31,7 +31,7 @@ class ManagedInstance:
     id: str
     """``i-…``, or ``mi-…`` for a machine outside EC2."""
     name: str = ""
-    """Its ``Name`` tag, or the name of its activation; empty if it has none or EC2 may not be asked."""
+    """Its ``Name`` tag, or the name of its activation; empty if it has none or EC2 denies access."""
     platform: str = ""
     """``Amazon Linux 2023``."""
     ip: str = ""
@@ -73,7 +73,7 @@ def find_by_ids(settings: AwsSettings, ids: Sequence[str]) -> list[ManagedInstan
 
 
 def find_in_ec2(settings: AwsSettings, filters: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
-    """Return EC2's descriptions of the instances that ``filters`` match, by id. Raises as ``find_instances``."""
+    """Return EC2's descriptions of the instances that ``filters`` match, by id. Raises like ``find_instances``."""
     request: dict[str, Any] = {"Filters": [{"Name": key, "Values": list(values)} for key, values in filters.items()]}
     request["MaxResults"] = _EC2_PAGE_SIZE
     found: dict[str, dict[str, Any]] = {}
@@ -87,7 +87,7 @@ def find_in_ec2(settings: AwsSettings, filters: Mapping[str, Sequence[str]]) -> 
 
 
 def names_in_ec2(settings: AwsSettings) -> dict[str, dict[str, Any]]:
-    """Return EC2's descriptions of all instances with a ``Name`` tag, by id; nothing if EC2 may not be asked."""
+    """Return EC2's descriptions of all instances with a ``Name`` tag, by id; empty if EC2 denies access."""
     try:
         return find_in_ec2(settings, {"tag-key": ["Name"]})
     except SessionManagerError as error:

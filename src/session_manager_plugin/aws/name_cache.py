@@ -1,4 +1,4 @@
-"""The names of targets, kept in a file for completion by the Tab key.
+"""A cache file with the names of targets, for completion by the Tab key.
 
 Importing this module does not import botocore.
 """
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from session_manager_plugin.aws.managed_instances import ManagedInstance
 
 MAX_AGE = 300.0
-"""Seconds for which names are taken for current."""
+"""Seconds for which names count as current."""
 _REFRESH_INTERVAL = 30.0
-"""Seconds between two attempts to renew the names: one that fails is not repeated at each press of a key."""
+"""Least seconds between two refreshes: a failed one is not repeated at each Tab."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedTarget:
-    """A target as the cache knows it."""
+    """A target in the cache."""
 
     id: str
     name: str
@@ -69,7 +69,7 @@ class NameCache:
         return targets, 0 <= age < MAX_AGE
 
     def write(self, instances: Sequence[ManagedInstance]) -> None:
-        """Keep the online ones of ``instances``; a file that cannot be written is left as it is."""
+        """Store the online instances. Does nothing if the file cannot be written."""
         if self._path is None:
             return
         fields = [(each.id, each.name, each.ip, each.platform) for each in instances if each.online]
@@ -77,7 +77,7 @@ class NameCache:
             replace_file(self._path, json.dumps(fields).encode())
 
     def begin_refresh(self) -> bool:
-        """Whether the names are to be renewed now; False if that was begun less than ``_REFRESH_INTERVAL`` ago."""
+        """Whether to refresh the names now; False if a refresh began less than ``_REFRESH_INTERVAL`` ago."""
         if self._path is None:
             return False
         marker = self._path.with_suffix(".refresh")

@@ -1,4 +1,4 @@
-"""Operations of AWS that answer in pages. Every function here blocks, and is to be called in a thread."""
+"""Operations of AWS with paged responses. Every function here blocks; call it in a thread."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from session_manager_plugin.aws.botocore_session import CallLimits, call
 from session_manager_plugin.aws.settings import AwsSettings
 
 LIMITS = CallLimits(10.0, 20.0, 6, mode="adaptive")
-"""Accounts with thousands of instances are throttled."""
+"""Adaptive, because accounts with thousands of instances are throttled."""
 TOKENS = {"ecs": "nextToken"}
-"""The name of the field that holds the next page's token, where it is not ``NextToken``."""
+"""The name of the next page's token by service, if it is not ``NextToken``."""
 
 
 def read_pages(
@@ -22,9 +22,9 @@ def read_pages(
     request: Mapping[str, Any],
     receive: Callable[[Mapping[str, Any]], None],
 ) -> None:
-    """Call ``operation`` (``DescribeInstances``) until there is no further page; pass each answer to ``receive``.
+    """Call ``operation`` (``DescribeInstances``) until the last page, and pass each response to ``receive``.
 
-    The first pages may be passed twice, if the credentials expire between two of them. Raises the exceptions of
+    If the credentials expire in between, the first pages are passed a second time. Raises the exceptions of
     ``aws_failure``.
     """
     token_field = TOKENS.get(service, "NextToken")
@@ -46,7 +46,7 @@ def read_pages(
 def call_service(
     settings: AwsSettings, service: str, operation: str, work: Callable[[Any], Any], *, limits: CallLimits = LIMITS
 ) -> Any:
-    """Return ``work(client)`` for a client of ``service``. Raises as ``read_pages``."""
+    """Return ``work(client)`` for a client of ``service``. Raises like ``read_pages``."""
     try:
         return call(settings, service, limits, work)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""A new token for a session whose connection was lost."""
+"""Getting a new token for a session whose connection was lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sessions of an account: listed and terminated. Every function here blocks, and is to be called in a thread."""
+"""The sessions of an account: listed and terminated. Every function here blocks; call it in a thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.errors import SessionExpired, SessionManagerError
 
 _PAGE_SIZE = 200
-"""Sessions in an answer of DescribeSessions; the service allows no more."""
+"""Sessions in a response of DescribeSessions, the service's maximum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class ListedSession:
     target: str
     started: datetime | None
     owner: str
-    """ARN of who started it."""
+    """The ARN of the principal that has started it."""
     document: str
     status: str
     """``Connected``, ``Connecting``, ``Disconnected``, ``Terminated``, ``Terminating`` or ``Failed``."""
@@ -32,7 +32,7 @@ class ListedSession:
 
 
 def list_own_sessions(settings: AwsSettings, *, history: bool) -> list[ListedSession]:
-    """Return the caller's sessions, the newest first: those that are active, or with ``history`` those that are over.
+    """Return the caller's sessions, newest first: the active ones, or with ``history`` the ended ones.
 
     Raises the exceptions of ``aws_failure``.
     """
@@ -63,7 +63,7 @@ def list_own_sessions(settings: AwsSettings, *, history: bool) -> list[ListedSes
 def terminate_sessions(
     settings: AwsSettings, ids: Sequence[str], done: Callable[[str, SessionManagerError | None], None]
 ) -> None:
-    """Terminate sessions. ``done`` is called for each with the error, or None; one failure stops no other."""
+    """Terminate sessions. Calls ``done`` for each with the error, or None. A failure does not stop the others."""
 
     def work(client: Any) -> None:
         for session_id in ids:

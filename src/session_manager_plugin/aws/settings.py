@@ -1,4 +1,4 @@
-"""How to reach AWS: one value for all requests of a program. Importing this module does not import botocore."""
+"""The settings for requests to AWS, as one value. Importing this module does not import botocore."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from session_manager_plugin.aws.kept_clients import KeptClients
 class AwsSettings:
     """Region, credentials, endpoint, certificates and proxy of every request to AWS: SSM, KMS, STS, SSO.
 
-    What is None comes from botocore's usual places: environment variables, then the profile. Settings that are shared
-    by many calls find their credentials once; a copy with other values finds its own.
+    Values that are None come from botocore's usual sources: environment variables, then the profile. Credentials are
+    looked up once for all calls with the same object; a copy with other values looks up its own.
     """
 
     region: str | None = None
     profile: str | None = None
     endpoint_url: str | None = None
-    """Of the Systems Manager API only; other services have their own, as in ``AWS_ENDPOINT_URL_KMS``."""
+    """Endpoint of the Systems Manager API only. Other services have their own, as in ``AWS_ENDPOINT_URL_KMS``."""
     ca_bundle: str | None = None
-    """File of CA certificates in PEM form. Without it and botocore's own settings SSL_CERT_FILE is used."""
+    """File of CA certificates in PEM form. By default botocore's settings are used, then SSL_CERT_FILE."""
     proxy: str | None = field(default=None, repr=False)
-    """URL of an HTTP proxy; it may hold a password. Loopback is never proxied. botocore cannot use a SOCKS proxy:
-    requests then use HTTPS_PROXY or none, and an error of the network says so."""
+    """URL of an HTTP proxy, which may contain a password. Loopback is never proxied. botocore cannot use a SOCKS proxy:
+    requests then use HTTPS_PROXY or no proxy, and network errors mention that."""
     credentials: CredentialCache = field(init=False, repr=False, compare=False, default_factory=CredentialCache)
     kept_clients: KeptClients = field(init=False, repr=False, compare=False, default_factory=KeptClients)

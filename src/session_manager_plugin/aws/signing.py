@@ -1,4 +1,4 @@
-"""Signs the requests that open websockets (SigV4) with botocore, which is imported for the first signature."""
+"""Signing the requests that open websockets (SigV4) with botocore, which is imported for the first signature."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _LOGGER = get_logger(__name__)
 class OpeningSigner:
     """A ``RequestSigner`` for one session.
 
-    The region is that of the host's name, or else that of ``settings``. The credentials are kept, and refreshed by
-    botocore, until the gateway refuses a signature: then they are looked up anew. When the first signature is refused
-    and the websocket opens without one, ``tell`` is called with a sentence about it; later in a session that sentence
-    only goes to the log.
+    The region is that of the host's name, by default that of ``settings``. The credentials are kept, and refreshed by
+    botocore, until the gateway refuses a signature; then they are looked up again. If the first signature is refused
+    and the websocket opens without one, ``tell`` is called with a sentence about that; later in the session the
+    sentence is only logged.
     """
 
     def __init__(self, settings: AwsSettings, *, tell: Callable[[str], None] = lambda _sentence: None) -> None:
@@ -36,7 +36,8 @@ class OpeningSigner:
         self._signed = 0
 
     async def sign(self, request: OpeningRequest) -> Mapping[str, str]:
-        """See ``RequestSigner``. When cancelled, the lookup of credentials goes on: the next call waits for it."""
+        """See ``RequestSigner``. After a cancellation the lookup of credentials continues; the next call waits for
+        it."""
         if self._finding is None or self._finding.done():
             self._finding = in_thread(partial(self._make_signer, request.region))
         signer = await asyncio.wrap_future(self._finding)
@@ -54,7 +55,7 @@ class OpeningSigner:
             self._tell(sentence)
 
     def _make_signer(self, host_region: str | None) -> Any:
-        """Return botocore's signer with the credentials of this moment. Runs in a thread."""
+        """Return botocore's signer with the current credentials. Runs in a thread."""
         from botocore.auth import SigV4Auth
 
         from session_manager_plugin.aws.aws_errors import aws_failure
@@ -89,7 +90,7 @@ def _signed_headers(request: OpeningRequest, signer: Any) -> dict[str, str]:
     from botocore.awsrequest import AWSRequest
 
     path, _, query = request.resource.partition("?")
-    # Decoded pairs: botocore encodes them in the canonical way, whatever their spelling in the URL is.
+    # Decoded pairs, which botocore encodes in the canonical way, regardless of the spelling in the URL.
     unsigned = AWSRequest(
         "GET",
         f"https://{request.host}{path}",

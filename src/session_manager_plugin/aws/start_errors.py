@@ -1,4 +1,4 @@
-"""What a refusal of StartSession means for the target and the document of the request."""
+"""Explaining a refusal of StartSession for the target and the document of the request."""
 
 from __future__ import annotations
 

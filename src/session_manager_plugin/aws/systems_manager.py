@@ -23,17 +23,17 @@ _ECS = "ecs:"
 EXEC_SHELL = "/bin/sh"
 """The command of ECS Exec."""
 START_LIMITS = CallLimits(10.0, 20.0, 8, mode="adaptive")
-"""StartSession is throttled when many sessions are started at once."""
+"""Adaptive, because StartSession is throttled when many sessions are started at once."""
 START_ONCE = CallLimits(10.0, 20.0, 1, keeps_client=True)
 """For a caller that repeats a throttled start itself."""
 RESUME_LIMITS = CallLimits(5.0, 5.0, 1)
-"""A failed call is repeated by the caller."""
+"""One attempt, because the caller repeats a failed call."""
 LEAVE_TIMEOUT = 1.8
 """Seconds for terminating a session whose start was cancelled."""
 TERMINATE_LIMITS = CallLimits(1.5, 1.5, 1)
-"""The program is about to end."""
+"""Short, because the program is about to end."""
 RESUME_CREDENTIALS_MAX_AGE = 5.0
-"""Seconds. After an outage credentials are looked up anew, once for all sessions that were cut off together."""
+"""Seconds. After an outage credentials are looked up again, once for all sessions of the outage."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class StartedSession:
 
     session_id: str
     stream_url: str = field(repr=False)
-    """May be empty in an answer of ResumeSession: the URL is as before."""
+    """May be empty in a response of ResumeSession: then the URL is unchanged."""
     token: str = field(repr=False)
 
 
@@ -50,7 +50,7 @@ class SystemsManager:
     """Calls the Systems Manager API, each call in a thread. Nothing prompts.
 
     Every method raises ``AccessDenied``, ``ConfigurationError`` or ``ConnectError``, with botocore's exception as the
-    cause. A cancelled call goes on in its thread.
+    cause. A cancelled call continues in its thread.
     """
 
     def __init__(self, settings: AwsSettings, *, throttled: Callable[[str], None] = lambda _sentence: None) -> None:
@@ -70,9 +70,10 @@ class SystemsManager:
     ) -> StartedSession:
         """Start a session on ``target``, an instance's id or ``ecs:CLUSTER_TASK_RUNTIME``.
 
-        Without a ``document`` it is a shell: naming the default document takes a permission of its own. In a container
-        that is ECS Exec (ExecuteCommand), unless there is a ``reason``, which it does not take, or it is denied. A
-        session that the cancelled call starts nevertheless is terminated, within ``LEAVE_TIMEOUT`` seconds.
+        Without a ``document`` the session is a shell; no document is sent, because naming even the default one requires
+        a permission. For a container a shell is started with ECS Exec (ExecuteCommand), unless that is denied or there
+        is a ``reason``, which ECS Exec does not support. If a cancelled call starts a session nevertheless, it is
+        terminated within ``LEAVE_TIMEOUT`` seconds.
         """
         if not target.startswith(_ECS) or document or reason:
             return await self._start_session(target, document, parameters, reason, limits)
@@ -147,7 +148,7 @@ class SystemsManager:
             raise
 
     async def resume_session(self, session_id: str) -> StartedSession:
-        """Get a new token for a session. Raises ``SessionExpired`` if the session is over."""
+        """Get a new token for a session. Raises ``SessionExpired`` if the session has ended."""
         answer = await self._call(
             "ResumeSession",
             RESUME_LIMITS,
@@ -155,7 +156,7 @@ class SystemsManager:
             credentials_max_age=RESUME_CREDENTIALS_MAX_AGE,
             missing=f"session {session_id} does not exist any more",
         )
-        # The official client takes an absent or empty token for the session's end (protocol reference 7).
+        # As in the official client, a missing or empty token means that the session has ended (protocol reference 7).
         if not answer.get("TokenValue"):
             raise SessionExpired(f"session {session_id} timed out while the connection was lost")
         return _started(answer, session_id)
@@ -167,7 +168,7 @@ class SystemsManager:
         )
 
     async def try_to_terminate(self, session_id: str) -> None:
-        """Terminate a session; a failure is logged, not raised."""
+        """Terminate a session. An error is logged, not raised."""
         logger = get_logger(__name__)
         try:
             await self.terminate_session(session_id)

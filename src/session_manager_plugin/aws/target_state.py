@@ -1,6 +1,6 @@
 """Why no session can be started with an instance: what Systems Manager and EC2 know about it.
 
-Every function here blocks, and is to be called in a thread.
+Every function here blocks; call it in a thread.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""From what a person calls a target to the id that StartSession takes.
+"""Resolving a target as given by the user to the id for StartSession.
 
-A target is an id (``i-…``, ``mi-…``, ``ecs:CLUSTER_TASK_RUNTIMEID``), which is used as it is; a ``Name`` tag, a private
-DNS name or a private IP address; ``tag:KEY=VALUE``; or ``ecs:CLUSTER/SERVICE-or-TASK[/CONTAINER]``.
+A target is an id (``i-…``, ``mi-…``, ``ecs:CLUSTER_TASK_RUNTIMEID``), which is used unchanged; a ``Name`` tag, a
+private DNS name or a private IP address; ``tag:KEY=VALUE``; or ``ecs:CLUSTER/SERVICE-or-TASK[/CONTAINER]``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _ECS = "ecs:"
 
 
 async def resolve_target(settings: AwsSettings, text: str) -> str:
-    """Return the id of the target that ``text`` names. An id is returned as it is, without a call.
+    """Return the id of the target that ``text`` names. An id is returned unchanged, without a call.
 
     Raises ``AmbiguousTarget`` if several online targets match, ``UsageError`` for a text that names none in any form,
     ``ConnectError`` if none matches or it is offline, and the exceptions of ``aws_failure``.
@@ -61,13 +61,13 @@ async def list_targets(
 ) -> list[ManagedInstance]:
     """Return the managed instances that ``filters`` of DescribeInstanceInformation match, with their names.
 
-    All of them, without filters, are kept for completion too. Raises the exceptions of ``aws_failure``.
+    A list without filters is also cached for completion. Raises the exceptions of ``aws_failure``.
     """
     return await asyncio.wrap_future(in_thread(lambda: find_all(settings, filters)))
 
 
 async def describe_targets(settings: AwsSettings, texts: Sequence[str]) -> list[ManagedInstance]:
-    """Return the instances that ``texts`` name, each once, with their ``Name`` tags as far as EC2 may be asked.
+    """Return the instances that ``texts`` name, each once, with their ``Name`` tags if EC2 allows access.
 
     An id is looked up for its name only, and may be offline. Raises ``UsageError`` for a container, and as
     ``resolve_target``.
@@ -76,12 +76,12 @@ async def describe_targets(settings: AwsSettings, texts: Sequence[str]) -> list[
 
 
 def is_target_id(text: str) -> bool:
-    """Whether ``text`` is an id that StartSession takes as it is."""
+    """Whether ``text`` is an id for StartSession."""
     return _ID.fullmatch(text) is not None
 
 
 def resolve(settings: AwsSettings, text: str) -> str:
-    """``resolve_target``, blocking."""
+    """Do the same as ``resolve_target``, blocking."""
     if is_target_id(text):
         return text
     if text.startswith(_ECS):
@@ -133,7 +133,7 @@ def find_all(
     received: Callable[[Instances], None] | None = None,
 ) -> list[ManagedInstance]:
     """``list_targets``, blocking. ``received`` is that of ``find_instances``, with the names that are known by then."""
-    names = in_thread(lambda: names_in_ec2(settings))  # meanwhile
+    names = in_thread(lambda: names_in_ec2(settings))  # concurrently
 
     def named(page: Instances) -> None:
         if received is not None:
@@ -164,7 +164,7 @@ def parse_tag(text: str) -> tuple[str, str]:
 
 
 def choose(text: str, found: Sequence[ManagedInstance]) -> ManagedInstance:
-    """Return the one online instance of those found for ``text``. Raises as ``resolve_target``."""
+    """Return the only online instance of those found for ``text``. Raises like ``resolve_target``."""
     online = [each for each in found if each.online]
     if len(online) == 1:
         return online[0]
@@ -177,7 +177,7 @@ def choose(text: str, found: Sequence[ManagedInstance]) -> ManagedInstance:
 
 
 def describe(instance: ManagedInstance) -> str:
-    """Return the id and, behind it, what a person knows an instance by."""
+    """Return a line that begins with the id, followed by name, platform and address."""
     return " ".join(part for part in (instance.id, instance.name, instance.ip, instance.platform) if part)
 
 
@@ -192,7 +192,7 @@ def _find(settings: AwsSettings, text: str) -> list[ManagedInstance]:
         return [replace(each, name=text) for each in found]
     if (filters or "." in text) and (found := _find_by_address(settings, filters or {"private-dns-name": [text]})):
         return found
-    # The name of an activation, a computer's name, or an address outside EC2: there is no filter for these.
+    # There is no filter for the name of an activation, a computer's name, or an address outside EC2.
     everything = find_all(settings)
     found = [each for each in everything if matches(each, text)]
     if not found and (described := _named_in_ec2(settings, text)):

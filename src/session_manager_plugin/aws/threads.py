@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def in_thread(work: Callable[[], T]) -> Future[T]:
-    """Run ``work`` in a daemon thread: the process does not wait for it at its end, since a credential provider may
+    """Run ``work`` in a daemon thread, which the process does not wait for at its end, since a credential provider may
     hang. Cancelling the future, or a task that waits for it, does not stop the thread."""
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()

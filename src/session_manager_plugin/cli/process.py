@@ -1,4 +1,4 @@
-"""What a process has once, however many sessions it holds: its signals, its messages, and its terminal."""
+"""The parts that a process has once for all its sessions: signals, messages, and the terminal."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from session_manager_plugin.terminal.status_line import StatusLine
 
 BAR_ROWS = 10
-"""The least rows of a terminal for a bar that was not asked for."""
+"""Least rows of a terminal for showing a bar by default."""
 HINT = "exit or Ctrl-D leaves"
 
 T = TypeVar("T")
 
 
 class Process(NamedTuple):
-    """The running program: its standard streams and settings, and the signals that ask it to leave."""
+    """The running program: its standard streams and settings, and the handling of signals that end it."""
 
     environment: Environment
     interruption: Interruption
 
     @contextlib.contextmanager
     def console(self, options: TerminalOptions) -> Iterator[Console]:
-        """Open the standard streams, and the terminal they may be, for the length of the block.
+        """Open the standard streams, and the terminal behind them, for the duration of the block.
 
-        The terminal is restored when the program leaves, and taken again after a stop. Raises `ConfigurationError`
-        when standard output cannot be written to.
+        The terminal is restored when the program ends, and taken again after a stop. Raises ``ConfigurationError`` if
+        standard output cannot be written to.
         """
         console = self._open_console(options)
         self.interruption.restore, self.interruption.continued = console.give_back, console.continued
@@ -83,9 +83,9 @@ def run_process(
     *,
     die: Callable[[int], NoReturn] = die_of,
 ) -> T:
-    """Run the coroutine of a program that holds sessions to its end, with signals handled and messages queued.
+    """Run the main coroutine of a program with sessions, with signals handled and messages queued.
 
-    Returns and raises what `signals.run` does; `die` ends the process because of a signal.
+    Returns and raises the same as ``signals.run``. ``die`` ends the process because of a signal.
     """
 
     async def with_queued_messages(interruption: Interruption) -> T:
@@ -96,10 +96,10 @@ def run_process(
 
 
 def status_mode(environment: Environment, choice: str, *, otherwise: StatusMode = StatusMode.BAR) -> StatusMode | None:
-    """Return how the state of the link is shown; None without a screen, or on one that can only print.
+    """Return how the state of the link is shown; None without a terminal that supports ANSI sequences.
 
-    `choice` is a `StatusMode` value or "auto". That means `otherwise`, but None on a terminal that has no margins, and
-    no bar on fewer than `BAR_ROWS` rows.
+    ``choice`` is a ``StatusMode`` value or "auto", which means ``otherwise``; but None on a terminal without margins,
+    and no bar on fewer than ``BAR_ROWS`` rows.
     """
     if not environment.has_screen or (environment.is_dumb and choice != StatusMode.BAR.value):
         return None

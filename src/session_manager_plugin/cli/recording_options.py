@@ -1,4 +1,4 @@
-"""Which sessions are recorded, and where: `--record` and SMP_RECORD_DIR."""
+"""The options for recordings: ``--record`` and SMP_RECORD_DIR."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ VARIABLE = "SMP_RECORD_DIR"
 
 
 def recorder(environment: Environment, file: str | None = None, *, keeps_input: bool = False) -> OpenRecording:
-    """What opens the recording of a shell: `file`, else one in the directory of SMP_RECORD_DIR, else none.
+    """Return the function that opens the recording of a shell: in ``file``, in the directory of SMP_RECORD_DIR, or
+    none.
 
-    Raises `UsageError` when `file` cannot be created, and for input that is to be recorded nowhere.
+    Raises ``UsageError`` if ``file`` cannot be created, and for ``keeps_input`` without a recording.
     """
     if file is not None:
         from session_manager_plugin.terminal.recording import Recording
 
         path = Path(file)
         try:
-            Recording(path).close()  # leaves no file, and shows now what would prevent it later
+            Recording(path).close()  # reports an error before the session begins, and leaves no file
         except ConfigurationError as error:
             raise UsageError(str(error)) from error
         return lambda _session_id: Recording(path, keeps_input=keeps_input)

@@ -1,6 +1,6 @@
 """Messages on stderr: one sentence for an error, one line for the end of a session.
 
-No rich here: a sentence needs none, and it has to come fast.
+Without rich, which is slow to import.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ if TYPE_CHECKING:
 _ERROR_HEADING = re.compile(r"\A-+ERROR-+\s*")
 """The prefix of an agent's error text."""
 _WORKER_FAILED = "document process failed unexpectedly"
-"""What the agent's closing text begins with when a port session's destination refused the connection, among others
-(protocol reference 13.3, N3)."""
+"""The beginning of the agent's closing text if, among other reasons, a port session's destination has refused the
+connection (protocol reference 13.3, N3)."""
 _LOSSES = (ConnectionLost, TimedOut, SessionExpired, AccessDenied)
 """Errors of a session whose link was lost and not restored."""
 _BOLD_RED, _PLAIN = "\x1b[1;31m", "\x1b[m"
 
 
 def tell(environment: Environment, sentence: str, *, error: bool = True) -> None:
-    """Write one line to stderr, prefixed with the program's name, without registered secrets and tokens of URLs."""
+    """Write one line to stderr, prefixed with the program's name. Registered secrets and tokens in URLs are
+    redacted."""
     name = f"{environment.program}:"
     if error and environment.uses_color(environment.stderr):
         name = f"{_BOLD_RED}{name}{_PLAIN}"
@@ -50,13 +51,13 @@ def tell(environment: Environment, sentence: str, *, error: bool = True) -> None
 
 
 def tell_note(environment: Environment, sentence: str) -> None:
-    """Write one line to stderr that reports no error, unless quiet was asked for."""
+    """Write one informative line to stderr, unless ``-q`` was given."""
     if not environment.quiet:
         tell(environment, sentence, error=False)
 
 
 def tell_error(environment: Environment, error: BaseException) -> None:
-    """Write the message of an error, with a traceback at `-vv`."""
+    """Write the message of an error, with a traceback at ``-vv``."""
     tell_traceback(environment, error)
     if isinstance(error, AmbiguousTarget):
         tell(environment, f"{error.message}:")
@@ -67,10 +68,10 @@ def tell_error(environment: Environment, error: BaseException) -> None:
 
 
 def tell_ending(environment: Environment, ending: Ending) -> None:
-    """Say in one line why a session ended.
+    """Write one line about the end of a session.
 
-    A normal end is told unless quiet was asked for. That of ssh never is, and that of a command only to a person:
-    otherwise standard error belongs to the command.
+    A normal end is not reported with ``-q``, nor for ssh. For a command it is reported only at a terminal: elsewhere
+    standard error belongs to the command.
     """
     outcome = ending.outcome
     if outcome.is_normal:
@@ -89,21 +90,21 @@ def tell_ending(environment: Environment, ending: Ending) -> None:
 
 
 def tell_incomplete(environment: Environment, ending: Ending) -> None:
-    """Write what is missing of a session's output, unless the message of its end includes that."""
+    """Write a line about missing output, unless the message about the session's end contains it."""
     outcome = ending.outcome
     if outcome.incomplete and (outcome.error is not None or outcome.text):
         tell(environment, outcome.incomplete)
 
 
 def tell_traceback(environment: Environment, error: BaseException) -> None:
-    """Write the traceback, if `-vv` was given."""
+    """Write the traceback, if ``-vv`` was given."""
     if environment.verbosity > 1:
         for line in redact("".join(traceback.format_exception(error))).splitlines():
             environment.write_error(f"{line.encode('unicode_escape').decode() if not line.isprintable() else line}\n")
 
 
 def error_sentence(error: BaseException) -> str | None:
-    """Return the sentence for an error; None if there is no reader, or the user pressed Ctrl-C."""
+    """Return the sentence for an error; None for a closed output and for Ctrl-C."""
     match error:
         case BrokenPipeError() | KeyboardInterrupt() | Signalled():
             return None
@@ -134,7 +135,7 @@ def ending_sentence(ending: Ending) -> str | None:
         case TerminalGone():
             return f"{session} ended: {error}"
         case UsageError() | ConnectError() | CommandTimedOut():
-            return str(error)  # names the host, or what has to be changed here
+            return str(error)  # contains the host or the setting
         case ConnectionLost(close_code=1008) if not ending.began:
             return f"{session} did not begin: {error}; the token may be wrong, expired or used already"
         case SessionManagerError():
@@ -145,7 +146,7 @@ def ending_sentence(ending: Ending) -> str | None:
 
 
 def closing_advice(text: str) -> str:
-    """Return the end of a sentence that says what to check after the closing ``text`` of a far end; often empty."""
+    """Return advice, as the end of a sentence, for the closing ``text`` of a far end; often empty."""
     if _WORKER_FAILED in text:
         return "; in a port or ssh session the destination may have refused the connection: is it listening?"
     return ""

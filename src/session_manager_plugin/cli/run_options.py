@@ -1,4 +1,4 @@
-"""How a command runs its sessions, as frozen values; the defaults suit a session that nobody watches."""
+"""The options with which a command runs its sessions, as frozen values. The defaults suit unattended sessions."""
 
 from __future__ import annotations
 
@@ -18,55 +18,55 @@ if TYPE_CHECKING:
     from session_manager_plugin.session.listener import Listener
 
 Terminate = Callable[[], Awaitable[None]]
-"""Terminates a session by the service's API. Best effort: raises nothing."""
+"""Terminates a session with the service's API. Best effort: does not raise."""
 
 
 class TimeLimit(NamedTuple):
-    """The time in which a command has to end."""
+    """The time limit of a command."""
 
     seconds: float
-    """What was asked for."""
+    """The limit as requested."""
     deadline: float
-    """The instant of the event loop."""
+    """The end of the limit, on the event loop's clock."""
 
     @classmethod
     def from_now(cls, seconds: float) -> TimeLimit:
-        """Return the limit that ends in ``seconds`` seconds."""
+        """Return a limit that ends in ``seconds`` from now."""
         return cls(seconds, asyncio.get_running_loop().time() + seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(HandlerOptions):
-    """How one of any number of sessions is run."""
+    """The options of one session."""
 
     handlers: Handlers = field(default_factory=lambda: HANDLERS)
-    """What runs the sessions of each type."""
+    """The handlers by session type."""
     time_limit: TimeLimit | None = None
-    """How long the session may take, its start included; None is without a limit."""
+    """The time limit of the session, its start included; None for no limit."""
     bind: Callable[[], Listener | None] | None = None
-    """Binds the local end of a forwarded port before the session is opened; without it `listener` counts."""
+    """Binds the local end of a forwarded port before the session is opened; by default ``listener`` is used."""
     began: Callable[[SessionReady], None] | None = None
-    """Called when the session has begun, before anything of it is shown."""
+    """Called when the session has begun, before any output is shown."""
     awaited: Awaitable[None] | None = None
-    """Has to be done before the session that has begun passes a byte; its exception ends the session."""
+    """Awaited after the session has begun and before it passes data. Its exception ends the session."""
     terminate: Terminate | None = None
-    """Called at the end unless the far end has closed the session, or the session terminates itself."""
+    """Called at the end, unless the far end has closed the session or the session terminates itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TerminalOptions(RunOptions):
-    """How the session is run that has the terminal and the standard streams."""
+    """The options of the session that uses the terminal and the standard streams."""
 
     status: StatusMode | None = None
     """How the state of the link is shown; None shows nothing."""
     predict: PredictMode = PredictMode.NEVER
     """When what is typed is drawn before the remote has echoed it."""
     escape_character: bytes | None = None
-    """Begins an escape, at a terminal; None for no escapes."""
+    """The character that begins an escape, at a terminal; None for no escapes."""
     label: str = ""
     """What the status line calls the session; empty for its id."""
 
     @property
     def leave_escape(self) -> str:
-        """The escape that leaves the session, as it is typed; empty without escapes."""
+        """The text of the escape that leaves the session; empty without escapes."""
         return "" if self.escape_character is None else f"{show_escape_character(self.escape_character)}."

@@ -1,4 +1,4 @@
-"""One session at the command line: opened, joined to its streams, and left cleanly whatever happens."""
+"""Running one session at the command line: opening it, connecting its streams, and ending it cleanly in every case."""
 
 from __future__ import annotations
 
@@ -25,43 +25,43 @@ from session_manager_plugin.session.session import Session
 from session_manager_plugin.utils.logging import get_logger
 
 LEAVE_TIMEOUT = 1.8
-"""Seconds for terminating the session and closing the websocket, together; then the process ends without. What a port
-session that was interrupted has taken to end counts too."""
+"""Seconds for terminating the session and closing the websocket together. After that the process ends anyway. The time
+that an interrupted port session has used for its own clean-up counts, too."""
 
 
 class Ending(NamedTuple):
-    """A session that has ended, and what a sentence about it needs to know."""
+    """A session that has ended, with the facts for the message about it."""
 
     session_id: str
     outcome: Outcome = Outcome()
     began: bool = False
-    """Whether anything was received from the far end: a shell counts as ready after some silent seconds."""
+    """Whether any message of the far end was received. (A shell counts as ready after two silent seconds.)"""
     is_stdio: bool = False
-    """Whether standard input and output belonged to another program's protocol, that of `ssh` above all."""
+    """Whether standard input and output belonged to another program's protocol, such as ``ssh``."""
     is_command: bool = False
-    """Whether standard error showed that of a remote command."""
+    """Whether standard error belonged to a remote command."""
 
     @property
     def is_left_by_ssh(self) -> bool:
-        """Whether `ssh` has ended: it ends its ProxyCommand by SIGHUP, and a Ctrl-C is for both."""
+        """Whether ``ssh`` has ended the session: by SIGHUP to its ProxyCommand, or by a Ctrl-C for both."""
         error = self.outcome.error
         return self.is_stdio and isinstance(error, Signalled) and error.number in (HANG_UP, signal.SIGINT)
 
 
 class SessionStreams(NamedTuple):
-    """What one session reads and writes."""
+    """The streams of one session."""
 
     streams: Streams
     terminal: TerminalHold | None = None
-    """Held by a shell; None where there is no terminal."""
+    """The terminal for a shell; None without a terminal."""
     release: Callable[[], Awaitable[None]] | None = None
-    """Leaves the input to its next reader, for a session that does not read keys."""
+    """Stops reading the input, for a session that does not use it."""
 
 
 async def run_terminal_session(session: Session, process: Process, options: TerminalOptions) -> Ending:
-    """Run the one session that has the terminal and the standard streams; see `run_session`.
+    """Run the session that uses the terminal and the standard streams; see ``run_session``.
 
-    Unless `options.began` is set, the far end's message, if it has one, is shown to a person.
+    Unless ``options.began`` is set, a message of the far end for the user is shown.
     """
     environment = process.environment
     with contextlib.ExitStack() as opened:
@@ -83,7 +83,7 @@ async def run_terminal_session(session: Session, process: Process, options: Term
         options = dataclasses.replace(options, began=options.began or show_message)
         ending = await run_session(session, process.interruption, prepare, options)
     if not ending.outcome.is_normal and session.began is not None and environment.has_screen:
-        environment.write_error("\n")  # the cursor stands behind the remote's prompt
+        environment.write_error("\n")  # the cursor is after the remote's prompt
     return ending
 
 
@@ -93,12 +93,12 @@ async def run_session(
     prepare: Callable[[RunningSession, SessionRunner], SessionStreams],
     options: RunOptions,
 ) -> Ending:
-    """Open one of any number of sessions and run it to its end in the running task. Raises nothing but a cancellation
-    that is not the interruption's.
+    """Open a session and run it to its end in the current task. Raises only ``CancelledError``, if the cancellation
+    does not come from ``interruption``. Any number of sessions may run at a time.
 
-    `prepare` returns the session's streams before it is opened. Unless the far end has closed the session, the
-    terminal is restored first; then there are `LEAVE_TIMEOUT` seconds for terminating and for closing. After
-    `options.time_limit` the session ends with `CommandTimedOut`.
+    ``prepare`` is called before the session is opened, and returns its streams. Unless the far end has closed the
+    session, the terminal is restored at the end, and then terminating and closing may take ``LEAVE_TIMEOUT`` seconds.
+    After ``options.time_limit`` the session ends with ``CommandTimedOut``.
     """
     outcome = Outcome()
     runner = SessionRunner(session, options.handlers)
@@ -148,7 +148,7 @@ async def run_session(
 
 @contextlib.contextmanager
 def _limit(running: RunningSession, limit: TimeLimit | None) -> Iterator[None]:
-    """End the session at the limit, unless the block ends before."""
+    """End the session at the limit, unless the block ends earlier."""
     if limit is None:
         yield
         return
@@ -166,7 +166,7 @@ def _outcome_of(error: Exception, session: Session) -> Outcome:
 
 
 def _prepare_process(ready: SessionReady) -> None:
-    """Adjust the process to the session that has begun."""
+    """Prepare the process for a session that has begun."""
     if ready.session_type == "Port":
         from session_manager_plugin.session.port import forwards_port
 

@@ -1,4 +1,4 @@
-"""The options of sessions: how the link is made and kept, and how the terminal is used.
+"""The options of sessions: for the connection and for the terminal.
 
 They are declared once, and passed to a command as one frozen object each.
 """
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 
 def link_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--connect-timeout`, `--keepalive`, `--reconnect-timeout` and `--sign` to a command that has `aws_options`.
+    """Add ``--connect-timeout``, ``--keepalive``, ``--reconnect-timeout`` and ``--sign`` to a command that has
+    ``aws_options``.
 
-    The command's function receives them as its keyword argument `link`, a `LinkOptions` with the proxy and the CA
-    bundle of its `settings`. `aws_options` stands above this decorator.
+    The command's function receives them as its keyword argument ``link``, a ``LinkOptions`` with the proxy and the CA
+    bundle of its ``settings``. ``aws_options`` stands above this decorator.
     """
 
     @functools.wraps(function)
@@ -53,10 +54,11 @@ def link_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def terminal_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--status`, `--predict`, `--escape-char`, `--record`, `--record-input` and `--stdin-eof` to a command.
+    """Add ``--status``, ``--predict``, ``--escape-char``, ``--record``, ``--record-input`` and ``--stdin-eof`` to a
+    command.
 
-    The command's function receives them as its keyword argument `options`, a `TerminalOptions` whose notices are
-    messages on standard error. Raises `UsageError` for a value that cannot be used.
+    The command's function receives them as its keyword argument ``options``, a ``TerminalOptions`` whose notices are
+    messages on standard error. Raises ``UsageError`` for an invalid value.
     """
 
     @functools.wraps(function)
@@ -120,7 +122,7 @@ sign_option = click.option(
     "permission ssmmessages:OpenDataChannel. A signed request that is refused is repeated once without. Nothing is "
     "signed with --bearer always.",
 )
-"""`--sign`: whether the request that opens the websocket is signed."""
+"""``--sign``: whether the request that opens the websocket is signed."""
 
 _LINK_OPTIONS = [
     click.option(

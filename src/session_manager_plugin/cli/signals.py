@@ -1,7 +1,7 @@
 """Signals: the first one cancels the program's coroutine; after the clean-up the process ends by that signal.
 
-The order at the end is: the terminal is given back, the session is said goodbye to, the default action of the signal is
-taken, so that our caller sees what ended us. A second signal does not wait for the goodbye.
+At the end the terminal is restored, the session is terminated and closed, and the default action of the signal is
+taken, so that our caller sees the signal. A second signal ends the process without waiting for the session.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from session_manager_plugin.cli.exit_status import Signalled, die_of
 from session_manager_plugin.utils.logging import get_logger
 
 LEAVE_LIMIT = 2.0
-"""Seconds from a signal to the end of the process, whatever hangs."""
+"""Longest time from a signal to the end of the process, in seconds."""
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 _HANG_UP = getattr(signal, "SIGHUP", None)
 _HANDLED = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
@@ -32,36 +32,36 @@ P = ParamSpec("P")
 
 
 def handled_signals() -> list[int]:
-    """Return the signals that ask the program to leave.
+    """Return the signals that end the program.
 
-    SIGINT and SIGQUIT also if our parent had them ignored, as the AWS CLI does; SIGHUP not, since that is what nohup(1)
-    asks for.
+    SIGINT and SIGQUIT are handled even if our parent ignores them, as the AWS CLI does. An ignored SIGHUP (nohup(1))
+    stays ignored.
     """
     return [number for number in _HANDLED if number != _HANG_UP or signal.getsignal(number) is not signal.SIG_IGN]
 
 
 class RunningSession:
-    """One session of the process: the task that runs it, and what signals mean to it."""
+    """One session of the process: its task, and its handling of signals."""
 
     def __init__(self, offer: Callable[[int], bool], ending: Callable[[], bool]) -> None:
-        """`offer` is called with a signal first and returns whether the session takes it; `ending` returns whether the
-        session is ending because of a signal that it took. Made in the task that runs the session."""
+        """``offer`` is called with a signal and returns whether the session handles it. ``ending`` returns whether the
+        session is ending because of a signal that it has handled. Create this object in the session's task."""
         task = asyncio.current_task()
         assert task is not None
         self.task = task
         self.offer = offer
         self.ending = ending
         self.leaving = False
-        """Set while the session is closed, which a signal must not cut short."""
+        """Whether the session is being closed, which a signal must not interrupt."""
         self.restore: Callable[[], None] = lambda: None
-        """Restores the terminal, if the session has it."""
+        """Restores the terminal, if the session uses it."""
         self.error: Exception | None = None
-        """What ends this session, and no other."""
+        """The error that ends this session, but not the others."""
         self.taken_at: float | None = None
-        """The instant (of the event loop) of the signal that the session took and is ending because of."""
+        """When the session received the signal because of which it is ending (event loop time)."""
 
     def fail(self, error: Exception) -> None:
-        """End the session because of `error`; the first one counts."""
+        """End the session because of ``error``. Only the first call has an effect."""
         if self.error is None:
             self.error = error
             self.restore()
@@ -73,18 +73,18 @@ class RunningSession:
             self.task.cancel()
 
     def time_left(self, limit: float) -> float:
-        """Return what is left of `limit` seconds since the session took a signal; all of it, if it took none."""
+        """Return the rest of ``limit`` seconds since the session handled a signal; ``limit`` if it has handled none."""
         if self.taken_at is None:
             return limit
         return max(0.1, self.taken_at + limit - asyncio.get_running_loop().time())
 
 
 class Interruption:
-    """The request to leave, by a signal or by what is as good as one, for every session of the process.
+    """Ends the sessions of the process because of a signal, or of an event that counts as one.
 
-    A signal is offered to each session. Those that do not take it are cancelled, if another one takes it; if none does,
-    the program leaves: all sessions are cancelled, and the program's task where there is no session. A program with
-    several sessions awaits their tasks; each ends with an outcome of its own.
+    A signal is passed to each session. If at least one session handles it, the others are cancelled. If none does, the
+    program ends: all sessions are cancelled, or the program's task if there is no session. A program with several
+    sessions awaits their tasks; each has its own outcome.
     """
 
     def __init__(self, task: asyncio.Task[Any], die: Callable[[int], NoReturn]) -> None:
@@ -96,21 +96,21 @@ class Interruption:
         self._fault: Exception | None = None
         self._sessions: list[RunningSession] = []
         self.restore: Callable[[], None] = lambda: None
-        """Called first when the program leaves: restores the terminal."""
+        """Restores the terminal. Called first when the program ends."""
         self.continued: Callable[[], None] = lambda: None
-        """Called on SIGCONT: puts the terminal into the session's modes again."""
+        """Sets the session's terminal modes again. Called on SIGCONT."""
         self._suspends = False
 
     @property
     def number(self) -> int | None:
-        """The signal, once there was one."""
+        """The number of the signal; None before a signal."""
         return None if self._signalled is None else self._signalled.number
 
     @contextlib.contextmanager
     def session(
         self, offer: Callable[[int], bool] = lambda _number: False, ending: Callable[[], bool] = lambda: False
     ) -> Iterator[RunningSession]:
-        """Register a session that the running task runs, for the length of the block; see `RunningSession`."""
+        """Register a session of the current task during the block; see ``RunningSession``."""
         running = RunningSession(offer, ending)
         self._sessions.append(running)
         try:
@@ -119,10 +119,11 @@ class Interruption:
             self._sessions.remove(running)
 
     def interrupt(self, number: int, reason: str = "") -> None:
-        """Leave as if signal `number` had been received, for `reason` if it has not. A second time: at once.
+        """End the program as if signal ``number`` had been received; ``reason`` explains a signal that was not. The
+        second call ends the process at once.
 
-        Except for SIGHUP, which nobody sends out of impatience: when a terminal is closed, the kernel sends one for the
-        terminal and another when the session leader dies of the first.
+        A second SIGHUP does not: when a terminal is closed, the kernel sends one SIGHUP for the terminal and another
+        when the session leader ends because of the first.
         """
         if self.number is None and not reason and self._offer(number):
             return
@@ -130,7 +131,7 @@ class Interruption:
             if number != _HANG_UP:
                 self._die(number)
             elif reason:
-                self._signalled.explain(reason)  # the kernel's SIGHUP was faster than our own notice of its cause
+                self._signalled.explain(reason)  # the kernel's SIGHUP arrived before its cause was detected
             return
         self._signalled = Signalled(number, reason)
         self.restore()
@@ -138,7 +139,7 @@ class Interruption:
         self._cancel()
 
     def _offer(self, number: int) -> bool:
-        """Offer a signal to the sessions; return whether one of them took it."""
+        """Pass a signal to the sessions. Returns whether one of them has handled it."""
         sessions = [session for session in self._sessions if not session.leaving]
         taken = [session for session in sessions if session.offer(number)]
         if not taken:
@@ -159,7 +160,7 @@ class Interruption:
             self._task.cancel()
 
     def _obey_the_next(self, number: int) -> None:
-        """From here on a signal ends the process even if the event loop is stuck, and so does a time limit."""
+        """Make the next signal, or a time limit, end the process even if the event loop is blocked."""
         for other in self._handled:
             self._loop.remove_signal_handler(other)
             signal.signal(other, signal.SIG_IGN if other == _HANG_UP else lambda number, _frame: self._die_now(number))
@@ -170,7 +171,7 @@ class Interruption:
         self._die(number)
 
     def fail(self, error: Exception) -> None:
-        """Leave because of `error`, a fault of our own that nothing caught."""
+        """End the program because of ``error``, an uncaught exception of our own code."""
         if self.number is not None or self._fault is not None:
             return
         self._fault = error
@@ -178,23 +179,23 @@ class Interruption:
         self._cancel()
 
     def suspend_with(self, suspend: Callable[[], None]) -> None:
-        """Have SIGTSTP call `suspend`, which stops us in a way of its own, also where our parent has it ignored."""
+        """Call ``suspend`` on SIGTSTP, even if our parent ignores that signal."""
         self._loop.add_signal_handler(signal.SIGTSTP, suspend)
         self._suspends = True
 
     @property
     def error(self) -> Exception | None:
-        """The exception that ends the program, if it was asked to leave."""
+        """The exception that ends the program; None if it is not ending."""
         if self._fault is not None:
             return self._fault
         return self._signalled
 
     def _uncaught(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """An exception that a callback of the event loop, or a task that nobody awaits, has raised.
+        """Handle an exception of a callback of the event loop, or of a task that nothing awaits.
 
-        One that passed through our code is a fault of ours, and ends the session. One of a library alone is logged:
-        its callbacks also run for connections that are being set up or were given up, and of a connection in use its
-        protocol is told the end. So is an `OSError`, which is the network's.
+        If our code is in its traceback, it is a bug of ours and ends the session. Exceptions of libraries alone are
+        only logged: they may concern connections that were given up, and the end of a connection in use is reported to
+        its protocol anyway. ``OSError``, a network error, is only logged too.
         """
         error = context.get("exception")
         get_logger(__name__).error("%s", context.get("message"), exc_info=error)
@@ -231,10 +232,10 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def run(main: Callable[[Interruption], Coroutine[Any, Any, T]], *, die: Callable[[int], NoReturn] = die_of) -> T:
-    """Run a coroutine to its end in an event loop of its own; a signal cancels it.
+    """Run a coroutine in a new event loop and return its result. A signal cancels the coroutine.
 
-    Gives what it returns, or raises `Signalled` when a signal came and it did not. It has `LEAVE_LIMIT` seconds to
-    clean up; then, and on a second signal, `die` is called with the number. No credential process is left behind.
+    Raises ``Signalled`` if a signal has ended the coroutine. The clean-up may take ``LEAVE_LIMIT`` seconds; after that,
+    and on a second signal, ``die`` is called with the signal's number. Credential processes are killed at the end.
     """
     with ended_helpers() as helpers:
 
@@ -256,16 +257,16 @@ async def _run(main: Callable[[Interruption], Coroutine[Any, Any, T]], die: Call
         except (asyncio.CancelledError, Exception) as error:
             if interruption.error is None:
                 raise
-            if isinstance(error, Exception):  # in cleaning up; our caller is to see the signal nevertheless
+            if isinstance(error, Exception):  # an error of the clean-up; our caller must see the signal nevertheless
                 get_logger(__name__).error("while leaving: %s", error)
             raise interruption.error from error
 
 
 class _AbandonedThreads(ThreadPoolExecutor):
-    """Runs work in threads that the program does not wait for at its end: a DNS query may take long."""
+    """Runs work in threads that the program does not wait for at its end, since a DNS query may take long."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run `fn` in a thread of its own."""
+        """Run ``fn`` in a thread of its own."""
         future: Future[T] = Future()
 
         def work() -> None:

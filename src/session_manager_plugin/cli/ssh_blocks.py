@@ -1,8 +1,8 @@
 """Blocks of ``ssh_config`` for targets. Pure: text in, text out.
 
-The names of targets are tags, which others may set. They are used in ``Host`` lines only, and only their letters,
-digits, hyphens and underscores. The command that ssh has a shell run (``ProxyCommand``) holds ids and what the user has
-given.
+The names of targets are tags, which other people may set. They are used only in ``Host`` lines, reduced to letters,
+digits, hyphens and underscores. The command that a shell runs for ssh (``ProxyCommand``) contains only ids and values
+given by the user.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from session_manager_plugin.errors import UsageError
 
 _HEADING = "# Written by smp ssh-config --write, which adds blocks and replaces those of the same targets.\n"
 _MARK = "# smp "
-"""How the first line of a block begins; a JSON object with ``id`` and ``origin`` follows."""
+"""The beginning of a block's first line. A JSON object with ``id`` and ``origin`` follows."""
 _ID = re.compile(r"m?i-[0-9a-f]{8,17}")
 _PLAIN = re.compile(r"\w(?:[\w-]*\w)?", re.ASCII)
 _PLAIN_WITH_DOTS = re.compile(r"\w(?:[\w.-]*\w)?", re.ASCII)
@@ -35,15 +35,15 @@ class Host:
     id: str
     name: str = ""
     is_named: bool = False
-    """Whether the user has given the name: then it may have dots."""
+    """Whether the name was given by the user, so that it may have dots."""
 
 
 @dataclass(frozen=True)
 class Login:
-    """How ssh logs in."""
+    """The login of ssh."""
 
     user: str = ""
-    """Empty for ssh's own choice."""
+    """Empty for ssh's default."""
     push_key: str | None = None
     """The value of ``--push-key``: the file of a public key, empty for new keys, None for no key."""
     identity_file: Callable[[str], str] = lambda _id: ""
@@ -57,11 +57,11 @@ class Block:
     id: str
     origin: str
     text: str
-    """All lines; the first one holds the other two fields."""
+    """All lines. The first one contains the other two fields."""
 
     @property
     def hosts(self) -> list[str]:
-        """The names by which ssh knows the target."""
+        """The target's names in ssh."""
         return next((line.split()[1:] for line in self.text.splitlines() if line.startswith("Host ")), [])
 
 
@@ -133,7 +133,7 @@ def path_word(path: str, tail: str = "") -> str:
 
 
 def _plain_name(host: Host) -> str:
-    """Return the name by which ssh knows ``host`` beside its id; empty for none.
+    """Return the name of ``host`` in ssh, in addition to its id; may be empty.
 
     Dots are replaced unless the user has given the name: a tag may be ``github.com``.
     """

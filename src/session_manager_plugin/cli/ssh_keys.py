@@ -1,9 +1,9 @@
-"""Keys that ssh logs in with after their public half was sent by EC2 Instance Connect.
+"""Keys for ssh logins, whose public half is sent with EC2 Instance Connect.
 
-ssh cannot be given a key by its ProxyCommand: its configuration names a file. So the private half of a key that is made
-for one connection is a file with a fixed name, for the user and the target, which exists for as long as the key is
-accepted. Several connections at the same time replace each other's file: each ssh reads it when it logs in, and every
-key that was written has been sent before.
+A ProxyCommand cannot pass a key to ssh, whose configuration names a file. So the private half of a key that is created
+for one connection is stored in a file with a fixed name for user and target, as long as the key is accepted. Concurrent
+connections replace each other's file. That is harmless: each ssh reads the file when it logs in, and every key is sent
+before it is written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from session_manager_plugin.utils.private_files import locked_directory, replace
 _SIZE_LIMIT = 4096
 """Characters of a public key that the API accepts."""
 _PREFIXES = ("ssh-", "ecdsa-", "sk-")
-"""How public keys in OpenSSH's format begin."""
+"""The beginnings of public keys in OpenSSH's format."""
 _RSA_BITS = 2048
 
 
@@ -37,7 +37,7 @@ class KeyPair:
 
 
 def read_public_key(path: str) -> str:
-    """Return the public key in the file ``path``. Raises ``UsageError``, for a private key above all."""
+    """Return the public key in the file ``path``. Raises ``UsageError``, in particular for a private key."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             key = file.read(_SIZE_LIMIT + 1).strip()
@@ -51,8 +51,8 @@ def read_public_key(path: str) -> str:
 def make_key_pair() -> KeyPair:
     """Make a key pair. Takes some 50 ms.
 
-    An RSA key in the old PEM form: ssh cannot see its public half before it logs in, and so never offers that of a
-    key that has been replaced since.
+    The key is an RSA key in the old PEM form, whose public half ssh reads only when it logs in; so ssh does not offer
+    the public half of a key that has been replaced.
     """
     from cryptography.hazmat.primitives.asymmetric import rsa
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat

@@ -1,4 +1,4 @@
-"""Whether standard input holds something, found out without reading it."""
+"""Checking whether standard input has data, without reading it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import struct
 
 
 def has_pending_input(fd: int) -> bool:
-    """Whether ``fd`` is a file, a pipe or a socket with bytes to read at this moment. A terminal or another device does
-    not count, nor does a closed descriptor."""
+    """Whether ``fd`` is a file, a pipe or a socket with bytes to read now. False for terminals, other devices, and a
+    closed descriptor."""
     try:
         mode = os.fstat(fd).st_mode
         if stat.S_ISREG(mode):

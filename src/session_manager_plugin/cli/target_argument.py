@@ -1,4 +1,4 @@
-"""The argument TARGET of commands: completed by the Tab key, and chosen from a list where it is missing."""
+"""The argument TARGET of commands: its completion, and choosing it from a list if it is missing."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from session_manager_plugin.cli.signals import Interruption
 
 _WORD = re.compile(r"[\w.@%+,/-]+", re.ASCII)
-"""A name that no shell takes apart or has to have quoted; a target with another name is completed by its id."""
+"""A name that needs no quoting in any shell. A target with another name is completed by its id."""
 _HEADINGS = ("Name", "Id", "Platform", "IP", "Agent", "Last ping")
 
 
 class TargetName(StringParamType):
-    """A target in any of its forms, completed from the names that are kept on this machine.
+    """A target in any of its forms, completed from the names cached on this machine.
 
-    Names that are not current are suggested nevertheless, and renewed in the background: Tab waits for no network.
+    Outdated names are suggested too, and refreshed in the background, so that Tab does not wait for the network.
     """
 
     name = "target"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        """Names, or ids and addresses if that is what was begun."""
+        """Return names, or ids or addresses if ``incomplete`` is the beginning of one."""
         from click.shell_completion import CompletionItem
 
         from session_manager_plugin.aws.name_cache import NameCache
@@ -58,7 +58,7 @@ class TargetName(StringParamType):
 
 
 def _refresh(environment: Environment, given: Mapping[str, str | None]) -> None:
-    """Start a process that renews the names, and do not wait for it. It has no terminal, so it cannot prompt."""
+    """Start a process that refreshes the names, without waiting for it. It has no terminal, so it cannot prompt."""
     import subprocess
     import sys
 
@@ -76,10 +76,10 @@ def _refresh(environment: Environment, given: Mapping[str, str | None]) -> None:
 
 
 def chosen_target(environment: Environment, settings: AwsSettings) -> str:
-    """The id of the online target that a person chooses from a list.
+    """Let the user choose an online target from a list, and return its id.
 
-    Raises `UsageError` where nobody can be asked, `KeyboardInterrupt` if none is chosen, `ConnectError` if none is
-    online, and what reading the list raises.
+    Raises ``UsageError`` without a terminal, ``KeyboardInterrupt`` if none is chosen, ``ConnectError`` if none is
+    online, and the errors of reading the list.
     """
     if not environment.is_interactive or environment.is_dumb:
         raise UsageError("no TARGET: give an id, a name, an address or tag:KEY=VALUE; smp ls lists them")

@@ -1,4 +1,4 @@
-"""Reads a session's token from an option, a file or a variable. No message repeats it."""
+"""Reading a session's token from an option, a file or a variable. No message contains the token."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from session_manager_plugin.errors import UsageError
 from session_manager_plugin.utils.logging import register_secret
 
 TOKEN_LIMIT = 8192
-"""The maximum size of a token in bytes; the service's have about 300."""
+"""The maximum size of a token in bytes. The service's tokens have about 300."""
 
 
 def find_token(environment: Environment, value: str | None, file: str | None) -> str | None:
-    """Return the token from `--token`, `--token-file` or SMP_TOKEN, in this order; None if none of them is given.
+    """Return the token from ``--token``, ``--token-file`` or SMP_TOKEN, in this order; None if none of them is given.
 
-    SMP_TOKEN is removed from the environment in any case. `-` as `value` is the first line of standard input; what
-    follows it is left there for the session. Raises `UsageError`, also for a file that cannot
+    SMP_TOKEN is removed from the environment in any case. ``-`` as ``value`` is the first line of standard input; what
+    follows it is left there for the session. Raises ``UsageError``, also for a file that cannot
     be read.
     """
     variable = environment.take("SMP_TOKEN")
@@ -42,9 +42,9 @@ def find_token(environment: Environment, value: str | None, file: str | None) ->
 
 
 def check_token(text: str) -> str:
-    """Return the token in `text` without blanks around it, and register it as a secret.
+    """Return the token in ``text`` without blanks around it, and register it as a secret.
 
-    Raises `UsageError` if it cannot be one: it goes into a header too.
+    Raises ``UsageError`` if it cannot be one: it goes into a header too.
     """
     token = text.strip()
     if not token:

@@ -1,4 +1,4 @@
-"""Hosts and ports: taken from a URL, and joined for one."""
+"""Parsing and formatting hosts and ports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SECURE = ("wss", "https")
 
 
 def host_and_port(url: str) -> tuple[str, int]:
-    """Return host and port of a valid URL; without a port, that of its scheme."""
+    """Return host and port of a valid URL. The default port is that of its scheme."""
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or (443 if parts.scheme in _SECURE else 80)
 

@@ -1,4 +1,4 @@
-"""Where log records are written: files and standard error, as text or JSON. `utils.logging` installs these handlers."""
+"""Handlers that write log records to files and standard error, as text or JSON. ``utils.logging`` installs them."""
 
 import contextlib
 import errno
@@ -15,13 +15,13 @@ from typing import TextIO
 from session_manager_plugin.utils.writable import is_writable
 
 ROOT = "session_manager_plugin"
-"""The name of the logger that all loggers of this package are below."""
+"""The name of the parent of all loggers of this package."""
 
 HELD_LIMIT = 1000
-"""Lines kept for standard error while they are held; the rest is counted."""
+"""Lines for standard error that are kept while held. Further ones are counted."""
 
 _STUCK_AFTER = 0.5
-"""Seconds that a line waits for a standard error that accepts nothing, as a stopped terminal; then it is dropped."""
+"""Seconds to wait for a standard error that accepts no bytes, such as a stopped terminal. Then the line is dropped."""
 
 
 def _timestamp(record: logging.LogRecord) -> str:
@@ -30,12 +30,12 @@ def _timestamp(record: logging.LogRecord) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-# Texts of the far end reach log messages; on a terminal they must not become control sequences.
+# Log messages may contain texts of the far end, which must not be control sequences on a terminal.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 
 
 class TextFormatter(logging.Formatter):
-    """`TIME LEVEL LOGGER: MESSAGE`, the traceback on lines below it."""
+    """``TIME LEVEL LOGGER: MESSAGE``, the traceback on lines below it."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -48,7 +48,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object on one line: `time`, `level`, `logger`, `message`; `exception` if there is a traceback."""
+    """One object on one line: ``time``, ``level``, ``logger``, ``message``; ``exception`` if there is a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -63,22 +63,22 @@ class JsonFormatter(logging.Formatter):
 
 
 class OwnHandler(logging.Handler):
-    """A handler that `configure` installs and removes."""
+    """A handler that ``configure`` installs and removes."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Do nothing: a full disk or a closed stderr must not put a traceback into a running session."""
 
 
 class FileHandler(OwnHandler):
-    """Appends lines to a file; the first error of writing is passed to `failed`.
+    """Appends lines to a file. Calls ``failed`` with the first error of writing.
 
     A pipe or a device is written to without waiting. The number of lines dropped is written before the next line that
     is accepted.
     """
 
     def __init__(self, path: Path, failed: Callable[[Path, OSError], None]) -> None:
-        """Raises `OSError` when the file cannot be opened."""
-        # Before the handler exists: `logging` closes every handler at exit, one without a file as well.
+        """Raises ``OSError`` if the file cannot be opened."""
+        # Before the base class is initialised: at exit ``logging`` also closes handlers without a file.
         self._fd = _open_private(os.path.abspath(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         super().__init__()
         self._path = path
@@ -87,7 +87,7 @@ class FileHandler(OwnHandler):
         self._takes_all = stat.S_ISREG(os.fstat(self._fd).st_mode)
         self._dropped = 0
         self._cut = False
-        """Whether the last line written lacks its end."""
+        """Whether the last line was written only in part."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -115,7 +115,7 @@ class FileHandler(OwnHandler):
                 os.close(fd)
 
     def _append(self, line: str) -> bool:
-        """Whether the line was written, or at least its beginning."""
+        """Write a line. Returns whether it was written, at least in part."""
         data = f"{line}\n".encode("utf-8", "backslashreplace")
         if self._cut:
             data = b"\n" + data
@@ -131,10 +131,10 @@ class FileHandler(OwnHandler):
 
 
 def _open_private(path: str, flags: int) -> int:
-    """Open a file, created with mode 0600. Raises `OSError`.
+    """Open a file, created with mode 0600. Raises ``OSError``.
 
-    In a directory that others can write to, somebody may have created a file or a symbolic link of that name, to read
-    the log or to have it overwrite another file: those are refused.
+    In a directory that others can write to, another user may have created a file or a symbolic link of that name, to
+    read the log or to make it overwrite another file: these are refused.
     """
     shared = bool(os.stat(os.path.dirname(path)).st_mode & (stat.S_IWGRP | stat.S_IWOTH))
     try:
@@ -151,7 +151,7 @@ def _open_private(path: str, flags: int) -> int:
 
 
 class StderrFormatter(logging.Formatter):
-    """`smp: [SECONDS] MESSAGE`, the seconds since the start; with the level, unless that is INFO."""
+    """``smp: [SECONDS] MESSAGE``, the seconds since the start; with the level, unless that is INFO."""
 
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
@@ -162,14 +162,14 @@ class StderrFormatter(logging.Formatter):
 
 
 class StderrHandler(OwnHandler, logging.StreamHandler[TextIO]):
-    """Writes to standard error, or keeps lines while a terminal shows something else."""
+    """Writes to standard error, or keeps lines while a session uses the terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._held: list[str] | None = None
         self._left_out = 0
         self.write_line: Callable[[str], None] | None = None
-        """Writes text to standard error in place of `stream`, from any thread and without waiting."""
+        """Writes text to standard error in place of ``stream``, from any thread and without waiting."""
 
     def hold_lines(self) -> None:
         """Keep lines from now on, if standard error is a terminal."""
@@ -177,7 +177,7 @@ class StderrHandler(OwnHandler, logging.StreamHandler[TextIO]):
             self._held = []
 
     def release_lines(self) -> None:
-        """Write the lines that were kept, and all later ones."""
+        """Write the kept lines, and all later ones at once."""
         with self.lock or contextlib.nullcontext():
             held, left_out = self._held or [], self._left_out
             self._held, self._left_out = None, 0
@@ -218,7 +218,7 @@ class StderrHandler(OwnHandler, logging.StreamHandler[TextIO]):
         try:
             fd = self.stream.fileno()
         except (OSError, ValueError):
-            return True  # no terminal of the system's
+            return True  # not a descriptor
         return is_writable(fd, _STUCK_AFTER)
 
 

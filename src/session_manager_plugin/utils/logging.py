@@ -1,8 +1,8 @@
-"""Loggers whose records hold no token, and the handlers that the command line turns on.
+"""Loggers that redact secrets in their records, and the logging configuration of the command line.
 
-The library sets nothing up: every logger hangs under `session_manager_plugin`, which has a `NullHandler`, so
-nothing is written until `configure` is called or the embedding program installs handlers of its own.
-Redaction sits on the loggers, before any handler, so those foreign handlers get clean records too.
+The library does not configure logging: every logger is a child of ``session_manager_plugin``, which has a
+``NullHandler``, so nothing is written until ``configure`` is called or the embedding program installs handlers. Records
+are redacted by the loggers, before any handler, so handlers of other programs receive redacted records too.
 """
 
 import contextlib
@@ -31,26 +31,27 @@ from session_manager_plugin.utils.log_handlers import (
 LogFormat = Literal["text", "json"]
 
 SHORTEST_SECRET = 8
-"""Characters. A shorter value is not registered: hiding it would garble ordinary words."""
+"""Characters. A shorter value is not registered, because redacting it would garble ordinary words."""
 
 _MOST_SECRETS = 256
-"""The most secrets kept that have no living owner; a further one replaces the oldest of them."""
+"""Secrets without a living owner that are kept. A further one replaces the oldest."""
 
 DETAILS_LIMIT = 4 * 1024 * 1024
-"""Bytes at which the file of details becomes `NAME.1` and a new one is begun."""
+"""Bytes at which the file of details becomes ``NAME.1`` and a new one is begun."""
 
 _EXPLAINED = ("botocore.credentials", "botocore.tokens")
-"""Loggers of libraries that are useful at ``-vv``. botocore's other loggers would show whole requests and responses,
+"""Loggers of libraries that are enabled at ``-vv``. botocore's other loggers would log whole requests and responses,
 keys included."""
 
 _HIDDEN = "***"
 
 
 def _token_parameter(end: str) -> re.Pattern[str]:
-    """A pattern for a `token` parameter whose value ends before `&`, `#` or a character of the set `end`.
+    """Return a pattern for a ``token`` parameter whose value ends before ``&``, ``#`` or a character of the set
+    ``end``.
 
-    Any letter of the name may be percent-encoded. The second alternative is a URL inside a parameter of
-    another one: there `?`, `&` and `=` are percent-encoded.
+    Any letter of the name may be percent-encoded. The second alternative is for a URL inside a parameter of another
+    URL, where ``?``, ``&`` and ``=`` are percent-encoded.
     """
     letters = "".join(f"(?:{c}|%{ord(c):02x}|%{ord(c.upper()):02x})" for c in "token")
     name = rf"(?:[?&;#]|%3f|%26|%3b){letters}"
@@ -65,7 +66,7 @@ _TOKEN_IN_TEXT = _token_parameter(r"\s\"'<>")
 # followed by a path is not a password: paths hold @ too, as in session ids.
 _URL_PASSWORD = re.compile(r"(://(?!\[)[^:\s]*:)(?!\d{1,5}(?:[/?#]|\Z))\S*(?=@)")
 _AUTHORIZATION = re.compile(r"(authorization\W{1,4}(?:bearer|basic)\s+)[^\s\"']+", re.IGNORECASE)
-# As AWS names them, in JSON, in headers, and in what Python makes of both.
+# AWS's names of secrets, in JSON, in headers, and in Python's representations of both.
 _AWS_SECRET = re.compile(
     r"((?:TokenValue|SessionToken|SecretAccessKey|Plaintext|X-Amz-Security-Token|(?:access|refresh|id)Token|clientSecret)"
     r"\\?[\"']?\s{0,4}[:=]\s{0,4}b?\\?[\"']?)[^\s\"',;&}\\]+",
@@ -74,11 +75,11 @@ _AWS_SECRET = re.compile(
 
 
 class _Process:
-    """The owner of secrets that are in use as long as the process runs."""
+    """The owner of secrets of the whole process."""
 
 
 PROCESS = _Process()
-"""See `register_secret`: for secrets of the whole process, such as the password of a proxy."""
+"""See ``register_secret``: for secrets of the whole process, such as the password of a proxy."""
 _secrets_lock = threading.Lock()
 _secrets: dict[str, set[str]] = {}
 _owners: dict[str, WeakSet[object]] = {}
@@ -87,11 +88,11 @@ _spellings: tuple[str, ...] = ()
 
 
 def register_secret(value: str, *, owner: object | None = None, shortest: int = SHORTEST_SECRET) -> None:
-    """Replace `value` by `***` in every later log record.
+    """Replace ``value`` by ``***`` in every later log record.
 
-    Its percent-encoded and its JSON-escaped spelling are hidden as well. A value shorter than
-    `shortest` is ignored. It is hidden as long as `owner` exists, and after that, or without an owner, until
-    `_MOST_SECRETS` others without one were registered later.
+    Its percent-encoded and JSON-escaped spellings are replaced as well. A value shorter than ``shortest`` is ignored.
+    The secret is registered as long as ``owner`` exists; after that, or without an owner, until ``_MOST_SECRETS``
+    further secrets without an owner were registered.
     """
     if len(value) < shortest:
         return
@@ -105,13 +106,13 @@ def register_secret(value: str, *, owner: object | None = None, shortest: int = 
 
 
 def _forget_surplus() -> None:
-    """Forget the oldest secrets without a living owner, as many as are too many. `_secrets_lock` is held."""
+    """Forget the oldest secrets without a living owner, beyond ``_MOST_SECRETS``. ``_secrets_lock`` must be held."""
     global _spellings
     ownerless = [value for value in _secrets if not _owners.get(value)]
     for value in ownerless[: max(0, len(ownerless) - _MOST_SECRETS)]:
         del _secrets[value]
         _owners.pop(value, None)
-    # The longest first: where one secret is the beginning of another, the whole of the longer one is hidden.
+    # The longest first, so that a secret that begins with another one is replaced as a whole.
     _spellings = tuple(sorted(set().union(*_secrets.values()), key=len, reverse=True))
 
 
@@ -120,16 +121,16 @@ def _hide_token(match: re.Match[str]) -> str:
 
 
 def redact_url(url: str) -> str:
-    """Return `url` with `***` for the value of its `token` parameter and for the password of its user-info.
+    """Return ``url`` with ``***`` for the value of its ``token`` parameter and for the password of its user-info.
 
-    Everything else stays as it is written, and no text is refused: the URL of an error message about a
-    malformed URL goes through here too.
+    Everything else stays unchanged. Any text is accepted, since malformed URLs in error messages are redacted too.
     """
     return redact(_TOKEN_IN_URL.sub(_hide_token, url))
 
 
 def redact(text: str) -> str:
-    """Return `text` with `***` for registered secrets, tokens and passwords of URLs, authorization headers, keys."""
+    """Return ``text`` with ``***`` for registered secrets, tokens and passwords of URLs, authorization headers,
+    keys."""
     for spelling in _spellings:
         text = text.replace(spelling, _HIDDEN)
     text = _TOKEN_IN_TEXT.sub(_hide_token, text)
@@ -139,17 +140,17 @@ def redact(text: str) -> str:
 
 
 class RedactingFilter(logging.Filter):
-    """Lets every record pass, its message, traceback and stack redacted.
+    """Redacts the message, traceback and stack of every record.
 
-    A record that holds nothing secret keeps its message and arguments apart.
+    In a record without secrets, message and arguments stay separate.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Redact `record` in place; always true."""
+        """Redact ``record`` in place; always true."""
         try:
             message = record.getMessage()
         except Exception:
-            # Arguments that do not fit the message: `logging` would print them unredacted in its error
+            # Arguments that do not match the message: ``logging`` would print them unredacted in its error
             # report.
             message = str(record.msg)
             record.args = None
@@ -170,7 +171,7 @@ _REDACTING = RedactingFilter()
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return the logger `name` of this package; a name outside it (`"gateway"`) is placed under it."""
+    """Return the logger ``name`` of this package; a name outside it (``"gateway"``) is placed under it."""
     if name != ROOT and not name.startswith(f"{ROOT}."):
         name = f"{ROOT}.{name}"
     logger = logging.getLogger(name)
@@ -186,14 +187,14 @@ def _installed() -> list[OwnHandler]:
 
 
 def hold_lines() -> None:
-    """Keep lines back from the terminal, whose screen belongs to a session now; a log file still gets them."""
+    """Hold lines for the terminal back while a session uses its screen. A log file still receives them."""
     for handler in _installed():
         if isinstance(handler, StderrHandler):
             handler.hold_lines()
 
 
 def release_lines() -> None:
-    """Write the lines that were kept back. Idempotent."""
+    """Write the lines that were held back. Idempotent."""
     for handler in _installed():
         if isinstance(handler, StderrHandler):
             handler.release_lines()
@@ -201,9 +202,9 @@ def release_lines() -> None:
 
 @contextlib.contextmanager
 def lines_written_by(write: Callable[[str], None]) -> Iterator[None]:
-    """Write lines to standard error with `write` for the length of the block.
+    """Write lines to standard error with ``write`` during the block.
 
-    It is called from any thread, must not wait, and may raise `RuntimeError` when it no longer can.
+    It is called from any thread, must not block, and may raise ``RuntimeError`` if it can no longer write.
     """
     handlers = [handler for handler in _installed() if isinstance(handler, StderrHandler)]
     for handler in handlers:
@@ -223,17 +224,17 @@ def configure(
     details: Path | None = None,
     program: str = "smp",
 ) -> Path | None:
-    """Turn logging on for a command, in place of an earlier configuration.
+    """Configure logging for a command, replacing an earlier configuration.
 
-    `verbosity` counts the `-v`: 0 writes nothing to stderr, 1 from INFO on, 2 or more from DEBUG on.
-    `log_file` is appended to, from INFO on, or from DEBUG on at 2; it is created with mode 0600, and a file
-    that exists keeps its mode. Raises `OSError` when it cannot be opened; then the earlier configuration stays.
+    ``verbosity`` counts the ``-v``: 0 writes nothing to stderr, 1 from INFO on, 2 or more from DEBUG on.
+    ``log_file`` is appended to, from INFO on, or from DEBUG on at 2; it is created with mode 0600, and a file
+    that exists keeps its mode. Raises ``OSError`` when it cannot be opened; then the earlier configuration stays.
 
-    `details` is a file that every record is appended to, in a directory that is created if necessary; stderr then gets
-    nothing below INFO. Returns its path, or None if it cannot be written, which is no error.
+    ``details`` is a file that every record is appended to, in a directory that is created if necessary; stderr then
+    gets nothing below INFO. Returns its path, or None if it cannot be written, which is no error.
 
     Libraries log from WARNING on. The first failure of writing to a file is reported on stderr, with the name
-    `program` in front.
+    ``program`` in front.
     """
     kept = None
     stderr = None if sys.stderr is None else StderrHandler(sys.stderr)
@@ -277,7 +278,7 @@ def configure(
 
 
 def _details_handler(path: Path, failed: Callable[[Path, OSError], None]) -> FileHandler:
-    """Return a handler for the file of details, whose size is limited. Raises `OSError`."""
+    """Return a handler for the file of details, whose size is limited. Raises ``OSError``."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > DETAILS_LIMIT:

@@ -1,4 +1,4 @@
-"""Which proxy a connection uses, and where the setting comes from: for websockets and for calls to AWS alike."""
+"""Choosing the proxy of a connection, with its source, for websockets and for calls to AWS alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from session_manager_plugin.utils.proxy_url import proxy_source
 
 _SECURE, _PLAIN = ("wss", "socks", "https", "all"), ("ws", "socks", "https", "http", "all")
 _NAMES = {"wss": _SECURE, "https": _SECURE, "ws": _PLAIN, "http": _PLAIN}
-"""For each scheme what stands before ``_PROXY``, the first one first: the websockets library's order, then ``ALL``."""
+"""For each scheme the prefixes of ``_PROXY`` in order of precedence: those of the websockets library, then ``ALL``."""
 _ENTRY = re.compile(r"\[(?P<ipv6>[^\]]*)\](?::(?P<port6>\d+))?|(?P<host>[^:]*)(?::(?P<port>\d+))?")
 """An entry of ``NO_PROXY`` with an optional port; an IPv6 address or network without brackets does not match."""
 
@@ -23,14 +23,14 @@ class ProxyChoice:
     """The proxy of a connection, or None, and the reason."""
 
     url: str | None = field(repr=False)
-    """May hold a password."""
+    """The URL, which may contain a password."""
     reason: str
-    """The option, variable or place that names the proxy; without a proxy, why there is none."""
+    """The option, variable or system setting that names the proxy; without a proxy, why there is none."""
 
 
 def choose_proxy(url: str, given: str | None) -> ProxyChoice:
-    """Return the proxy for a connection to ``url``: ``given``, or that of the environment (on macOS and Windows also of
-    the system) unless ``NO_PROXY`` excepts the host.
+    """Return the proxy for a connection to ``url``: ``given``, or the proxy of the environment (on macOS and Windows
+    also of the system), unless ``NO_PROXY`` matches the host.
 
     Loopback is never proxied. A proxy without a scheme is an HTTP proxy, as for curl.
     """

@@ -1,1 +1,1 @@
-"""`smp probe`: what it checks, in which order, and how that is shown."""
+"""``smp probe``: its checks, their order, and their presentation."""

@@ -1,4 +1,4 @@
-"""The addresses of a name, family by family, and an attempt to connect to each of them."""
+"""Looking up the addresses of a name by family, and connecting to each of them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from session_manager_plugin.communicator.opening import look_up as look_up_addre
 
 FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 MAX_ADDRESSES = 8
-"""Addresses of one family that are tried, all at once."""
+"""Addresses of one family that are tried at once."""
 _NO_ADDRESS = frozenset(
     getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
 )
-"""Errors of ``getaddrinfo`` for a name that has no address of the family."""
+"""Errors of ``getaddrinfo`` for a name without an address of the family."""
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """The addresses of one family that a name has, or the error that DNS gave."""
+    """The addresses of a name in one family, or the error of DNS."""
 
     family: socket.AddressFamily
     addresses: tuple[AddressInfo, ...] = ()
@@ -29,7 +29,7 @@ class Addresses:
 
 
 def literal_family(host: str) -> socket.AddressFamily | None:
-    """Return the family of ``host`` when it is an address, not a name."""
+    """Return the family of ``host`` if it is an address; None if it is a name."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -38,7 +38,7 @@ def literal_family(host: str) -> socket.AddressFamily | None:
 
 
 async def look_up(host: str, port: int, family: socket.AddressFamily, timeout: float) -> Addresses:
-    """Look up the addresses of one family; to have none is no error. Never raises for the network's sake."""
+    """Look up the addresses of one family. Having none is not an error. Does not raise network errors."""
     try:
         async with asyncio.timeout(timeout):
             found = await look_up_addresses(host, port, family)
@@ -55,7 +55,7 @@ async def look_up(host: str, port: int, family: socket.AddressFamily, timeout: f
 
 @dataclass
 class Attempt:
-    """One address that was tried: a socket or an error, and how long that took."""
+    """One attempt to connect: the socket or the error, and the duration."""
 
     address: str
     seconds: float

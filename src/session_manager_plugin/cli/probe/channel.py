@@ -1,4 +1,4 @@
-"""The stages `websocket`, `channel` and `latency`: a session's beginning, step by step, and pings."""
+"""The stages ``websocket``, ``channel`` and ``latency``: the beginning of a session, step by step, and pings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Upgrade(Enum):
 
     OPEN = auto()
     SIGNATURE_REFUSED = auto()
-    """An unsigned request may open it."""
+    """The signed request was refused; an unsigned one may be accepted."""
     FAILED = auto()
 
 
@@ -51,7 +51,7 @@ async def check_upgrade(
     timeout: float,
     clock: bool,
 ) -> Upgrade:
-    """Ask for a websocket, with a signature if one is given. With `clock`, compare the answer's `Date` with this
+    """Request a websocket, with ``signature`` if given. With ``clock``, compare the response's ``Date`` with this
     machine's clock."""
     answer: Answer | None = None
     headers: Mapping[str, str] = {}
@@ -94,7 +94,7 @@ def _signature_text(signature: OpeningSignature | None) -> str:
 async def check_session(
     group: Group, report: Report, channel: ProbeChannel, token: str, key_service: KeyService, *, count: int
 ) -> None:
-    """Begin the session and ping its gateway `count` times."""
+    """Begin the session and ping its gateway ``count`` times."""
     begun = time.monotonic()
     with group.check(Stage.CHANNEL, "token") as check:
         try:
@@ -187,7 +187,7 @@ async def _check_latency(group: Group, report: Report, channel: ProbeChannel, co
                 if seconds is not None:
                     times.append(1000 * seconds)
                 elif not times:
-                    break  # it answers no pings at all: the others need not be waited for
+                    break  # the gateway answers no pings
         except (OSError, SessionManagerError) as error:
             failure = error
         report.latency = latency = Latency(max(sent, 1), times)

@@ -1,7 +1,7 @@
-"""The results of a probe: checks with verdicts, and the report that they form.
+"""The results of a probe: checks with verdicts, and the report.
 
-A report consists of groups (this machine, one endpoint, the session), which may be worked at side by side; it always
-reads in the order in which they were planned.
+A report consists of groups (this machine, one endpoint, the session). Groups may run concurrently; the report always
+shows them in the order of their creation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from session_manager_plugin.utils.text import printable
 
 
 class Verdict(Enum):
-    """How a check ended."""
+    """The result of a check."""
 
     PASS = "pass"
     WARN = "warn"
@@ -28,7 +28,7 @@ class Verdict(Enum):
 
 
 class Stage(Enum):
-    """What a check belongs to, in the order of a connection."""
+    """The stage of a check, in the order of a connection."""
 
     LOCAL = "local"
     DNS = "dns"
@@ -42,16 +42,16 @@ class Stage(Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """One finished check. Its texts hold no secret and no control character."""
+    """One finished check. Its texts contain no secrets and no control characters."""
 
     stage: Stage
     name: str
     verdict: Verdict
     ms: float | None
-    """Its duration in milliseconds; None when nothing was done."""
+    """The duration in milliseconds; None for a skipped check."""
     detail: str
     advice: str = ""
-    """One sentence that says what to do; empty if nothing has to be done."""
+    """One sentence about what to do; empty if nothing needs to be done."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the check as an object of the report."""
@@ -67,7 +67,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Latency:
-    """Pings that were sent, and the times of those that were answered, in milliseconds."""
+    """The number of pings sent, and the times of those answered, in milliseconds."""
 
     count: int
     times: Sequence[float]
@@ -79,7 +79,7 @@ class Latency:
 
     @property
     def mean(self) -> float:
-        """The mean time; at least one ping must have been answered."""
+        """The mean time. At least one ping must have been answered."""
         return sum(self.times) / len(self.times)
 
     @property
@@ -88,7 +88,7 @@ class Latency:
         return math.sqrt(max(0.0, sum(time * time for time in self.times) / len(self.times) - self.mean**2))
 
     def as_json(self) -> dict[str, Any]:
-        """Return an object of the report; without an answer the times are null."""
+        """Return an object of the report. Without any answer the times are null."""
         times: list[float | None] = [None] * 4
         if self.times:
             times = [round(value, 3) for value in (min(self.times), self.mean, max(self.times), self.deviation)]
@@ -127,7 +127,7 @@ class Running:
         self._say(Verdict.PASS, detail, "")
 
     def warned(self, detail: str, advice: str) -> None:
-        """The check passes or is not needed, but something should be changed."""
+        """The check passes, or is not required, but something should be changed."""
         self._say(Verdict.WARN, detail, advice)
 
     def failed(self, detail: str, advice: str) -> None:
@@ -139,7 +139,7 @@ class Running:
         self._say(Verdict.SKIPPED, detail, "")
 
     def took(self, seconds: float) -> None:
-        """Set the duration, if it is not the time from the beginning to the verdict."""
+        """Set the duration, if it is not the time from the start to the verdict."""
         self._ms = 1000 * seconds
 
     def _say(self, verdict: Verdict, detail: str, advice: str) -> None:
@@ -167,7 +167,7 @@ class Group:
 
     @contextlib.contextmanager
     def check(self, stage: Stage, name: str) -> Iterator[Running]:
-        """Run a check for the length of the block. Without a verdict it is not reported."""
+        """Run a check during the block. Without a verdict it is not reported."""
         running = Running(stage, name)
         self.running.append(running)
         self.changed()
@@ -204,14 +204,14 @@ class Group:
 
 @dataclass
 class Report:
-    """All checks of a probe; `changed` is called after every change."""
+    """All checks of a probe. Calls ``changed`` after every change."""
 
     changed: Callable[[], None] = lambda: None
     groups: list[Group] = field(default_factory=list)
     latency: Latency | None = None
 
     def group(self) -> Group:
-        """Return a new group, behind the others."""
+        """Return a new group, after the others."""
         self.groups.append(Group(lambda: self.changed()))
         return self.groups[-1]
 
@@ -235,5 +235,5 @@ class Report:
 
 
 def clean(text: str) -> str:
-    """Return `text` on one line, without secrets and control characters."""
+    """Return ``text`` on one line, without secrets and control characters."""
     return printable(redact(text))

@@ -1,4 +1,4 @@
-"""The stage `local`: the programs on this machine, the region, the credentials, the clock."""
+"""The stage ``local``: the programs on this machine, the region, the credentials, the clock."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PLUGIN = "session-manager-plugin"
 PROGRAM_TIMEOUT = 10.0
 """Seconds that a program may take to print its version; the AWS CLI is slow on a cold disk."""
 CREDENTIALS_TIMEOUT = 20.0
-"""Seconds for finding credentials: botocore by itself would try for minutes."""
+"""Seconds for finding credentials. (botocore's own limits are minutes.)"""
 ENVIRONMENT_TOKEN_VERSION = (1, 2, 497, 0)
 """Up to this version of the plugin the AWS CLI passes the token as an argument (awscli, sessionmanager.py)."""
 CLI_TOKEN_VERSION = (2, 13, 37)
@@ -43,7 +43,7 @@ _CLI_VERSION = re.compile(r"aws-cli/(\d+(?:\.\d+)*)")
 
 
 async def check_programs(group: Group, variables: Mapping[str, str]) -> None:
-    """Check the plugin and the AWS CLI, both at once: the AWS CLI is slow."""
+    """Check the plugin and the AWS CLI concurrently, since the AWS CLI is slow."""
     path = variables.get("PATH", os.defpath)
     cli = asyncio.ensure_future(_version_of(shutil.which("aws", path=path)))
     try:
@@ -128,20 +128,20 @@ def _our_plugin() -> str | None:
 
 
 class _Answer(NamedTuple):
-    """The output of a program, and after how many seconds it was complete."""
+    """The output of a program, and its duration in seconds."""
 
     text: str
     seconds: float
 
 
 async def _version_of(path: str | None) -> _Answer:
-    """Return a program's output for `--version`; nothing if it fails."""
+    """Return the output of a program's ``--version``; empty if that fails."""
     if path is None:
         return _Answer("", 0.0)
     begun = time.monotonic()
     output = b""
     try:
-        # A thread, not asyncio's subprocess: on some platforms that is for one event loop of the process only.
+        # A thread, because on some platforms asyncio's subprocesses work in one event loop only.
         done = await asyncio.to_thread(
             subprocess.run,
             [path, "--version"],
@@ -161,7 +161,7 @@ async def _version_of(path: str | None) -> _Answer:
 
 
 async def check_region(group: Group, settings: AwsSettings, *, needed: bool) -> Region | None:
-    """Check which region is set, and where."""
+    """Check the region and the setting that names it."""
     from session_manager_plugin.aws.region import find_region
 
     with group.check(Stage.LOCAL, "region") as check:
@@ -178,7 +178,7 @@ async def check_region(group: Group, settings: AwsSettings, *, needed: bool) -> 
 
 
 async def check_credentials(group: Group, settings: AwsSettings, *, needed: bool) -> bool:
-    """Check whether there are credentials, and where they come from."""
+    """Check that there are credentials, and their source."""
     from session_manager_plugin.aws.diagnosis import find_credentials
 
     with group.check(Stage.LOCAL, "credentials") as check:
@@ -217,7 +217,7 @@ def _say_missing(check: Running, needed: bool, detail: str, advice: str) -> None
 
 
 def explain(error: Exception, settings: AwsSettings) -> tuple[str, str]:
-    """Return what an exception of `aws` or botocore means, and what to do."""
+    """Return detail and advice for an exception of ``aws`` or botocore."""
     from session_manager_plugin.aws import aws_errors
 
     if isinstance(error, SessionManagerError) and isinstance(error.__cause__, Exception):
@@ -236,13 +236,13 @@ def explain(error: Exception, settings: AwsSettings) -> tuple[str, str]:
 
 
 def check_clock(check: Running, date: str | None, now: datetime) -> None:
-    """Compare this machine's clock with the `Date` of an answer, which was received at `now`."""
+    """Compare this machine's clock with the ``Date`` of a response that was received at ``now``."""
     try:
         there = parsedate_to_datetime(date or "")
     except ValueError:
         check.skipped("the service did not tell its time")
         return
-    if there.tzinfo is None:  # what RFC 5322 calls -0000
+    if there.tzinfo is None:  # the zone -0000 of RFC 5322
         there = there.replace(tzinfo=UTC)
     # The header has whole seconds, rounded down.
     skew = now - there - timedelta(seconds=0.5)

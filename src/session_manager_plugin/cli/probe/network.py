@@ -1,4 +1,4 @@
-"""The stages from `dns` to `tls` for one endpoint: each step of a connection on its own, with a verdict."""
+"""The stages from ``dns`` to ``tls`` for one endpoint, each with a verdict."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTA
 async def reached(
     group: Group, url: str, network: NetworkOptions, *, timeout: float
 ) -> AsyncIterator[tuple[Route, Link] | None]:
-    """Yield a link to the endpoint of `url` (ws or wss), every stage of it checked; None when a stage has failed.
+    """Check every stage of a connection to ``url`` (ws or wss), and yield the link; None if a stage has failed.
 
-    `timeout` is for each stage, in seconds. What could not be tried is reported as skipped.
+    ``timeout`` is for each stage, in seconds. Stages after a failed one are reported as skipped.
     """
     reached_link = await _reach(group, url, network, timeout)
     try:
@@ -134,12 +134,12 @@ def _role(route: Route) -> str:
 
 
 async def _check_tcp(group: Group, route: Route, found: list[Addresses], timeout: float) -> socket.socket | None:
-    """Connect by every family, and return the quickest socket. A family that fails beside one that works is a warning:
+    """Connect with both families, and return the fastest socket. If only one family works, that is a warning, because
     clients try both."""
     chosen: Attempt | None = None
     results: list[tuple[Addresses, list[Attempt]]] = []
     try:
-        with group.check(Stage.TCP, join_host_and_port(*route.dialled)):  # while it runs; reported family by family
+        with group.check(Stage.TCP, join_host_and_port(*route.dialled)):  # shown while running; reported by family
             results = list(
                 zip(found, await asyncio.gather(*(connect_all(family, timeout) for family in found)), strict=True)
             )
@@ -200,7 +200,7 @@ def _tcp_advice(route: Route, error: Exception) -> str:
 
 
 async def _check_proxy(group: Group, route: Route, connected: socket.socket, timeout: float) -> Link | None:
-    """Return a link to the endpoint itself, over `connected` or, for a SOCKS proxy, over a new socket."""
+    """Return a link to the endpoint itself, over ``connected`` or, for a SOCKS proxy, over a new socket."""
     if route.proxy is None:
         with group.check(Stage.PROXY, "none") as check:
             check.passed(f"direct to {join_host_and_port(*route.dialled)}: {route.proxy_reason}")

@@ -1,4 +1,4 @@
-"""The whole probe: this machine, and then a stream URL, a target, or the endpoints of a region."""
+"""The whole probe: this machine, then a stream URL, a target, or the endpoints of a region."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ from session_manager_plugin.utils.link_options import NetworkOptions
 from session_manager_plugin.utils.logging import get_logger
 
 ANSWER_TIMEOUT = 1.0
-"""Seconds to wait for the answer of an interrupted StartSession: a session that it has started is terminated."""
+"""Seconds to wait for the response of an interrupted StartSession, to terminate the session it has started."""
 API, GATEWAY = "ssm", "ssmmessages"
 PING_PATH = "/ping"
-"""A path that endpoints of AWS answer without a signature; any answer has a date."""
+"""A path for which endpoints of AWS require no signature. Every response has a date."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ class Request:
     settings: AwsSettings
     variables: Mapping[str, str]
     stream: StartedSession | None = None
-    """A session that was started elsewhere. With an empty token only the connection is checked."""
+    """An existing session. With an empty token only the connection is checked."""
     target: str = ""
-    """Target of the session; without `stream` a session is started with it."""
+    """The target of the session. Without ``stream`` a session with it is started."""
 
 
 async def probe(request: Request, report: Report) -> None:
-    """Run all checks, and add each to `report` when it is finished."""
+    """Run all checks, and add each to ``report`` when it is finished."""
     needed = request.stream is None
     machine = report.group()
     await check_programs(machine, request.variables)
@@ -105,7 +105,7 @@ async def _probe_region(request: Request, report: Report, region: Region) -> Non
 async def _endpoints(
     request: Request, report: Report, region: Region, services: Sequence[str]
 ) -> dict[str, str] | None:
-    """Return the URLs of services; None, with a failed check, when they are not known."""
+    """Return the URLs of services; None, with a failed check, if they are unknown."""
     group = report.group()
     try:
         endpoints = await asyncio.to_thread(find_endpoints, request.settings, region.name, services)
@@ -122,7 +122,7 @@ async def _endpoints(
 
 
 async def _probe_endpoint(request: Request, group: Group, service: str, url: str) -> bool:
-    """Return whether an endpoint of AWS can be reached; for `ssm` compare the clocks too."""
+    """Return whether an endpoint of AWS is reachable. For ``ssm``, compare the clocks too."""
     network = request.network if service == GATEWAY else replace(request.network, dial=None)
     try:
         async with reached(group, websocket_scheme(url), network, timeout=request.timeout) as way:
@@ -248,7 +248,7 @@ async def _find_target(request: Request, group: Group) -> str | None:
 async def _session(
     request: Request, group: Group, systems_manager: SystemsManager, report: Report
 ) -> AsyncIterator[StartedSession | None]:
-    """Yield a session on the target, terminated on every way out; None when it could not be started."""
+    """Yield a session on the target, or None if it could not be started. It is terminated however the block ends."""
     starting = asyncio.ensure_future(systems_manager.start_session(request.target))
     started: StartedSession | None = None
     try:
@@ -264,7 +264,7 @@ async def _session(
         group.finish()
         yield started
     except asyncio.CancelledError:
-        # A thread cannot be stopped: the session may begin after all.
+        # The thread cannot be stopped, so the session may still be started.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 await asyncio.shield(starting)

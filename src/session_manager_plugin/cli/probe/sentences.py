@@ -1,9 +1,9 @@
-"""Errors in the words of a probe."""
+"""Converting errors to detail and advice."""
 
 from __future__ import annotations
 
 
 def split(error: Exception, advice: str) -> tuple[str, str]:
-    """Return detail and advice of an error's sentence, which a semicolon separates; by default `advice`."""
+    """Split an error's sentence at the semicolon into detail and advice. ``advice`` is the default."""
     detail, separator, rest = str(error).rpartition("; ")
     return (detail, rest) if separator else (rest, advice)

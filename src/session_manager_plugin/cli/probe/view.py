@@ -1,4 +1,4 @@
-"""A report as people and programs read it: a live table, plain lines, JSON."""
+"""The presentation of a report: a live table, plain lines, or JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold re
 _MARKS = {Verdict.PASS: "✓", Verdict.WARN: "!", Verdict.FAIL: "✗", Verdict.SKIPPED: "-"}
 _ASCII_MARKS = {Verdict.PASS: "+", Verdict.WARN: "!", Verdict.FAIL: "x", Verdict.SKIPPED: "-"}
 _PIECE = 256
-"""Characters written at once where nothing may wait; in any encoding less than a pipe takes that is writable."""
+"""Characters written at once without blocking: in any encoding fewer bytes than a writable pipe accepts."""
 DRAW_INTERVAL = 0.1
 """Seconds; drawing the table takes about a tenth of that."""
 
@@ -34,14 +34,14 @@ class View(Protocol):
         """The report has changed."""
 
     def finish(self) -> None:
-        """The report is complete, or the probe was interrupted: write the rest, however long that takes."""
+        """Write the rest, blocking, when the report is complete or the probe was interrupted."""
 
 
 def view_of(report: Report, environment: Environment, *, as_json: bool) -> View:
-    """Return the view: JSON if asked for, a live table at a capable terminal, else lines."""
+    """Return the view: JSON if requested, a live table at a capable terminal, lines elsewhere."""
     if as_json:
         return JsonView(report, environment)
-    # Log lines in between would tear a live table.
+    # Log lines would disturb a live table.
     is_screen = environment.is_terminal(environment.stdout) and not environment.is_dumb
     if is_screen and not environment.quiet and not environment.verbosity:
         return TableView(report, environment)
@@ -49,7 +49,7 @@ def view_of(report: Report, environment: Environment, *, as_json: bool) -> View:
 
 
 def summary(report: Report) -> str:
-    """Return text such as `11 passed, 1 warning, 1 failed, 2 skipped`."""
+    """Return text such as ``11 passed, 1 warning, 1 failed, 2 skipped``."""
     counts = Counter(check.verdict for check in report.checks)
     warnings = counts[Verdict.WARN]
     parts = [f"{counts[Verdict.PASS]} passed"]
@@ -63,7 +63,7 @@ def summary(report: Report) -> str:
 
 
 def milliseconds(check: Check) -> str:
-    """Return text such as `12 ms`, with one decimal below 10; empty when nothing was done."""
+    """Return text such as ``12 ms``, with one decimal below 10; empty for a skipped check."""
     if check.ms is None:
         return ""
     return f"{check.ms:.1f} ms" if check.ms < 10 else f"{check.ms:.0f} ms"
@@ -80,12 +80,12 @@ class JsonView:
         """Do nothing yet."""
 
     def finish(self) -> None:
-        """Print it."""
+        """Print the report."""
         self._environment.write(f"{json.dumps(self._report.as_json(), indent=2)}\n")
 
 
 class PlainView:
-    """Prints a line for each check, and one below it for the advice; groups in order. With `-q` failures only."""
+    """Prints a line for each check, and another for its advice, groups in order. With ``-q`` only failures."""
 
     def __init__(self, report: Report, environment: Environment) -> None:
         self._report = report
@@ -94,9 +94,9 @@ class PlainView:
         self._unwritten = ""
 
     def changed(self) -> None:
-        """Print the checks of the groups that are complete so far, and those of the next group.
+        """Print the checks of all complete groups, and those so far of the next group.
 
-        What standard output does not take at once is kept: in the event loop nothing waits for a reader.
+        Text that standard output does not accept at once is kept, so that the event loop is not blocked.
         """
         ready: list[Check] = []
         for group in self._report.groups:
@@ -160,7 +160,7 @@ class TableView:
         self._drawn_at = 0.0
 
     def changed(self) -> None:
-        """Draw the table; at a limited rate while several checks run, so that drawing does not distort their times."""
+        """Draw the table, at a limited rate while several checks run, so that drawing does not distort their times."""
         running = sum(len(group.running) for group in self._report.groups)
         now = time.monotonic()
         is_due = running <= 1 or now >= self._drawn_at + DRAW_INTERVAL
@@ -169,7 +169,7 @@ class TableView:
             self._live.update(self._table(), refresh=True)
 
     def finish(self) -> None:
-        """Leave the whole table on the screen, and the summary below it."""
+        """Draw the whole table, and print the summary below it."""
         self._live.update(self._table())
         self._live.stop()
         self._console.print(summary(self._report))
