@@ -26,7 +26,7 @@ from session_manager_plugin.transfer.download_plan import (
     Problem,
     Warned,
 )
-from session_manager_plugin.transfer.scripts import download_script, upload_script
+from session_manager_plugin.transfer.scripts import BLOCK_SIZE, download_script, upload_script
 from session_manager_plugin.transfer.upload_plan import FRAME_SIZE, UploadPlan
 from tests.test_transfer.shells import SHELLS, start_script, tools_directory
 
@@ -129,6 +129,30 @@ def test_a_download_goes_on_where_it_was_cut(home: Path, run_download: Callable[
     starts = [(event.index, event.offset) for event in events if isinstance(event, EntryStarted)]
     assert starts == [(1, 131072), (2, 0)]
     assert b"".join(event.data for event in events if isinstance(event, Data)) == whole[131072:] + whole
+
+
+FAR = 5 << 30
+"""An offset that does not fit in 32 bits."""
+NO_DIGESTS = frozenset({"sha256sum", "sha512sum", "sha1sum", "md5sum"})
+"""For files that take too long to be read."""
+
+
+def test_a_download_goes_on_behind_4_gib(home: Path, run_download: Callable[..., list[Event]]) -> None:
+    with (home / "sparse").open("wb") as file:
+        file.seek(FAR)
+        file.write(b"the end")
+    events = run_download(b"sparse", offset=FAR, without=NO_DIGESTS)
+    assert _files(events) == {b"sparse": b"the end"}
+    assert [event.size for event in events if isinstance(event, EntryStarted)] == [FAR + 7]
+
+
+def test_without_a_home_directory_a_path_starts_at_the_root(
+    tmp_path: Path, home: Path, run_download: Callable[..., list[Event]]
+) -> None:
+    (home / "file").write_text("x")
+    home.rename(tmp_path / "moved")
+    path = os.fsencode(tmp_path / "moved" / "file")
+    assert _files(run_download(path, path[1:])) == {b"file": b"x"}
 
 
 @pytest.mark.parametrize(
@@ -297,6 +321,20 @@ def test_a_second_hang_up_does_not_keep_the_partial_file(tmp_path: Path, home: P
     os.killpg(process.pid, signal.SIGHUP)
     process.communicate()
     assert not list(home.iterdir())
+
+
+def test_a_part_is_written_behind_4_gib(home: Path, run_upload: Callable[..., UploadPlan]) -> None:
+    (home / ".smp-partial").write_bytes(b"begin")
+
+    def orders(plan: UploadPlan) -> bytes:
+        part = plan.start_part(b"", FAR // BLOCK_SIZE, ".smp-partial")
+        return part + plan.frame(b"the end") + plan.end_part() + plan.finish()
+
+    assert run_upload(b"name", orders).finished
+    with (home / ".smp-partial").open("rb") as file:
+        assert file.read(5) == b"begin"
+        file.seek(FAR)
+        assert file.read() == b"the end"
 
 
 def test_what_cannot_be_written_is_named(home: Path, run_upload: Callable[..., UploadPlan]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import os
+import select
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -389,4 +390,10 @@ def _is_component(name: bytes) -> bool:
 def _write_output(data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(1, view) :]
+        try:
+            view = view[os.write(1, view) :]
+        except BlockingIOError:  # another program has made it non-blocking
+            select.select([], [1], [])
+        except OSError as error:
+            error.filename = "standard output"
+            raise

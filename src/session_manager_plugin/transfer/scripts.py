@@ -44,7 +44,7 @@ elif has openssl; then algorithm=sha256; sum() { openssl dgst -sha256 -r; }
 elif has sha512sum; then algorithm=sha512; sum() { sha512sum; }
 elif has sha1sum; then algorithm=sha1; sum() { sha1sum; }
 elif has md5sum; then algorithm=md5; sum() { md5sum; }
-else algorithm=none; sum() { cat >/dev/null; echo -; }; fi
+else algorithm=none; sum() { echo -; }; fi
 digest() { set -- $(sum); echo "$1"; }
 if [ -w /dev/fd/1 ]; then piped=$algorithm; copy() { tee /dev/fd/5; }
 else piped=none; copy() { cat; }; fi
