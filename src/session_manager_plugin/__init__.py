@@ -24,6 +24,7 @@ __all__ = [
     "PLUGIN_VERSION",
     "AwsSettings",
     "CompletedSession",
+    "CopyReport",
     "Forward",
     "LinkOptions",
     "Outcome",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from session_manager_plugin.library import (
         AwsSettings,
         CompletedSession,
+        CopyReport,
         LinkOptions,
         Outcome,
         Session,

@@ -26,17 +26,18 @@ from session_manager_plugin.session.protocols import IDataChannel, KeyService, R
 from session_manager_plugin.session.runner import HANDLERS, SessionRunner
 from session_manager_plugin.session.session import Session
 from session_manager_plugin.session.streams import MemoryStreams
+from session_manager_plugin.transfer.report import CopyReport
 from session_manager_plugin.utils.hosts import is_loopback
 
 if TYPE_CHECKING:
     from session_manager_plugin.aws.start_pace import StartPace
     from session_manager_plugin.forwarding.destination import Destination
     from session_manager_plugin.forwarding.forward import Forward
-    from session_manager_plugin.transfer.report import Report
 
 __all__ = [
     "AwsSettings",
     "CompletedSession",
+    "CopyReport",
     "LinkOptions",
     "Outcome",
     "Session",
@@ -391,8 +392,8 @@ async def copy(
     streams: int = 1,
     aws: AwsSettings | None = None,
     link: LinkOptions | None = None,
-    report: Report | None = None,
-) -> Report:
+    report: CopyReport | None = None,
+) -> CopyReport:
     """Copy files between this machine and a target; return what was copied, and what was not.
 
     One side is ``TARGET:PATH``: all of ``sources``, of one target, or ``destination``. ``recursive`` copies
@@ -406,7 +407,7 @@ async def copy(
     from session_manager_plugin.aws.targets import resolve_target
     from session_manager_plugin.transfer.download import download
     from session_manager_plugin.transfer.names import parse_location
-    from session_manager_plugin.transfer.report import CopyOptions, Report
+    from session_manager_plugin.transfer.report import CopyOptions
     from session_manager_plugin.transfer.upload import upload
 
     sources = [sources] if isinstance(sources, str) else list(sources)
@@ -418,7 +419,7 @@ async def copy(
         raise UsageError("one side of a copy is on a target, written TARGET:PATH, and the other one is local")
     if len({location.target for location in remote_sources}) > 1:
         raise UsageError("the sources must be on one target")
-    aws, report = aws or AwsSettings(), report or Report()
+    aws, report = aws or AwsSettings(), report or CopyReport()
     options = CopyOptions(recursive=recursive, preserve=preserve, streams=streams)
     target = (remote_destination or remote_sources[0]).target
     sessions = _TargetSessions(await resolve_target(aws, target), aws, link or LinkOptions())

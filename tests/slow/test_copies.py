@@ -18,7 +18,7 @@ from session_manager_plugin.agent.busybox import busybox_path
 from session_manager_plugin.agent.faults import MessageFaults
 from session_manager_plugin.agent.inventory import load_inventory
 from session_manager_plugin.agent.quirks import Quirk
-from session_manager_plugin.transfer.report import Report
+from session_manager_plugin.transfer.report import CopyReport
 from tests.support.programs import need_program
 from tests.support.sandbox_credentials import use_credentials
 from tests.test_transfer.shells import tools_directory
@@ -61,7 +61,7 @@ def open_sandbox(monkeypatch: pytest.MonkeyPatch) -> OpenSandbox:
     return opened
 
 
-async def _copy(sandbox: Sandbox, source: str, destination: str, **options: Any) -> Report:
+async def _copy(sandbox: Sandbox, source: str, destination: str, **options: Any) -> CopyReport:
     async with asyncio.timeout(LIMIT):
         return await copy(source, destination, aws=AwsSettings(endpoint_url=sandbox.endpoint_url), **options)
 
@@ -120,7 +120,7 @@ async def test_where_commands_are_denied(open_sandbox: OpenSandbox, here: Path, 
     notices: list[str] = []
     async with open_sandbox(inventory=load_inventory(str(tmp_path / "account.toml")), quirks=Quirk) as sandbox:
         (there / "data").write_bytes(SMALL)
-        await _copy(sandbox, "local:data", "back", report=Report(on_notice=notices.append))
+        await _copy(sandbox, "local:data", "back", report=CopyReport(on_notice=notices.append))
     assert (here / "back").read_bytes() == SMALL
     assert len(notices) == 1
 

@@ -12,7 +12,7 @@ import pytest
 
 from session_manager_plugin.errors import ConnectionLost, CopyFailed
 from session_manager_plugin.transfer.download import download
-from session_manager_plugin.transfer.report import CopyOptions, Report
+from session_manager_plugin.transfer.report import CopyOptions, CopyReport
 from session_manager_plugin.transfer.upload import upload
 from session_manager_plugin.transfer.upload_plan import WINDOW_SIZE
 from tests.support.waiting import DEADLINE
@@ -42,8 +42,8 @@ def sessions(tmp_path: Path) -> ScriptSessions:
 
 async def _download(
     sessions: ScriptSessions, *paths: bytes, to: bytes = b".", recursive: bool = False, preserve: bool = False
-) -> Report:
-    report = Report()
+) -> CopyReport:
+    report = CopyReport()
     async with asyncio.timeout(DEADLINE):
         await download(sessions, paths, to, CopyOptions(recursive, preserve), report)
     return report
@@ -51,8 +51,8 @@ async def _download(
 
 async def _upload(
     sessions: ScriptSessions, *paths: bytes, to: bytes = b"", recursive: bool = False, preserve: bool = False
-) -> Report:
-    report = Report()
+) -> CopyReport:
+    report = CopyReport()
     async with asyncio.timeout(DEADLINE):
         await upload(sessions, paths, to, CopyOptions(recursive, preserve), report)
     return report
@@ -97,7 +97,7 @@ async def test_a_missing_tool_is_done_without(tmp_path: Path, here: Path, missin
     (here / "tree" / "sub").mkdir(parents=True)
     (here / "tree" / "sub" / "file").write_bytes(NOISE)
     notices: list[str] = []
-    options, report = CopyOptions(recursive=True), Report(on_notice=notices.append)
+    options, report = CopyOptions(recursive=True), CopyReport(on_notice=notices.append)
     async with asyncio.timeout(DEADLINE):
         await upload(sessions, [b"tree"], b"there", options, report)
         await download(sessions, [b"there"], b"back", options, report)
@@ -151,7 +151,7 @@ async def test_where_commands_are_denied_a_shell_sends_the_file(sessions: Script
     (sessions.home / "file").write_bytes(NOISE)
     sessions.commands_denied = True
     notices: list[str] = []
-    report = Report(on_notice=notices.append)
+    report = CopyReport(on_notice=notices.append)
     async with asyncio.timeout(DEADLINE):
         await download(sessions, [b"file"], b".", CopyOptions(), report)
     assert (here / "file").read_bytes() == NOISE
@@ -213,7 +213,7 @@ def _make_large(path: Path) -> None:
 async def test_an_upload_that_is_cancelled_leaves_nothing(sessions: ScriptSessions, here: Path) -> None:
     _make_large(here / "file")
     begun = asyncio.Event()
-    report = Report(on_progress=lambda progress: begun.set() if progress.done else None)
+    report = CopyReport(on_progress=lambda progress: begun.set() if progress.done else None)
     copying = asyncio.ensure_future(upload(sessions, [b"file"], b"", CopyOptions(), report))
     async with asyncio.timeout(DEADLINE):
         await begun.wait()
@@ -227,7 +227,7 @@ async def test_an_upload_that_is_cancelled_leaves_nothing(sessions: ScriptSessio
 async def test_a_download_that_is_cancelled_leaves_nothing(sessions: ScriptSessions, here: Path) -> None:
     _make_large(sessions.home / "file")
     begun = asyncio.Event()
-    report = Report(on_progress=lambda progress: begun.set() if progress.done else None)
+    report = CopyReport(on_progress=lambda progress: begun.set() if progress.done else None)
     copying = asyncio.ensure_future(download(sessions, [b"file"], b".", CopyOptions(), report))
     async with asyncio.timeout(DEADLINE):
         await begun.wait()
@@ -244,7 +244,7 @@ async def test_a_large_file_over_several_streams(tmp_path: Path, here: Path, she
     data = NOISE * 28 + b"end"
     (here / "large").write_bytes(data)
     (here / "small").write_bytes(b"small")
-    options, report = CopyOptions(streams=3), Report()
+    options, report = CopyOptions(streams=3), CopyReport()
     async with asyncio.timeout(DEADLINE):
         await upload(sessions, [b"large", b"small", b"large"], b"", options, report)
     assert len(sessions.channels) == 3
@@ -263,7 +263,7 @@ async def test_one_stream_that_fails_ends_all(sessions: ScriptSessions, here: Pa
     sessions.stops = [(10**9, None), (1000, CopyFailed("gone")), (10**9, None)]
     with pytest.raises(CopyFailed, match="gone"):
         async with asyncio.timeout(DEADLINE):
-            await download(sessions, [b"file"], b".", CopyOptions(streams=3), Report())
+            await download(sessions, [b"file"], b".", CopyOptions(streams=3), CopyReport())
     assert not _names(here)
 
 

@@ -34,7 +34,7 @@ from session_manager_plugin.transfer.download_plan import (
 from session_manager_plugin.transfer.local_files import PRIVATE_DIRECTORY, Attributes, PartialFile
 from session_manager_plugin.transfer.local_tree import PartialTree
 from session_manager_plugin.transfer.names import base_name
-from session_manager_plugin.transfer.report import CopyOptions, Report
+from session_manager_plugin.transfer.report import CopyOptions, CopyReport
 from session_manager_plugin.transfer.scripts import (
     BLOCK_SIZE,
     MIN_PARTED_SIZE,
@@ -54,7 +54,7 @@ _LOST = (ConnectionLost, TimedOut, SessionExpired, OutputIncomplete)
 
 
 async def download(
-    sessions: Sessions, sources: Sequence[bytes], destination: bytes, options: CopyOptions, report: Report
+    sessions: Sessions, sources: Sequence[bytes], destination: bytes, options: CopyOptions, report: CopyReport
 ) -> None:
     """Copy files of the target to ``destination``; ``-`` is standard output.
 
@@ -94,7 +94,7 @@ class _Source:
     paths: Sequence[bytes]
     options: CopyOptions
     destination: bytes
-    report: Report
+    report: CopyReport
     in_shell: bool = False
 
     @property

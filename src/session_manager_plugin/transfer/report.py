@@ -35,8 +35,13 @@ class CopiedFile:
 
 
 @dataclass
-class Report:
-    """Collects the results. ``on_progress`` and ``on_problem`` are called in the event loop."""
+class CopyReport:
+    """What a copy reports; pass one to ``copy`` to follow it.
+
+    The functions are called in the event loop: ``on_progress`` while bytes are copied, ``on_copied`` with each file or
+    directory that is complete, ``on_problem`` with the name of a file that is not copied and the reason, ``on_notice``
+    with a sentence for the user. ``files`` and ``problems`` collect the results.
+    """
 
     on_progress: Callable[[Progress], None] = lambda _progress: None
     on_copied: Callable[[CopiedFile], None] = lambda _file: None

@@ -14,7 +14,7 @@ from session_manager_plugin.errors import CopyFailed, NotConnected
 from session_manager_plugin.transfer.download_plan import new_digest
 from session_manager_plugin.transfer.local_files import LocalEntry, archive, named_errors, open_file, read_file, walk
 from session_manager_plugin.transfer.names import base_name
-from session_manager_plugin.transfer.report import CopyOptions, Report
+from session_manager_plugin.transfer.report import CopyOptions, CopyReport
 from session_manager_plugin.transfer.scripts import BLOCK_SIZE, MIN_PARTED_SIZE, part_blocks, upload_script
 from session_manager_plugin.transfer.sessions import CopyChannel, OutputReader, Sessions, failure, run_in_shell
 from session_manager_plugin.transfer.upload_plan import FRAME_SIZE, Receiver, UploadPlan
@@ -26,7 +26,7 @@ _CUT = "the target stopped before the copy was complete"
 
 
 async def upload(
-    sessions: Sessions, sources: Sequence[bytes], destination: bytes, options: CopyOptions, report: Report
+    sessions: Sessions, sources: Sequence[bytes], destination: bytes, options: CopyOptions, report: CopyReport
 ) -> None:
     """Copy local files to ``destination`` on the target. ``-`` is standard input.
 
@@ -39,7 +39,7 @@ async def upload(
 class _Stream:
     """One session, with the script of an upload at its other end."""
 
-    def __init__(self, channel: CopyChannel, report: Report) -> None:
+    def __init__(self, channel: CopyChannel, report: CopyReport) -> None:
         self._channel = channel
         self._report = report
         self._reader = OutputReader(channel)
@@ -93,7 +93,7 @@ class _Streams:
     """The sessions of one upload: the first one sends all, the others parts of large files. They are opened when they
     are used, and closed at the end."""
 
-    def __init__(self, sessions: Sessions, destination: bytes, count: int, report: Report) -> None:
+    def __init__(self, sessions: Sessions, destination: bytes, count: int, report: CopyReport) -> None:
         self._sessions = sessions
         self._destination = destination
         self._report = report
@@ -122,7 +122,7 @@ class _Streams:
 
 
 class _Upload:
-    def __init__(self, streams: _Streams, options: CopyOptions, report: Report) -> None:
+    def __init__(self, streams: _Streams, options: CopyOptions, report: CopyReport) -> None:
         self._streams = streams
         self._options = options
         self._report = report

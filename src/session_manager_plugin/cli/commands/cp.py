@@ -17,7 +17,7 @@ from session_manager_plugin.cli.exit_status import Exit, ExitStatus
 if TYPE_CHECKING:
     from session_manager_plugin.aws.settings import AwsSettings
     from session_manager_plugin.cli.signals import Interruption
-    from session_manager_plugin.transfer.report import Report
+    from session_manager_plugin.transfer.report import CopyReport
 
 _EXAMPLES = """
 smp cp i-0123456789abcdef0:/var/log/syslog .
@@ -74,7 +74,7 @@ def cp(
     from session_manager_plugin.cli.signals import run
     from session_manager_plugin.errors import SessionManagerError, UsageError
     from session_manager_plugin.library import copy
-    from session_manager_plugin.transfer.report import CopiedFile, Report
+    from session_manager_plugin.transfer.report import CopiedFile, CopyReport
 
     if as_json and destination == "-":
         raise UsageError("--json and - as the destination would both use standard output")
@@ -83,7 +83,7 @@ def cp(
         if as_json:
             environment.write(f"{json.dumps({'event': event, **facts})}\n")
 
-    async def main(_interruption: Interruption) -> Report:
+    async def main(_interruption: Interruption) -> CopyReport:
         with copy_progress(environment) as line:
 
             def print_copied(file: CopiedFile) -> None:
@@ -99,7 +99,7 @@ def cp(
                 with line.hidden():
                     tell_note(environment, sentence)
 
-            report = Report(
+            report = CopyReport(
                 on_progress=line.show, on_copied=print_copied, on_problem=print_problem, on_notice=print_notice
             )
             return await copy(
