@@ -15,11 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from session_manager_plugin.aws.managed_instances import ManagedInstance
+from session_manager_plugin.aws.name_cache import NameCache
+from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.cli.main import COMMANDS
 from tests.support.pty_process import PtyProcess
 from tests.support.waiting import wait_until
 from tests.test_cli.conftest import Smp
 
+OFFICE = "mi-0a1b2c3d4e5f60002"
 BIN = Path(sys.executable).parent
 SHELLS = {
     "bash": (
@@ -167,6 +171,10 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path, zsh_cache: Path) -> Sh
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     (tmp_path / "token-of-mine").touch()
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "config").write_text("[profile work]\n")
+    names = [ManagedInstance("i-0a1b2c3d4e5f60001", "web-1", online=True), ManagedInstance(OFFICE, online=True)]
+    NameCache(AwsSettings(), {"HOME": str(tmp_path)}).write(names)
     environment = {
         "PATH": f"{script.parent}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
@@ -198,6 +206,10 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path, zsh_cache: Path) -> Sh
         ("smp connect --token-file tok\t", ["connect", "--token-file", "token-of-mine"]),
         ("smp connect --token-file=tok\t", ["connect", "--token-file=token-of-mine"]),
         ("smp connect --url 'wss://a b' --stdin-eof cl\t", ["connect", "--url", "wss://a b", "--stdin-eof", "close"]),
+        ("smp start we\t", ["start", "web-1"]),
+        ("smp probe mi-\t", ["probe", OFFICE]),
+        ("smp ls --region eu-no\t", ["ls", "--region", "eu-north-1"]),
+        ("smp start --profile=wo\t", ["start", "--profile=work"]),
     ],
 )
 async def test_the_tab_key(shell: Shell, typed: str, arguments: list[str]) -> None:

@@ -75,12 +75,15 @@ class Commands:
     def __init__(self) -> None:
         self.console, self.session = FakeConsole(), FakeSession()
         self.left: list[Exception] = []
+        self.now = 0.0
         self.commands = EscapeCommands(
             cast(Console, self.console),
             cast(Session, self.session),
             lambda: self.session.lines,
             b"~",
             self.left.append,
+            label="web-1 eu-west-1",
+            now=lambda: self.now,
         )
 
     def said(self, escape: Escape) -> list[str]:
@@ -130,11 +133,17 @@ def test_leaving(typed: Commands) -> None:
 
 def test_details_before_the_session_has_begun(typed: Commands) -> None:
     typed.session.began = None
-    assert typed.said(Escape.DETAILS) == ["~i", " session:         alice-1?[2J", " state:           opening"]
+    assert typed.said(Escape.DETAILS) == [
+        "~i",
+        " session:         alice-1?[2J",
+        " target:          web-1 eu-west-1",
+        " state:           opening",
+    ]
 
 
 def test_details(typed: Commands) -> None:
     typed.session.began = SessionReady("Standard_Stream", peer_version="3.3.0.0\x1b]0;x\x07")
+    typed.now = 3725.0
     typed.session.info = {
         "url": "wss://gateway.example/v1/data-channel/alice-1?token=abcdefgh12345678",
         "state": "connected",
@@ -148,10 +157,12 @@ def test_details(typed: Commands) -> None:
     assert typed.said(Escape.DETAILS) == [
         "~i",
         " session:         alice-1?[2J",
+        " target:          web-1 eu-west-1",
+        " uptime:          1 h 2 min",
         " url:             wss://gateway.example/v1/data-channel/alice-1?token=***",
         " state:           reconnecting",
         " trouble:         no answer for 3 s",
-        " latency:         12.3 ms",
+        " latency:         no answer",
         " agent:           3.3.0.0?]0;x?",
         " session type:    Standard_Stream",
         " resending:       2",
@@ -167,6 +178,7 @@ async def test_the_facts_that_are_told_are_supplied_by_a_session() -> None:
     labels = [line.split(":")[0].strip() for line in console.said[1:]]
     assert labels == [
         "session",
+        "uptime",
         "url",
         "state",
         *(["latency"] if "latency" in labels else []),

@@ -71,6 +71,7 @@ def test_the_list_of_escapes() -> None:
 
 def test_details_of_the_connection() -> None:
     commands = Commands()
+    commands.now = 754.0
     commands.session.session_id = SESSION
     commands.session.began = SessionReady("Standard_Stream", {}, "3.3.1142.0")
     commands.session.info = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 from session_manager_plugin.errors import LeftByEscape, SessionManagerError
@@ -25,6 +26,8 @@ _HELP = {
 """The escapes with their descriptions, in the order of the list."""
 _FACTS = {
     "session_id": "session",
+    "target": "target",
+    "uptime": "uptime",
     "url": "url",
     "link": "state",
     "trouble": "trouble",
@@ -52,8 +55,15 @@ class EscapeCommands:
         connections: Callable[[], Sequence[str] | None],
         character: bytes,
         leave: Callable[[Exception], None],
+        *,
+        label: str = "",
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``connections`` returns one line for each forwarded connection; None if no port is forwarded."""
+        """``connections`` returns one line for each forwarded connection; None if no port is forwarded. ``label`` names
+        the target, if that is known; ``now`` is a clock in seconds."""
+        self._label = label
+        self._now = now
+        self._began_at = now()
         self._console = console
         self._session = session
         self._list_connections = connections
@@ -126,13 +136,16 @@ class EscapeCommands:
     def _details(self) -> list[str]:
         session = self._session
         facts = session.get_info()
-        facts["session_id"] = session.session_id
+        facts["session_id"], facts["target"] = session.session_id, self._label
         if facts.get("link") is None:
             facts["link"] = session.state
         began = session.began
         if began is not None:
             facts["session_type"] = began.session_type or "Standard_Stream, not announced"
             facts["agent_version"] = began.peer_version or "not announced"
+            facts["uptime"] = _duration(self._now() - self._began_at)
+        if facts.get("trouble"):
+            facts["latency"] = "no answer"
         if not facts.get("retransmitting"):
             facts["retransmitting"] = None
         told = {label: _shown(key, facts[key]) for key, label in _FACTS.items() if facts.get(key) not in (None, "")}
@@ -143,6 +156,15 @@ class EscapeCommands:
         if connections is None:
             return ["no port is forwarded in this session"]
         return [f" {line}" for line in connections] or ["no connection is open"]
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in words: ``1 h 2 min``, ``3 min 4 s``, ``5 s``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _shown(key: str, value: object) -> str:

@@ -70,7 +70,14 @@ async def run_terminal_session(session: Session, process: Process, options: Term
             console = opened.enter_context(process.console(options))
             running.restore = console.give_back
             if options.escape_character is not None and console.is_terminal:
-                escapes = EscapeCommands(console, session, runner.connections, options.escape_character, running.fail)
+                escapes = EscapeCommands(
+                    console,
+                    session,
+                    runner.connections,
+                    options.escape_character,
+                    running.fail,
+                    label=options.label,
+                )
                 process.interruption.suspend_with(escapes.suspend)
                 escapes.start()
             LinkNews(environment, session, console, options.leave_escape).start()

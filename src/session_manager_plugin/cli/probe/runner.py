@@ -239,7 +239,7 @@ async def _find_target(request: Request, group: Group) -> str | None:
             what, _, advice = str(error).partition("; ")
             check.failed(what, advice or "check the target's name, --region and --profile")
         else:
-            check.passed(f"{request.target} is {found}")
+            check.passed(found if found == request.target else f"{request.target} is {found}")
             return found
     return None
 
