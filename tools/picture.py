@@ -79,7 +79,7 @@ async def record(file: Path) -> None:
             await type_slowly(terminal, "exit")
             await terminal.expect(r"ended")
             await asyncio.sleep(1)
-            terminal.type("exit\r")
+            terminal.process.terminate()
             await terminal.wait()
 
 
