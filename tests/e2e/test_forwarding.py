@@ -138,6 +138,7 @@ async def test_ssh_ends_silently(
         assert (process.returncode, errors) == (0, b""), command
 
 
+@pytest.mark.timeout(600)
 async def test_copies_through_ssh(
     aws: str, sandbox: Sandbox, environment: dict[str, str], server: SshServer, tmp_path: Path
 ) -> None:
