@@ -41,8 +41,7 @@ from collections.abc import Sequence
 class SessionManagerError(Exception):
     """Base of every exception raised on purpose by this package.
 
-    ``incomplete`` is set where the session that it ended is known to lack part of its output: a sentence that says how
-    much.
+    ``incomplete`` is a sentence about missing output, if the session that the error has ended is known to lack some.
     """
 
     incomplete = ""
@@ -81,7 +80,7 @@ class ConfigurationError(SessionManagerError):
 class ConnectError(SessionManagerError):
     """A data channel could not be opened.
 
-    ``host`` is the host (and port) that was tried, ``retryable`` tells whether trying again may help.
+    ``host`` is the host (and port) that was tried; ``retryable``: another attempt may succeed.
     """
 
     def __init__(self, message: str, *, host: str = "", retryable: bool = False) -> None:

@@ -122,19 +122,19 @@ def start(
     signer: RequestSigner | None = None,
     pace: StartPace | None = None,
 ) -> Session:
-    """Return a session with a target; ``async with`` starts it with StartSession and opens it, and terminates it at the
+    """Return a session with a target. ``async with`` starts it with StartSession, opens it, and terminates it at the
     end unless the far end has ended it.
 
-    ``target`` is what ``aws.targets.resolve_target`` takes: an id, a name, an address, a tag. Without a ``document`` it
-    is a shell; ``parameters`` are the document's. ``reason`` is kept by AWS with the session. ``aws`` says which
-    account and region, ``link`` how the connection is made and kept. Sessions that are started with the same ``pace``
+    ``target`` is an id, a name, an address or a tag, as for ``aws.targets.resolve_target``. Without a ``document`` the
+    session is a shell; ``parameters`` are those of the document. AWS stores ``reason`` with the session. ``aws``
+    selects account and region, ``link`` holds the options of the connection. Sessions started with the same ``pace``
     share the rate that the service allows.
 
     If the parameters ask for ``separateOutputStream`` and the agent lacks it, the session ends with ``AgentTooOld``
     before the command runs.
 
-    Opening raises ``UsageError`` and ``ConnectError`` for a target that is not found, ``AccessDenied``, and what
-    prevents the connection. A call of ``open`` that is cancelled leaves no session behind.
+    Opening raises ``UsageError`` and ``ConnectError`` for a target that is not found, ``AccessDenied``, and the errors
+    of connecting. A cancelled ``open`` leaves no session behind.
     """
     return Session(
         starter=_TargetStarter(
@@ -145,7 +145,7 @@ def start(
 
 @dataclass
 class _TargetStarter:
-    """Fulfils ``SessionStarter`` with StartSession and TerminateSession."""
+    """A ``SessionStarter`` that uses StartSession and TerminateSession."""
 
     target: str
     document: str
@@ -193,16 +193,16 @@ class CompletedSession:
     """A remote command that has ended."""
 
     status: int
-    """The exit status, 0 to 255. 255 also stands for a command that was killed by a signal, and for an `error`."""
+    """The exit status, 0 to 255. 255 also stands for a command that was killed by a signal, and for an ``error``."""
     stdout: bytes
-    """With ``Via.SHELL`` standard error is part of it."""
+    """Standard output; with ``Via.SHELL`` it includes standard error."""
     stderr: bytes
     target: str = field(default="", compare=False)
-    """The target, as the caller has named it."""
+    """The target, as named by the caller."""
     seconds: float = field(default=0.0, compare=False)
-    """The time that all took."""
+    """The duration, the session's start included."""
     error: SessionManagerError | None = None
-    """Why there is no status, or output is missing; only `run_many` returns it."""
+    """Why there is no status, or output is missing; only ``run_many`` returns it."""
 
 
 async def run(
@@ -244,11 +244,11 @@ async def run_many(
     aws: AwsSettings | None = None,
     link: LinkOptions | None = None,
 ) -> AsyncGenerator[CompletedSession, None]:
-    """Run a command on many targets, at most `fanout` at once; yield each as it has ended.
+    """Run a command on many targets, at most ``fanout`` at once; yield each as it has ended.
 
-    The arguments are those of `run`. What `run` raises is the `error` of that target and stops no other. Where the
-    service throttles StartSession, sessions are started as fast as it allows. A program that leaves the iteration early
-    closes it, with `contextlib.aclosing`, which terminates the sessions.
+    The arguments are those of ``run``. What ``run`` raises is the ``error`` of that target and stops no other. Where
+    the service throttles StartSession, sessions are started as fast as it allows. A program that leaves the iteration
+    early closes it, with ``contextlib.aclosing``, which terminates the sessions.
     """
     from session_manager_plugin.aws.start_pace import StartPace
 

@@ -1,4 +1,4 @@
-"""What the tests of the communicator share."""
+"""Fixtures for the tests of the communicator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which host names are those of AWS services, and the region that they hold."""
+"""Host names of AWS services, and the region in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names, values and defaults that the design promised."""
+"""The names, values and defaults of the communicator's public configuration."""
 
 from __future__ import annotations
 

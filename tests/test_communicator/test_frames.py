@@ -1,4 +1,4 @@
-"""What comes over a websocket, frame by frame: our data path and the library make the same of it."""
+"""Websocket frames: our data path returns the same messages as the library."""
 
 from __future__ import annotations
 

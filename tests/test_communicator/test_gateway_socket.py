@@ -1,4 +1,4 @@
-"""The opening of a websocket, and the moment right behind it."""
+"""The opening of a websocket, and messages that arrive directly after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Received payloads reach their handlers in order, whenever these are set, and reading pauses for what is kept."""
+"""``Inbox``: handlers receive payloads in order, whenever they are set, and reading pauses while too many are kept."""
 
 from __future__ import annotations
 

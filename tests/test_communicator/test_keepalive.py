@@ -1,4 +1,4 @@
-"""Pings: the latency they tell, and when silence means a dead link. Times are short, waits are for what happens."""
+"""``Keepalive``: the measured latency, and the detection of a dead link. Times are short; tests wait for events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session is opened once and ends once; callers wait for its beginning and its end."""
+"""``Lifetime``: a session is opened once and ends once; callers wait for its beginning and its end."""
 
 from __future__ import annotations
 

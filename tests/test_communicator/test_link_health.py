@@ -1,4 +1,4 @@
-"""One state, one clock, one sentence for a link, by a clock that is a number."""
+"""``LinkMonitor``: state, duration and sentence of a link, with a fake clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A link, stage by stage: nothing that arrives between two stages is lost."""
+"""The stages of a link: data that arrives between two stages is not lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signature of an opening: when there is one, what it waits for, and what a refusal of it leads to."""
+"""The signature of an opening request: when it is made, its time limit, and its refusal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outages as people have them: no DNS, a proxy that wants something else, ten minutes in a tunnel."""
+"""Realistic outages: no DNS, a proxy that requires a login, ten minutes without a network."""
 
 from __future__ import annotations
 

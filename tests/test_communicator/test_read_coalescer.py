@@ -1,4 +1,4 @@
-"""Which reads wait for several messages: those of a steady stream of full messages, and no others."""
+"""``ReadCoalescer``: only reads of a steady stream of full messages wait for several messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A link that heals: ``SessionDataChannel`` over websockets that are lost."""
+"""Reconnecting: ``SessionDataChannel`` over websockets that are lost."""
 
 from __future__ import annotations
 

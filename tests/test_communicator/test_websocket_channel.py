@@ -1,4 +1,4 @@
-"""``WebSocketChannel`` over real websockets: life, messages, flow control, the ways to end."""
+"""``WebSocketChannel`` over real websockets: opening, messages, flow control, closing."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The core alone: no socket, no clock, no waiting."""
+"""Tests of the core alone: without sockets, clocks or waiting."""

@@ -1,4 +1,4 @@
-"""Acknowledgements that were probably lost are sent once more."""
+"""``protocol/acknowledgements.py``: acknowledgements that were probably lost are repeated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``channel_closed`` while messages are held: what is missing gets a bounded time to come."""
+"""``channel_closed`` while messages are held: missing messages have a bounded time to arrive."""
 
 from __future__ import annotations
 

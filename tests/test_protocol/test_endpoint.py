@@ -1,4 +1,4 @@
-"""``protocol/endpoint.py``: one core with a hand-written far end. Two cores joined are in ``test_pair``."""
+"""``protocol/endpoint.py``: one endpoint and a scripted far end. ``test_pair`` connects two endpoints."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""``errors.py``: the tree in its docstring is the tree of its classes, and each carries its facts."""
+"""``errors.py``: the tree in its docstring matches the classes, and each exception has its attributes."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""``protocol/handshake.py``: every row of the two tables, and every step that has none."""
+"""``protocol/handshake.py``: every row of the two tables, and every input without a row."""
 
 import itertools
 

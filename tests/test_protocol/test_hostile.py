@@ -1,4 +1,4 @@
-"""A far end that lies: whatever it sends costs bounded memory and work, and is dropped or ends in a clear reason.
+"""A hostile far end: its data costs bounded memory and work, and is dropped or ends the session with a reason.
 
 What is bounded is asserted as such: how much is answered, kept, told. Memory is measured where a lie is small and what
 it could make us keep is not.

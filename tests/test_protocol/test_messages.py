@@ -1,4 +1,4 @@
-"""``protocol/messages.py``: the codec against the recorded bytes, ids, acknowledgements."""
+"""``protocol/messages.py``: the codec compared with recorded bytes, message ids, acknowledgements."""
 
 import hashlib
 import random

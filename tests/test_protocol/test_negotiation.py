@@ -1,4 +1,4 @@
-"""``protocol/negotiation.py``: what the two roles ask, answer, prove and agree."""
+"""``protocol/negotiation.py``: the handshake messages of both roles."""
 
 import json
 from dataclasses import replace

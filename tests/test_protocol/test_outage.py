@@ -1,4 +1,4 @@
-"""The websocket is away for long: no clock of the session runs meanwhile, and nothing is lost."""
+"""A long outage of the websocket: no time limit of the session runs during it, and no data is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two cores joined in memory: whole sessions, on good links and on bad ones."""
+"""Two endpoints connected in memory: whole sessions on good and on bad links."""
 
 import random
 from collections.abc import Callable

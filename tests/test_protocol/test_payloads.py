@@ -1,4 +1,4 @@
-"""``protocol/payloads.py``: the JSON texts of both official ends, byte for byte, and what is read back from them."""
+"""``protocol/payloads.py``: the JSON texts of both official ends, serialized byte for byte and parsed."""
 
 import json
 import random

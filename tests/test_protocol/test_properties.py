@@ -1,4 +1,4 @@
-"""What holds for every input: searched by hypothesis, with the same examples in every run."""
+"""Properties that hold for every input, tested by hypothesis with the same examples in every run."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""``protocol/reliable.py``: order, acknowledgement, retransmission, and how much of it is kept."""
+"""``protocol/reliable.py``: order, acknowledgement, retransmission, and the limits of what is kept."""
 
 import itertools
 from typing import Any

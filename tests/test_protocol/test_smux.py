@@ -1,4 +1,4 @@
-"""``protocol/smux.py``: frames against the recorded ones, two sessions joined in memory, limits, turns, keep-alive."""
+"""``protocol/smux.py``: frames compared with recorded ones, two connected sessions, limits, turns, keepalive."""
 
 from __future__ import annotations
 

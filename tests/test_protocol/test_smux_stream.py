@@ -1,4 +1,4 @@
-"""``protocol/smux_stream.py``: the two states of a stream, every row of their tables and every input that has none."""
+"""``protocol/smux_stream.py``: the two state machines of a stream, every row and every input without a row."""
 
 from __future__ import annotations
 

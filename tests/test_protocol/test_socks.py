@@ -1,4 +1,4 @@
-"""SOCKS5, the server's end."""
+"""``protocol/socks.py``: the server's end of SOCKS5."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``protocol/versions.py``: both comparisons, and every gate on both sides of its bound."""
+"""``protocol/versions.py``: both comparisons, and every gate just below and at its version."""
 
 from __future__ import annotations
 

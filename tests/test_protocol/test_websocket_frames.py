@@ -1,4 +1,4 @@
-"""Websocket frames written and read without the library agree with what the library makes of them."""
+"""``protocol/websocket_frames.py``: frames are serialized and parsed as by the library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The library's ``Session`` with commands: stdout, stderr, the exit status, and output that nobody reads."""
+"""The library's ``Session`` with commands: stdout, stderr, the exit status, and unread output."""
 
 from __future__ import annotations
 

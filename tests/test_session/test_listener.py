@@ -1,4 +1,4 @@
-"""``Listener``: ports and unix sockets, bound and accepted from."""
+"""``Listener``: binding and accepting on ports and unix sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command in a shell session, by a handler, with the far end played by a test."""
+"""``MarkedCommandHandler``: a command in a shell session, with a scripted far end."""
 
 from __future__ import annotations
 

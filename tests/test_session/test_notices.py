@@ -1,4 +1,4 @@
-"""What handlers have to say, rendered."""
+"""The texts of notices, official and plain."""
 
 from __future__ import annotations
 

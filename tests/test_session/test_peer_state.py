@@ -1,4 +1,4 @@
-"""``SocketTable``: what the kernel knows about the program at the other end of a connection."""
+"""``SocketTable``: the kernel's information about the program at the other end of a connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Port sessions: which handler one gets, its local end, and what is wrong with it."""
+"""Port sessions: the choice of the handler, the local end, and its errors."""
 
 from __future__ import annotations
 

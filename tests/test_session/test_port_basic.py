@@ -1,4 +1,4 @@
-"""``PortHandler`` with agents from before multiplexing: one local connection after the other."""
+"""``PortHandler`` with agents older than multiplexing: one local connection at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``StdioHandler``: a byte stream for another program, ssh above all."""
+"""``StdioHandler``: a byte stream for another program, such as ssh."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in for a terminal: streams in memory and streams of descriptors, under the handlers."""
+"""Substitutes for a terminal: streams in memory and over descriptors, used by the handlers."""
 
 from __future__ import annotations
 

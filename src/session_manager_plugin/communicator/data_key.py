@@ -1,4 +1,4 @@
-"""The data key of an encrypted session, from the key service that the caller supplied."""
+"""Getting the data key of an encrypted session from the caller's key service."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LOGGER = get_logger(__name__)
 
 
 class DataKeyFetch:
-    """Answers an endpoint's ``DataKeyRequired`` with a key of ``service``; then calls ``answered``.
+    """Answers an endpoint's ``DataKeyRequired`` with a key of ``service``, then calls ``answered``.
 
-    Without a key the session ends, and the agent is told why.
+    If the service fails, the session ends and the agent receives the reason.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class DataKeyFetch:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, key_id: str, challenge: str) -> None:
-        """Begin. An endpoint requires one key."""
+        """Begin to fetch the key. Called once: an endpoint requires one key."""
         self._task = asyncio.get_running_loop().create_task(self._fetch(key_id, challenge))
 
     def stop(self) -> None:
-        """Do not answer any more."""
+        """Stop fetching the key."""
         if self._task is not None:
             self._task.cancel()
 

@@ -139,7 +139,7 @@ class SessionEndpoint:
         self._output_loss = OutputLoss(self._receiver)
         self._events = EventQueue()
         self.next_event: Callable[[], Event | None] = self._events.take
-        """Return the next event, in order; None when there is none."""
+        """Return the next event, or None."""
         self._rejections = Rejections()
 
     # State.

@@ -1,4 +1,4 @@
-"""Runs a command in a shell session, for targets where no command session can be started."""
+"""Running a command in a shell session, for targets where command sessions are not possible."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from session_manager_plugin.session.outcome import Outcome
 from session_manager_plugin.session.protocols import IDataChannel, Interruptible, Streams
 
 SHELL_TIMEOUT = 60.0
-"""Seconds that the shell has to run the line that is typed; an agent may send its first output after seconds."""
+"""Seconds within which the shell must run the first line. An agent may send its first output only after seconds."""
 
 
 class MarkedCommandHandler(Interruptible):
-    """Passes the command's output on as it comes, both its outputs as one, and its exit status at the end.
+    """Writes the command's output as it arrives, stdout and stderr as one, and returns its exit status.
 
-    The session is still open then, and is to be terminated.
+    The session is still open at the end; the caller has to terminate it.
     """
 
     def __init__(
         self, streams: Streams, command: bytes, *, has_input: bool = False, shell_timeout: float = SHELL_TIMEOUT
     ) -> None:
-        """``command`` is a line, or several, for ``sh``. ``has_input``: the input of ``streams`` is the command's."""
+        """``command`` is one or more lines for ``sh``. ``has_input``: the input of ``streams`` is sent to the
+        command."""
         self._streams = streams
         self._marked = MarkedCommand(command, has_input=has_input)
         self._has_input = has_input
@@ -40,11 +41,11 @@ class MarkedCommandHandler(Interruptible):
 
     @property
     def interrupted(self) -> bool:
-        """Always false: the command decides what a signal does."""
+        """Always false: the command handles signals itself."""
         return False
 
     def interrupt(self, number: int) -> bool:
-        """Pass SIGINT or SIGQUIT on to the command, once, as the key for SIGINT; the next one leaves."""
+        """Send the key for SIGINT to the command on the first SIGINT or SIGQUIT. The next one leaves the session."""
         if self._interrupted or number not in KEYS or self._to_send is None:
             return False
         if self._marked.state is not MarkedState.RUNNING:
@@ -54,10 +55,10 @@ class MarkedCommandHandler(Interruptible):
         return True
 
     async def run(self, channel: IDataChannel) -> Outcome:
-        """Run the command; the outcome has its exit status.
+        """Run the command. The outcome has its exit status.
 
-        Raises what ended the session before the command had ended, ``TimedOut`` if the shell does not begin it, and
-        ``BrokenPipeError`` when standard output has lost its reader.
+        Raises the error that ended the session before the command, ``TimedOut`` if the shell does not begin it, and
+        ``BrokenPipeError`` if the reader of standard output has closed it.
         """
         streams = self._streams
         output_failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -104,7 +105,7 @@ class MarkedCommandHandler(Interruptible):
             self._ended.set()
 
     async def _begin(self) -> None:
-        """Return never; raise ``TimedOut`` if the command does not begin in time."""
+        """Never return; raise ``TimedOut`` if the command does not begin in time."""
         try:
             async with asyncio.timeout(self._shell_timeout):
                 await self._running.wait()
@@ -117,7 +118,7 @@ class MarkedCommandHandler(Interruptible):
         await asyncio.get_running_loop().create_future()
 
     async def _send(self, channel: IDataChannel, to_send: asyncio.Queue[bytes]) -> None:
-        with contextlib.suppress(NotConnected):  # the session is over; `ended` says why
+        with contextlib.suppress(NotConnected):  # the session has ended; ``ended`` raises the reason
             while True:
                 await channel.send_input_data(await to_send.get())
                 to_send.task_done()
