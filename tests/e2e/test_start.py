@@ -154,6 +154,17 @@ async def test_just_in_time_access(sandbox: Sandbox, environment: dict[str, str]
     assert run.status == 0
 
 
+async def test_waiting_for_approval_in_a_narrow_terminal(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    sandbox.inventory = inventory(Instance(id=WEB, request_access=True), pending_polls=1000)
+    argv = [SMP, "start", WEB, "--request", "disk full", "--endpoint-url", sandbox.endpoint_url]
+    async with PtyProcess(argv, env=environment, columns=40) as terminal:
+        for seconds in ("0", "[1-9]"):  # in one row
+            await terminal.expect(rf"\x1b\[Kwaiting {seconds} s for approval of acc[\w ]+\r")
+        terminal.type("\x03")
+        assert await terminal.wait() in (130, -signal.SIGINT)
+    assert not sandbox.sessions
+
+
 async def test_access_that_is_rejected(sandbox: Sandbox, environment: dict[str, str]) -> None:
     sandbox.inventory = inventory(Instance(id=WEB, request_access=True), pending_polls=0, access_request="Rejected")
     run = await smp(sandbox, environment, "start", WEB, "--request", "disk full")

@@ -9,6 +9,7 @@ from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.threads import in_thread
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.render import tell
+from session_manager_plugin.terminal.size import terminal_size
 from session_manager_plugin.utils.text import printable
 
 _POLL_INTERVALS = (1.0, 2.0, 3.0)
@@ -23,7 +24,7 @@ async def requested_access(environment: Environment, settings: AwsSettings, targ
     from session_manager_plugin.aws.access_requests import granted_settings, request_access
 
     request_id = await asyncio.wrap_future(in_thread(lambda: request_access(settings, target, reason)))
-    progress = _Progress(environment, f"access request {request_id} is waiting for approval (Ctrl-C stops waiting)")
+    progress = _Progress(environment, request_id)
     intervals = iter(_POLL_INTERVALS)
     interval = 0.0
     try:
@@ -38,18 +39,20 @@ async def requested_access(environment: Environment, settings: AwsSettings, targ
 class _Progress:
     """A line that is rewritten every second at a terminal, and written once elsewhere."""
 
-    def __init__(self, environment: Environment, text: str) -> None:
+    def __init__(self, environment: Environment, request_id: str) -> None:
         self._environment = environment
-        self._text = text
+        self._request = printable(f"access request {request_id}")
         self._began_at = time.monotonic()
         self._is_live = environment.is_terminal(environment.stderr) and not environment.is_dumb
         self._is_shown = False
 
     async def wait(self, seconds: float) -> None:
-        """Show the line, and wait."""
-        if not self._environment.quiet:
-            self._show()
-        await asyncio.sleep(seconds)
+        """Wait, and show the line each second."""
+        ends_at = time.monotonic() + seconds
+        while (left := ends_at - time.monotonic()) > 0:
+            if not self._environment.quiet:
+                self._show()
+            await asyncio.sleep(min(1.0, left))
 
     def end(self) -> None:
         """Erase the line."""
@@ -59,7 +62,9 @@ class _Progress:
     def _show(self) -> None:
         if self._is_live:
             elapsed = time.monotonic() - self._began_at
-            self._environment.write_error(f"\r\x1b[K{printable(self._text)}, {elapsed:.0f} s")
+            size = terminal_size(self._environment.stderr)
+            line = f"waiting {elapsed:.0f} s for approval of {self._request}; Ctrl-C stops"
+            self._environment.write_error(f"\r\x1b[K{line[: size.columns - 1] if size else line}")
         elif not self._is_shown:
-            tell(self._environment, self._text, error=False)
+            tell(self._environment, f"{self._request} is waiting for approval", error=False)
         self._is_shown = True
