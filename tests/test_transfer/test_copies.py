@@ -107,6 +107,22 @@ async def test_a_missing_tool_is_done_without(tmp_path: Path, here: Path, missin
     assert notices == ([unchecked] if len(missing) > 2 else [])
 
 
+@pytest.mark.parametrize("missing", [set(), {"tar"}], ids=["tar", "file by file"])
+@pytest.mark.parametrize("preserve", [False, True])
+async def test_a_directory_that_is_there_keeps_its_mode_unless_modes_are_kept(
+    tmp_path: Path, here: Path, missing: set[str], preserve: bool
+) -> None:
+    home = tmp_path / "home"
+    sessions = ScriptSessions(tools_directory(tmp_path, "dash", frozenset(missing)), home)
+    for directory in (here / "tree" / "old", here / "tree" / "new", home / "tree" / "old"):
+        directory.mkdir(parents=True)
+        directory.chmod(0o750)
+    (home / "tree" / "old").chmod(0o711)
+    await _upload(sessions, b"tree", recursive=True, preserve=preserve)
+    modes = {name: (home / "tree" / name).stat().st_mode & 0o777 for name in ("old", "new")}
+    assert modes == {"old": 0o750 if preserve else 0o711, "new": 0o750}
+
+
 async def test_without_an_encoder_nothing_is_downloaded(tmp_path: Path, here: Path) -> None:
     (tmp_path / "home").mkdir()
     tools = tools_directory(tmp_path, "busybox", frozenset({"base64", "od"}))

@@ -118,7 +118,7 @@ echo ":q $n"
 """
 
 _UPLOAD = r"""exec 3>&1
-made=; trap 'trap "" HUP INT TERM; if [ "$made" ]; then rm -rf "$made"; fi' EXIT
+made=; new=; trap 'trap "" HUP INT TERM; if [ "$made" ]; then rm -rf "$made"; fi' EXIT
 trap 'trap "" HUP INT TERM; exit 1' HUP INT TERM
 fail() { printf ':x %s\n' "$(plain "$1")" >&3; exit 1; }
 if [ "$(printf abcd | dd bs=2 count=1 iflag=fullblock 2>/dev/null)" = ab ]; then exact=1
@@ -160,10 +160,10 @@ p) place "$file" "$partial"; w_=$made; made=
 m_=$( part $mode 7>&1 6<>"$w_" ) || fail_because "$m_"
 echo :o >&3;;
 d) name "$file"; f_=$destination; case $file in =) ;; *) f_=$destination/$n_;; esac
-if ! [ -d "$f_" ]; then m_=$(mkdir "$f_" 2>&1) || fail_because "$m_"; chmod 700 "$f_"; fi
+if ! [ -d "$f_" ]; then m_=$(mkdir "$f_" 2>&1) || fail_because "$m_"; new="$new $file "; fi
 echo :o >&3;;
 m) name "$file"; f_=$destination; case $file in =) ;; *) f_=$destination/$n_;; esac
-settle "$mode" "$time" "$f_"; echo :o >&3;;
+case "$time$new" in -*" $file "*|[!-]*) settle "$mode" "$time" "$f_";; esac; echo :o >&3;;
 t) place "$file" "$partial"; if [ -e "$f_" ] && ! [ -d "$f_" ]; then made=; fail "${f_#./}: Not a directory"; fi
 m_=$(mkdir "$made" 2>&1) || { made=; fail_because "$m_"; }
 o_=$( exec 8>&1; { { frames 6>&1 7>&8 || echo failed >&8; } | copy |
@@ -185,9 +185,11 @@ q) echo :q; exit 0;;
 exit 1
 """
 _UPLOAD_FUNCTIONS = r"""if [ $piped = none ]; then tally() { cat >/dev/null; echo -; }; else tally() { digest; }; fi
-merge() { for c_ in "$1"/* "$1"/.[!.]* "$1"/..?*; do
-if [ -d "$c_" ] && ! [ -L "$c_" ] && [ -d "$2/${c_##*/}" ]; then merge "$c_" "$2/${c_##*/}" || return 1
-elif [ -e "$c_" ] || [ -L "$c_" ]; then mv -f "$c_" "$2/" || return 1; fi; done; }
+merge() ( a_=-; if [ "$time" != - ]; then a_=$(facts "$1"); fi
+for c_ in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+if [ -d "$c_" ] && ! [ -L "$c_" ] && [ -d "$2/${c_##*/}" ]; then merge "$c_" "$2/${c_##*/}" || exit 1
+elif [ -e "$c_" ] || [ -L "$c_" ]; then mv -f "$c_" "$2/" || exit 1; fi; done
+case $a_ in -*) ;; *) t_=${a_#* }; chmod "${a_%% *}" "$2" && touch -d "@${t_%% *}" "$2";; esac )
 """
 
 
