@@ -84,6 +84,7 @@ async def test_sessions_start_as_fast_as_the_service_allows(rate: float, count: 
     assert time.now <= count / rate * 1.05 + 2
     assert refused <= 32 + count / 2  # 32 at the beginning, before anything is known
     assert pace.limit is not None
+    assert pace.refused == refused
     assert pace.average == pytest.approx(count / time.now, rel=0.25)
 
 

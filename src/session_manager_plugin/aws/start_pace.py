@@ -49,6 +49,8 @@ class AdaptiveRate:
         """Starts a second; None while the service has not throttled."""
         self._accepted: deque[float] = deque()
         self._count = 0
+        self.refused = 0
+        """Starts that the service has throttled."""
         self._first_at = self._last_at = 0.0
         self._next_at = 0.0
         self._decreased_at = -DECREASE_INTERVAL
@@ -72,6 +74,7 @@ class AdaptiveRate:
 
     def throttled(self, now: float) -> None:
         """The service has throttled a start."""
+        self.refused += 1
         if now - self._decreased_at < DECREASE_INTERVAL:
             return
         self._decreased_at = now
@@ -109,6 +112,11 @@ class StartPace:
     def limit(self) -> float | None:
         """Starts a second, as the service was found to allow; None while it has not throttled."""
         return self._rate.limit
+
+    @property
+    def refused(self) -> int:
+        """Starts that the service has throttled, all attempts counted."""
+        return self._rate.refused
 
     @property
     def measured(self) -> float:

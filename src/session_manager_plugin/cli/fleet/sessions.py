@@ -44,9 +44,11 @@ class SessionFleet:
     @property
     def slowed(self) -> str:
         """A sentence about what has slowed the fleet down; empty if nothing has."""
-        if self._pace.limit is None:
+        times = self._pace.refused
+        if not times:
             return ""
-        return f"AWS throttled StartSession: {self._pace.average:.0f} sessions a second were started"
+        rate = self._pace.average
+        return f"AWS throttled StartSession {times} time{'s' * (times != 1)}; {rate:.0f} sessions a second were started"
 
     def results(self, targets: Sequence[FleetTarget], batch: int) -> AsyncGenerator[FleetResult, None]:
         """Yield a result for each target that has begun; see ``run_on_all``."""
