@@ -133,6 +133,8 @@ async def test_continued_in_the_background_it_stops_again(shell: Terminal, sandb
     def drive(command: str) -> None:
         log_in(shell, command)
         shell.enter(f"(read x < {go}; echo mean''while) & clear")
+        # Or the screen is cleared behind the line that is looked for.
+        shell.wait(lambda view: at(REMOTE)(view) and not any("read x" in row for row in view.rows), "a clear screen")
         shell.press("Enter", "~", "C-z")
         shell.wait(lambda view: stopped(view) and at(LOCAL)(view), "the prompt of the shell")
         go.write_text("\n")
