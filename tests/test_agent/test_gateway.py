@@ -344,7 +344,7 @@ async def test_a_client_that_does_not_read_stops_its_session() -> None:
 
 
 async def test_above_a_limit_nothing_more_is_read_that_would_be_answered() -> None:
-    connection, transport = open_on_a_fake_transport(mock.Mock(spec=SandboxSession))
+    connection, transport = open_on_a_fake_transport(mock.Mock(spec=SandboxSession, pong_delay=0.0))
     transport.get_write_buffer_size.return_value = MAX_UNREAD_SIZE
     connection.data_received(masked(9, b"ping"))
     transport.pause_reading.assert_not_called()
