@@ -1,10 +1,10 @@
-"""The acknowledgements of received stream messages: which are due, and which are sent once more.
+"""Acknowledgements of received stream messages: which are due, and which are repeated.
 
-Each message is acknowledged individually. Acknowledgements are not acknowledged and may be lost, above all with a
-websocket. The official agent retransmits only its oldest unacknowledged message, one each 100 ms, and closes a few
-seconds after its program has ended (protocol reference 13.3, N7), so each needless retransmission takes the place of a
-message that is really missing. A message that arrives a second time shows that its acknowledgement was lost. The
-acknowledgements of the messages received after it are then repeated as well, up to ``REPEATED``.
+Each message is acknowledged individually. Acknowledgements may be lost, mostly when a websocket is lost, and are not
+themselves acknowledged. The official agent retransmits only its oldest unacknowledged message, one every 100 ms, and
+closes the session a few seconds after its program has ended (protocol reference 13.3, N7). Each needless
+retransmission therefore takes the place of a message that is really missing. A message that arrives a second time
+shows that its acknowledgement was lost. Up to ``REPEATED`` acknowledgements of later messages are then repeated too.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from collections import deque
 from session_manager_plugin.protocol.messages import AcknowledgementWriter, ClientMessage
 
 MAX_PENDING_ACKNOWLEDGEMENTS = 10_000
-"""Acknowledgements kept while the socket is congested. Older ones are dropped: the far end retransmits the messages."""
+"""Most acknowledgements kept while the socket is congested. The oldest are dropped: the far end retransmits their
+messages."""
 REMEMBERED = 1024
-"""Latest received messages whose acknowledgements can be repeated."""
+"""Number of latest received messages whose acknowledgements can be repeated."""
 REPEATED = 64
-"""Acknowledgements repeated at a time, about 25 kB: those of the messages that the agent would retransmit next."""
+"""Most acknowledgements repeated at once (about 25 kB): those of the messages that the agent would retransmit next."""
 REPEAT_INTERVAL = 0.1
-"""Least seconds between two repetitions, and from a message's acknowledgement to its repetition. The agent retransmits
-one message in that time."""
+"""Minimum seconds between two repetitions, and from the receipt of a message to the repetition of its acknowledgement.
+The agent retransmits one message in that time."""
 
 
 class Acknowledgements:
-    """See the module docstring. ``writer`` serializes them."""
+    """See the module docstring. ``writer`` serializes the acknowledgements."""
 
     def __init__(self, writer: AcknowledgementWriter) -> None:
         self._writer = writer
         self._pending: deque[tuple[bytes, int]] = deque(maxlen=MAX_PENDING_ACKNOWLEDGEMENTS)
         self._recent: deque[tuple[tuple[bytes, int], float]] = deque(maxlen=REMEMBERED)
-        """The acknowledgements of the latest messages, each with the time it was last sent."""
+        """The acknowledgements of the latest messages, each with the time when the message was first received."""
         self._repeated_at = float("-inf")
 
     def received(self, message: ClientMessage, now: float) -> None:

@@ -1,17 +1,17 @@
 """The state machine of a session's end.
 
-``channel_closed`` ends the session at once, unless messages are held because earlier ones are missing; then the session
-ends when the missing messages have arrived (the official client loses them: reference defect D15). The wait ends when
-no missing message has arrived for ``CLOSE_DELAY`` seconds, ``CLOSE_LIMIT`` seconds after ``channel_closed``, or when
-the websocket is lost.
+``channel_closed`` ends the session at once, unless messages are held because earlier ones are missing. Then the session
+ends when the missing messages have arrived (the official client loses both: reference defect D15). It ends without them
+after ``CLOSE_DELAY`` seconds in which no missing message arrived, ``CLOSE_LIMIT`` seconds after ``channel_closed``, and
+when the websocket is lost.
 
 States::
 
     RUNNING  ``channel_closed`` was not received
-    CLOSING  channel_closed was received; missing messages may still arrive
+    CLOSING  ``channel_closed`` was received; missing messages may still arrive
     OVER     the event that ends the session was emitted
 
-Invariant: an input without a row leaves the state unchanged and is a ``LocalProtocolError``.
+Invariant: an input without a row in ``TRANSITIONS`` raises ``LocalProtocolError`` and leaves the state unchanged.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ClosingInput(Enum):
     EXPIRED = auto()
     """No missing message arrived in time."""
     DISCONNECTED = auto()
-    """The websocket was lost while missing messages were waited for."""
+    """The websocket was lost in ``CLOSING``."""
     FAILED = auto()
     """The session has failed."""
 

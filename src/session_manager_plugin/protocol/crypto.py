@@ -1,7 +1,7 @@
 """Encryption of payloads: AES-256-GCM, one key per direction, no additional data.
 
-A ciphertext is ``nonce (12) ‖ ciphertext ‖ tag (16)``. The data key of KMS is 64 bytes: the first half encrypts what
-the agent sends, the second half what the client sends (official client ``src/encryption/encrypter.go``).
+A ciphertext is ``nonce (12) ‖ ciphertext ‖ tag (16)``. The data key of KMS is 64 bytes: the first half encrypts the
+agent's payloads, the second half the client's (official client ``src/encryption/encrypter.go``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ DATA_KEY_SIZE = 64
 NONCE_SIZE = 12
 TAG_SIZE = 16
 OVERHEAD = NONCE_SIZE + TAG_SIZE
-"""Bytes by which a payload grows."""
+"""Bytes that encryption adds to a payload."""
 
 _NONCES = 1 << (8 * NONCE_SIZE)
 
@@ -29,7 +29,7 @@ class PayloadCipher:
     """Seals and opens the payloads of one session, at the agent's end or the client's.
 
     The nonce is a little-endian counter with a random start, as in the agent. One cipher is used for the whole session,
-    so that a nonce never repeats under one key; a retransmission is the same bytes again.
+    so that no nonce repeats under a key. A retransmission sends the same bytes again.
     """
 
     def __init__(self, data_key: bytes, *, agent: bool, random_bytes: Callable[[int], bytes]) -> None:

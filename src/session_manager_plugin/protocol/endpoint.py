@@ -59,7 +59,7 @@ from session_manager_plugin.protocol.role import Role
 RESEND_TIMEOUT = 300.0
 """Seconds without any acknowledgement, while connected, after which the session fails. The official client's limit."""
 READING_GRACE = 1.0
-"""Seconds, after reading is resumed, within which acknowledgements already in the socket are received."""
+"""Seconds after reading is resumed in which acknowledgements already in the socket are received."""
 
 _HANDSHAKE_PAYLOADS = frozenset(
     {
@@ -80,18 +80,13 @@ _ACKNOWLEDGE = ClientMessageType.ACKNOWLEDGE.value
 class SessionEndpoint:
     """See the module docstring.
 
-    <<<<<<< HEAD
-        ``version`` is announced in the handshake (four numeric parts). ``epoch`` is added to an instant to get seconds
-        since the Unix epoch, for the messages' created date. ``random_bytes(n)`` returns n random bytes. A client
-        accepts the session types ``session_types``; with ``handshake_required`` it never assumes that there is no
-        handshake, with ``separate_outputs`` it refuses an agent that cannot keep the outputs of a command apart
-        (``AgentTooOld``). ``sender`` replaces the ``StreamSender`` that decides what is sent again and when.
-    =======
-        ``version`` (four numeric parts) is sent in the handshake. ``epoch`` is added to a monotonic time to get seconds
-        since the Unix epoch, for the created date of messages. ``random_bytes(n)`` returns n random bytes. A client
-        accepts the session types ``session_types``; with ``handshake_required`` it never assumes that there is no
-        handshake. ``sender`` replaces the ``StreamSender``, which decides what is retransmitted and when.
-    >>>>>>> 34b911d (protocol/: plain wording)
+    ``version`` (four numeric parts) is sent in the handshake. ``epoch`` is added to a monotonic time to get seconds
+    since the Unix epoch, for the created date of messages. ``random_bytes(n)`` returns n random bytes. ``sender``
+    replaces the default ``StreamSender``, which decides what is retransmitted and when.
+
+    A client accepts the session types ``session_types``. With ``handshake_required`` it never assumes that there is no
+    handshake. With ``separate_outputs`` it refuses an agent that cannot keep a command's outputs apart
+    (``AgentTooOld``).
     """
 
     def __init__(
@@ -156,7 +151,10 @@ class SessionEndpoint:
 
     @property
     def send_capacity(self) -> int:
-        """How many messages ``send_data`` accepts now; 0 before the session is ready and while the window is full."""
+        """How many messages of ``MAX_PAYLOAD_SIZE`` bytes ``send_data`` accepts now.
+
+        0 before the session is ready and after its end, while the window is full, and while publication is paused.
+        """
         outbox = self._outbox
         if not self._handshake.open or outbox.flow is Flow.PAUSED or self._closing.state is not Life.RUNNING:
             return 0
@@ -169,7 +167,7 @@ class SessionEndpoint:
 
     @property
     def retransmitting(self) -> int:
-        """How many of the messages in flight were sent more than once."""
+        """How many of the messages in flight were retransmitted, or are parked for retransmission."""
         return self._outbox.sender.retransmitting
 
     @property
@@ -179,12 +177,12 @@ class SessionEndpoint:
 
     @property
     def stalled_since(self) -> float | None:
-        """When the last acknowledgement arrived, while others are due; None if none is due."""
+        """Since when no acknowledgement has arrived although messages are in flight; None if none is due."""
         return self._outbox.stalled_since
 
     @property
     def missing_output(self) -> MissingOutput | None:
-        """The output of the far end that is known to be missing now. If the session has ended, it is lost."""
+        """The output of the far end that is known to be missing now. After the end of the session it stays missing."""
         return self._output_loss.missing
 
     @property
@@ -194,17 +192,17 @@ class SessionEndpoint:
 
     @property
     def progress(self) -> StreamProgress:
-        """How far the stream messages sent from here have come."""
+        """How many stream messages of this end were sent and acknowledged."""
         return self._outbox.sender.progress
 
     # The websocket.
 
     def connected(self, token: str | None, now: float) -> None:
-        """A new websocket is open.
+        """Note that a new websocket is open.
 
-        The opening message with ``token`` is sent first (None for the agent's end, which the gateway has authenticated
-        already), then everything unacknowledged. May be called without ``disconnected`` for the previous websocket.
-        Sends nothing after the end of the session.
+        Sends the opening message with ``token``, then everything unacknowledged; after the end of the session, nothing.
+        An agent passes None and sends no opening message: the gateway has authenticated it already. May be called
+        without ``disconnected`` for the previous websocket.
         """
         if self._outbox.flow is not Flow.DISCONNECTED:
             self.disconnected(now)
@@ -219,7 +217,10 @@ class SessionEndpoint:
             self._emit(OutputStopped())
 
     def disconnected(self, now: float) -> None:
-        """The websocket is lost. Unacknowledged messages are kept. A session that the service has closed ends now."""
+        """Note that the websocket is lost. Unacknowledged messages are kept.
+
+        A session that waits for missing messages after ``channel_closed`` ends now.
+        """
         if self._outbox.flow is Flow.PAUSED and self._closing.state is not Life.OVER:
             self._emit(PublicationStarted())
         if self._outbox.flow is not Flow.DISCONNECTED:
@@ -231,12 +232,11 @@ class SessionEndpoint:
             self._output_loss.websocket_lost(self._negotiation.agreement.session_type)
 
     def reading_paused(self) -> None:
-        """The owner has stopped reading the websocket: missing acknowledgements no longer count as silence."""
+        """Note that the owner has stopped reading the websocket: missing acknowledgements do not count as silence."""
         self._outbox.excuse_silence(math.inf)
 
     def reading_resumed(self, now: float) -> None:
-        """The owner reads again. Acknowledgements that arrived in the meantime are received within
-        ``READING_GRACE``."""
+        """Note that the owner reads again. Silence counts after ``READING_GRACE`` seconds."""
         self._outbox.excuse_silence(now + READING_GRACE)
 
     def _new_uuid(self) -> str:
@@ -249,7 +249,7 @@ class SessionEndpoint:
 
         Does not raise, whatever the far end sends: an unusable message is dropped unacknowledged (``MessageRejected``),
         and too many of them end the session (``SessionFailed``). After the end of the session all messages are ignored;
-        after ``channel_closed`` all except missing ones.
+        after ``channel_closed`` all except stream messages.
         """
         life = self._closing.state
         if life is Life.OVER:
@@ -305,7 +305,7 @@ class SessionEndpoint:
             try:
                 payload = cipher.open(payload)
             except EncryptionError as error:
-                # Without an acknowledgement the message would be retransmitted for ever (reference defect H11).
+                # The official client does not acknowledge it, and it is retransmitted for ever (reference defect H11).
                 self._fail(error)
                 return
         if payload_type == PayloadType.EXIT_CODE:
@@ -372,21 +372,21 @@ class SessionEndpoint:
         kms_key_id: str = "",
         customer_message: Callable[[str], str] | None = None,
     ) -> None:
-        """Open the session as an agent whose session type needs a handshake, or, with a ``kms_key_id``, encryption.
+        """Open the session as an agent, with a handshake, and with encryption if ``kms_key_id`` is set.
 
         ``SessionReady`` follows when the handshake is complete. ``customer_message`` returns the text to show to the
-        user, depending on the client's version. Raises ``LocalProtocolError`` in the client's role, and if the
+        user for the client's version. Raises ``LocalProtocolError`` in the client's role, and if the
         handshake has begun already.
         """
         self._driver.request(session_type, properties, now, kms_key_id=kms_key_id, customer_message=customer_message)
 
     def skip_handshake(self) -> None:
-        """Open the session as an agent whose session type needs no handshake. Raises as ``request_handshake``."""
+        """Open the session as an agent, without a handshake. Raises like ``request_handshake``."""
         self._driver.agent().skip()
         self._driver.become_ready()
 
     def provide_data_key(self, data_key: bytes, now: float, *, cipher_text: bytes = b"") -> None:
-        """Answer ``DataKeyRequired`` with the data key: in plaintext (64 bytes) and, for a client, as encrypted by KMS.
+        """Answer ``DataKeyRequired`` with the data key: in plaintext (64 bytes) and, for a client, encrypted by KMS.
 
         A key of the wrong size ends the session. Ignored after the end of the session. Raises ``LocalProtocolError`` if
         no key is required.
@@ -425,7 +425,7 @@ class SessionEndpoint:
         self._send(payload_type, pieces, now)
 
     def _send(self, payload_type: int, payloads: Iterable[bytes], now: float) -> None:
-        """Send each payload in a message of its own, encrypted where that applies."""
+        """Send each payload in a message of its own, encrypted if the session encrypts this payload type."""
         cipher = self._negotiation.cipher
         if cipher is not None and payload_type in self._sealed:
             payloads = map(cipher.seal, payloads)

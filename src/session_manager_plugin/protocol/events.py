@@ -1,4 +1,4 @@
-"""The events of a ``SessionEndpoint``, in the order in which they happened."""
+"""The events of a ``SessionEndpoint``, and their queue."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class SessionReady:
     """The session has begun: size and input may be sent.
 
     Without a handshake (current agents make none for a plain shell) ``session_type`` is None and ``peer_version`` is
-    empty. ``properties`` are those of the session type, as received. The event is emitted a second time if a handshake
-    follows although the client has begun without one.
+    empty. ``properties`` are those of the session type, as received. The event is emitted again if a handshake follows
+    after the client has begun without one.
     """
 
     session_type: str | None
@@ -35,7 +35,7 @@ class DataKeyRequired:
     """The agent requests encryption: the owner has to call KMS.
 
     A client's owner calls GenerateDataKey with ``key_id``, an agent's owner calls Decrypt with ``cipher_text``. The
-    encryption context contains ``challenge`` unless it is empty. Then the owner calls ``provide_data_key`` or
+    encryption context contains ``challenge`` if that is not empty. Then the owner calls ``provide_data_key`` or
     ``refuse_data_key``.
     """
 
@@ -71,7 +71,7 @@ class MissingOutput:
     ``messages`` is the number of messages that did not arrive although later ones did, ``size`` an estimate of their
     payload in bytes. ``undelivered_size`` bytes arrived after the first missing message and were not delivered, because
     output with a gap would be misleading. ``stopped``: the websocket was lost while a command ran. The agent then never
-    sends the rest of the command's output, and does not report how much that is (protocol reference 13.3, N5).
+    sends the rest of the command's output, nor its size (protocol reference 13.3, N5).
     """
 
     messages: int = 0

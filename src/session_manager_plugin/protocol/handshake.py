@@ -7,7 +7,7 @@ that the session has no handshake. Current agents make no handshake for plain sh
 Client states::
 
     AWAITING   no message has been received; after a delay the client assumes that there is no handshake
-    ASSUMED    the client has begun on that assumption; if a request follows, the agent discards the input before it
+    ASSUMED    the client has begun without a handshake; if a request follows, the agent has discarded all input so far
     ANSWERING  a request was received; the answer waits for a data key if encryption was requested
     RESPONDED  the request was answered; an encryption challenge may follow
     PROVED     the challenge was answered; a second one is a protocol error
@@ -23,8 +23,9 @@ Agent states::
     COMPLETE    the agent has confirmed
     SKIPPED     the session has no handshake
 
-Either role can reach FAILED. Invariants: an input without a row is a protocol error and leaves the state unchanged;
-only ``Negotiation`` applies inputs. ``negotiation.py`` handles the messages, ``readiness.py`` the time limits.
+Either role can reach FAILED. Invariants: an input without a row in ``TRANSITIONS`` raises a ``ProtocolError`` and
+leaves the state unchanged; only ``Negotiation`` applies inputs. ``negotiation.py`` handles the messages,
+``readiness.py`` the time limits.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class Handshake:
 
     @property
     def open(self) -> bool:
-        """Whether data may be sent: the handshake is complete, or there is none, or the client assumes that."""
+        """Whether data may be sent: the handshake is complete, or there is none, or the client assumes none."""
         return self.state in _OPEN
 
     @property
@@ -138,8 +139,8 @@ class Handshake:
     def apply(self, step: HandshakeInput) -> None:
         """Make the transition.
 
-        Without a row in the table, raises ``RemoteProtocolError`` for a far end's message and ``LocalProtocolError``
-        otherwise.
+        If the table has no row for it, raises ``RemoteProtocolError`` for a message of the far end, otherwise
+        ``LocalProtocolError``.
         """
         try:
             self.state = TRANSITIONS[self.role][self.state, step]

@@ -1,7 +1,7 @@
 """Drives the handshake of one endpoint: sends replies, emits events, and fails the session.
 
-``Negotiation`` processes the payloads, and ``Readiness`` decides when the session may begin. This module acts on both
-whenever the state of the handshake changes.
+``Negotiation`` processes the payloads, and ``Readiness`` decides when the session may begin. This module acts on
+their results.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class HandshakeDriver:
         return self._negotiation
 
     def receive(self, payload_type: int, payload: bytes | bytearray, now: float) -> None:
-        """Process a handshake payload. A wrong one fails the session; after the handshake it is rejected."""
+        """Process a handshake payload. An invalid one fails the session; after the handshake it is only rejected."""
         before = self._handshake.state
         try:
             self._reply(self._negotiation.receive(payload_type, payload, now), now)
@@ -68,7 +68,7 @@ class HandshakeDriver:
                 self.become_ready()
 
     def handle_timeout(self, now: float) -> None:
-        """Begin without a handshake, if that is due."""
+        """Begin without a handshake, and stop waiting for a late one, when these are due."""
         if self._readiness.assumption_due(now):
             self._negotiation.assume_none()
             self.become_ready()
@@ -103,7 +103,7 @@ class HandshakeDriver:
         self._reply(replies, now)
 
     def provide_data_key(self, data_key: bytes, cipher_text: bytes, now: float) -> None:
-        """See ``SessionEndpoint.provide_data_key``. Not after the end of the session."""
+        """See ``SessionEndpoint.provide_data_key``. Must not be called after the end of the session."""
         before = self._handshake.state
         try:
             if isinstance(self._negotiation, ClientNegotiation):
@@ -117,7 +117,7 @@ class HandshakeDriver:
             self._moved(now)
 
     def refuse_data_key(self, error: SessionManagerError, now: float) -> None:
-        """See ``SessionEndpoint.refuse_data_key``. Not after the end of the session."""
+        """See ``SessionEndpoint.refuse_data_key``. Must not be called after the end of the session."""
         if isinstance(self._negotiation, ClientNegotiation):
             self._reply(self._negotiation.refuse_data_key(error), now)
         self._fail(error)

@@ -14,7 +14,7 @@ Layout, big-endian (official client ``src/message/clientmessage.go``)::
     116   4  payload length
     120   n  payload
 
-Parsing follows the official client, which accepts what the service sends: the payload is everything from
+Parsing is as lenient as in the official client: the payload is everything from
 ``header length + 4`` on, regardless of the payload length; payload type and length are read at 112 and 116 even if the
 header is shorter; a payload length of 0 disables the digest check.
 """
@@ -40,9 +40,9 @@ PAYLOAD_OFFSET = 120
 MAX_PAYLOAD_SIZE = 1024
 """Bytes of data in one stream message: both official ends read at most this much from their source."""
 MAX_JSON_SIZE = 128 * 1024
-"""Bytes of a JSON payload: twice the limit of a session's document. The parsed value may take thirty times as much."""
+"""Most bytes of a JSON payload: twice the limit of a session's document. The parsed value may take 30 times as many."""
 MAX_JSON_DEPTH = 64
-"""Levels of nesting in a JSON payload: deeper values could overflow the stack."""
+"""Most levels of nesting in a JSON payload: deeper values could overflow the stack."""
 _INT64 = range(-(1 << 63), 1 << 63)
 
 _HEADER = struct.Struct(">I32sIQqQ8s8s32sII")
@@ -113,8 +113,8 @@ class ClientMessage(NamedTuple):
     def serialize(self) -> bytes:
         """Return the message as bytes.
 
-        Raises ``LocalProtocolError`` for what the official serializer refuses: an empty payload (the far end cannot
-        distinguish it from a missing one), a message type over 32 bytes, an id that is not 16 bytes.
+        Raises ``LocalProtocolError``, as the official serializer fails, for an empty payload (the far end cannot
+        distinguish it from a missing one), a message type over 32 bytes, and an id that is not 16 bytes.
         """
         message_type = self.message_type.encode()
         if len(message_type) > 32:
@@ -207,7 +207,7 @@ class MessageIds:
     def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
         start = uuid.UUID(bytes=random_bytes(16), version=4).bytes
         self.high = start[:8]
-        """The upper half of all these ids."""
+        """The upper half of every id, 8 bytes."""
         self._low = int.from_bytes(start[8:], "big") & _LOW_BITS
 
     def next(self) -> bytes:
@@ -230,7 +230,7 @@ _STREAM_HEADER = struct.Struct(">I32sIQqQQ8s32sII")
 class StreamMessageWriter:
     """Serializes the stream messages of one direction like ``ClientMessage``, without creating an object for each.
 
-    ``first_flags`` are those of the message with sequence number 0; the others have none.
+    ``first_flags`` are the flags of the message with sequence number 0; later messages have none.
     """
 
     def __init__(self, message_type: ClientMessageType, message_ids: MessageIds, *, first_flags: int) -> None:
@@ -304,7 +304,8 @@ def acknowledged_sequence_number(payload: bytes | bytearray) -> int:
     """Return the sequence number in an acknowledgement, the only field in use.
 
     The text of the official ends is matched with a pattern, for speed; any other text is parsed as JSON.
-    Raises ``RemoteProtocolError`` if the payload is not such an object.
+    A missing number is 0. Raises ``RemoteProtocolError`` if the payload is not a JSON object or the number is not an
+    integer.
     """
     if match := _ACKNOWLEDGED.fullmatch(payload):
         return int(match[1])

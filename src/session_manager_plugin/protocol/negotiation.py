@@ -2,7 +2,6 @@
 
 A negotiation processes received payloads of types 5 to 9 and returns the payloads to send. It is the only class that
 applies inputs to the ``Handshake``. If encryption is requested, it sets ``key_required`` and waits until its owner has
-
 called KMS. Texts and order are those of the official client and agent (``src/datachannel/streaming.go``,
 ``agent/session/datachannel/datachannel.go``).
 """
@@ -47,14 +46,14 @@ RandomBytes = Callable[[int], bytes]
 AGENT_CHALLENGE_SIZE = 16
 """Bytes of the challenge that goes into the data key's encryption context."""
 CHALLENGE_SIZE = 64
-"""Bytes that the agent seals and the client has to open and seal again."""
+"""Bytes of the challenge that the agent seals. The client opens it and seals it again."""
 MAX_SESSION_TYPE_LENGTH = 128
-"""Characters of an unknown session type's name that the answer repeats."""
+"""Characters kept of a session type's name. The answer to an unknown session type repeats them."""
 ENCRYPTED_MESSAGE = "This session is encrypted using AWS KMS."
 
 
 class Agreement(NamedTuple):
-    """The result of a handshake. ``error`` is set when it failed: the owner ends the session with it."""
+    """The result of a handshake. ``error`` is set if the handshake failed: the session ends with that error."""
 
     session_type: str | None
     properties: dict[str, Any]
@@ -70,7 +69,7 @@ class Negotiation:
         self.handshake = Handshake(role)
         self.agreement = Agreement(None, {})
         self.cipher: PayloadCipher | None = None
-        """Set once both ends have the key."""
+        """Set once this end has the data key."""
         self.key_required: DataKeyRequired | None = None
         """Set while waiting for the owner to call KMS."""
         self._version = version
@@ -96,7 +95,7 @@ class Negotiation:
         self.handshake.apply(HandshakeInput.SKIP)
 
     def fail(self) -> None:
-        """Fail the handshake. Does nothing if no further handshake message can follow."""
+        """Fail the handshake. Does nothing if the handshake is complete or was skipped."""
         if not self.handshake.settled:
             self.handshake.apply(HandshakeInput.FAIL)
 
@@ -127,14 +126,14 @@ class ClientNegotiation(Negotiation):
     def provide_data_key(self, data_key: bytes, cipher_text: bytes) -> Replies:
         """Answer the request with the data key that KMS has generated, in plaintext and encrypted.
 
-        Raises ``EncryptionError`` for a wrong size.
+        Raises ``EncryptionError`` for a key of the wrong size.
         """
         self.cipher = PayloadCipher(data_key, agent=False, random_bytes=self._random_bytes)
         required, self.key_required = self.key_required, None
         return self._answer(KmsResult(cipher_text, challenge_acknowledged=bool(required and required.challenge)))
 
     def refuse_data_key(self, error: SessionManagerError) -> Replies:
-        """Answer the request with the reason why KMS returned no data key. The handshake has failed."""
+        """Answer the request with the reason why KMS returned no data key. This sets ``agreement.error``."""
         self.key_required = None
         return self._answer(error)
 
@@ -206,7 +205,7 @@ class ClientNegotiation(Negotiation):
 
     def _prove(self, challenge: EncryptionChallenge) -> Replies:
         if self.cipher is None:
-            # The official client's reader ends on this message (reference defect H4).
+            # The official client stops reading at this message (reference defect H4).
             raise RemoteProtocolError("handshake: an encryption challenge without a key")
         self.handshake.apply(HandshakeInput.CHALLENGE_RECEIVED)
         answer = EncryptionChallenge(self.cipher.seal(self.cipher.open(challenge.challenge)))
@@ -241,9 +240,9 @@ class AgentNegotiation(Negotiation):
         kms_key_id: str = "",
         customer_message: Callable[[str], str] | None = None,
     ) -> Replies:
-        """Request a session type and, with a key's id, encryption.
+        """Request a session type and, if ``kms_key_id`` is set, encryption.
 
-        ``customer_message`` returns the text to show to the user, depending on the client's version. Raises
+        ``customer_message`` returns the text to show to the user for the client's version. Raises
         ``LocalProtocolError`` if the handshake has begun already.
         """
         self.handshake.apply(HandshakeInput.REQUEST)

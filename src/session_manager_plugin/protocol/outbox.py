@@ -3,12 +3,12 @@ the stream.
 
 States::
 
-    DISCONNECTED  there is no websocket; stream messages are kept and sent on the next one
+    DISCONNECTED  there is no websocket; stream messages are kept and sent on the next websocket
     FLOWING       messages are sent as soon as the owner takes them
     PAUSED        the gateway reports that the far end is away; stream messages are kept
 
-Invariants: an input without a row is a ``LocalProtocolError`` and leaves the state unchanged; a stream message is kept
-until it is acknowledged, over any number of websockets.
+Invariants: an input without a row in ``TRANSITIONS`` raises ``LocalProtocolError`` and leaves the state unchanged; a
+stream message is kept until it is acknowledged, over any number of websockets.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from session_manager_plugin.protocol.reliable import MAX_WINDOW, StreamSender
 from session_manager_plugin.protocol.role import Role
 
 STOPPED_AFTER = 10.0
-"""A timer that is later than this, in seconds, shows that the process was stopped or the machine asleep."""
+"""Seconds. A timer that is later than this shows that the process was stopped or the machine was asleep."""
 RESUME_INTERVAL = 1.0
-"""Least seconds between two retransmissions of everything, when the far end is back."""
+"""Minimum seconds between two retransmissions of everything by ``resume``."""
 _SYN = 1
 """The flag of an agent's first stream message."""
 _UNSEQUENCED = 3
@@ -105,7 +105,7 @@ class Outbox:
         self._send_again(self.sender.all_again(now))
 
     def disconnected(self) -> None:
-        """The websocket is lost. Due acknowledgements are dropped: the far end retransmits those messages."""
+        """Note that the websocket is lost. Due acknowledgements are dropped: the far end retransmits those messages."""
         self.apply(FlowInput.DISCONNECT)
         self.acknowledgements.disconnected()
 
@@ -164,7 +164,7 @@ class Outbox:
 
     @property
     def stalled_since(self) -> float | None:
-        """When the last acknowledgement arrived or ``excuse_silence`` ended, while others are due; otherwise None."""
+        """Since when no acknowledgement has arrived although messages are in flight; None if excused or none is due."""
         since = self.sender.stalled_since
         return None if since is None or self._excused_until == math.inf else max(since, self._excused_until)
 
@@ -183,12 +183,12 @@ class Outbox:
         """Retransmit the messages that are due."""
         due_at = self.next_timeout()
         if due_at is not None and due_at <= now:
-            # So late a call shows that this process was stopped: missing acknowledgements do not count as silence.
+            # A call this late shows that this process was stopped: missing acknowledgements do not count as silence.
             stopped = now - due_at > STOPPED_AFTER
             self._send_again(self.sender.all_again(now) if stopped else self.sender.due(now))
 
     def _send_again(self, messages: list[bytes]) -> None:
-        # Not while the owner takes no messages: the socket is congested, and copies would accumulate here.
+        # If the owner takes no messages, the socket is congested, and copies would accumulate here.
         if len(self._messages) < MAX_WINDOW:
             self._messages.extend(messages)
 

@@ -29,18 +29,18 @@ class OutputLoss:
         return MissingOutput(receiver.missing, size, receiver.held_size, self._stopped)
 
     def report_stop(self) -> bool:
-        """Whether the agent has stopped sending a command's output. True only once."""
+        """Return whether the agent has stopped sending a command's output; True in one call only."""
         due = self._stopped and not self._reported
         self._reported = self._reported or due
         return due
 
     def exit_code_received(self) -> None:
-        """Note that the exit code of a command was delivered, which follows all of its output."""
+        """Note that the exit code of a command was delivered. It follows all of the command's output."""
         self._exit_code_received = True
 
     def websocket_lost(self, session_type: str | None) -> None:
         """Note that the websocket was lost during the session."""
         if session_type == _STOPS_AT_A_LOST_LINK:
-            # After its exit code the agent has sent all output, and retransmits what was lost.
+            # An agent that has sent the exit code has sent all output, and retransmits the messages that were lost.
             complete = self._exit_code_received or self._receiver.holds(PayloadType.EXIT_CODE)
             self._stopped = self._stopped or not complete

@@ -3,8 +3,8 @@
 Named tuples rather than data classes, because they are imported at every start, and creating a data class takes 0.4 ms.
 
 Keys are written in the official order and read case-insensitively, as by the official ends' Go decoder. Unknown keys
-are ignored; a missing key has Go's zero value. A value of the wrong JSON type is a ``RemoteProtocolError`` that names
-the payload and the key.
+are ignored; a missing key has Go's zero value. A value of the wrong JSON type raises a ``RemoteProtocolError`` that
+names the payload and the key.
 Sources: ``src/message/*.go``, ``src/service/service.go`` (client), ``agent/session/contracts/model.go`` (agent).
 """
 
@@ -20,7 +20,7 @@ from session_manager_plugin.errors import RemoteProtocolError
 from session_manager_plugin.protocol.messages import parse_json_object
 
 MAX_ACTIONS = 32
-"""Actions of one handshake; official agents request two. Limited because each answer is longer than its action."""
+"""Most actions of one handshake; official agents request two. Limited because each answer is longer than its action."""
 MAX_ACTION_TYPE_LENGTH = 128
 _INT64 = range(-(1 << 63), 1 << 63)
 _UINT32 = range(1 << 32)
@@ -110,7 +110,7 @@ class OpenDataChannelInput(NamedTuple):
 
     @classmethod
     def from_json(cls, payload: bytes | bytearray | str) -> OpenDataChannelInput:
-        """Parse it as the gateway does: only the token has to be there."""
+        """Parse the payload. A missing key is an empty string, the token's too. Raises ``RemoteProtocolError``."""
         what = "OpenDataChannelInput"
         fields = parse_json_object(payload, what)
         return cls(
@@ -150,7 +150,7 @@ class HandshakeRequest(NamedTuple):
 
     @classmethod
     def from_json(cls, payload: bytes | bytearray | str) -> HandshakeRequest:
-        """Parse it. Raises ``RemoteProtocolError``."""
+        """Parse the payload. Raises ``RemoteProtocolError``."""
         what = "HandshakeRequest"
         fields = parse_json_object(payload, what)
         return cls(
@@ -206,7 +206,7 @@ class HandshakeResponse(NamedTuple):
 
     @classmethod
     def from_json(cls, payload: bytes | bytearray | str) -> HandshakeResponse:
-        """Parse it. Raises ``RemoteProtocolError``."""
+        """Parse the payload. Raises ``RemoteProtocolError``."""
         what = "HandshakeResponse"
         fields = parse_json_object(payload, what)
         errors = fields.get("errors") or []
@@ -230,7 +230,7 @@ class HandshakeResponse(NamedTuple):
 class KmsResult(NamedTuple):
     """The result of a successful KMS action: the data key, encrypted by KMS.
 
-    ``challenge_acknowledged`` says that the agent's challenge is part of the key's encryption context.
+    ``challenge_acknowledged``: the agent's challenge is part of the key's encryption context.
     """
 
     cipher_text_key: bytes
@@ -248,7 +248,7 @@ class KmsResult(NamedTuple):
 
     @classmethod
     def from_value(cls, value: object) -> KmsResult:
-        """Parse it. Raises ``RemoteProtocolError``."""
+        """Parse such a value. Raises ``RemoteProtocolError``."""
         fields = lower_keys(value)
         key = _base64(fields, "KMSCipherTextKey", "KMSEncryption")
         return cls(key, fields.get("challengeacknowledgement") is True)
@@ -265,7 +265,7 @@ class EncryptionChallenge(NamedTuple):
 
     @classmethod
     def from_json(cls, payload: bytes | bytearray | str) -> EncryptionChallenge:
-        """Parse it. Raises ``RemoteProtocolError``."""
+        """Parse the payload. Raises ``RemoteProtocolError``."""
         what = "EncryptionChallenge"
         return cls(_base64(parse_json_object(payload, what), "Challenge", what))
 
@@ -282,7 +282,7 @@ class HandshakeComplete(NamedTuple):
 
     @classmethod
     def from_json(cls, payload: bytes | bytearray | str) -> HandshakeComplete:
-        """Parse it. Raises ``RemoteProtocolError``."""
+        """Parse the payload. Raises ``RemoteProtocolError``."""
         what = "HandshakeComplete"
         fields = parse_json_object(payload, what)
         return cls(_integer(fields, "HandshakeTimeToComplete", what), _string(fields, "CustomerMessage", what))
@@ -300,7 +300,7 @@ class Size(NamedTuple):
 
     @classmethod
     def from_json(cls, payload: bytes | bytearray | str) -> Size:
-        """Parse it. Raises ``RemoteProtocolError``."""
+        """Parse the payload. Raises ``RemoteProtocolError``."""
         fields = parse_json_object(payload, "Size")
         return cls(_integer(fields, "cols", "Size", _UINT32), _integer(fields, "rows", "Size", _UINT32))
 
@@ -330,7 +330,7 @@ class ChannelClosed(NamedTuple):
 
     @classmethod
     def from_json(cls, payload: bytes | bytearray | str) -> ChannelClosed:
-        """Parse it. Raises ``RemoteProtocolError``."""
+        """Parse the payload. Raises ``RemoteProtocolError``."""
         what = "channel_closed"
         fields = parse_json_object(payload, what)
         return cls(
@@ -343,7 +343,7 @@ class ChannelClosed(NamedTuple):
 
 
 class AgentSessionState(NamedTuple):
-    """The payload of ``agent_session_state``, agent to gateway: ``Connected`` or ``Terminating``."""
+    """The payload of ``agent_session_state``, agent to gateway; ``state`` is ``Connected`` or ``Terminating``."""
 
     session_id: str
     state: str
@@ -354,7 +354,7 @@ class AgentSessionState(NamedTuple):
 
     @classmethod
     def from_json(cls, payload: bytes | bytearray | str) -> AgentSessionState:
-        """Parse it. Raises ``RemoteProtocolError``."""
+        """Parse the payload. Raises ``RemoteProtocolError``."""
         what = "agent_session_state"
         fields = parse_json_object(payload, what)
         return cls(_string(fields, "SessionId", what), _string(fields, "SessionState", what))

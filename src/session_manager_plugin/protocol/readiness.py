@@ -1,14 +1,15 @@
 """When a session becomes ready, and the time limits of its beginning.
 
-The client becomes ready with HandshakeComplete or with the first stream message. If the document is not known to
-begin with a handshake, it also becomes ready ``READY_DELAY`` seconds after opening without any message: a remote
-program that prints nothing must be usable (reference defect H9). Data sent on that assumption is kept. If a handshake
-follows nevertheless, the agent has discarded the data that it acknowledged before HandshakeComplete, so the data is
-sent again with new sequence numbers. The agent handles messages in order, so it has discarded exactly the messages with
-a lower sequence number than our HandshakeResponse.
+The client becomes ready at HandshakeComplete, or at a first stream message that belongs to no handshake. Unless a
+handshake is required, it also becomes ready if no stream message arrives within ``READY_DELAY`` seconds after opening:
+a remote program that prints nothing must be usable (reference defect H9). The client then assumes that there is no
+handshake, and keeps the data that it sends. If a handshake follows nevertheless, the agent has acknowledged and
+discarded the data received before HandshakeComplete, so the client sends it again with new sequence numbers. The agent
+handles messages in order, so it has discarded exactly the messages with a lower sequence number than our
+HandshakeResponse.
 
-The times of ``READY_DELAY``, ``HANDSHAKE_TIMEOUT`` and ``AGENT_HANDSHAKE_TIMEOUT`` start again with each websocket and
-stop without one. Only the wait for a late handshake continues without a websocket, because the agent's timeout does.
+The waits of ``READY_DELAY``, ``HANDSHAKE_TIMEOUT`` and ``AGENT_HANDSHAKE_TIMEOUT`` start again with each websocket and
+stop when it is lost. Only the wait for a late handshake continues without a websocket, as the agent's timeout does.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from session_manager_plugin.protocol.handshake import Handshake, HandshakeState
 from session_manager_plugin.protocol.role import Role
 
 READY_DELAY = 2.0
-"""Seconds after opening without any message until a client assumes that there is no handshake."""
+"""Seconds after opening, without a stream message, until a client assumes that there is no handshake."""
 HANDSHAKE_TIMEOUT = 30.0
 """Seconds that a client waits for the end of a handshake, or for any message."""
 AGENT_HANDSHAKE_TIMEOUT = 15.0
@@ -50,7 +51,7 @@ class Readiness:
     # The websocket.
 
     def connected(self, now: float) -> None:
-        """Start the times again for a new websocket."""
+        """Start the waits again for a new websocket."""
         self._connected = True
         state = self._handshake.state
         if self._client and not self._handshake.settled:
@@ -61,14 +62,15 @@ class Readiness:
             self._deadline = now + AGENT_HANDSHAKE_TIMEOUT
 
     def disconnected(self) -> None:
-        """Stop the times: the websocket is lost."""
+        """Stop the waits: the websocket is lost."""
         self._connected = False
         self._ready_at = self._deadline = None
 
     # The handshake.
 
     def acknowledged(self, now: float) -> None:
-        """Note an acknowledgement. An agent that waits for our HandshakeResponse times out after this moment."""
+        """Note an acknowledgement. It shows that the agent runs: if the agent waits for our HandshakeResponse, it times
+        out at most ``AGENT_HANDSHAKE_TIMEOUT`` seconds later."""
         if self._handshake.state is _ASSUMED and self._assumption_deadline is None:
             self._assumption_deadline = now + AGENT_HANDSHAKE_TIMEOUT
 
@@ -120,7 +122,7 @@ class Readiness:
         return self._ready_at is not None and self._ready_at <= now
 
     def certain_by_now(self, now: float) -> bool:
-        """Whether no handshake can follow, because the agent's own timeout for it has passed."""
+        """Whether it is certain that no handshake follows, because the agent's own timeout has passed."""
         return self._assumption_deadline is not None and self._assumption_deadline <= now
 
     def overdue(self, now: float, rejection: str) -> TimedOut | None:

@@ -13,11 +13,11 @@ class Rejections:
 
     def __init__(self) -> None:
         self.first = ""
-        """Why the first message was rejected; empty if none was."""
+        """Why the first counted message was rejected; empty if none is counted."""
         self._count = 0
 
     def add(self, reason: str) -> RemoteProtocolError | None:
-        """Count a rejected message. Returns the error that ends the session after ``MAX_REJECTED``, otherwise None."""
+        """Count a rejected message. Returns the error that ends the session at ``MAX_REJECTED``, otherwise None."""
         self._count += 1
         self.first = self.first or reason
         if self._count != MAX_REJECTED:

@@ -7,7 +7,7 @@ duplicates included, since the first acknowledgement may have been lost (the off
 duplicates: reference defect A1).
 
 Deliberate differences from the official client: every message that is due is retransmitted, not only the oldest (A4);
-a retransmitted message gives no round-trip sample (A3, Karn's rule), and the timeout backs off (A2); a full window
+a retransmitted message is no round-trip sample (A3, Karn's rule), and the timeout backs off (A2); a full window
 refuses new messages, where the official client drops old ones (D3). Messages are lost when a websocket is cut or while
 the far end is away from the gateway. They are not lost by congestion, which TCP handles, so the window only grows.
 """
@@ -29,11 +29,11 @@ STALLED_AFTER = 10.0
 """Seconds without any acknowledgement after which the longer maximum timeout applies."""
 INITIAL_WINDOW = 64
 BURST = 64
-"""Messages retransmitted at once before any of them is acknowledged: the initial window of a session."""
+"""Most messages retransmitted before any of them is acknowledged: as many as a new session may send."""
 MAX_WINDOW = 1024
-"""Messages in flight: 1 MiB of data, far below the 10,000 messages that an official far end holds out of order."""
+"""Most messages in flight: 1 MiB of data, far below the 10,000 messages that an official far end holds out of order."""
 MAX_HELD_MESSAGES = 10_000
-"""As in the official client. A message that finds no room is not acknowledged, so it is retransmitted later."""
+"""As in the official client. A message for which there is no room is not acknowledged, so the sender retransmits it."""
 MAX_HELD_SIZE = 16 * 1024 * 1024
 
 
@@ -41,7 +41,8 @@ class RoundTripEstimator:
     """Smoothed round-trip time, its variation and the retransmission timeout, in seconds.
 
     The arithmetic is that of both official ends (``CalculateRetransmissionTimeout``): RFC 6298 with gains 1/8 and 1/4,
-    but with an initial round-trip time of 100 ms, at least 10 ms above the round-trip time, and at most 1 s.
+    but with an initial round-trip time of 100 ms, and a timeout of at least 10 ms above the round-trip time and at most
+    1 s.
     """
 
     def __init__(self) -> None:
@@ -49,7 +50,7 @@ class RoundTripEstimator:
         self.variation = 0.0
         self.retransmission_timeout = INITIAL_RETRANSMISSION_TIMEOUT
         self.is_measured = False
-        """Whether ``smoothed`` is more than its initial value."""
+        """Whether ``smoothed`` contains a measurement."""
 
     def sample(self, round_trip_time: float) -> None:
         """Add one measurement, in seconds."""
@@ -62,12 +63,12 @@ class RoundTripEstimator:
 
 
 class StreamProgress(NamedTuple):
-    """How far the stream messages of a session have come."""
+    """How many stream messages of one direction were sent and acknowledged."""
 
     sent: int
-    """Messages that were sent: the sequence number of the next one."""
+    """Messages sent so far; also the sequence number of the next one."""
     acknowledged: int
-    """Messages of which all before are acknowledged too."""
+    """Messages acknowledged without a gap, counted from the first."""
     round_trip_time: float | None = None
     """Smoothed, in seconds; None before it was measured."""
 
@@ -87,11 +88,12 @@ class StreamSender:
     """The sending half: assigns sequence numbers, and keeps messages until they are acknowledged.
 
     Everything is delivered when ``in_flight`` is 0. Invariant: ``_in_flight`` is ordered by ``sent_at``, oldest first
-    (a retransmitted message moves to the end), so the due messages are a prefix, and the first entry has the deadline.
+    (a retransmitted message moves to the end), so the due messages are a prefix, and the first entry has the
+    earliest deadline.
 
-    Of many messages lost together, as with a websocket, ``BURST`` are retransmitted at once. The others are parked, and
-    two of them are retransmitted for each acknowledgement. Otherwise a link that breaks after a few hundred kilobytes
-    would break under the same burst each time, before anything is acknowledged.
+    When many messages are lost together, as with a websocket, ``BURST`` are retransmitted at once. The others are
+    parked, and two of them are retransmitted for each acknowledgement. Otherwise a link that breaks after a few hundred
+    kilobytes would break under the same burst each time, before anything is acknowledged.
     """
 
     def __init__(self) -> None:
@@ -119,12 +121,12 @@ class StreamSender:
 
     @property
     def retransmitting(self) -> int:
-        """How many of the messages in flight were sent more than once."""
+        """How many of the messages in flight were retransmitted, or are parked for retransmission."""
         return sum(1 for message in self._in_flight.values() if message.transmissions > 1) + len(self._parked)
 
     @property
     def stalled_since(self) -> float | None:
-        """When the last acknowledgement arrived, while others are due; None when nothing is in flight."""
+        """Since when no acknowledgement has arrived although messages are in flight; None when nothing is in flight."""
         return self._progress_at if self.in_flight else None
 
     @property
@@ -162,7 +164,7 @@ class StreamSender:
         return True
 
     def next_timeout(self) -> float | None:
-        """Return when ``due`` has messages; None while nothing is in flight."""
+        """Return when ``due`` will return messages; None while nothing is in flight."""
         for message in self._in_flight.values():
             return message.sent_at + self._timeout
         return self._progress_at if self._parked else None

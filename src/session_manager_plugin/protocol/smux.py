@@ -16,12 +16,13 @@ The states of a stream at this end::
     FINISHED   the far end's FIN was received: no data follows; an official far end discards data sent to this stream
     CLOSED     ``close_stream`` was called: data received is discarded; data queued before is still sent, then FIN
 
-There is no half-closed state: on FIN the far end drops the stream, so its answer would be lost (reference defect D8).
+There is no half-closed state: on our FIN the far end drops the stream and the rest of its data (reference defect D8).
 An owner whose local program has finished writing stops sending, and closes the stream once the answer is complete.
 
-Version 1 has no window per stream. Data that one stream's reader does not read is kept here, or reading stops for all
-streams. The official limit is 4 MiB over all streams (reference defect H16); here it is 4 MiB for one stream and 64 MiB
-for all. Beyond either, ``reading_paused`` is true and ``culprit`` is the stream with the most unread bytes.
+Version 1 has no window per stream. Data that a stream's reader does not take is kept here; beyond a limit, reading
+stops for all streams. The official limit is 4 MiB over all streams (reference defect H16); here it is 4 MiB for one
+stream and 64 MiB for all. Beyond either, ``reading_paused`` is true and ``culprit`` is the stream with the most unread
+bytes.
 
 Sending is round-robin between the streams that have data queued. Frames are not built ahead of time: ``data_to_send``
 builds frames up to the size that the data channel accepts now, and data queued in the meantime takes part in the
@@ -59,15 +60,15 @@ UPDATE_SIZE: Final = 8
 MAX_FRAME_DATA: Final = 32768
 """Bytes of data in one frame that we send; any length is received."""
 SHARED_FRAME_DATA: Final = 4 * 1024 - HEADER_SIZE
-"""The same while several streams have data queued: a turn of four full stream messages. Smaller turns would hardly
-reduce the wait of small data, which also waits for the messages in flight on the data channel."""
+"""The same limit while several streams have data queued: a turn of four full stream messages. Smaller turns would
+hardly reduce the wait of small data, which also waits for the messages in flight on the data channel."""
 MAX_STREAM_UNREAD: Final = 4 * 1024 * 1024
 MAX_TOTAL_UNREAD: Final = 64 * 1024 * 1024
 MAX_STREAMS: Final = 16_384
-"""Streams at a time above which the session fails if the far end opens another. Streams whose FIN is unsent count."""
+"""Most streams at a time: the session fails if the far end opens another. Streams whose FIN is unsent count."""
 SEND_HIGH_WATER: Final = 64 * 1024
-"""Bytes queued on one stream above which its owner should queue no more. A full window of the data channel is in
-flight besides."""
+"""Bytes queued on one stream above which its owner should queue no more. A full window of the data channel may
+be in flight in addition."""
 SEND_LOW_WATER: Final = 16 * 1024
 """Queued bytes at which ``StreamWritable`` is emitted."""
 KEEPALIVE_INTERVAL: Final = 10.0
@@ -126,7 +127,7 @@ class MuxSession:
     is sent every 10 s, and the session fails with ``TimedOut`` if nothing was received between two checks 30 s apart.
 
     After any call the owner sends ``data_to_send``, dispatches ``next_event`` until None and arms its timer for
-    ``next_timeout``. Times are float seconds of a monotonic clock. No received data makes a method raise.
+    ``next_timeout``. Times are float seconds of a monotonic clock. Received data makes no method raise.
     """
 
     def __init__(self, role: Role, *, keepalive: bool, now: float) -> None:
@@ -174,7 +175,7 @@ class MuxSession:
 
     @property
     def send_pending(self) -> int:
-        """Bytes to be sent, those of closed streams included, and one header for each stream with data."""
+        """Bytes to be sent: queued data (of closed streams too), and a header per control frame and waiting stream."""
         return self._total_buffered + HEADER_SIZE * (len(self._control) + len(self._rotation))
 
     def unread(self, stream_id: int) -> int:
@@ -317,7 +318,7 @@ class MuxSession:
                 stream.apply_to_queue(QueueInput.OVERFILLED)
 
     def close_stream(self, stream_id: int) -> None:
-        """Close a stream: queued data is sent, then FIN. Unread data and data received later is discarded.
+        """Close a stream: queued data is sent, then FIN. Unread data and data received later are discarded.
 
         No event of the stream follows. Ignored for a closed stream.
         """
@@ -387,8 +388,9 @@ class MuxSession:
     # Time.
 
     def excuse_silence(self, excused: bool) -> None:
-        """Set whether silence of the far end is ignored: while the owner does not read, or the link is being restored.
-        While ``reading_paused`` silence is always ignored.
+        """Set whether silence of the far end is ignored: while the owner does not read or the link is being restored.
+
+        While ``reading_paused``, silence is always ignored.
         """
         self._excused = excused
         self._excused_since_check = True

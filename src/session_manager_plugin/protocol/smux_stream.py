@@ -1,4 +1,4 @@
-"""One stream of a smux session: its two states, how much of it is unread, and the data queued for sending."""
+"""One stream of a smux session: its two states, the size of its unread data, and the data queued for sending."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ IDLE, FULL = SendQueue.IDLE, SendQueue.FULL
 
 
 class Stream:
-    """One stream: its state, how much of it is unread, and the data queued for sending."""
+    """See the module docstring."""
 
     __slots__ = ("batch", "buffered", "chunks", "offset", "queue", "state", "stream_id", "unread")
 
@@ -88,14 +88,14 @@ class Stream:
         self.buffered = 0
 
     def apply(self, step: StreamInput) -> None:
-        """Move ``state``. Raises ``LocalProtocolError`` when the table has no row for it."""
+        """Make the transition of ``state``. Raises ``LocalProtocolError`` if the table has no row for it."""
         try:
             self.state = STATE_TRANSITIONS[self.state, step]
         except KeyError:
             raise LocalProtocolError(f"stream: {step.name} in state {self.state.name}") from None
 
     def apply_to_queue(self, step: QueueInput) -> None:
-        """Move ``queue``. Raises ``LocalProtocolError`` when the table has no row for it."""
+        """Make the transition of ``queue``. Raises ``LocalProtocolError`` if the table has no row for it."""
         try:
             self.queue = QUEUE_TRANSITIONS[self.queue, step]
         except KeyError:

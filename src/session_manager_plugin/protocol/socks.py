@@ -16,9 +16,9 @@ States::
     ACCEPTED   the bytes that follow belong to the connection
     REFUSED    the connection is to be closed once ``data_to_send`` has been sent
 
-Only CONNECT is supported, without authentication: the user has chosen the address of the listener. The agent resolves
-names. ``bytes_needed`` never includes a byte beyond the handshake, so that a socket read accordingly can be passed on
-with everything after the handshake still unread.
+Only CONNECT is supported, without authentication: the user chooses the listener's address, and so who can reach it. The
+agent resolves names. ``bytes_needed`` never includes a byte beyond the handshake: an owner that reads no more from the
+socket leaves everything after the handshake unread.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Each end decides from the other's version alone, and does not announce its choice. The agent compares versions with
 ``agent_compare``, the official client with ``plugin_version_greater``. The latter returns False for an unexpected
-format, so the official client falls back to basic forwarding with an agent that uses smux (reference defect U22).
+format; the official client then uses basic forwarding while the agent uses smux (reference defect U22).
 
 Our client compares like the official one. For an unexpected format it compares the first dotted number in the text,
 with missing parts as 0 ("3.3", "v3.2.1-rc1"). A text without a number counts as newer than every gate: all versions
@@ -89,7 +89,7 @@ def client_supports_mux(client_version: str) -> bool:
 
 
 def client_wants_keepalive(client_version: str) -> bool:
-    """Return whether the agent's smux keepalive is on, which ends a session in which the client sends nothing."""
+    """Return whether the agent's smux keepalive is on. It ends a session in which the client sends nothing."""
     return agent_compare(client_version, CLIENT_KEEPALIVE_UP_TO) <= 0
 
 
@@ -103,7 +103,8 @@ def agent_compare(this: str, other: str) -> int:
     (``agent/versionutil``).
 
     Two semantic versions (three numbers, optionally a pre-release) are compared by the rules of semver.org. Others are
-    compared part by part: two numbers as numbers, otherwise as text. If one is a prefix of the other, it is the older.
+    compared part by part: two numbers as numbers, otherwise as text. If one is a prefix of the other, the shorter is
+    older.
     """
     semantic = _SEMANTIC.fullmatch(this), _SEMANTIC.fullmatch(other)
     if semantic[0] and semantic[1]:

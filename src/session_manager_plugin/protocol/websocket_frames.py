@@ -1,9 +1,9 @@
-"""Parsing the websocket frames of data channels: each is one unfragmented binary message (RFC 6455, section 5.2).
+"""Parsing the websocket frames of data channels. Nearly all are unfragmented binary messages (RFC 6455, section 5.2).
 
 ::
 
     0  1   FIN (0x80), three reserved bits, opcode; 0x82 is a whole binary message
-    1  1   bit 7: masked (what a client sends is, what a server sends is not); the rest: length, or
+    1  1   bit 7: masked (a client's frames are, a server's are not); the rest: length, or
            126: a length of two bytes follows, or 127: of eight
     …  4   masking key, if masked
     …  n   payload
@@ -28,7 +28,7 @@ _OPCODE = 0x0F
 _CONTINUATION = 0x0
 _OPCODES = frozenset({0x0, 0x1, 0x2, 0x8, 0x9, 0xA})
 _CONTROL = 0x8
-"""The bit of the opcodes of control frames, which have at most 125 bytes and are not fragmented."""
+"""The opcode bit of control frames. Those have at most 125 bytes of payload and are not fragmented."""
 _MEDIUM = 126
 _HEADER = struct.Struct(">BBH")
 _USUAL_HEADER = struct.Struct(">HH")
@@ -54,7 +54,7 @@ class FrameReader:
         self._needed = 0
         """The length of the buffer at which its first frame is complete, as far as the received bytes determine it."""
         self._data = b""
-        """A copy of the buffer, read up to ``_position``: slicing ``bytes`` is faster."""
+        """A copy of the buffer, read up to ``_position``. Slicing ``bytes`` is faster than slicing a ``bytearray``."""
         self._position = 0
 
     def feed(self, data: bytes | memoryview) -> None:
@@ -63,11 +63,10 @@ class FrameReader:
         self._buffer += data
 
     def read(self, *, binary: bool) -> tuple[list[bytes], bytes]:
-        """Return the payloads of the binary messages at the beginning of the buffer, and the first frame after them of
-        another kind.
+        """Return the payloads of the binary messages at the start of the buffer, and the next frame of another kind.
 
-        That frame is empty if it is incomplete. Without ``binary`` every frame counts as of another kind. From an
-        illegal or oversized frame on, the rest of the buffer is returned as that frame.
+        The frame is empty if none has arrived completely. Without ``binary``, binary messages too count as frames of
+        another kind. An illegal or oversized frame is returned with the rest of the buffer.
         """
         payloads: list[bytes] = []
         other = b""
@@ -118,8 +117,8 @@ class FrameReader:
     def _extent(self, data: bytes, position: int) -> tuple[int, int]:
         """Return the start of the payload and the end of the frame at ``position``.
 
-        The end is beyond the received bytes if the frame is incomplete. For an illegal frame, returns 0 and the end of
-        the received bytes."""
+        The end is beyond the received bytes if the frame is incomplete. For an illegal or oversized frame,
+        returns 0 and the end of the received bytes."""
         end = len(data)
         start = position + 2
         if start > end:
@@ -148,7 +147,7 @@ class FrameReader:
 class FragmentJoiner:
     """Joins the frames of fragmented messages (RFC 6455, section 5.4).
 
-    The order of frames is not checked here: the library has refused illegal ones.
+    The order of frames is not checked here: the library has refused an illegal order.
     """
 
     def __init__(self) -> None:
