@@ -1,4 +1,4 @@
-"""NonInteractiveCommands: a remote command without a terminal; its outputs and its exit status."""
+"""The handler of NonInteractiveCommands sessions: a remote command without a terminal."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from session_manager_plugin.session.stopped_output import StoppedOutput
 KEYS = {
     getattr(signal, name): key for name, key in (("SIGINT", b"\x03"), ("SIGQUIT", b"\x1c")) if hasattr(signal, name)
 }
-"""The bytes for signals. The agent checks the first byte of a message, and sends the signal to the command."""
+"""The byte for each signal: when a message begins with it, the agent sends the signal to the command."""
 
 
 class CommandHandler(Interruptible):
-    """Writes the command's outputs as they arrive, and returns its exit status.
+    """Writes the command's output as it arrives, and returns the command's exit status.
 
-    The two outputs are separate, and there is an exit status, only if the document requests it
-    (``separateOutputStream``) and the agent is 3.1.1511.0 or newer; otherwise the status is None. The agent adds any
-    prefixes. The command has no standard input, so ours is not read.
+    If the document requests it (``separateOutputStream``) and the agent is 3.1.1511.0 or newer, the agent sends
+    standard output and standard error separately, and an exit status. Otherwise the status is None. Prefixes that the
+    document requests are added by the agent. The command has no standard input, so ``streams`` is not read.
     """
 
     def __init__(self, streams: Streams, notices: Notices) -> None:
@@ -48,10 +48,10 @@ class CommandHandler(Interruptible):
         return True
 
     async def run(self, channel: IDataChannel) -> Outcome:
-        """Show the outputs until the session ends; the outcome has the command's exit status.
+        """Show the output until the session ends; the outcome has the command's exit status.
 
-        Raises the error that ended the session before the command, and ``BrokenPipeError`` if the reader of standard
-        output has closed it.
+        Raises the error that ended the session before the exit status arrived, and ``BrokenPipeError`` if the reader of
+        standard output has closed it.
         """
         streams = self._streams
         output_failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -22,7 +22,7 @@ class ConnectionSource(Protocol):
     """Where one session takes its connections from; a ``Listener`` is one."""
 
     def start(self, accepted: Accepted, failed: Failed) -> None:
-        """Call ``accepted`` with each connection, non-blocking, and ``failed`` when accepting has failed for now."""
+        """Call ``accepted`` with each connection, a non-blocking socket, and ``failed`` when accepting has failed."""
 
     def pause(self) -> None:
         """Pass no connections until ``resume`` is called."""
@@ -36,7 +36,7 @@ class ConnectionSource(Protocol):
 
 class HandedConnections(ConnectionSource):
     """The connections that an owner hands to one session. ``changed`` is called whenever ``is_running`` may have
-    changed, and when the session has room again after ``fail``."""
+    changed, and when the session resumes after ``fail``."""
 
     def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
         self._changed = changed
@@ -79,15 +79,16 @@ class HandedConnections(ConnectionSource):
         self._accepted(connection)
 
     def fail(self, error: OSError) -> None:
-        """Report that accepting has failed for now. Only while ``is_running``."""
+        """Report that accepting has failed with ``error``. Only while ``is_running``."""
         assert self._failed is not None
         self._failed(error)
 
 
 class ConnectionDealer:
-    """Deals connections to several sessions, in turn: those of listeners, and those that ``deal`` is called with.
+    """Deals connections to several sessions in turn. They come from ``listeners`` and from calls of ``deal``.
 
-    While no session accepts connections, the kernel queues those of the listeners, and the others wait here.
+    While no session accepts connections, the kernel queues those to the listeners, and those passed to ``deal`` are
+    kept here.
     """
 
     def __init__(self, listeners: Sequence[Listener] = ()) -> None:
@@ -124,7 +125,7 @@ class ConnectionDealer:
             source.hand(connection)
 
     def close(self) -> None:
-        """Stop listening, and close the connections that wait. Idempotent."""
+        """Stop listening, and close the kept connections. Idempotent."""
         self._closed = True
         for listener in self._listeners:
             listener.close()
@@ -189,7 +190,7 @@ async def receive_socks_request(client: socket.socket) -> tuple[SocksServer, Soc
 
 
 async def answer_socks_request(client: socket.socket, server: SocksServer, refusal: str = "") -> None:
-    """Accept the request of ``client``, or refuse it because of ``refusal``. Raises ``OSError``."""
+    """Accept the request of ``client``, or refuse it if ``refusal`` states a reason. Raises ``OSError``."""
     if refusal:
         server.refuse(Reply.GENERAL_FAILURE, refusal)
     else:

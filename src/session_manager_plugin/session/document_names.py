@@ -6,7 +6,7 @@ SHELL = "SSM-SessionManagerRunShell"
 SSH = "AWS-StartSSHSession"
 COMMAND = "AWS-StartNonInteractiveCommand"
 SEPARATE_OUTPUTS = "separateOutputStream"
-"""The parameter of ``COMMAND`` that keeps the command's two outputs apart and has its exit status sent."""
+"""The parameter of ``COMMAND`` that makes the agent send stdout, stderr and the exit status separately."""
 INTERACTIVE_COMMAND = "AWS-StartInteractiveCommand"
 PORT_FORWARDING = "AWS-StartPortForwardingSession"
 """Forwards to a port of the target. The names of all documents that forward ports begin with this."""
@@ -19,5 +19,5 @@ def forwards_port(document: str) -> bool:
 
 
 def needs_handshake(document: str) -> bool:
-    """Whether a document is known to begin with a handshake: sessions for ports and commands do."""
+    """Whether sessions with this document are known to begin with a handshake: those for ports and commands do."""
     return document in (SSH, COMMAND) or forwards_port(document)

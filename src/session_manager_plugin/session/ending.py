@@ -18,7 +18,8 @@ TERMINATE_TIMEOUT = 2.0
 async def wait_for_end(channel: IDataChannel) -> Outcome:
     """Wait until the far end closes the session, and return the outcome.
 
-    Raises any other error that ended the session, such as ``ConnectionLost``, with its attribute ``incomplete`` set.
+    Raises the error if the session ends otherwise, such as ``ConnectionLost``. If messages are missing, the error's
+    attribute ``incomplete`` is set.
     """
     try:
         text = await channel.ended()
@@ -53,8 +54,8 @@ async def terminate(channel: IDataChannel, timeout: float = TERMINATE_TIMEOUT) -
     """Make the agent end a port session. Returns when the agent has acknowledged the flag, when the session has ended,
     or after ``timeout`` seconds.
 
-    The websocket must not be closed before: the far end's kernel may discard the last data of a closed connection
-    (reference defect D14). For other session types agents ignore the flag.
+    The websocket must not be closed before this returns: the far end's kernel may discard the last data of a
+    closed connection (reference defect D14). For other session types agents ignore the flag.
     """
     channel.resume_reading()  # to receive the acknowledgement
     with contextlib.suppress(TimeoutError, SessionManagerError):
@@ -64,7 +65,10 @@ async def terminate(channel: IDataChannel, timeout: float = TERMINATE_TIMEOUT) -
 
 
 def post_termination(channel: IDataChannel) -> None:
-    """Send the flag without waiting, if the window has room. ``close`` waits for its acknowledgement."""
+    """Send the flag TerminateSession without waiting, if the window has room.
+
+    The channel's ``close`` waits for the acknowledgement.
+    """
     flag = Flag.TERMINATE_SESSION.serialize()
     with contextlib.suppress(SessionManagerError):
         if channel.send_capacity >= len(flag):

@@ -10,8 +10,8 @@ from typing import Any
 
 @contextlib.asynccontextmanager
 async def first_of(*ways: asyncio.Future[Any], cancel: Collection[asyncio.Future[Any]]) -> AsyncIterator[None]:
-    """Wait until one of ``ways`` is done and run the block. Then, also when the wait or the block is cancelled or
-    raises, cancel the tasks ``cancel`` and wait until they have ended.
+    """Wait until one of ``ways`` is done, then run the block. On leaving, also after an exception or a cancellation,
+    cancel the tasks ``cancel`` and wait until they have ended.
 
     After the block a task that was not done is cancelled; one that was done keeps its result or exception.
     """

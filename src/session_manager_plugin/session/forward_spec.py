@@ -64,12 +64,12 @@ class ForwardSpec:
         """The destination in the form of ``-L``."""
         if self.rds:
             return f"{RDS}:{self.rds}" + ("" if self.port is None else f":{self.port}")
-        assert self.port is not None  # only that of a database may be left out
+        assert self.port is not None  # only the port of a database may be left out
         return join_host_and_port(self.host or "localhost", self.port)
 
 
 def parse_forward(text: str) -> ForwardSpec:
-    """Parse a value of ``-L``. Raises ``UsageError``, which quotes the value and lists the forms."""
+    """Parse a value of ``-L``. Raises ``UsageError``, which quotes the value and states what is expected."""
     fields = _fields(text)
     if fields and fields[0][:1] in ("/", "."):
         local, rest = LocalAddress(path=fields[0]), fields[1:]

@@ -17,7 +17,7 @@ from session_manager_plugin.session.peer_state import PeerState, SocketTable
 from session_manager_plugin.session.protocols import Clock, IDataChannel, Notices
 
 DELIVERY_PATIENCE = 10.0
-"""Seconds without any progress after which a local program that does not read its last data is given up."""
+"""Seconds after which ``deliver`` aborts the remaining connections if no local program has read any data."""
 
 
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
@@ -25,18 +25,18 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 @dataclass(frozen=True, slots=True)
 class PortSettings:
-    """Limits of a forwarded port, its clock, and its source for the state of local programs."""
+    """The settings of a forwarded port: limits, clock and callbacks."""
 
     mux_silence: float = 5.0
-    """Seconds of silence of the far end, after a local program's last byte, before the connection is given up."""
+    """Seconds without data from the far end, after a local program's last byte, until the connection is reset."""
     basic_silence: float = 1.0
     """The same without multiplexing. Shorter, because the next local connection has to wait that long."""
     settle_silence: float = 0.25
     """Seconds without data after which an agent without multiplexing has sent everything of a closed connection."""
     max_held: int = 256
-    """Half-closed connections held at once."""
+    """The maximum of half-closed connections held at once."""
     max_held_unknown: int = 16
-    """Of these, connections whose program may have closed its socket: the system cannot tell."""
+    """The maximum of half-closed connections held whose program's state is ``PeerState.UNKNOWN``."""
     clock: Clock | None = None
     """By default the event loop."""
     peer_state: Callable[[socket.socket], PeerState] | None = None
@@ -44,7 +44,7 @@ class PortSettings:
     opened: Callable[[LocalConnection], None] | None = None
     """Called with each local connection once it is open."""
     closed: Callable[[LocalConnection], None] | None = None
-    """Called with each of them once it is closed."""
+    """Called with each local connection once it is closed."""
 
 
 class Forwarder(ConnectionOwner, ABC):
@@ -76,7 +76,7 @@ class Forwarder(ConnectionOwner, ABC):
         self.failed: asyncio.Future[None] = self._loop.create_future()
 
     def start(self, source: ConnectionSource) -> None:
-        """Start to receive from the data channel, from its first byte on, and to serve ``source``'s connections."""
+        """Start receiving from the data channel, and serving the connections of ``source``."""
         self._source = source
         self._listen_to_far_end()
         source.start(self._accept, self._accept_failed)
@@ -104,7 +104,7 @@ class Forwarder(ConnectionOwner, ABC):
     def _accept_failed(self, error: OSError) -> None:
         no_descriptors = error.errno in _NO_DESCRIPTORS
         if no_descriptors and self._release_descriptor():
-            self._loop.call_soon(self._resume_accepting)  # by then its descriptor is closed
+            self._loop.call_soon(self._resume_accepting)  # by then the released descriptor is closed
             return
         self._starved = True  # until a connection is closed; the listener also tries again after a second
         if not self._told_starved:
@@ -133,7 +133,7 @@ class Forwarder(ConnectionOwner, ABC):
         if self._settings.opened is not None:
             self._settings.opened(connection)
         if self._over:
-            connection.abort()  # the program would wait for an answer for ever (reference defects H12, U16)
+            connection.abort()  # otherwise the program would wait for ever (reference defects H12, U16)
 
     def connection_lost(self, connection: LocalConnection) -> None:
         self._connections.discard(connection)
@@ -142,7 +142,7 @@ class Forwarder(ConnectionOwner, ABC):
             self._settings.closed(connection)
         if self._starved:
             self._starved = False
-            self._loop.call_soon(self._resume_accepting)  # by then its descriptor is closed
+            self._loop.call_soon(self._resume_accepting)  # by then the connection's descriptor is closed
 
     # Half-closed connections.
 
@@ -150,7 +150,7 @@ class Forwarder(ConnectionOwner, ABC):
         return self._ask_peer(connection.endpoint)
 
     def _tell_cut(self, connection: LocalConnection, reason: str) -> None:
-        """Notify the user, once a session, that a half-closed connection was reset."""
+        """Notify the user, once per session, that a half-closed connection was reset."""
         if not self._told_cut:
             self._told_cut = True
             self._notices.trouble(
@@ -168,10 +168,10 @@ class Forwarder(ConnectionOwner, ABC):
     # The end.
 
     async def deliver(self) -> None:
-        """After the end of the session: deliver what has arrived to the local programs, and end their connections.
+        """After the end of the session: deliver the received data to the local programs, and end their connections.
 
-        Connections that the far end had not finished are reset. Returns when all are closed; a connection whose
-        program reads nothing for ``DELIVERY_PATIENCE`` seconds is aborted.
+        Connections that the far end had not finished are reset after that. Returns when all are closed. If no program
+        reads anything for ``DELIVERY_PATIENCE`` seconds, the remaining connections are aborted.
         """
         self._stop()
         for connection in self._connections:

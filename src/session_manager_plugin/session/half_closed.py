@@ -1,9 +1,9 @@
 """Local connections whose program has shut down writing and may still read: the FIN to the far end is held back.
 
-A connection is held until its program has closed its socket, the far end has been silent for too long, or too many
-connections are held; then the connection with the longest silence is released. Fewer connections are held of those
-whose program's state is unknown, because most such programs have closed their socket. Apart from the function that
-asks for that state, which the owner passes in, the module is pure.
+A connection is held until its program has closed its socket or the far end has been silent for too long. When too many
+connections are held, the one with the longest silence is released; connections whose program is not known to have its
+socket open come first. The limit is lower for programs in an unknown state, because most of them have closed their
+socket. The module is pure, apart from the function passed in that returns a program's state.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class HalfClosedConnections:
         return True
 
     def heard(self, connection: LocalConnection, now: float) -> None:
-        """Restart the wait for silence: data has arrived for the connection, or its silence does not count. Does
+        """Measure silence from ``now`` on: data has arrived for the connection, or its silence does not count. Does
         nothing for a connection that is not held."""
         held = self._held.pop(connection, None)
         if held is not None:
@@ -97,8 +97,8 @@ class HalfClosedConnections:
         return self.oldest() if len(self._held) > self._maximum else None
 
     def oldest(self) -> LocalConnection | None:
-        """Return the connection to give up first: the longest silent one whose program is not known to wait, or else
-        the longest silent one. None when no connection is held."""
+        """Return the connection to release first: the one with the longest silence among those for which ``waits`` is
+        false or, if there is none, among all. None when no connection is held."""
         return next(
             (connection for connection in self._held if not self.waits(connection)), next(iter(self._held), None)
         )

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from session_manager_plugin.session.listener import Listener
 
 OpenRecording = Callable[[str], SessionRecording | None]
-"""Returns the recording of the session with this id; None if it is not recorded. Raises ``ConfigurationError``."""
+"""Returns the recording of the session with this id; None for no recording. Raises ``ConfigurationError``."""
 
 
 class StdinEof(Enum):
-    """How the end of a standard input that is not a terminal reaches the remote pty, which has no end of file."""
+    """What to do at the end of a standard input that is not a terminal: a remote pty has no end of file."""
 
     EOT = "eot"
     """Send Ctrl-D, twice if the input did not end in a newline: the first Ctrl-D then only ends the line."""
@@ -35,7 +35,7 @@ def not_recorded(session_id: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class HandlerOptions:
-    """What a handler needs besides its streams. Each kind of handler uses a part of it."""
+    """The options of all kinds of handlers. Each kind uses some of them."""
 
     notices: Notices = field(default_factory=SilentNotices)
     """Receives messages for a person or a tool."""

@@ -29,9 +29,9 @@ class LinkState(Enum):
 class LinkHealth(NamedTuple):
     """The state of a link with its details.
 
-    ``lasted`` is the duration of the current trouble in seconds, since its first sign: the last contact before silence,
-    or the loss of the websocket. Trouble may go through several states. ``troubled``: the user should be notified;
-    false in the first second of an outage.
+    ``troubled``: whether the user should be notified; false in the first second of an outage. ``lasted``: seconds since
+    the first sign of the current trouble, which is the last contact before silence or the loss of the websocket. One
+    trouble may pass through several states.
     """
 
     state: LinkState
@@ -54,7 +54,7 @@ class LinkHealth(NamedTuple):
 
     @property
     def clauses(self) -> tuple[str, ...]:
-        """Return the details to show after the state, the longest wording first; empty if there are none."""
+        """Return wordings of the details to show after the state, the longest first; empty without details."""
         seconds = int(self.lasted)
         if self.restored_after is not None:
             restored = f"restored after {_duration(self.restored_after)}"
@@ -112,4 +112,4 @@ class LinkStatus(NamedTuple):
     latencies: tuple[float, ...] = ()
     """Seconds, oldest first; the last eight are shown."""
     input_progress: StreamProgress | None = None
-    """How far the messages that carry input have come."""
+    """The numbers of messages with input sent and acknowledged."""

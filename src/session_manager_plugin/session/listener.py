@@ -1,7 +1,7 @@
-"""The local end of a forwarded port: listening sockets, which are bound some time before they accept.
+"""The local end of a forwarded port: listening sockets.
 
-A port in use is noticed when it is bound, before a session is opened. From then on the kernel queues connections;
-they are accepted once the session is ready.
+They are bound before the session is opened, so that a port in use is reported first. The kernel queues connections
+until the session is ready and accepts them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 class Listener:
     """Sockets that listen on one port of several addresses, or on one path. Leaving the context manager closes them.
 
-    ``port`` is the bound port, also after a request for any free port; None for a unix socket, which has a ``path``.
+    ``port`` is the bound port, also if any free port was requested; None for a unix socket, which has a ``path``.
     """
 
     def __init__(self, sockets: Sequence[socket.socket], *, requested_port: int | None, path: str | None) -> None:
@@ -60,7 +60,7 @@ class Listener:
 
     def start(self, accepted: Callable[[socket.socket], None], failed: Callable[[OSError], None]) -> None:
         """Accept connections. Calls ``accepted`` with each socket, non-blocking, and ``failed`` with the error when
-        accepting has failed; it is then retried after ``ACCEPT_RETRY_DELAY`` seconds."""
+        accepting has failed; accepting is then retried after ``ACCEPT_RETRY_DELAY`` seconds."""
         self._accepted, self._failed = accepted, failed
         self.resume()
 
@@ -79,7 +79,7 @@ class Listener:
         """Accept connections again."""
         if self._accepting or not self._sockets:
             return
-        self.pause()  # the retry, if there is one
+        self.pause()  # cancels the retry, if there is one
         self._accepting = True
         loop = asyncio.get_running_loop()
         for listening in self._sockets:
@@ -132,7 +132,8 @@ class Listener:
     def _check_room(self, listening: socket.socket) -> None:
         """Raise ``OSError`` (EMFILE) if only reserved descriptors are left.
 
-        The kernel always assigns the lowest free number, so duplicating a descriptor returns the next one.
+        The kernel always assigns the lowest free number, so a duplicated descriptor has the number that the next
+        connection would have.
         """
         descriptor = os.dup(listening.fileno())
         os.close(descriptor)
@@ -196,7 +197,7 @@ def _bind_all(port: int, hosts: Sequence[str]) -> list[socket.socket]:
 def _bind(host: str, port: int) -> socket.socket:
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        if os.name == "posix":  # on Windows it would allow two programs to bind the same port
+        if os.name == "posix":  # on Windows the option would allow two programs to bind the same port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if listening.family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -245,8 +246,8 @@ def listen_on_path(path: str) -> Listener:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the socket file of a program that has ended. Raises ``ConfigurationError`` if ``path`` is anything
-    else."""
+    """Remove the socket file of a program that has ended. Raises ``ConfigurationError`` if a program listens on
+    it, or if ``path`` exists and is not a socket."""
     try:
         mode = os.lstat(path).st_mode
     except OSError:

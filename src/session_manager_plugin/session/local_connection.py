@@ -1,6 +1,6 @@
 """One connection of a local program to a forwarded port.
 
-From the program to the far end: data is passed to the owner as soon as it is read; the owner pauses and resumes the
+From the program to the far end: data is passed to the owner as soon as it is read; the owner pauses and resumes
 reading. From the far end to the program: ``deliver`` never waits. Data that the socket does not accept at once is kept,
 and the owner is called back once it is written. Three ways to end the connection::
 
@@ -27,7 +27,7 @@ from session_manager_plugin.utils.hosts import join_host_and_port
 LINGER_TIMEOUT = 5.0
 """Seconds that a program has to close its socket after our shutdown of writing."""
 HURRIED_LINGER_TIMEOUT = 0.5
-"""The same after the end of the session, which waits for all connections."""
+"""The same after the end of the session, when ``Forwarder.deliver`` waits for all connections."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -89,12 +89,12 @@ class LocalConnection(asyncio.Protocol):
 
     @property
     def peer(self) -> str:
-        """The program's address, as `127.0.0.1:50312`; empty on a unix socket."""
+        """The program's address, as ``127.0.0.1:50312``; empty on a unix socket."""
         return self._peer
 
     @property
     def local(self) -> str:
-        """The local end that accepted it, as `127.0.0.1:5432`, or the path of a unix socket; empty before that."""
+        """The accepting address, as ``127.0.0.1:5432``, or the path of a unix socket; empty before it is open."""
         return self._local
 
     @property
@@ -111,15 +111,15 @@ class LocalConnection(asyncio.Protocol):
 
     @property
     def undelivered(self) -> int:
-        """Bytes kept here and in the transport's buffer, without those in the kernel's."""
+        """Bytes kept here and in the transport's buffer, but not in the kernel's."""
         transport = self._transport
         return self.kept_size + (transport.get_write_buffer_size() if transport is not None else 0)
 
     # From the far end to the program.
 
     def deliver(self, pieces: Sequence[bytes | bytearray]) -> int:
-        """Write to the program. Returns the number of bytes that were not kept; ``data_delivered`` follows for the
-        others."""
+        """Write to the program. Returns the number of bytes written or discarded; the others are kept, and
+        ``data_delivered`` follows for them."""
         if self._transport is None or self.ending or self._transport.is_closing():
             return sum(map(len, pieces))
         size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
@@ -148,7 +148,7 @@ class LocalConnection(asyncio.Protocol):
             self._reset()
 
     def hurry(self) -> None:
-        """Wait only ``HURRIED_LINGER_TIMEOUT`` seconds for the program to close its socket, now or after ``finish``."""
+        """Shorten the wait for the program to close its socket, also a later one, to ``HURRIED_LINGER_TIMEOUT``."""
         self._linger_timeout = HURRIED_LINGER_TIMEOUT
         if self._lingering is not None:
             self._linger()
@@ -157,7 +157,7 @@ class LocalConnection(asyncio.Protocol):
         if self.ending or self.closed:
             return
         self._ending = ending
-        self.resume_reading()  # the data is discarded; its end is what matters
+        self.resume_reading()  # up to the end of the data, which is discarded
         self._proceed()
 
     def _proceed(self) -> None:
@@ -167,7 +167,7 @@ class LocalConnection(asyncio.Protocol):
             return
         if self._ending is _Ending.RESET:
             if transport.get_write_buffer_size():
-                transport.set_write_buffer_limits(0)  # ``resume_writing`` comes when it is empty
+                transport.set_write_buffer_limits(0)  # asyncio calls ``resume_writing`` when the buffer is empty
             else:
                 self._reset()
         elif self._ending is _Ending.FINISH:
@@ -244,7 +244,7 @@ class LocalConnection(asyncio.Protocol):
             self._transport.write(piece)
         self.kept_size -= delivered
         if self.ending:
-            # Later: asyncio's transport is calling us, and must not be closed during the call.
+            # Later: the transport that is calling this method must not be closed during the call.
             asyncio.get_running_loop().call_soon(self._proceed)
         if delivered:
             self._owner.data_delivered(self, delivered)  # last, because the owner may call ``deliver`` again

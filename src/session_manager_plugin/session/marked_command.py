@@ -1,22 +1,22 @@
 """A command run in a shell session, with its exit status: for targets where no command session can be started.
 
-A shell session carries the bytes of one terminal; nothing else in it marks the start and the end of the command's
-output, or reports the exit status. So the shell is asked to print a marker before the output and one after it. Each
-marker contains random letters and is recognised only at the start of a line. The typed line holds each marker in two
-parts, so that the terminal's echo does not contain a marker::
+A shell session carries the bytes of one terminal. The protocol marks neither the start nor the end of a command's
+output, and does not report its exit status. So the shell is asked to print a marker before the output and one after it.
+Each marker contains random hexadecimal digits and is recognised only at the start of a line. The first line sent holds
+each marker in two parts, so that the terminal's echo does not contain a marker::
 
     sent            exec /bin/sh -c '…'               one short line: a terminal accepts lines of 4,095 bytes at most
     received        prompt, echo, greeting of the shell
                     LF begin-marker LF
-    sent            the command; the first line contains its size
+    sent            the command, of the size stated in the first line sent
     received        the output
                     RS LF end-marker SPACE status LF
 
-The end-marker begins with RS (0x1E) rather than with LF, so that a newline at the end of the output so far is returned
-at once, and not kept as a possible beginning of the marker. From the begin-marker on the terminal is raw: no echo, no
-rewriting of newlines, no limit of a line's length. The command's standard input is /dev/null or, if it has input, a
-pipe; its standard output and standard error are one pipe. Ctrl-C interrupts the command, but not the shell that runs
-it.
+The end-marker begins with RS (0x1E) rather than with LF, so that a newline at the end of the received bytes is
+returned at once, and not kept as a possible beginning of the marker. From the begin-marker on the terminal is raw: no
+echo, no rewriting of newlines, no limit of a line's length. The command's standard input is /dev/null or, if it has
+input, a pipe; its standard output and standard error are one pipe. Ctrl-C interrupts the command, but not the shell
+that runs it.
 
 Input follows the command, in lines of printable ASCII: any other byte is sent as ``\\0ooo``, in octal, and decoded by
 ``printf %b`` of the shell, so no byte of the input acts as a key. An empty line ends the input. The end-marker follows
@@ -57,7 +57,7 @@ _FEED = '( trap "" INT; while IFS= read -r l && [ -n "$l" ]; do printf %b "$l"; 
 _NO_INPUT = "</dev/null "
 _ENCODED = [chr(byte) if 0x20 <= byte < 0x7F and byte != 0x5C else f"\\0{byte:03o}" for byte in range(256)]
 INPUT_PIECE = 512
-"""Bytes of input in a line."""
+"""Bytes of input in a line, at most."""
 
 
 class MarkedState(Enum):
@@ -69,11 +69,11 @@ class MarkedState(Enum):
 
 
 END_OF_INPUT = b"\n"
-"""What is sent behind the last line of ``encode_input``."""
+"""Sent after the last line of ``encode_input``."""
 
 
 def encode_input(data: bytes) -> bytes:
-    """Return the lines to send for ``data`` of the command's input."""
+    """Return the lines that carry ``data``, a part of the command's input."""
     pieces = (data[start : start + INPUT_PIECE] for start in range(0, len(data), INPUT_PIECE))
     return "".join("".join(_ENCODED[byte] for byte in piece) + "\n" for piece in pieces).encode()
 
@@ -81,8 +81,8 @@ def encode_input(data: bytes) -> bytes:
 class MarkedCommand:
     """One command in one shell session.
 
-    Send ``first_line`` when the session is ready, pass what is received to ``receive_data``, and send ``data_to_send``
-    after each call.
+    Send ``first_line`` when the session is ready, pass all received bytes to ``receive_data``, and send
+    ``data_to_send`` after each call.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class MarkedCommand:
         return b"\x03"
 
     def finish(self) -> bytes:
-        """Return the kept bytes, a possible beginning of the end-marker, at the end of the session."""
+        """At the end of the session: return the kept bytes, since no end-marker followed."""
         kept, self._received = self._received, b""
         return kept if self.state is MarkedState.RUNNING else b""
 
@@ -161,7 +161,7 @@ class MarkedCommand:
 
 
 def _marker_start(data: bytes, marker: bytes) -> int:
-    """Return the offset of the longest beginning of ``marker`` that ends ``data``; ``len(data)`` if there is none."""
+    """Return the offset in ``data`` of a suffix that is a prefix of ``marker``; ``len(data)`` if there is none."""
     start = data.rfind(marker[:1], max(0, len(data) - len(marker)))
     while start >= 0:
         if marker.startswith(data[start:]):

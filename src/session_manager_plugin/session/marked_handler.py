@@ -14,7 +14,7 @@ from session_manager_plugin.session.outcome import Outcome
 from session_manager_plugin.session.protocols import IDataChannel, Interruptible, Streams
 
 SHELL_TIMEOUT = 60.0
-"""Seconds within which the shell must run the first line. An agent may send its first output only after seconds."""
+"""Seconds within which the shell must run the first line. An agent may take seconds to send its first output."""
 
 
 class MarkedCommandHandler(Interruptible):
@@ -45,7 +45,7 @@ class MarkedCommandHandler(Interruptible):
         return False
 
     def interrupt(self, number: int) -> bool:
-        """Send the key for SIGINT to the command on the first SIGINT or SIGQUIT. The next one leaves the session."""
+        """Send the key for SIGINT to the command on the first SIGINT or SIGQUIT. The second leaves the session."""
         if self._interrupted or number not in KEYS or self._to_send is None:
             return False
         if self._marked.state is not MarkedState.RUNNING:
@@ -57,8 +57,8 @@ class MarkedCommandHandler(Interruptible):
     async def run(self, channel: IDataChannel) -> Outcome:
         """Run the command. The outcome has its exit status.
 
-        Raises the error that ended the session before the command, ``TimedOut`` if the shell does not begin it, and
-        ``BrokenPipeError`` if the reader of standard output has closed it.
+        Raises the error that ended the session before the command ended, ``TimedOut`` if the shell does not begin the
+        command, and ``BrokenPipeError`` if the reader of standard output has closed it.
         """
         streams = self._streams
         output_failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -105,7 +105,7 @@ class MarkedCommandHandler(Interruptible):
             self._ended.set()
 
     async def _begin(self) -> None:
-        """Never return; raise ``TimedOut`` if the command does not begin in time."""
+        """Raise ``TimedOut`` if the command does not begin in time, otherwise wait until cancelled."""
         try:
             async with asyncio.timeout(self._shell_timeout):
                 await self._running.wait()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from session_manager_plugin.errors import LeftByEscape, OutputIncomplete, SessionEnded, SessionManagerError
 
 KILLED = -1
-"""The agent's exit status for a command that a signal has ended."""
+"""The agent's exit status for a command that was ended by a signal."""
 FAILURE = 255
 _EXIT_CODE = re.compile(rb"EXIT_CODE: (-?[0-9]{1,18})")
 
@@ -29,7 +29,7 @@ class EndReason(Enum):
     LEFT = "left"
     """The user typed the escape that leaves."""
     FAILED = "failed"
-    """The link was lost, the protocol was broken, or something on this machine failed: see ``error``."""
+    """The link was lost, the protocol was violated, or something on this machine failed: see ``error``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class Outcome:
         return self.error is None and not self.text and not self.incomplete
 
     def raise_abnormal(self) -> None:
-        """Raise ``error``; or ``SessionEnded`` for a closing text and ``OutputIncomplete`` for missing output."""
+        """Raise the first that applies: ``error``, ``SessionEnded`` for a closing text without an exit status, or
+        ``OutputIncomplete`` for missing output."""
         if self.error is not None:
             raise self.error
         if self.text and self.status is None:
@@ -71,7 +72,7 @@ class Outcome:
 def outcome_of(error: Exception, *, incomplete: str = "") -> Outcome:
     """Return the outcome of a session that ``error`` ended.
 
-    ``incomplete`` is the sentence about missing output, unless ``error`` has one.
+    ``incomplete`` is the sentence about missing output; a sentence in ``error`` replaces it.
     """
     missing = (error.incomplete if isinstance(error, SessionManagerError) else "") or incomplete
     if isinstance(error, SessionEnded):

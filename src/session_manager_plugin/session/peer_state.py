@@ -1,6 +1,6 @@
 """Whether the program at the other end of an accepted connection has closed its socket, or only shut down writing.
 
-Both send the same FIN. For a connection within one machine the kernel knows the difference: a socket that no process
+Both send the same FIN. For a connection within one machine the kernel can distinguish them: a socket that no process
 has open is an orphan, with inode 0 in the socket table. Linux answers requests about one socket through netlink
 (sock_diag(7))::
 
@@ -12,8 +12,8 @@ has open is an orphan, with inode 0 in the socket table. Linux answers requests 
     id      source port, destination port (big-endian), source address (16), destination address (16), interface,
             cookie (8, all ones: any)
 
-Integers are in the machine's byte order, except for the ports. The source is the socket that the request is about: the
-peer's.
+Integers are in the machine's byte order, except for the ports. The source is the address of the socket that the request
+is about, the peer's.
 
 A unix socket needs no request: poll(2) reports POLLHUP when the peer has closed its socket, and only POLLRDHUP when
 the peer has shut down writing.
@@ -33,7 +33,7 @@ from enum import Enum, auto
 from typing import Any, Final
 
 FIRST_CHECK_DELAY: Final = 0.02
-"""Seconds from the FIN to the second check: the kernel sends the FIN before it orphans the socket."""
+"""Seconds from the first check, at the FIN, to the second: the kernel sends the FIN before it orphans the socket."""
 MAX_CHECK_DELAY: Final = 1.0
 """Seconds between two checks at most. The delay starts at ``FIRST_CHECK_DELAY`` and doubles."""
 
@@ -58,7 +58,7 @@ class PeerState(Enum):
     CLOSED = auto()
     """The program has closed its socket, or has ended."""
     UNKNOWN = auto()
-    """The system has no such request, or the program runs on another machine or in another network namespace."""
+    """The system cannot report the state, or the program runs on another machine or in another network namespace."""
 
 
 class SocketTable:

@@ -45,7 +45,7 @@ _INTERRUPTS = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", 
 """The signals that end a port session, as in the official client."""
 INTERRUPTED_TIMEOUT = 0.5
 """Seconds that an interrupted session waits for the agent to acknowledge the TerminateSession flag. Short, because the
-whole clean-up after Ctrl-C takes two seconds at most; closing the channel waits for the acknowledgement as well."""
+whole clean-up after Ctrl-C has two seconds, and closing the channel waits for the acknowledgement as well."""
 _PORT_NUMBER = re.compile("[0-9]{1,18}")
 
 
@@ -71,7 +71,7 @@ class LocalEnd(NamedTuple):
     def of_request(cls, parameters: Mapping[str, Any]) -> LocalEnd | None:
         """Return the local end that the parameters of a StartSession request name, each a list with one string.
 
-        With it the port can be bound before the session is opened. Returns None when the parameters name neither a
+        The local end can thus be bound before the session is opened. Returns None when the parameters name neither a
         port nor a path. Raises ``UsageError`` for an invalid value.
         """
         values = {
@@ -113,7 +113,7 @@ def _property(fields: Mapping[str, Any], key: str) -> str:
 
 
 class PortState(Enum):
-    """Where a forwarding stands. A signal can interrupt it only in ``FORWARDING``."""
+    """The state of a port forwarding. A signal can interrupt it only in ``FORWARDING``."""
 
     STARTING = "starting"
     FORWARDING = "forwarding"
@@ -124,7 +124,7 @@ class PortState(Enum):
 
 
 class PortInput(Enum):
-    """What moves the machine."""
+    """The inputs of the state machine."""
 
     START = "start"
     INTERRUPT = "interrupt"
@@ -137,7 +137,7 @@ TRANSITIONS: Mapping[tuple[PortState, PortInput], PortState] = {
     (PortState.FORWARDING, PortInput.INTERRUPT): PortState.INTERRUPTED,
     (PortState.FORWARDING, PortInput.END): PortState.OVER,
 }
-"""An input without a row changes nothing: a signal is taken while forwarding, and once."""
+"""An input without a row changes nothing: a signal has an effect only while forwarding, and only once."""
 
 
 class PortHandler(Interruptible, Forwarding):
@@ -154,7 +154,7 @@ class PortHandler(Interruptible, Forwarding):
     ) -> None:
         """``listener`` is the local end, if it was bound before the session was opened. The handler closes it.
 
-        With a ``source`` the connections come from there; nothing is bound, and nothing is announced.
+        With a ``source``, its connections are forwarded, and no local end is bound or announced.
         """
         self._properties = ready.properties
         self._agent_version = ready.peer_version
@@ -176,7 +176,7 @@ class PortHandler(Interruptible, Forwarding):
         return self._state is PortState.INTERRUPTED
 
     def interrupt(self, number: int) -> bool:
-        """End the session on the first SIGINT, SIGQUIT or SIGTSTP, which takes two seconds at most.
+        """End the session, within two seconds, on the first SIGINT, SIGQUIT or SIGTSTP.
 
         Returns False, and does nothing, for other signals and in any state but ``FORWARDING``.
         """
@@ -190,7 +190,7 @@ class PortHandler(Interruptible, Forwarding):
         """Forward until the session ends or is interrupted.
 
         Raises ``ConfigurationError``, ``UsageError`` or ``RemoteProtocolError`` if the local end cannot be bound, the
-        error that made forwarding impossible, and whatever the channel raises. In every case the source and all local
+        error that made forwarding impossible, and the errors of the channel. In every case the source and all local
         connections are closed on return.
         """
         forwarder = self._running = self._forwarder(channel)

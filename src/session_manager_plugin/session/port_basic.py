@@ -1,4 +1,4 @@
-"""Port forwarding for agents older than multiplexing: one local connection at a time.
+"""Port forwarding for agents without multiplexing: one local connection at a time.
 
 The agent has one connection to the destination. The agent opens that connection when the session begins, closes it on
 the flag DisconnectToPort, and opens a new connection when the next data arrives. The agent does not report that the
@@ -10,9 +10,9 @@ received data. Therefore:
 
 - Data that arrives before a local connection has sent anything belongs to an earlier connection, and is discarded.
   The first local connection is the exception: the agent is connected already, so the data is kept for it.
-- The first data of a local connection is sent only after the agent has acknowledged DisconnectToPort, which it does
-  after closing, and after a further ``PortSettings.settle_silence`` seconds without data. In that time the last piece
-  arrives that the agent may have read before it closed.
+- The first data of a local connection is sent only once two conditions are met. The agent has acknowledged
+  DisconnectToPort, which it does after closing its connection. Then no data has arrived for
+  ``PortSettings.settle_silence`` seconds, in which the agent's last piece, read before closing, would have arrived.
 - After a local connection without any data in either direction, DisconnectToPort is not sent: the next local
   connection uses the same connection of the agent.
 
@@ -60,7 +60,7 @@ class Exchange(Enum):
 
 
 class ExchangeInput(Enum):
-    """What moves the machine."""
+    """The inputs of the state machine."""
 
     SEND = "send"
     """Data of the current local connection is sent."""
@@ -83,7 +83,7 @@ TRANSITIONS: Mapping[tuple[Exchange, ExchangeInput], Exchange] = {
     (Exchange.STALE, ExchangeInput.SEND): Exchange.SENT,
     (Exchange.STALE, ExchangeInput.END): Exchange.STALE,
 }
-"""Data that arrives in ``STALE`` is for no local connection, and has no row."""
+"""``STALE`` has no row for ``RECEIVE``: data that arrives then is discarded and is no input."""
 
 
 class BasicForwarder(Forwarder):
@@ -102,7 +102,7 @@ class BasicForwarder(Forwarder):
         """Data that the local program has written and that was not sent yet."""
         self._typed_size = 0
         self._something = asyncio.Event()
-        """Set when the local program has written, shut down or closed its socket, and when the wait for it is over."""
+        """Set when the local program has written, shut down writing or disconnected, and at a wait's deadline."""
         self._heard_at = 0.0
         """When data last arrived from the far end."""
         self._reading_paused = False
@@ -171,7 +171,7 @@ class BasicForwarder(Forwarder):
             self._apply_flow_control()
 
     async def _next_typed(self, connection: LocalConnection) -> bytes:
-        """Wait for data of the local program and return it; b"" after its end of data or once it has disconnected."""
+        """Wait for data of the local program and return it; empty after its end of data or once it has disconnected."""
         while not self._typed:
             if connection.at_eof or connection.closed:
                 return b""
@@ -201,10 +201,10 @@ class BasicForwarder(Forwarder):
         self, seconds: float, connection: LocalConnection | None = None, watch: PeerWatch | None = None
     ) -> None:
         """Wait until nothing has arrived from the far end for ``seconds``, ``connection`` is lost, or ``watch`` reports
-        that its program has closed it.
+        that its program has closed its socket.
 
         Silence does not count while the link is down, while sent data may not have arrived, or while the program
-        has not read what is kept for it.
+        has not read the data kept for it.
         """
         since = self._clock.time()
         while not (connection is not None and connection.closed):
@@ -223,7 +223,7 @@ class BasicForwarder(Forwarder):
             await self._something_until(deadline)
 
     async def _something_until(self, deadline: float) -> None:
-        """Wait until the local program has done something, or until ``deadline``."""
+        """Wait until ``_something`` is set, at ``deadline`` at the latest."""
         self._something.clear()
         timer = self._clock.call_later(max(0.0, deadline - self._clock.time()), self._something.set)
         try:

@@ -5,14 +5,14 @@ the answer to a request that ends with shutdown(SHUT_WR) would be lost (referenc
 last byte our FIN is therefore held back until the far end has sent its own FIN, or has sent nothing for
 ``PortSettings.mux_silence`` seconds while none of our data was on its way. In the second case the local connection is
 reset, since the answer may be incomplete: a server that answers only at the end of its input sees that end too late.
-No FIN is held back for a program that has closed its socket, which the kernel reports (``peer_state``).
+If the program has closed its socket, which the kernel reports (``peer_state``), the FIN is sent at once.
 
 **Slow readers.** Data that a local program does not read is kept, and ``MuxSession`` counts it as unread. Other
 connections are not affected until the budgets are used up (reference defects H15, H16). Then reading from the network
 pauses, and a notice names the connection that caused it.
 
-**Fairness.** Frames are built only when the data channel accepts them, never ahead. A local program that writes faster
-than that is not read from in the meantime.
+**Fairness.** Frames are built only when the data channel accepts them, never ahead. Reading from a local program that
+writes faster than that pauses.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class MuxForwarder(Forwarder):
         self._held.discard(connection)
         if self._refusals and not connection.answered:
             # The flag does not name its stream. Agents connect one stream at a time, and send the FIN of a stream
-            # that they could not connect right after the flag: it is the next stream that finishes without data.
+            # that they could not connect right after the flag. So the flag is for the next stream to end without data.
             self._refusals -= 1
             self._notices.destination_failed(str(connection))
         connection.finish()
@@ -248,8 +248,8 @@ class MuxForwarder(Forwarder):
     def _is_waiting(self, connection: LocalConnection) -> bool:
         """Whether the far end's silence does not count.
 
-        It does not while data of ours is unsent or may not have arrived, while the local program has not read what
-        is kept for it, and while the link is down or reading from it is paused.
+        That is so while data of ours is unsent or may not have arrived, while the local program has not read the data
+        kept for it, while the link is down, and while reading from the data channel is paused.
         """
         mux, channel = self._mux, self._channel
         waits = mux.send_buffered(connection.stream_id) or mux.unread(connection.stream_id)

@@ -34,7 +34,7 @@ class IDataChannel(Protocol):
 
     @property
     def last_error(self) -> Exception | None:
-        """Why the last ``open`` returned False, or the channel has ended."""
+        """The reason why the last ``open`` returned False, or why the channel has ended."""
 
     @property
     def latency(self) -> float | None:
@@ -46,7 +46,7 @@ class IDataChannel(Protocol):
 
     @property
     def input_progress(self) -> StreamProgress:
-        """How far the messages that carry input have come."""
+        """The numbers of messages with input sent and acknowledged."""
 
     @property
     def is_connected(self) -> bool:
@@ -67,7 +67,8 @@ class IDataChannel(Protocol):
     async def reconnect(self) -> None:
         """Replace the websocket now; while reconnecting, make the next attempt now.
 
-        Raises ``SessionManagerError``, and keeps the websocket, if reconnecting is off or no token is available for it.
+        Raises ``SessionManagerError``, and keeps the websocket, if reconnecting is off or no token for a new one
+        is available.
         """
 
     def get_channel_info(self) -> dict[str, Any]:
@@ -83,7 +84,7 @@ class IDataChannel(Protocol):
         """Disconnect, after waiting a short time for acknowledgements. Idempotent."""
 
     async def ready(self) -> SessionReady:
-        """Wait until the session has begun. Raises the error if it ends before that."""
+        """Wait until the session has begun. Raises the error if the session ends before that."""
 
     async def ended(self) -> str:
         """Wait until the far end closes the session, and return its text, which is empty for a normal end.
@@ -111,7 +112,7 @@ class IDataChannel(Protocol):
         """
 
     def set_writable_handler(self, handler: Callable[[], None]) -> None:
-        """Call ``handler`` after every event, if ``send_capacity`` is not 0."""
+        """Call ``handler`` after every event after which ``send_capacity`` is not 0."""
 
     async def send_size(self, columns: int, rows: int) -> None:
         """Send the size of the terminal."""
@@ -124,8 +125,8 @@ class IDataChannel(Protocol):
 
     @property
     def missing_output(self) -> MissingOutput | None:
-        """The remote's output that is known to be missing; before the end of the session, only output that is lost for
-        good."""
+        """The remote's output that is known to be missing. Before the end of the session, this is only output that can
+        no longer arrive."""
 
     def set_output_stopped_handler(self, handler: Callable[[], None]) -> None:
         """Call ``handler`` once, when after a reconnect the agent does not send the rest of a command's output."""
@@ -140,7 +141,7 @@ class IDataChannel(Protocol):
         """Call ``handler`` with the payloads of one other type: stderr, exit code, flag."""
 
     def pause_reading(self) -> None:
-        """Stop reading from the network, because the consumer is full."""
+        """Stop reading from the network, because the consumer has no room for more data."""
 
     def resume_reading(self) -> None:
         """Read from the network again."""
@@ -170,10 +171,10 @@ class Streams(Protocol):
         """Wait for input and return it; ``b""`` at its end. Raises ``OSError``."""
 
     def write(self, data: bytes, /) -> None:
-        """Write to standard output. Never blocks: what cannot be written at once is kept.
+        """Write to standard output. Never blocks: bytes that cannot be written at once are kept.
 
-        The streams of a terminal replace this method while the terminal is held: a handler that holds it looks the
-        method up for each piece.
+        The streams of a terminal replace this method while the terminal is held: a handler that holds the terminal must
+        look the method up for each call.
         """
 
     def write_error(self, data: bytes) -> None:
@@ -190,7 +191,7 @@ class Streams(Protocol):
 
     @property
     def output_abandoned(self) -> bool:
-        """Whether the reader of standard output has closed it. For a pipe that is known before a write fails."""
+        """Whether the reader of standard output has closed it. For a pipe this is detected before a write fails."""
 
 
 class TerminalSize(NamedTuple):
@@ -224,20 +225,20 @@ class TerminalHold(Protocol):
         """
 
     def typed(self, data: bytes) -> None:
-        """Bytes of the input were sent: what they will show may be drawn before the remote has echoed it."""
+        """``data``, a part of the input, was sent: its expected echo may be drawn before the remote's echo arrives."""
 
     def say(self, lines: Sequence[str]) -> None:
         """Show lines of our own at the cursor, if the output is a terminal."""
 
 
 class SessionRecording(Protocol):
-    """Records what a shell shows. No method raises."""
+    """Records the output and the input of a shell. No method raises."""
 
     failed: Callable[[str], None]
     """Called once, with a sentence for a person, if the recording ends before the session."""
 
     def begin(self, size: TerminalSize, title: str, variables: Mapping[str, str]) -> None:
-        """The session has begun. ``variables`` are those of the environment."""
+        """The session has begun. ``variables`` is the environment."""
 
     def output(self, data: bytes) -> None:
         """Record output of the remote."""
@@ -380,7 +381,8 @@ class Interruptible(Protocol):
         """Whether the handler is ending the session because of a signal. The next signal then ends the program."""
 
     def interrupt(self, number: int) -> bool:
-        """Handle signal ``number``. Returns False if the handler does not handle it (again): the program should end.
+        """Handle signal ``number``. Returns False if the handler does not handle it, or not again; the caller
+        should then end the program.
 
         Does not block. Must be called in the event loop, while ``run`` runs.
         """

@@ -40,20 +40,20 @@ def _port(streams: Streams, ready: SessionReady, options: HandlerOptions) -> Ses
 
 COMMAND = "NonInteractiveCommands"
 Handlers = Mapping[str, Callable[[Streams, SessionReady, HandlerOptions], SessionHandler]]
-"""The handler of each session type, made for an open session."""
+"""For each session type, a function that returns the handler of an open session."""
 HANDLERS: Handlers = {
     "Standard_Stream": _shell,
     "InteractiveCommands": _shell,
     COMMAND: _command,
     "Port": _port,
 }
-"""The handler of each session type. Its module is imported when a session of that type has begun."""
+"""The ``Handlers`` by default. The module of a handler is imported when a session of its type has begun."""
 DEFAULT_SESSION_TYPE = "Standard_Stream"
 """The type of a session without a handshake: a plain shell or an interactive command."""
 
 
 class SessionRunner:
-    """Runs an open session by the handler of its type, one of ``handlers``."""
+    """Runs an open session with the handler of its type, one of ``handlers``."""
 
     def __init__(self, session: Session, handlers: Handlers = HANDLERS) -> None:
         self._session = session
@@ -78,8 +78,8 @@ class SessionRunner:
                 options.listener.close()
 
     def interrupt(self, number: int) -> bool:
-        """Pass signal ``number`` to the handler. Returns False if the handler does not handle it: the program should
-        end.
+        """Pass signal ``number`` to the handler. Returns False if the handler does not handle it; the caller should
+        then end the program.
 
         Does not block. Must be called in the event loop.
         """

@@ -29,13 +29,13 @@ class _Output:
         self.reads = 0
         """Calls of ``read`` in progress."""
         self.is_read = False
-        """Whether it was read since the current ``wait`` began."""
+        """Whether it was read from since the last ``wait`` began."""
         self.discarded = 0
         """Bytes received and discarded. Once bytes were discarded, all further bytes are too."""
 
     @property
     def is_full(self) -> bool:
-        """Whether ``READ_BUFFER_SIZE`` bytes are kept."""
+        """Whether more than ``READ_BUFFER_SIZE`` bytes are kept."""
         return len(self.data) > READ_BUFFER_SIZE
 
 
@@ -44,8 +44,8 @@ class Session:
 
     A session that forwards a port has neither input nor output: entering it raises ``UsageError``.
 
-    Uses a given channel, or a ``starter``: opening this object then starts the session, and closing it terminates the
-    session unless the far end has ended it. Before the start, methods that need the channel raise ``NotConnected``.
+    Uses a given channel or a ``starter``. With a starter, opening starts the session, and closing terminates it unless
+    the far end has ended it. Before the start, methods that need the channel raise ``NotConnected``.
     """
 
     def __init__(self, channel: IDataChannel | None = None, *, starter: SessionStarter | None = None) -> None:
@@ -168,9 +168,9 @@ class Session:
         await self.close()
 
     async def read(self) -> bytes:
-        """Wait for standard output of the remote and return it; b"" after a normal end.
+        """Wait for standard output of the remote and return it; ``b""`` after a normal end.
 
-        Otherwise, at the end, raises ``SessionEnded`` with the closing text of the far end, ``OutputIncomplete`` if
+        After any other end, raises ``SessionEnded`` with the closing text of the far end, ``OutputIncomplete`` if
         output is missing, or any other error that ended the session. One reader at a time.
         """
         return await self._read(self._output)
@@ -178,7 +178,7 @@ class Session:
     async def read_stderr(self) -> bytes:
         """Wait for standard error of the remote command and return it, like ``read``.
 
-        Only commands with separate outputs (``separateOutputStream``) have it.
+        Only commands with separate outputs (``separateOutputStream``) have a standard error.
         """
         return await self._read(self._error_output)
 
@@ -193,9 +193,10 @@ class Session:
     async def wait(self) -> Outcome:
         """Wait for the end of the session and return how it ended.
 
-        Unread output does not block this: of an output without a ``read`` since ``wait`` began, bytes beyond
+        Unread output does not block this: if an output is not read after ``wait`` has begun, its bytes beyond
         ``READ_BUFFER_SIZE`` are discarded and counted in the outcome. With a concurrent reader nothing is discarded.
-        Raises the error, such as ``ConnectionLost``, if the far end did not close the session.
+        Raises the error, such as ``ConnectionLost``, if neither the far end closed the session nor an exit status has
+        arrived.
         """
         self._claim()
         for output in self._outputs:

@@ -25,8 +25,8 @@ END_OF_TRANSMISSION = b"\x04"
 BULK_READ_SIZE = 256
 """A read of at least this many bytes is a paste or output of a program: further input probably follows immediately."""
 SIZE_REPEAT_DELAY = 1.0
-"""Seconds after which the first size is sent again, or earlier at the first output: an agent may discard messages
-received right after its HandshakeComplete (reference defect A8)."""
+"""Seconds after which the first size is sent again, or earlier, when the first output arrives: an agent may discard
+messages received right after its HandshakeComplete (reference defect A8)."""
 _LATENCIES_KEPT = 8
 
 
@@ -54,8 +54,8 @@ class ShellHandler:
     async def run(self, channel: IDataChannel) -> Outcome:
         """Run the session until the far end closes it, or until the end of the input ends it.
 
-        Raises ``TerminalGone``, ``BrokenPipeError`` if the reader of standard output has closed it, and the channel's
-        errors.
+        Raises ``TerminalGone`` if the terminal was closed, ``BrokenPipeError`` if the reader of standard output has
+        closed it, and the channel's errors.
         """
         streams = self._streams
         output_failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -111,8 +111,8 @@ class ShellHandler:
             self._recording.begin(self._terminal.size, session_id, os.environ)
 
     async def _type(self, channel: IDataChannel) -> None:
-        """Send the input to its end. Then returns if the end of the input ends the session, otherwise waits for
-        ever."""
+        """Send the input to its end. Then returns if the end of the input ends the session, otherwise waits until
+        cancelled."""
         streams = self._streams
         last = b""
         try:

@@ -18,8 +18,8 @@ the protocol cannot signal the end of input, so the far end may wait for ever.""
 ABANDONED_CHECK_INTERVAL = 1.0
 """Seconds between checks for a closed standard output, once the input has ended."""
 LOOK_INTERVAL = 5.0
-"""Seconds between checks, after the end of the input, of whether a broken link or a full standard output prevents
-bytes from being received."""
+"""Seconds between checks, after the end of the input, for a broken link or a full standard output: while either lasts,
+no bytes can be received."""
 
 
 class StdioHandler:
@@ -69,8 +69,8 @@ class StdioHandler:
                 post_termination(channel)
 
     async def _until_unread(self, output_failed: asyncio.Future[OSError]) -> None:
-        """Wait until the reader of standard output has closed it. A failed write shows that. After the end of the input
-        it is also checked at intervals: ``ssh`` may have been killed while no bytes are received to be written."""
+        """Wait until writing to standard output fails or, after the end of the input, until a check at intervals shows
+        that its reader has closed it: ``ssh`` may have been killed while there are no bytes to write."""
         ended = asyncio.ensure_future(self._input_ended.wait())
         try:
             await asyncio.wait((output_failed, ended), return_when=asyncio.FIRST_COMPLETED)

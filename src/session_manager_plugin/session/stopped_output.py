@@ -10,7 +10,7 @@ from session_manager_plugin.session.protocols import IDataChannel, Notices, Stre
 
 SILENCE = 10.0
 """Seconds without output until the notice is repeated. Output that was on its way is shown after the first notice, and
-may scroll it off the screen."""
+may scroll that notice off the screen."""
 OUTPUT_STOPPED = (
     "the connection was lost while the command ran, and the agent does not send the rest of the command's output; the "
     "command may block for ever on writing it; interrupt twice to leave"
@@ -20,7 +20,7 @@ OUTPUT_STOPPED = (
 class StoppedOutput:
     """Prints a notice when a command session's output has stopped, and a second one after ``SILENCE`` seconds.
 
-    The session goes on: the command may still run, and send its exit status.
+    The session continues: the command may still run, and its exit status may still arrive.
     """
 
     def __init__(self, channel: IDataChannel, streams: Streams, notices: Notices) -> None:
@@ -32,7 +32,7 @@ class StoppedOutput:
         channel.set_output_stopped_handler(self._stopped)
 
     def close(self) -> None:
-        """Stop waiting."""
+        """Cancel the second notice, if it is pending."""
         if self._timer is not None:
             self._timer.cancel()
 
