@@ -439,7 +439,7 @@ def test_the_api_answers_late_or_not_at_all(prober: Prober, monkeypatch: pytest.
         peer.end()
 
     with served(RawServer(hang_up)) as api:
-        report = prober("local", "--endpoint-url", f"http://127.0.0.1:{api.port}")
+        report = prober("i-0123456789abcdef0", "--endpoint-url", f"http://127.0.0.1:{api.port}")
     assert report.one("local", "clock").verdict == "skipped"
     assert report.one("channel", "StartSession").verdict == "fail"
 
@@ -497,7 +497,9 @@ async def test_interrupted_while_starting_the_session(tmp_path: Path) -> None:
             "AWS_SECRET_ACCESS_KEY": "x",
             "AWS_REGION": "us-east-1",
         }
-        process = await _start(["local", "--endpoint-url", f"http://127.0.0.1:{server.port}"], tmp_path, variables)
+        process = await _start(
+            ["i-0123456789abcdef0", "--endpoint-url", f"http://127.0.0.1:{server.port}"], tmp_path, variables
+        )
         await asyncio.wait_for(asked.wait(), DEADLINE)
         process.send_signal(signal.SIGINT)
         signalled.set()
