@@ -69,12 +69,12 @@ def connect(
 
     ``url`` is a complete stream URL, used verbatim, or a bare endpoint, which needs ``session_id``. ``link`` holds the
     options of the connection. ``handshake_required``: the session's document is known to begin with a handshake.
-    ``separate_outputs``: it was started with ``separateOutputStream``, and an agent that lacks this ends it with
-    ``AgentTooOld``, before the command runs.
+    ``separate_outputs``: the session was started with ``separateOutputStream``; if the agent does not support that, the
+    session ends with ``AgentTooOld`` before the command runs.
 
     With ``aws`` the request that opens the websocket is signed, a lost connection is restored with a new token from
     ResumeSession, and KMS provides the data key of an encrypted session, which also needs the session's ``target``.
-    Pass a ``signer``, a ``resume_service`` or a ``key_service`` to replace one of these. Without all of them, requests
+    Pass a ``signer``, a ``resume_service`` or a ``key_service`` to replace one of these. Without any of them, requests
     are not signed, a lost connection is restored with the given token only, and an encrypted session fails. The proxy
     and the CA bundle of ``aws`` are used for the websocket too, unless ``link`` has its own.
 
@@ -130,8 +130,8 @@ def start(
     selects account and region, ``link`` holds the options of the connection. Sessions started with the same ``pace``
     share the rate that the service allows.
 
-    If the parameters ask for ``separateOutputStream`` and the agent lacks it, the session ends with ``AgentTooOld``
-    before the command runs.
+    If the parameters request ``separateOutputStream`` and the agent does not support it, the session ends with
+    ``AgentTooOld`` before the command runs.
 
     Opening raises ``UsageError`` and ``ConnectError`` for a target that is not found, ``AccessDenied``, and the errors
     of connecting. A cancelled ``open`` leaves no session behind.
@@ -193,16 +193,16 @@ class CompletedSession:
     """A remote command that has ended."""
 
     status: int
-    """The exit status, 0 to 255. 255 also stands for a command that was killed by a signal, and for an ``error``."""
+    """The exit status, 0 to 255. Also 255 if a signal has killed the command, or if an ``error`` left it unknown."""
     stdout: bytes
     """Standard output; with ``Via.SHELL`` it includes standard error."""
     stderr: bytes
     target: str = field(default="", compare=False)
     """The target, as named by the caller."""
     seconds: float = field(default=0.0, compare=False)
-    """The duration, the session's start included."""
+    """The duration, including the start of the session."""
     error: SessionManagerError | None = None
-    """Why there is no status, or output is missing; only ``run_many`` returns it."""
+    """Why the status is unknown or output is missing. Only ``run_many`` sets it; ``run`` raises it."""
 
 
 async def run(
@@ -218,12 +218,12 @@ async def run(
 ) -> CompletedSession:
     """Run a command on a target and return its exit status and its outputs.
 
-    ``command`` is a list of words, which are executed as they are, or a string for ``sh -c``. Both outputs are apart,
-    except with ``Via.SHELL``, which ``Via.AUTO`` takes by itself where nothing else is allowed or possible. ``input``
-    needs ``Via.SHELL``. The session is terminated when this call is cancelled.
+    ``command`` is a list of words, executed without a shell, or a string for ``sh -c``. Standard output and standard
+    error are separate, except with ``Via.SHELL``, which ``Via.AUTO`` falls back to where the document is denied or the
+    agent is too old. ``input`` needs ``Via.SHELL``. The session is terminated when this call is cancelled.
 
     Raises ``CommandTimedOut`` after ``timeout`` seconds, ``OutputIncomplete`` if output was lost, ``SessionEnded`` if
-    the session ended before the command's status was known, ``UsageError``, and what prevents a session.
+    the session ended before the command's status was known, ``UsageError``, and the errors of starting a session.
     """
     completed = await _run(
         target, command_of(command), input, via, timeout, reason, aws or AwsSettings(), link, pace=None
@@ -244,11 +244,11 @@ async def run_many(
     aws: AwsSettings | None = None,
     link: LinkOptions | None = None,
 ) -> AsyncGenerator[CompletedSession, None]:
-    """Run a command on many targets, at most ``fanout`` at once; yield each as it has ended.
+    """Run a command on many targets, at most ``fanout`` at once; yield each result as the command ends.
 
-    The arguments are those of ``run``. What ``run`` raises is the ``error`` of that target and stops no other. Where
-    the service throttles StartSession, sessions are started as fast as it allows. A program that leaves the iteration
-    early closes it, with ``contextlib.aclosing``, which terminates the sessions.
+    The other arguments are those of ``run``. An error on one target is the ``error`` of its result; the other targets
+    continue. Where the service throttles StartSession, sessions are started as fast as it allows. A caller that leaves
+    the iteration early must close it, with ``contextlib.aclosing``, which terminates the sessions.
     """
     from session_manager_plugin.aws.start_pace import StartPace
 
@@ -273,7 +273,7 @@ async def _run(
     link: LinkOptions | None,
     pace: StartPace | None,
 ) -> CompletedSession:
-    """Run a command; an error of ours is part of what is returned."""
+    """Run a command; a ``SessionManagerError`` becomes the ``error`` of the result."""
     streams = MemoryStreams(input, high_water=sys.maxsize)
 
     async def attempt(way: Via) -> Outcome:
@@ -326,15 +326,14 @@ def forward(
     aws: AwsSettings | None = None,
     link: LinkOptions | None = None,
 ) -> Forward:
-    """Return a forward of a local port to ``port`` of the target, or of a ``host`` that the target reaches.
+    """Return a forward from a local port to ``port`` of the target, or of a ``host`` that the target reaches.
 
-    ``async with`` binds the port and starts the session; ``port`` of the forward is the local port, which is any that
-    is free when ``local_port`` is 0. It listens on loopback. ``pool`` is the number of sessions, to which connections
-    are dealt in turn. With ``new_session`` a session that is lost for good is replaced; without it ``Forward.wait``
-    raises.
+    ``async with`` binds the local port on loopback and starts the session. ``Forward.port`` is the bound port: any free
+    port if ``local_port`` is 0. ``pool`` is the number of sessions; each connection goes to the next of them in turn.
+    With ``new_session`` a session that is lost for good is replaced; without it ``Forward.wait`` raises.
 
     Entering raises ``ConfigurationError`` for a port that cannot be bound, ``UsageError`` and ``ConnectError`` for a
-    target that is not found, ``AccessDenied``, and what prevents the connection.
+    target that is not found, ``AccessDenied``, and the errors of connecting.
     """
     from session_manager_plugin.forwarding.forward import Forward
     from session_manager_plugin.session.forward_spec import ForwardSpec, LocalAddress
@@ -344,8 +343,7 @@ def forward(
 
 
 class ForwardSessions:
-    """Fulfils ``ForwardServices`` with ``start``, for one target. ``signer`` makes the signer of each session's
-    openings."""
+    """Implements ``ForwardServices`` with ``start``, for one target. ``signer`` returns the signer for each session."""
 
     def __init__(
         self,
@@ -394,15 +392,15 @@ async def copy(
     link: LinkOptions | None = None,
     report: CopyReport | None = None,
 ) -> CopyReport:
-    """Copy files between this machine and a target; return what was copied, and what was not.
+    """Copy files between this machine and a target; return a report of copied files and of problems.
 
-    One side is ``TARGET:PATH``: all of ``sources``, of one target, or ``destination``. ``recursive`` copies
-    directories, ``preserve`` keeps modes and times. A file of 8 MiB or more is copied in parts over ``streams``
-    sessions at the same time. ``report`` is called with the progress. A source that cannot be read is one of
-    ``report.problems``; the others are copied.
+    Either ``destination`` or every source is remote, written ``TARGET:PATH``; remote sources are all on one target.
+    ``recursive`` copies directories, ``preserve`` keeps modes and times. A file of 8 MiB or more is copied in parts
+    over ``streams`` sessions at the same time. ``report`` receives the progress. A source that cannot be read is listed
+    in ``report.problems``; the others are copied.
 
-    Raises ``UsageError`` unless exactly one side is remote, ``CopyFailed``, ``OSError`` for what this machine cannot
-    write, and what prevents a session. No incomplete file has its final name then.
+    Raises ``UsageError`` unless exactly one side is remote, ``CopyFailed``, ``OSError`` if a local file cannot be
+    written, and the errors of starting a session. After an error no incomplete file has its final name.
     """
     from session_manager_plugin.aws.targets import resolve_target
     from session_manager_plugin.transfer.download import download
@@ -433,7 +431,7 @@ async def copy(
 
 @dataclass(frozen=True)
 class _TargetSessions:
-    """Fulfils ``transfer.sessions.Sessions`` with ``start``."""
+    """Implements ``transfer.sessions.Sessions`` with ``start``."""
 
     target: str
     aws: AwsSettings
