@@ -1,4 +1,4 @@
-"""Running something on many targets: how many at once, and in which order."""
+"""Running a function for many targets: how many at once, and in which order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 FANOUT = 32
-"""Targets at once, unless a caller says otherwise."""
+"""Targets at once, by default."""
 
 
 async def run_on_all(
@@ -22,11 +22,12 @@ async def run_on_all(
     batch: int = 0,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> AsyncGenerator[R, None]:
-    """Yield what ``run`` returns for each target, as it ends.
+    """Yield the result of ``run`` for each target, in the order in which the calls end.
 
-    At most ``fanout`` targets are at work at once. With a ``batch`` the next so many begin when all before have ended.
-    While ``is_stopped`` no target begins, and the iterator ends when none is at work. Closing the iterator, as
-    ``contextlib.aclosing`` does, cancels what is at work and waits for it.
+    At most ``fanout`` calls run at once. With a ``batch``, targets are started in groups of that size, each group after
+    all calls of the previous one have ended. While ``is_stopped`` returns true no call is started, and the iterator
+    ends when none is running. Closing the iterator, as ``contextlib.aclosing`` does, cancels the running calls and
+    waits for them.
     """
     waiting = deque(targets)
     running: set[asyncio.Future[R]] = set()

@@ -27,9 +27,9 @@ class Via(Enum):
     AUTO = "auto"
     """``DOCUMENT``, and ``SHELL`` where that is denied or the agent is too old for it."""
     DOCUMENT = "document"
-    """The document AWS-StartNonInteractiveCommand: both outputs apart, an exit status, no input."""
+    """The document AWS-StartNonInteractiveCommand: separate outputs, an exit status, no input."""
     SHELL = "shell"
-    """A shell session, in which the command is typed: both outputs are one. The command may have input."""
+    """A shell session in which the command is typed: both outputs are one stream. The command may have input."""
     TERMINAL = "terminal"
     """The document AWS-StartInteractiveCommand: the command has a terminal, and no exit status arrives."""
 
@@ -39,7 +39,7 @@ class RemoteCommand:
     """A command in the two forms in which it is sent. Raises ``UsageError`` if it cannot be sent."""
 
     words: str
-    """For the agent, which splits it into words, as a shell does, and runs no shell."""
+    """For the agent, which splits it into words as a shell does, but runs no shell."""
     line: str
     """For ``sh``."""
 
@@ -50,7 +50,7 @@ class RemoteCommand:
             raise UsageError("the command contains a NUL character")
 
     def session_request(self, via: Via) -> tuple[str, dict[str, list[str]]]:
-        """Return the document, empty for a shell, and its parameters. Raises ``UsageError`` for what is not UTF-8."""
+        """Return the document, empty for a shell, and its parameters. Raises ``UsageError`` if it is not UTF-8."""
         if via is Via.SHELL:
             return "", {}
         try:
@@ -62,7 +62,7 @@ class RemoteCommand:
         return COMMAND, {"command": [self.words], SEPARATE_OUTPUTS: ["true"]}
 
     def handlers(self, via: Via, *, has_input: bool) -> Handlers:
-        """Return the session handlers that run the command. ``has_input``: it has the input of the streams."""
+        """Return the session handlers that run the command. ``has_input``: it reads the input of the streams."""
         if via is not Via.SHELL:
             return HANDLERS
 
@@ -75,8 +75,8 @@ class RemoteCommand:
 
 
 def command_of(arguments: str | Sequence[str], *, shell: bool = False) -> RemoteCommand:
-    """Return the command of ``arguments``, which are executed as they are; ``shell`` joins them with spaces and has
-    ``sh -c`` run them, as does a single string. Raises ``UsageError``."""
+    """Return the command of ``arguments``. A list of words is executed without a shell; with ``shell`` the words are
+    joined with spaces and run by ``sh -c``, as a string always is. Raises ``UsageError``."""
     if isinstance(arguments, str):
         arguments, shell = [arguments], True
     if shell:
@@ -91,8 +91,8 @@ async def attempt_ways(
 ) -> Outcome:
     """Return the outcome of ``attempt``, which runs the command in one way.
 
-    ``Via.AUTO`` is tried by document, and by shell where nothing has run because the document is denied or the agent
-    is too old; ``fell_back`` is then called with a sentence.
+    ``Via.AUTO`` attempts ``Via.DOCUMENT``. If nothing has run because the document is denied or the agent is too old,
+    ``fell_back`` is called with a sentence, and ``Via.SHELL`` is attempted.
     """
     outcome = await attempt(Via.DOCUMENT if via is Via.AUTO else via)
     if via is Via.AUTO and isinstance(outcome.error, DocumentDenied | AgentTooOld):
