@@ -11,7 +11,7 @@ from session_manager_plugin.utils.hosts import join_host_and_port
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A port of ``host``, a name or an address as the target knows it; empty for the target itself."""
+    """A port of ``host``: a name that the target resolves, or an address; empty for the target itself."""
 
     host: str
     port: int

@@ -1,4 +1,4 @@
-"""What a forward reports while it runs, and the facts in its reports."""
+"""The events of a forward, and the objects in them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ class ForwardedPort:
     """A local end that accepts connections."""
 
     addresses: tuple[str, ...]
-    """What it listens on, as ``127.0.0.1:5432`` and ``[::1]:5432``; the path of a unix socket."""
+    """Where it listens: addresses such as ``127.0.0.1:5432`` and ``[::1]:5432``, or the path of a unix socket."""
     port: int | None
     """The TCP port; None for a unix socket."""
     target: str
     """The id of the target."""
     remote: str
-    """The destination, as ``db.internal:5432``; ``socks5`` where each connection names its own."""
+    """The destination, as ``db.internal:5432``; ``socks5`` for a SOCKS server."""
 
 
 class ForwardedConnection:
-    """One local connection and what has passed through it, at this moment."""
+    """One local connection and the bytes counted so far."""
 
     def __init__(self, number: int, remote: str, session_id: str, connection: LocalConnection, now: float) -> None:
         self._connection = connection
         self.number = number
-        """From 1, in the order of their coming, over all ports."""
+        """Counted from 1 over all ports, in the order of opening."""
         self.local = connection.local
         """The local end that accepted it: an address with its port, or the path of a unix socket."""
         self.peer = connection.peer
@@ -65,7 +65,7 @@ class ForwardedSession:
 
     @property
     def health(self) -> LinkHealth:
-        """How the session's link is at this moment."""
+        """The current state of the session's link."""
         return self._session.health
 
     @property
@@ -113,7 +113,7 @@ class LinkRestored:
 
 @dataclass(frozen=True, slots=True)
 class SessionOver:
-    """A session has ended, also one that was closed because it is not used any more; the sentence says how."""
+    """A session has ended, or was closed because it was not in use; ``sentence`` states which."""
 
     session: ForwardedSession
     sentence: str

@@ -1,4 +1,4 @@
-"""Forwards: local ports and SOCKS servers on one target, from the binding to the end of the last session."""
+"""Forwards: local ports and SOCKS servers on one target."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ from session_manager_plugin.utils.hosts import is_address
 MAX_SOCKS_SESSIONS = 32
 """Sessions at a time for the destinations of SOCKS clients."""
 SOCKS = "socks5"
-"""What stands for the destination of a SOCKS server's port."""
+"""The ``remote`` of a SOCKS server's port."""
 _ALL_HOSTS = ("0.0.0.0", "::")  # noqa: S104  (only where the user asks for it)
 
 
 class ForwardServices(Protocol):
-    """What a forward needs of AWS."""
+    """The operations of AWS that a forward uses."""
 
     async def resolve_target(self) -> str:
-        """Return the id of the target. Raises what prevents it."""
+        """Return the id of the target. Raises the error that prevents it."""
 
     async def resolve_database(self, name: str) -> tuple[str, int]:
-        """Return host and port of the RDS instance or cluster ``name``. Raises what prevents it."""
+        """Return host and port of the RDS instance or cluster ``name``. Raises the error that prevents it."""
 
     def session(self, target_id: str, destination: Destination) -> Session:
         """Return a session that forwards connections to ``destination``; it is not started yet."""
 
 
 class Forward:
-    """Any number of forwarded ports on one target. An async context manager: entering opens them, leaving ends all.
+    """Any number of forwarded ports on one target. An async context manager: entering opens them, leaving closes them.
 
-    First everything is bound, then names are resolved, then the sessions are started together: one for each destination
-    of ``forwards``, or ``pool`` of them, to which connections are dealt in turn. ``socks`` are the local ends of SOCKS5
-    servers, whose sessions are opened when a client names a destination. A session that is lost for good is replaced
-    with ``new_session``; without it ``wait`` raises.
+    First all local ends are bound, then names are resolved, then the sessions are started together: ``pool`` of them
+    for each destination of ``forwards``; each connection goes to the next of them in turn. ``socks`` are the local ends
+    of SOCKS5 servers, whose sessions are opened when a client names a destination. With ``new_session``, a session of
+    ``forwards`` that is lost for good is replaced; without it ``wait`` raises.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Forward:
         new_session: bool = False,
         on_event: EventHandler = lambda _event: None,
     ) -> None:
-        """``on_event`` is called with what happens, in the event loop; it must not wait."""
+        """``on_event`` is called with each event, in the event loop; it must not block."""
         self._services = services
         self._forwards = tuple(forwards)
         self._socks = tuple(socks)
@@ -98,8 +98,8 @@ class Forward:
     async def open(self) -> None:
         """Bind everything, then start the sessions and wait until they are open.
 
-        Raises ``ConfigurationError`` for a port that cannot be bound, before anything else happens, and what prevents a
-        session. Nothing is left open then.
+        Raises ``ConfigurationError`` for a port that cannot be bound, before anything else happens, and the error that
+        prevents a session. After an error nothing is left open.
         """
         try:
             self._bind()
@@ -115,7 +115,7 @@ class Forward:
             self._on_event(PortReady(port))
 
     async def wait(self) -> None:
-        """Wait until a session has ended that is not replaced, and raise ``ForwardEnded``; else for ever."""
+        """Wait until a session that is not replaced has ended, and raise ``ForwardEnded``."""
         ended = [pool.ended for pool in self._pools] or [asyncio.get_running_loop().create_future()]
         done, _pending = await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
         done.pop().result()
@@ -150,7 +150,7 @@ class Forward:
             self._listeners.append(_listen(address))
 
     async def _resolve(self) -> list[Destination]:
-        """Find out the target's id, and return the destination of each forward."""
+        """Resolve the target, and return the destination of each forward."""
         async with _UnwrappedTasks() as tasks:
             target = tasks.create_task(self._services.resolve_target())
             destinations = [tasks.create_task(self._destination(forward)) for forward in self._forwards]

@@ -1,4 +1,4 @@
-"""Destinations that become known with the first connection to them: sessions opened on demand, closed when idle."""
+"""Sessions opened at the first connection to a destination, and closed when they are idle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from session_manager_plugin.forwarding.pool import SessionPool
 IDLE_TIMEOUT = 60.0
 """Seconds without a connection after which the sessions to a destination are closed."""
 ROOM_TIMEOUT = 15.0
-"""Seconds that a new destination waits for another one to be without connections, when all are in use."""
+"""Seconds that a new destination waits for another one to become idle, when the maximum is in use."""
 
 
 class _Entry:
@@ -30,7 +30,7 @@ class _Entry:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it could be closed without harm."""
+        """Whether no connection uses the sessions or waits for them."""
         return self.opening.done() and not self.waiting and not self.pool.is_used
 
 
@@ -68,7 +68,7 @@ class OnDemandPools:
         """
         entry = self._entries.get(destination)
         if entry is None:
-            async with self._room:  # one after the other, each with the room that it has made
+            async with self._room:  # one caller at a time, so that no other takes the room
                 entry = self._entries.get(destination)
                 if entry is None:
                     await self._make_room()
@@ -90,7 +90,7 @@ class OnDemandPools:
         await asyncio.gather(*watching, return_exceptions=True)
 
     async def _make_room(self) -> None:
-        """Close the pool that has been idle for the longest time, if there are as many as there may be."""
+        """If ``maximum`` pools exist, wait until one is idle, and close the one that has been idle for longest."""
         if len(self._entries) < self._maximum:
             return
         try:
@@ -121,7 +121,7 @@ class OnDemandPools:
             if pool.ended.done() and (error := pool.ended.exception()) is not None:
                 self._on_event(Trouble(str(error)))
         except SessionManagerError:
-            pass  # those who wait for it are told
+            pass  # ``pool`` raises it
         finally:
             del self._entries[destination]
             entry.opening.cancel()

@@ -1,4 +1,4 @@
-"""The sessions to one destination: started together, and each replaced when it is lost, if that is wanted."""
+"""The sessions to one destination: started together, and replaced when they are lost, if requested."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from session_manager_plugin.session.port import PortHandler
 from session_manager_plugin.session.session import Session
 
 OpenSession = Callable[[Destination], Session]
-"""Returns a session to a destination, which is not started yet."""
+"""Returns a session, not yet started, that forwards connections to a destination."""
 AGENT_TIMEOUT = 0.5
-"""Seconds for the agent to end a session; then the service is asked to terminate it."""
+"""Seconds for the agent to end a session, before TerminateSession is called."""
 REPLACE_INTERVALS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds before the attempts to replace a session; the last interval is repeated."""
 
 
 class SessionPool:
-    """``count`` sessions to ``destination``, to which ``dealer`` deals connections in turn.
+    """``count`` sessions to ``destination``; ``dealer`` deals connections to them in turn.
 
-    With ``replaces`` a session that has ended is replaced for as long as that takes; without it, ``ended`` gets the
-    reason. Connections wait while there is no session.
+    With ``replaces``, a session that has ended is replaced, however many attempts that takes; without it, the reason is
+    set as the exception of ``ended``. Connections wait until a session is open.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class SessionPool:
         replaces: bool,
         numbers: Iterator[int] | None = None,
     ) -> None:
-        """``numbers`` numbers the connections."""
+        """``numbers`` yields the numbers of the connections."""
         self.open_session = open_session
         self.destination = destination
         self.dealer = dealer
@@ -67,18 +67,18 @@ class SessionPool:
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
         self.sessions: list[ForwardedSession] = []
-        """Those that are open."""
+        """The sessions that are open."""
         self.connections: dict[LocalConnection, ForwardedConnection] = {}
         """The local connections that are open."""
         self._dealt = 0
-        """Connections given to ``deal`` that are not open yet."""
+        """Connections passed to ``deal`` that are not open yet."""
         self.used_at = self._loop.time()
         """The instant (of the event loop) of the last change of a connection."""
         self.ended: asyncio.Future[None] = self._loop.create_future()
-        """Done when a session has ended that is not replaced; its exception says how it ended."""
+        """Done when a session that is not replaced has ended; its exception is the reason."""
 
     async def open(self) -> None:
-        """Start all sessions and wait until they are open. Raises what prevents one of them; then all are closed."""
+        """Start all sessions and wait until they are open. If one fails, closes all and raises its error."""
         opened: list[asyncio.Future[None]] = [self._loop.create_future() for _ in range(self._count)]
         self._tasks = [asyncio.ensure_future(self._serve(each)) for each in opened]
         try:
@@ -89,11 +89,11 @@ class SessionPool:
 
     @property
     def is_used(self) -> bool:
-        """Whether it has connections, open ones or such as wait for a session."""
+        """Whether connections are open or wait for a session."""
         return bool(self.connections or self._dealt)
 
     def deal(self, connection: socket.socket) -> None:
-        """Forward a connection that no listener of the dealer's has accepted. It belongs to the pool from now on."""
+        """Forward a connection that was not accepted by the dealer's listeners. It then belongs to the pool."""
         self._dealt += 1
         self.dealer.deal(connection)
 
@@ -104,10 +104,10 @@ class SessionPool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if not self.ended.cancel() and not self.ended.cancelled():
-            self.ended.exception()  # it may not have been asked for
+            self.ended.exception()  # retrieved, in case the owner has not done so
 
     async def _serve(self, opened: asyncio.Future[None]) -> None:
-        """Run one session after the other, until one has ended that is not replaced."""
+        """Run one session after the other, until one that is not replaced has ended."""
         intervals, replaces, told = iter(REPLACE_INTERVALS), False, ""
         interval = REPLACE_INTERVALS[-1]
         while True:
@@ -134,7 +134,7 @@ class SessionPool:
             await asyncio.sleep(interval)
 
     def connection_opened(self, connection: LocalConnection, session_id: str) -> None:
-        """A session has taken a connection."""
+        """A session has opened a local connection."""
         self._dealt = max(0, self._dealt - 1)
         opened = ForwardedConnection(
             next(self._numbers), str(self.destination), session_id, connection, self._loop.time()
@@ -144,7 +144,7 @@ class SessionPool:
         self.on_event(ConnectionOpened(opened))
 
     def connection_closed(self, connection: LocalConnection) -> None:
-        """The connection is gone."""
+        """A local connection is closed."""
         closed = self.connections.pop(connection, None)
         if closed is not None:
             self.used_at = self._loop.time()
@@ -155,18 +155,18 @@ class _Run:
     """One session of a pool, from its start to its end."""
 
     def __init__(self, pool: SessionPool, *, replaces: bool) -> None:
-        """``replaces``: another session has ended before."""
+        """``replaces``: the session replaces one that has ended."""
         self._pool = pool
         self._replaces = replaces
         self._session = pool.open_session(pool.destination)
         self._facts = ForwardedSession(self._session, str(pool.destination))
         self._told = False
-        """Whether the present trouble of the link was reported."""
+        """Whether the current trouble of the link was reported."""
         self.was_open = False
 
     async def to_the_end(self, opened: asyncio.Future[None]) -> NoReturn:
-        """Run the session; ``opened`` is set once it takes connections. Raises why it could not be opened, and
-        ``ForwardEnded`` once it has ended."""
+        """Run the session; ``opened`` is set once it accepts connections. Raises the error that prevents opening
+        it, and ``ForwardEnded`` once it has ended."""
         pool, session = self._pool, self._session
         source = pool.dealer.add()
         try:
@@ -209,10 +209,10 @@ class _Run:
         raise ForwardEnded(sentence) from cause
 
     async def _wait_for_agent(self) -> None:
-        """Wait until the agent has ended the session, as the handler has asked it to.
+        """Wait until the agent has ended the session, as the handler has requested.
 
-        Then no TerminateSession is needed. Each takes a tenth of a second of CPU time: many sessions could not all be
-        terminated in time.
+        TerminateSession is then not called. Each call takes a tenth of a second of CPU time, too long to terminate many
+        sessions in time.
         """
         with contextlib.suppress(TimeoutError, SessionManagerError):
             async with asyncio.timeout(AGENT_TIMEOUT):

@@ -14,7 +14,7 @@ from session_manager_plugin.session.connection_source import answer_socks_reques
 from session_manager_plugin.session.listener import Listener
 
 _MOST_TOLD = 1000
-"""Subjects whose last problem is remembered, so that it is not reported again and again."""
+"""Subjects whose last problem is remembered, so that it is reported only once."""
 
 
 class SocksServer:
@@ -47,7 +47,7 @@ class SocksServer:
         self._tell("new connections have to wait", error.strerror or str(error))
 
     async def _serve(self, client: socket.socket) -> None:
-        """Learn the destination of a client and hand it to a session there. It is closed where that is not possible."""
+        """Read a client's destination, and hand the client to a session with it. On failure close the client."""
         with contextlib.ExitStack() as unless_handed, contextlib.suppress(OSError):
             unless_handed.callback(client.close)
             server, request = await receive_socks_request(client)
@@ -67,7 +67,7 @@ class SocksServer:
             pool.deal(client)
 
     def _tell(self, subject: str, problem: str) -> None:
-        """Report a problem, unless it is the last one that was reported about ``subject``."""
+        """Report a problem, unless it equals the last one reported for ``subject``."""
         if not problem or self._told.get(subject) == problem:
             return
         if len(self._told) >= _MOST_TOLD:
