@@ -41,14 +41,17 @@ class AwsService(NamedTuple):
 
 
 def is_aws_host(host: str) -> bool:
-    """Return whether ``host`` belongs to AWS. AWS's message gateway reads the token from the first message."""
+    """Return whether ``host`` belongs to AWS.
+
+    AWS's message gateway reads the token from the first message, so the URL and headers need none.
+    """
     return _suffix_of(_normalized(host)) is not None
 
 
 def aws_service(host: str) -> AwsService | None:
     """Return the service and the region in the name of an AWS endpoint; None for any other host.
 
-    ``SERVICE.REGION.SUFFIX``, and for a VPC endpoint ``vpce-ID.SERVICE.REGION.vpce.SUFFIX``.
+    The name is ``SERVICE.REGION.SUFFIX``, or for a VPC endpoint ``vpce-ID.SERVICE.REGION.vpce.SUFFIX``.
     """
     name = _normalized(host)
     suffix = _suffix_of(name)

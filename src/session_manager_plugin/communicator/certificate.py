@@ -1,4 +1,4 @@
-"""Facts about a server's certificate, including a refused one."""
+"""Facts about a server's certificate, even if it was refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Certificate:
 
     issuer: str
     names: tuple[str, ...]
-    """The DNS names and addresses that it is valid for."""
+    """The DNS names and addresses for which the certificate is valid."""
     not_before: datetime
     not_after: datetime
 
@@ -69,7 +69,7 @@ def now_utc() -> datetime:
 async def look_at_certificate(route: Route, *, timeout: float = LOOK_TIMEOUT) -> Certificate | None:
     """Return the certificate that the server presents, or None if it cannot be fetched.
 
-    Makes a second connection along the same route, which accepts any certificate and is closed without sending data.
+    Makes a second connection along the same route, accepts any certificate, and closes it without sending data.
     ``timeout`` is in seconds.
     """
     opening = Opening(route, _trusting_anything())
@@ -91,7 +91,7 @@ def _trusting_anything() -> ssl.SSLContext:
 
 
 def _issuer_name(certificate: x509.Certificate) -> str:
-    """Return ``Common Name (Organization)`` of the issuer, or the parts that it has."""
+    """Return ``Common Name (Organization)`` of the issuer, or as much of that as exists."""
     from cryptography import x509
 
     issuer = certificate.issuer

@@ -45,7 +45,7 @@ class WebSocketMessage:
 class WebSocketConfig:
     """How to open one websocket. Intervals, timeouts and delays are in seconds, sizes in bytes.
 
-    The defaults are those of the class for use on its own; a session has those of ``LinkOptions``.
+    The defaults are for use without a session; a session uses those of ``LinkOptions``.
     """
 
     url: str
@@ -53,19 +53,19 @@ class WebSocketConfig:
     ping_interval: float = 30.0
     """Between keepalive pings; 0 sends none."""
     ping_timeout: float = 10.0
-    """Without any inbound traffic for so long after a ping the link counts as dead."""
+    """If nothing is received for so long after a ping, the link counts as dead."""
     connect_timeout: float = 30.0
     """For TCP, proxy, TLS and the opening handshake together."""
     max_message_size: int = 1024 * 1024
     """A larger incoming message ends the connection. Messages of Session Manager are about 1 KiB."""
     max_queue_size: int = 100
-    """Messages kept while no handler is set. With more, reading from the socket pauses."""
+    """While no handler is set, messages are kept. Once this many are kept, reading from the socket pauses."""
     retry_attempts: int = 3
     retry_delay: float = 1.0
     """The delay before the second attempt. The delay before the n-th attempt is n - 1 times as long."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
     signer: RequestSigner | None = field(default=None, repr=False)
-    """Signs opening requests, as ``network.sign`` selects them; None signs none."""
+    """Signs the opening requests that ``network.sign`` selects; without it none is signed."""
 
     def __repr__(self) -> str:
         return (

@@ -33,7 +33,7 @@ _MAX_TEXT_LENGTH = 300
 # OpenSSL's verification errors (X509_V_ERR in x509_vfy.h).
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _WRONG_NAME = frozenset({62, 64})
-"""A wrong host name, a wrong address."""
+"""The codes for a wrong host name and for a wrong address."""
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
 """OpenSSL's reasons for bytes that are not TLS records."""
 _UNSIGNED = "missing authentication token"
@@ -48,7 +48,7 @@ _BEGINNING_SHOWN = 40
 
 
 OPENING_ERRORS = (OSError, ImportError, NotHTTP, WebSocketException)
-"""The exceptions of the stages of an opening that ``explain`` accepts. ``Opening`` also raises ``TunnelRefused``."""
+"""The exceptions that the stages of an opening raise and ``explain`` accepts, apart from ``TunnelRefused``."""
 
 
 class Finding(NamedTuple):
@@ -126,11 +126,11 @@ def explain(
     has_credentials: bool = False,
     names: SettingNames = SMP_SETTINGS,
 ) -> Finding:
-    """Explain an ``error`` of the ``stage`` of opening a websocket to ``host`` (``name:port``).
+    """Explain an ``error`` that occurred in ``stage`` while opening a websocket to ``host`` (``name:port``).
 
     ``via`` is the proxy or address dialled instead of ``host``, or empty; ``timeout`` is in seconds. ``certificate`` is
-    the refused certificate, if it could be fetched; ``signature`` that of the request, if any; ``has_credentials``: the
-    proxy's URL contains a user and a password.
+    the refused certificate, if it could be fetched; ``signature`` is that of the request, None if it was not to
+    be signed; ``has_credentials``: the proxy's URL contains a user and a password.
     """
     dialled = via or host
     asked = via if stage is Stage.PROXY else host
@@ -174,7 +174,7 @@ def explain(
 def websocket_refused(
     answer: Answer, host: str, signature: OpeningSignature | None = None, names: SettingNames = SMP_SETTINGS
 ) -> Finding:
-    """Explain a response with another status than 101. ``signature`` is that of the request."""
+    """Explain a response with a status other than 101. ``signature`` is that of the request."""
     what = f"{host} refused the websocket with status {_named(answer.status)}{refusal_text(answer)}"
     match answer.status:
         case status if 300 <= status < 400:
@@ -239,7 +239,7 @@ def _redirect(what: str, location: str, host: str) -> Finding:
 
 
 def tunnel_refused(answer: Answer, host: str, proxy: str, *, has_credentials: bool, names: SettingNames) -> Finding:
-    """Explain a response to CONNECT with another status than 2xx. ``proxy`` is as in "the proxy HOST:PORT"."""
+    """Explain a response to CONNECT with a status other than 2xx. ``proxy`` reads ``the proxy HOST:PORT``."""
     what = f"{proxy} refused the connection to {host} with status {_named(answer.status)}"
     match answer.status:
         case 401 | 407:  # tinyproxy answers 401 to a wrong password
@@ -279,7 +279,7 @@ def _named(status: int) -> str:
 
 
 def not_http(error: NotHTTP, place: str, schemes: str) -> Finding:
-    """Explain a response that is not HTTP. ``schemes`` are the possible schemes of the URL of ``place``."""
+    """Explain a response that is not HTTP. ``schemes`` are the schemes that the URL of ``place`` may have."""
     beginning = error.beginning.lstrip()
     check = f"check the host, the port and the scheme ({schemes})"
     if not beginning:

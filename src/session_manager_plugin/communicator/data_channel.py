@@ -70,12 +70,13 @@ class SessionDataChannel(IDataChannel):
 
     ``session_types`` are those that the caller supports. ``handshake_required``: the session's document begins with a
     handshake, so a session without one fails. ``separate_outputs``: the session is for a command whose outputs must be
-    kept apart; with an agent that cannot do that it ends with ``AgentTooOld`` before the command runs. ``key_service``
-    provides the key of encrypted sessions.
+    kept apart; with an agent that cannot do that, the session ends with ``AgentTooOld`` before the command runs.
+    ``key_service`` provides the key of encrypted sessions.
 
-    After the loss of a websocket, reconnecting is tried for ``reconnect_timeout`` seconds (0: not at all), with tokens
-    of ``resume_service``. Data sent in the meantime is kept; on the new websocket everything unacknowledged is
-    retransmitted. A session that has not received any message yet ends at the first failure.
+    After the loss of a websocket, the channel tries to reconnect for ``reconnect_timeout`` seconds (0: never), with
+    tokens of ``resume_service``. Data sent in the meantime is kept; on the new websocket everything unacknowledged is
+    retransmitted. If the session has not received any message yet, it ends at the loss unless there is a
+    ``resume_service``, and then at the first failed request for a token.
     """
 
     def __init__(
@@ -182,7 +183,7 @@ class SessionDataChannel(IDataChannel):
         return self._missing_output if self._over else self._stopped_output()
 
     def _stopped_output(self) -> MissingOutput | None:
-        """The output that is missing now. Its messages may still arrive."""
+        """The missing output, if the agent has stopped sending it. Other missing messages may still arrive."""
         missing = self._endpoint.missing_output
         return MissingOutput(stopped=True) if missing is not None and missing.stopped else None
 
@@ -250,7 +251,7 @@ class SessionDataChannel(IDataChannel):
             except (TimeoutError, SessionManagerError):
                 self.logger.info("closed with %d messages unacknowledged", self._endpoint.in_flight)
             except asyncio.CancelledError:
-                self._channel.abort()  # no closing handshake for a caller that cancels
+                self._channel.abort()  # a caller that cancels waits for no closing handshake
                 raise
         self._data_key.stop()
         self._timer.cancel()
@@ -277,7 +278,7 @@ class SessionDataChannel(IDataChannel):
     # Sending.
 
     async def send_input_data(self, data: bytes, *, more_follows: bool = False) -> None:
-        """Send bytes of any length, in messages of at most 1024.
+        """Send bytes of any length, in messages of at most 1024 bytes.
 
         ``more_follows=True``: further data follows immediately; this piece may be delayed up to 1 ms to share a write.
 
@@ -375,7 +376,7 @@ class SessionDataChannel(IDataChannel):
 
     def _channel_failed(self, error: Exception) -> None:
         if self._channel.connection_state is not ConnectionState.CONNECTED:
-            return  # an attempt to connect; ``connect`` returns the result
+            return  # an attempt to connect failed; ``connect`` returns the result
         now = self._clock()
         self._endpoint.disconnected(now)
         self._pump()  # emits the end of a session that the service has closed

@@ -9,8 +9,8 @@ from collections.abc import Callable
 class EarliestTimer:
     """Calls ``due`` at the deadline of the last ``arm`` or earlier.
 
-    A later deadline, or None, does not change the timer: ``due`` is called early, has nothing to do, and arms it again.
-    That saves cancelling and creating a timer for each message. Deadlines are times of ``clock``, in seconds.
+    A later deadline, or None, does not change the timer: ``due`` is called early, finds nothing to do, and arms the
+    timer again. No timer is cancelled and created for each message. Deadlines are times of ``clock``, in seconds.
     """
 
     def __init__(self, due: Callable[[], None], clock: Callable[[], float]) -> None:

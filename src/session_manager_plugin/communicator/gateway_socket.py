@@ -1,9 +1,9 @@
 """The websocket itself: the library's sans-I/O protocol, and a data path of our own.
 
 ``opening`` makes the connection to the gateway. The library handles the opening handshake and all frames but binary
-messages. These are parsed here (``websocket_frames``): the owner receives all messages of one socket read at once,
-without a task, future or queue in between. Its response leaves in one write, with one call for the random masks of all
-frames. ``docs/performance.md`` has the measurements.
+messages. Binary messages are parsed here (``websocket_frames``): the owner receives all messages of one socket read at
+once, without a task, future or queue in between. The owner's answers leave in one write, with one call for the random
+masks of all frames. ``docs/performance.md`` has the measurements.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _LIBRARY_LOGGER.setLevel(logging.WARNING)  # at lower levels the library logs he
 CLOSE_TIMEOUT = 2.0
 """Seconds for the closing handshake; after that the connection is cut."""
 READ_SIZE = 256 * 1024
-"""Bytes of one read of the socket at most. The system provides memory only for the bytes used."""
+"""Most bytes of one read of the socket. The system provides memory only for the part of the buffer that is used."""
 WRITE_LIMIT = 1024 * 1024
 """Bytes in the socket's write buffer above which ``write_paused`` is called."""
 
@@ -211,7 +211,10 @@ def _masked_frame(opcode: int, payload: bytes, mask: bytes) -> bytes:
 
 
 def _decoded(opcode: int, data: bytes | bytearray) -> Message:
-    """Return a text message as ``str``; as ``bytes`` if it is not UTF-8: the session then rejects it with a reason."""
+    """Return a text message as ``str``, other messages unchanged.
+
+    A text message that is not UTF-8 is returned as bytes: the session rejects it with a reason.
+    """
     if opcode == Opcode.TEXT:
         try:
             return data.decode()
@@ -237,7 +240,7 @@ class GatewaySocket(asyncio.BufferedProtocol):
         self._owner = owner
         self._attached = False
         self._opened = protocol.state is not State.CONNECTING
-        """Whether the answer to the opening was received."""
+        """Whether the response to the opening request was received."""
         self._answered = asyncio.Event()
         self._response: Response | None = None
         self._answer = b""
@@ -247,7 +250,7 @@ class GatewaySocket(asyncio.BufferedProtocol):
         self._frames = FrameReader(protocol.max_message_size)
         self._messages: list[Message] = []
         self._in_read = False
-        """Whether a read is being processed: messages sent then are acknowledgements."""
+        """Whether a read is being processed. Messages sent meanwhile are acknowledgements, which are not answered."""
         self._coalescer = ReadCoalescer()
         self._low_water = 1
         self._wait_timer = EarliestTimer(lambda: self._set_low_water(1), clock)
@@ -391,9 +394,9 @@ class GatewaySocket(asyncio.BufferedProtocol):
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     def _receive_opening(self, data: bytes) -> bytes:
-        """Pass the response to the opening request to the library, without the frames after it, and return these.
+        """Pass the response to the opening request to the library, and return the frames after it.
 
-        The library would buffer a part of the frames.
+        The library would buffer a part of those frames.
         """
         seen = len(self._answer)
         self._answer += data

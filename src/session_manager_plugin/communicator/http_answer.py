@@ -42,8 +42,8 @@ def answer_of(response: Response) -> Answer:
 class NotHTTP(Exception):
     """The response is not HTTP, or there is none.
 
-    ``beginning`` is its first bytes; empty if the connection was closed without a response. ``cut_short``: the
-    connection ended in the middle of the response.
+    ``beginning`` is the response's first bytes; empty if the connection was closed without a response.
+    ``cut_short``: the connection ended in the middle of the response.
     """
 
     def __init__(self, beginning: bytes, *, cut_short: bool = False) -> None:
@@ -55,8 +55,8 @@ class NotHTTP(Exception):
 class AnswerReader:
     """Parses one head from the pieces of a stream.
 
-    Accepts lines that end with a bare LF (RFC 9112 2.2), and a missing reason together with the space before it, which
-    some proxies send and curl accepts.
+    Accepts lines that end with a bare LF (RFC 9112 2.2), and status lines that end after the status, which some proxies
+    send and curl accepts.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The inbox of a data channel: passes received payloads to handlers, and pauses reading while too many are kept."""
+"""The inbox of a data channel: passes received payloads to handlers, and pauses reading while it keeps too many."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from session_manager_plugin.session.protocols import InputHandler
 from session_manager_plugin.utils.logging import get_logger
 
 UNCLAIMED_SIZE = 1024 * 1024
-"""Bytes kept while no handler of the remote's output is set. With more, reading from the network pauses."""
+"""Bytes kept while no handler of the remote's output is set. Above that, reading from the network pauses."""
 UNCLAIMED_OVERHEAD = 100
 """Bytes counted for each kept payload in addition to its length."""
 
 
 class Reading(Enum):
-    """Whether, and why not, data is read from the network."""
+    """Whether data is read from the network; if not, why."""
 
     ON = "on"
     PAUSED = "paused"
@@ -67,8 +67,7 @@ class Inbox:
         self._unclaimed_size = 0
 
     def set_handler(self, payload_type: int, handler: InputHandler) -> None:
-        """Pass payloads of this type to ``handler``. Setting that of ``OUTPUT`` also delivers everything that was
-        kept."""
+        """Pass payloads of this type to ``handler``. Setting a handler for ``OUTPUT`` delivers all kept payloads."""
         self._handlers[payload_type] = handler
         if payload_type != PayloadType.OUTPUT:
             return

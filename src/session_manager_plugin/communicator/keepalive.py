@@ -12,7 +12,7 @@ from session_manager_plugin.errors import ConnectionLost
 SILENCE_DELAY = 2.0
 """Seconds without an answer to a ping after which the link counts as silent."""
 CLOCK_JUMP = 5.0
-"""Seconds by which the wall clock has advanced more than the monotonic one, or by which a timer is late, that show that
+"""Seconds. If a timer is later than this, or the wall clock has advanced by more than this beyond the monotonic clock,
 this machine has slept or this process was stopped."""
 
 
@@ -56,12 +56,12 @@ class Keepalive:
         self._pinged_at = 0.0
         self._payload = b""
         self._waiting_since: float | None = None
-        """When the first ping after the last received data was sent."""
+        """When the oldest ping was sent after which nothing was received."""
         self._wall_offset = 0.0
 
     @property
     def silent_since(self) -> float | None:
-        """When the ping was sent after which nothing was received for ``SILENCE_DELAY`` seconds; otherwise None."""
+        """When the oldest unanswered ping was sent, if ``SILENCE_DELAY`` has passed without data; otherwise None."""
         since = self._waiting_since
         if since is None or not self._is_silent(since) or not self._answered or self._owner.reading_paused:
             return None
@@ -148,7 +148,7 @@ class Keepalive:
         self._arm()
 
     def _arm(self) -> None:
-        """Set the timer for the next ping, or earlier for ``SILENCE_DELAY`` or the timeout of the last ping."""
+        """Set the timer for the next ping, or for an earlier limit after the oldest unanswered ping."""
         if self._connection is None:
             return
         now = time.monotonic()

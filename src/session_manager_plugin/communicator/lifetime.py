@@ -29,7 +29,7 @@ TRANSITIONS: Mapping[tuple[LifeState, LifeInput], LifeState] = {
     (LifeState.UNOPENED, LifeInput.OPEN): LifeState.OPEN,
     (LifeState.OPEN, LifeInput.END): LifeState.OVER,
 }
-"""A session is opened once. ``end`` has no effect before that, and none a second time."""
+"""A session is opened once. ``end`` has no effect in ``UNOPENED`` and ``OVER``."""
 
 
 class Lifetime:
@@ -44,8 +44,8 @@ class Lifetime:
         self._ended: asyncio.Future[str] | None = None
 
     def open(self) -> None:
-        """Note that the session is being opened. Call it in the event loop. Raises ``LocalProtocolError`` the second
-        time."""
+        """Note that the session is being opened. Call it in the event loop. Raises ``LocalProtocolError`` at the
+        second call."""
         if (self.state, LifeInput.OPEN) not in TRANSITIONS:
             raise LocalProtocolError(f"a session is opened in state {self.state.name}")
         self.state = TRANSITIONS[self.state, LifeInput.OPEN]

@@ -16,8 +16,8 @@ from session_manager_plugin.session.link_health import LinkHealth, LinkState
 DOUBT_DELAY = 1.0
 """Seconds without an acknowledgement after which a ping is sent, to distinguish a silent link from a silent target."""
 DELAYED_AFTER = 4.0
-"""Seconds without an acknowledgement after which the input counts as delayed, if the target still sends. Two seconds
-are common behind much output on a slow link, and it takes a moment to see whether the target still sends."""
+"""Seconds without an acknowledgement after which the input counts as delayed, if the target still sends. Two
+seconds are common behind much output on a slow link; the rest is time to see whether the target still sends."""
 LOOK_INTERVAL = 0.5
 """Seconds between two checks of a stream without acknowledgements."""
 RESTORED_SHOWN = 5.0
@@ -25,15 +25,16 @@ RESTORED_SHOWN = 5.0
 QUIET_DELAY = 20.0
 """Seconds without received bytes after which the last contact is shown, even without trouble. (Pings: every 15 s.)"""
 _IDLE_MIN, _IDLE_PROOF = 3.0, 20.0
-"""Seconds without traffic before a close that may be an idle limit: if it happens twice, and already the first time."""
+"""Seconds without traffic before a close. From the first value on, a repeated close suggests an idle limit; from the
+second value on, a single close does."""
 
 
 class LinkMonitor:
     """Watches the link of one session. Calls ``changed`` when its state changes, and when trouble begins or ends.
 
-    Trouble begins at ``_since``: at the last contact if the link is silent, at the loss of the websocket otherwise. All
-    states until the link works again count from there, so that the seconds shown never decrease. Every message of the
-    far end counts as contact. Silence does not count while this side does not read.
+    Trouble begins at ``_since``, the time of its first sign (``_judge``). All states until the link works again count
+    from there, so that the seconds shown never decrease. Every received byte counts as contact. Silence does not count
+    while this side does not read.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class LinkMonitor:
             self.look()
 
     def pause_changed(self, paused: bool) -> None:
-        """Note that, as the service reports, the target is away or back."""
+        """Note the service's report that the target is away (``paused``) or back."""
         self._away_since = self._clock() if paused else None
         self._look_later(SILENCE_DELAY) if paused else self.look()
 
@@ -147,7 +148,7 @@ class LinkMonitor:
             self._timer.cancel()
 
     def look(self, *, changed: bool = False) -> None:
-        """Determine the state again, and call ``changed`` if it differs; with ``changed=True`` in any case."""
+        """Determine the state again. Calls the callback if the state differs, and in any case with ``changed=True``."""
         now = self._clock()
         state, began_at = self._judge(now)
         troubled_before = self._since is not None
@@ -181,7 +182,7 @@ class LinkMonitor:
         self._timer = asyncio.get_running_loop().call_later(delay, lambda: self.look(changed=changed))
 
     def _note_idle_close(self, idle: float) -> None:
-        """Detect that a proxy or firewall closes idle connections, which a shorter ping interval would avoid.
+        """Advise a shorter ping interval if a proxy or firewall seems to close idle connections.
 
         The signs are a close after a long time without traffic, or a second close after about the same time.
         """

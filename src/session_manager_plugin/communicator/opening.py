@@ -43,7 +43,7 @@ class Stage(Enum):
 
 
 class TunnelRefused(Exception):
-    """A proxy has answered CONNECT with another status than 2xx."""
+    """A proxy has answered CONNECT with a status other than 2xx."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(f"status {answer.status}")
@@ -74,8 +74,11 @@ class Opening:
         self._context = context
 
     async def open(self) -> Link:
-        """Return the link. Raises ``OSError``, ``TunnelRefused`` and ``NotHTTP`` for a proxy's response, and the
-        exceptions of ``connect_through_socks`` for a SOCKS proxy."""
+        """Return the link.
+
+        Raises ``OSError`` and ``UnicodeError``; ``TunnelRefused`` or ``NotHTTP`` for an HTTP proxy's response; the
+        exceptions of ``connect_through_socks`` for a SOCKS proxy.
+        """
         route = self._route
         if route.is_socks:
             self.stage = Stage.PROXY
@@ -141,14 +144,14 @@ class Link:
         raise reading.end()
 
     async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
-        """Make the TLS handshake and check the certificate for ``host``. Raises ``OSError``, such as ``ssl.SSLError``.
+        """Make the TLS handshake and check the certificate against ``host``. Raises ``OSError`` (``ssl.SSLError``).
 
         After ``tunnel`` the handshake takes place inside the tunnel, which may itself use TLS.
         """
         if self._transport is None:
             await self._connect(self._incoming, ssl=context, server_hostname=host)
             return
-        # The outer transport still calls its own protocol. A new one receives the data inside TLS.
+        # The outer transport still calls its own protocol. A new protocol receives the data inside TLS.
         self._incoming = _Incoming()
         loop = asyncio.get_running_loop()
         secured = await loop.start_tls(self._transport, self._incoming, context, server_hostname=host)
@@ -248,7 +251,7 @@ async def look_up(
     host: str, port: int, family: socket.AddressFamily = socket.AddressFamily.AF_UNSPEC
 ) -> list[AddressInfo]:
     """Return the addresses of ``host``. Raises ``OSError``, such as ``socket.gaierror``, and ``UnicodeError``."""
-    if is_address(host):  # without a thread, so that a task of the caller's does not start before the connection
+    if is_address(host):  # without a thread, during which tasks of the caller would start before the connection
         return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     loop = asyncio.get_running_loop()
     return await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
@@ -257,7 +260,7 @@ async def look_up(
 async def connect_to_any(addresses: Sequence[AddressInfo]) -> socket.socket:
     """Return a socket connected to the first address that accepts. Slow addresses do not delay the others.
 
-    Raises the ``OSError`` of the first address; if the errors differ, an ``OSError`` with all their texts.
+    If all addresses fail alike, raises the first ``OSError``; otherwise an ``OSError`` with the texts of all.
     """
     waiting = deque(_interleaved(addresses))
     trying: set[asyncio.Task[socket.socket]] = set()

@@ -56,7 +56,7 @@ class OpeningSignature:
         return cls(signer, url, min(SIGN_TIMEOUT, connect_timeout / 2))
 
     def start(self) -> None:
-        """Begin to sign, in a task that starts when the caller next waits."""
+        """Begin to sign, in a task that starts when the caller next waits. Does nothing after ``withdraw``."""
         if self.obstacle:
             return
         self._task = asyncio.ensure_future(self._sign())
@@ -70,7 +70,7 @@ class OpeningSignature:
         return headers
 
     def withdraw(self) -> None:
-        """Send the next request without a signature, because the signed one was refused."""
+        """Leave the next request unsigned, because the signed one was refused."""
         self.sent, self.obstacle, self._task = False, "the signed one was refused", None
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""One data channel over an established link, whose beginning is driven and checked step by step.
+"""One data channel over an established link, started and checked step by step.
 
 Uses the websocket of a data channel (``GatewaySocket``) and a ``SessionEndpoint``, without flow control and
 reconnection: this channel carries no data and exists for a few seconds.
@@ -68,7 +68,7 @@ class ProbeChannel(GatewaySocketOwner):
     # The websocket.
 
     async def upgrade(self, token: str, bearer: Bearer, signature: Mapping[str, str]) -> Answer:
-        """Request a websocket, and return the response with any status. ``signature`` is headers to add.
+        """Request a websocket, and return the response with any status. ``signature`` holds headers to add.
 
         Raises ``NotHTTP``, ``OSError``, and the library's exceptions for an invalid response with status 101.
         """
@@ -116,8 +116,9 @@ class ProbeChannel(GatewaySocketOwner):
     ) -> SessionReady:
         """Wait until the session has begun.
 
-        For an encrypted session ``key_asked`` is called with the key's id and the awaitable of the data key, which it
-        has to await. Raises the error that prevents the session, such as ``ConnectionLost`` with a close code.
+        For an encrypted session, calls ``key_asked`` with the key's id and an awaitable. ``key_asked`` must await that
+        and return the result, the data key. Raises the error that prevents the session, such as ``ConnectionLost`` with
+        a close code.
         """
         while True:
             for event in await self._turn(None):
@@ -159,7 +160,7 @@ class ProbeChannel(GatewaySocketOwner):
             await self._turn(until)
 
     async def _turn(self, until: float | None) -> list[Event]:
-        """Wait for an event, until the time ``until`` at most, and return the session's events.
+        """Wait for an event, at most until the time ``until``, and return the session's events.
 
         Raises the error that ends the session.
         """

@@ -1,4 +1,4 @@
-"""What senders wait for: an acknowledgement, the beginning of the session, or its end."""
+"""Lets senders wait for an acknowledgement, the beginning of the session, or its end."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def parse_proxy(url: str, source: str) -> Proxy:
 
 
 def _parse(url: str) -> Proxy:
-    """Raises ``ValueError`` with the reason."""
+    """Parse the URL of a proxy. Raises ``ValueError`` with the reason."""
     scheme, user_info, place = split_proxy_url(url)
     user, password = (None, None) if user_info is None else decode_user_info(user_info)
     if scheme.lower() not in PROXY_SCHEMES:

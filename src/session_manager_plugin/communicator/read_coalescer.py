@@ -12,7 +12,7 @@ from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, PAYLOAD_O
 # answer to sent data is expected: a short message, such as the echo of a key, is not delayed.
 
 FULL_SIZE = PAYLOAD_OFFSET + MAX_PAYLOAD_SIZE
-"""Bytes of a full message, after which others are likely to follow."""
+"""Bytes of a full message. After one, further messages are likely."""
 LEAST_GAP, MOST_GAP = 0.0005, 0.004
 """Seconds from one message to the next. In a faster stream one read returns several messages anyway."""
 STREAK = 8
@@ -34,8 +34,8 @@ class ReadCoalescer:
         """When the next read is due, even if fewer bytes have arrived."""
 
     def received(self, messages: Sequence[str | bytes | bytearray], now: float) -> int:
-        """Note the messages of one read that contained only messages. Returns the number of bytes that the next read
-        waits for, until ``deadline``; 1 if it does not wait."""
+        """Note the messages of one read. Returns the number of bytes that the next read waits for, at most until
+        ``deadline``; 1 if it does not wait."""
         gap = (now - self._received_at) / len(messages) if messages else 0.0
         self._received_at = now
         if not LEAST_GAP <= gap <= MOST_GAP or min(map(len, messages)) < FULL_SIZE:

@@ -28,7 +28,7 @@ FIRST_DELAY = 0.05
 MAX_DELAY = 5.0
 """The longest delay between two attempts, in seconds: after any outage the session is restored soon."""
 ATTEMPT_TIMEOUT = 15.0
-"""The longest duration of one attempt, in seconds: an attempt on a network that has gone would not end."""
+"""The longest duration of one attempt, in seconds. Otherwise an attempt on a network that has gone would not end."""
 PROOF_DELAY = 1.0
 """Seconds after which a new websocket without any received message counts as accepted. A gateway that refuses the token
 closes the websocket at once."""
@@ -88,9 +88,9 @@ class Reconnection:
     ``PROVEN``: then ``restored`` is called. ``run`` may be called several times in one outage, because an open
     websocket does not prove that the token was accepted.
 
-    The delay before an attempt doubles each time, and a random half of it is left out, so that the clients of a gateway
-    that restarts do not return all at once. A refused token shows that the network works again: the first refusal after
-    other failures starts with the shortest delay again, and repeated refusals double a delay of their own.
+    The delay before an attempt doubles each time, and is shortened at random by up to half, so that the clients of a
+    gateway that restarts do not return all at once. A refused token shows that the network works again: after the first
+    refusal the delay is the shortest again, and doubles only with further refusals in a row.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Reconnection:
         self._reason: Exception | None = None
         self._obstacle = ""
         self._no_token = ""
-        """Why the last request for a new token failed, which explains the refusals of the old token."""
+        """Why the last request for a new token failed; it explains further refusals of the old token."""
         self._patient = True
         self._attempts = 0
         self._next_attempt_at = 0.0
@@ -157,7 +157,7 @@ class Reconnection:
     def lost(self, reason: Exception, now: float, *, patient: bool) -> None:
         """Note that the websocket was lost, for ``reason``.
 
-        ``patient``: the session is known to exist, so that a failed request for a token is repeated.
+        ``patient``: the session is known to exist, so a failed request for a token is repeated.
         """
         self._patient = patient
         self._judge(self.proof is Proof.UNPROVEN or refuses_token(reason))
@@ -231,7 +231,10 @@ class Reconnection:
         return f"{attempt} in {wait:.0f} s" if wait >= 1 else attempt
 
     async def run(self) -> None:
-        """Try until a websocket is open. Raises ``ConnectionLost`` after ``timeout``, and ``SessionExpired``."""
+        """Try until a websocket is open.
+
+        Raises ``SessionExpired``, and ``ConnectionLost`` after ``timeout`` or, unless ``patient``, without a new token.
+        """
         while True:
             await self._wait()
             self._attempts += 1
@@ -267,8 +270,8 @@ class Reconnection:
 
     async def _attempt(self) -> bool:
         if self._token_refused:
-            # Next time the current token is tried again: whatever prevents a new token (such as the page of a captive
-            # portal) may also have been what refused the current one.
+            # If there is no new token, the current one is tried again next time: the obstacle (such as the page of a
+            # captive portal) may also have caused the refusal.
             self._token_refused = False
             try:
                 self._config = await self._resumed()
@@ -294,8 +297,8 @@ class Reconnection:
     def _failed(self, failure: Exception | None) -> None:
         """Determine the reason after a websocket did not open or did not stay open.
 
-        A refused token is not the reason yet: the token may be valid for one websocket only, so the reason is still the
-        end of that websocket.
+        The first refusal of a token is not the reason: the token may be valid for one websocket only, so the reason is
+        still the end of that websocket. If there is no new token, that is the reason.
         """
         if self._token_refused and (self._no_token or self._refusals == 1):
             self._obstacle = self._no_token
@@ -326,8 +329,8 @@ class Reconnection:
 
 
 def refuses_token(error: Exception) -> bool:
-    """Whether ``error`` means that the gateway has refused the token: close code 1008, or a status about the
-    request."""
+    """Return whether ``error`` means that the gateway has refused the token: close code 1008, or a 4xx status
+    that is neither temporary nor 407."""
     if isinstance(error, ConnectionLost):
         return error.close_code == TOKEN_REFUSED
     if isinstance(error, Refused):

@@ -13,7 +13,7 @@ DATA_CHANNEL = "/data-channel/"
 def build_stream_url(base_url: str, session_id: str, token: str) -> str:
     """Return the stream URL of a session at ``base_url``, with ``sessionId`` and ``token`` added to the query.
 
-    ``http(s)`` becomes ``ws(s)``, and a bare host gets ``wss``. Of a complete stream URL (its path contains
+    ``http(s)`` becomes ``ws(s)``, and a bare host gets ``wss``. In a complete stream URL (its path contains
     ``/data-channel/``) only the scheme is changed. Raises ``InvalidURL`` for text that is not a URL.
     """
     url = websocket_scheme(base_url)
@@ -51,9 +51,9 @@ def websocket_scheme(url: str) -> str:
 def complete_stream_url(url: str, session_id: str | None, token: str) -> tuple[str, str]:
     """Return the URL to open and the session id, for a URL given by the user.
 
-    A complete stream URL is used verbatim; its session id is the path segment after ``/data-channel/``. A bare endpoint
-    needs ``session_id``: an empty path is replaced by the service's, and for hosts outside AWS the token is added to
-    the query. Raises ``InvalidURL``.
+    In a complete stream URL only the scheme is changed; without ``session_id``, the path segment after
+    ``/data-channel/`` is the session id. A bare endpoint needs ``session_id``: an empty path is replaced by the
+    service's, and the session id and, for hosts outside AWS, the token are added to the query. Raises ``InvalidURL``.
     """
     given, url = url, websocket_scheme(url)
     if "#" in url:

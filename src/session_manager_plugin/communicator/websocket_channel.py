@@ -36,9 +36,10 @@ class WebSocketChannel:
     """A websocket to a message gateway.
 
     The handler of ``set_message_handler`` receives each message; that of ``set_batch_handler`` receives all messages of
-    a read in one call, which is faster. Without a handler messages are kept, and reading pauses from ``max_queue_size``
-    on (all messages of the last read are kept). No message is dropped. Exceptions of a handler are passed to the error
-    handler; an exception of the batch handler also ends the connection. All methods belong to one event loop.
+    a read in one call, which is faster. Without a handler, messages are kept, and reading pauses once
+    ``max_queue_size`` are kept (or more: a read is kept whole). No message is dropped. Exceptions of these two handlers
+    are passed to the error handler; an exception of the batch handler also ends the connection. All methods belong to
+    one event loop.
     """
 
     def __init__(self, config: WebSocketConfig) -> None:
@@ -89,7 +90,7 @@ class WebSocketChannel:
 
     @property
     def can_write(self) -> bool:
-        """Whether the socket's buffer has room."""
+        """Whether the websocket is open and the socket's buffer has room."""
         return self._connection is not None and self._connection.is_open and self._writing_resumed.is_set()
 
     @property
@@ -128,12 +129,12 @@ class WebSocketChannel:
         self._write_resumed_handler = handler
 
     def set_silence_handler(self, handler: Callable[[], None]) -> None:
-        """Call ``handler`` when ``silent_since`` is no longer None, and at the next pong."""
+        """Call ``handler`` when ``silent_since`` is no longer None, and at every pong."""
         self._silence_handler = handler
 
     @property
     def silent_since(self) -> float | None:
-        """When the ping was sent after which nothing was received for ``SILENCE_DELAY`` seconds; otherwise None."""
+        """When the oldest unanswered ping was sent, if ``SILENCE_DELAY`` has passed without data; otherwise None."""
         return self._keepalive.silent_since
 
     def check_link(self) -> None:
@@ -147,7 +148,7 @@ class WebSocketChannel:
     # Opening.
 
     async def connect(self, config: WebSocketConfig | None = None) -> bool:
-        """Open the websocket, with ``retry_attempts`` attempts while the errors are temporary.
+        """Open the websocket, with up to ``retry_attempts`` attempts while the errors are temporary.
 
         ``config`` replaces the configuration from this attempt on: a new URL and token for the same session. Returns
         False if all attempts failed; the reason is in ``last_error`` and was passed to the error handler. Returns True
@@ -275,7 +276,7 @@ class WebSocketChannel:
             self._write_resumed_handler()
 
     def connection_ended(self, connection: GatewaySocket | None, error: Exception) -> None:
-        """The connection was lost, or closed by the far end. Called once."""
+        """The connection was lost, or closed by the far end. Only the first call for a connection has an effect."""
         if connection is None or connection is not self._connection:
             return
         self._detach()
@@ -400,7 +401,7 @@ class WebSocketChannel:
 
 @contextlib.asynccontextmanager
 async def websocket_channel(config: WebSocketConfig) -> AsyncIterator[WebSocketChannel]:
-    """Yield a channel after ``connect`` (check ``is_connected``), and close it at the end of the block."""
+    """Yield a channel after calling ``connect`` (check ``is_connected``), and close it at the end of the block."""
     channel = WebSocketChannel(config)
     try:
         await channel.connect()

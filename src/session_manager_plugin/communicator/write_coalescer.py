@@ -1,4 +1,4 @@
-"""Delays small writes for a moment, so that the data that follows shares one write."""
+"""Delays small writes for a moment, so that they share one write with the data that follows."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 GATHER_DELAY = 0.001
-"""Seconds that the oldest waiting byte is delayed at most."""
+"""Most seconds that a byte waits."""
 GATHER_SIZE = 64 * 1024
-"""Waiting bytes at most."""
+"""Most bytes that wait."""
 
 
 class WriteCoalescer:
