@@ -1,6 +1,6 @@
-"""Tar archives: the bytes of one parsed as they arrive, and the headers of one that is sent. Pure.
+"""Tar archives: a parser for one that is received, and the headers of one that is sent. Pure.
 
-An archive is a sequence of 512-byte blocks: a header, then the file's bytes, filled up with zeros. Understood are the
+An archive is a sequence of 512-byte blocks: a header, then the file's bytes, filled up with zeros. Supported are the
 formats that tar programs write by default: ustar, GNU (long names in members of type L and K) and pax (records in
 members of type x). Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format".
 """
@@ -14,7 +14,7 @@ from session_manager_plugin.errors import RemoteProtocolError
 
 BLOCK_SIZE = 512
 END = bytes(20 * BLOCK_SIZE)
-"""What ends an archive: at least two blocks of zeros; tar programs write 20 blocks at a time."""
+"""The end of an archive: at least two blocks of zeros; tar programs write 20 blocks at a time."""
 _MAX_NAME_SIZE = 100
 _MAX_EXTENSION_SIZE = 1024 * 1024
 """Bytes of a member that holds a long name or pax records."""
@@ -22,20 +22,19 @@ _MAX_OCTAL = 0o77777777777
 
 
 class MemberKind(Enum):
-    """What a member is."""
+    """The kind of a member."""
 
     FILE = "file"
     DIRECTORY = "directory"
     HARD_LINK = "hard link"
-    """The same file as ``link``, which came before."""
+    """The same file as the earlier member ``link``."""
     OTHER = "other"
     """A device, a fifo, a symbolic link."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """The beginning of a member; ``size`` bytes of data follow, also of one that is neither a file nor a directory.
-    ``time`` is in seconds since 1970."""
+    """The header of a member of any kind; ``size`` bytes of data follow. ``time`` is in seconds since 1970."""
 
     kind: MemberKind
     name: bytes
@@ -53,7 +52,7 @@ _KINDS = {
     b"5": MemberKind.DIRECTORY,
 }
 _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
-"""Links, devices, directories and fifos, whatever their size says."""
+"""Links, devices, directories and fifos; their size field is ignored."""
 _EXTENSIONS = (b"L", b"K", b"x", b"g")
 """GNU long name and long link, pax records for the next member and for all."""
 
@@ -62,8 +61,8 @@ class ArchiveParser:
     """Bytes in, members and their data out.
 
     ``receive_data`` returns each ``Member`` followed by the pieces of its data. Any split of the bytes results in the
-    same members; only the pieces differ. Raises ``RemoteProtocolError`` for what is no archive; the parser is of no
-    use then.
+    same members; only the pieces differ. Raises ``RemoteProtocolError`` for bytes that are no archive; the
+    parser cannot be used after that.
     """
 
     def __init__(self) -> None:
@@ -74,7 +73,7 @@ class ArchiveParser:
         self._extension: tuple[bytes, bytearray] | None = None
         """The type and the data of an extension that is being received."""
         self._overrides: dict[bytes, bytes] = {}
-        """What extensions say about the next member, by the names of pax."""
+        """Values of extensions for the next member, by the keywords of pax."""
         self._ended = False
 
     def receive_data(self, data: bytes) -> list[Member | bytes]:
@@ -114,7 +113,7 @@ class ArchiveParser:
         return events
 
     def _header(self, block: bytes) -> Member | None:
-        """Parse a header; return None for that of an extension."""
+        """Parse a header; return None for the header of an extension."""
         try:
             if _number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * 0x20:
                 raise ValueError

@@ -1,4 +1,4 @@
-"""Downloads over a session without a terminal, resumed in another one; see ``docs/copy.md``."""
+"""Downloads over sessions without a terminal, continued in another session when one is lost; see ``docs/copy.md``."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ from session_manager_plugin.transfer.sessions import OutputReader, Sessions, fai
 
 STDOUT = b"-"
 _ATTEMPTS = 3
-"""Sessions one after the other that bring nothing, before the copy is given up."""
+"""Lost sessions in a row without progress, after which the copy fails."""
 _TAR_FAILED = "tar: Exiting with failure status"
-"""The last line of GNU tar's words, which says nothing that the others do not."""
+"""The last line of GNU tar's messages; it adds nothing to the others."""
 _LOST = (ConnectionLost, TimedOut, SessionExpired, OutputIncomplete)
-"""What ends a session that another one goes on for."""
+"""The errors after which another session continues the copy."""
 
 
 async def download(
@@ -58,8 +58,8 @@ async def download(
 ) -> None:
     """Copy files of the target to ``destination``; ``-`` is standard output.
 
-    A source that cannot be read is reported, the others are copied. Raises ``CopyFailed`` for what concerns all, and
-    ``OSError`` for what this machine cannot write.
+    A source that cannot be read is reported, the others are copied. Raises ``CopyFailed`` for a problem that
+    concerns all files, and ``OSError`` if a local file cannot be written.
     """
     source = _Source(sessions, sources, options, destination, report)
     copy = _Download(source)
@@ -70,20 +70,20 @@ async def download(
 
 
 class _Receiver(Protocol):
-    """What receives a download, or a part of one, over any number of sessions."""
+    """Receives a download, or a part of one, over any number of sessions."""
 
     parser: DownloadParser
     finished: bool
 
     @property
     def position(self) -> tuple[int, int]:
-        """Entries that are complete, and bytes of the next one, at a multiple of ``BLOCK_SIZE``."""
+        """The entries that are complete, and the bytes received of the next, down to a multiple of ``BLOCK_SIZE``."""
 
     def script(self) -> str:
-        """Return the lines that send what is missing; another session begins."""
+        """Return the script that sends what is missing, for a new session. Replaces ``parser``."""
 
     async def handle(self, event: Event) -> None:
-        """Carry out what the target has printed."""
+        """Carry out an event of ``parser``."""
 
 
 @dataclass
@@ -99,13 +99,13 @@ class _Source:
 
     @property
     def parts(self) -> int:
-        """Parts of a large file; standard output and devices can only be written from the beginning to the end."""
+        """The number of parts of a large file: 1 for standard output and devices, which are written in order."""
         path = self.destination
         is_file = os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path)
         return self.options.streams if is_file and path != STDOUT else 1
 
     def script(self, position: tuple[int, int], *, parts: int = 1, blocks: int | None = None) -> str:
-        """Return the lines that send what follows ``position``."""
+        """Return the script that sends everything from ``position`` on."""
         skip, offset = position
         return download_script(
             self.paths,
@@ -165,14 +165,14 @@ _CHANGED = "the files on the target changed while they were copied"
 
 
 class _Part:
-    """One part of a large file, but the first. Fulfils ``_Receiver``."""
+    """One part of a large file, except the first. Implements ``_Receiver``."""
 
     def __init__(self, source: _Source, file: PartialFile, entry: EntryStarted, first_block: int, blocks: int) -> None:
         self._source = source
         self._file = file
         self._entry = entry
         self._offset = first_block * BLOCK_SIZE
-        """Bytes of the file up to which all is received."""
+        """The offset in the file up to which the part is received."""
         self._end_block = first_block + blocks
         self._skipped = 0
         self.parser = DownloadParser()
@@ -206,7 +206,7 @@ class _Part:
 
 
 class _Download:
-    """The files of one download. Fulfils ``_Receiver``."""
+    """The files of one download. Implements ``_Receiver``."""
 
     def __init__(self, source: _Source) -> None:
         destination, options = source.destination, source.options
@@ -224,7 +224,7 @@ class _Download:
         self._skipped = 0
         self._complete = 0
         self._parts: list[asyncio.Task[None]] = []
-        """The other parts of the file, which other sessions send."""
+        """The tasks that receive the other parts of the file in other sessions."""
         self._directories: list[tuple[bytes, int | None, int | None, bool]] = []
         self.parser = DownloadParser()
         self.finished = False
@@ -290,7 +290,7 @@ class _Download:
                 self._file = PartialTree(path, base_name(entry.name), self._attributes, self._problem)
 
     def _start_parts(self, entry: EntryStarted, file: PartialFile) -> None:
-        """Have other sessions send the other parts of a large file."""
+        """Start to receive the other parts of a large file in other sessions."""
         if self._source.parts == 1 or entry.size < MIN_PARTED_SIZE:
             return
         if file.is_direct:
@@ -343,7 +343,7 @@ class _Download:
         self._report.problem(os.fsdecode(name), text)
 
     async def close(self) -> None:
-        """End the sessions of the parts, and remove what is incomplete."""
+        """End the sessions of the parts, and remove an incomplete file or directory."""
         for part in self._parts:
             part.cancel()
         await asyncio.gather(*self._parts, return_exceptions=True)
@@ -353,8 +353,8 @@ class _Download:
     # Names.
 
     def _path(self, entry: EntryStarted) -> bytes:
-        """Return where an entry belongs. Raises ``CopyFailed`` for one that was not asked for: the target must not
-        choose what is written here."""
+        """Return the local path of an entry. Raises ``CopyFailed`` for an entry that was not requested: the target must
+        not choose which files are written."""
         top, *below = entry.name.split(b"/")
         asked = any(_matches(top, pattern) for pattern in self._patterns)
         if (
@@ -392,7 +392,7 @@ def _write_output(data: bytes) -> None:
     while view:
         try:
             view = view[os.write(1, view) :]
-        except BlockingIOError:  # another program has made it non-blocking
+        except BlockingIOError:  # another program has made standard output non-blocking
             select.select([], [1], [])
         except OSError as error:
             error.filename = "standard output"

@@ -1,4 +1,4 @@
-"""What a target prints during a download, parsed: bytes in, events out. No file, no session, no clock.
+"""The output of a target during a download, parsed: bytes in, events out. No file, no session, no clock.
 
 The lines of control, each beginning with a colon (names are ``=`` and their bytes in the encoding of ``:h``)::
 
@@ -6,12 +6,12 @@ The lines of control, each beginning with a colon (names are ``=`` and their byt
     :f INDEX OFFSET GZIPPED MODE TIME SIZE NAME    a file from OFFSET on; MODE octal, TIME in seconds, or - for both
     :t INDEX OFFSET GZIPPED MODE TIME SIZE NAME    a directory as a tar archive; MODE and TIME are the directory's
     :d INDEX 0 0 MODE TIME SIZE NAME       a directory, its files follow
-    :e ALGORITHM DIGEST                    the end of a file or an archive, with the digest of all of it
+    :e ALGORITHM DIGEST                    the end of a file or an archive, with the digest of all its bytes
     :x NAME TEXT                           a file that is not sent, and why
     :w TEXT                                a warning
     :q COUNT                               the end
 
-Every other line is data of the file that began last.
+Every other line is data of the file or archive that began last.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from enum import Enum
 from session_manager_plugin.errors import RemoteProtocolError
 
 MAX_LINE_SIZE = 128 * 1024
-"""Bytes of a line of control: a path has at most 4,096, each of which may take several."""
+"""Bytes of a line, at most: a path has up to 4,096 bytes, each of which is encoded as several."""
 _DIGEST = re.compile(r"\\?([0-9a-f]{32,128})")
 _HASHES = ("sha256", "sha512", "sha1", "md5")
 
 
 class Kind(Enum):
-    """What an entry is."""
+    """The kind of an entry."""
 
     FILE = "f"
     ARCHIVE = "t"
@@ -51,8 +51,8 @@ class Hello:
 
 @dataclass(frozen=True)
 class EntryStarted:
-    """A file, an archive or a directory; data follows for the first two. ``name`` is relative, empty for the tree's
-    own top. ``mode`` and ``time`` (seconds since 1970) are None where the target cannot tell them."""
+    """A file, an archive or a directory; data follows for a file or an archive. ``name`` is relative, and empty
+    for the top of the tree. ``mode`` and ``time`` (seconds since 1970) are None if the target cannot determine them."""
 
     kind: Kind
     index: int
@@ -72,7 +72,7 @@ class Data:
 
 @dataclass(frozen=True)
 class EntryEnded:
-    """All of the entry was received. ``digest`` is that of all its bytes, in hexadecimal; empty if there is none."""
+    """All of the entry was received. ``digest`` is the digest of all its bytes, in hexadecimal; empty without one."""
 
     algorithm: str
     digest: str
@@ -80,7 +80,7 @@ class EntryEnded:
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that is not sent; ``name`` is empty where it concerns all."""
+    """A file that is not sent; ``name`` is empty if the problem concerns all files."""
 
     name: bytes
     text: str
@@ -88,7 +88,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Warned:
-    """A tool's own words about what it could not do."""
+    """A message that a tool printed about something that it could not do."""
 
     text: str
 
@@ -104,10 +104,10 @@ Event = Hello | EntryStarted | Data | EntryEnded | Problem | Warned | Finished
 
 
 class DownloadParser:
-    """Parses what the target prints.
+    """Parses the output of the script.
 
-    Any split of the bytes results in the same events, but for how ``Data`` is cut. Every method raises
-    ``RemoteProtocolError`` for what the script cannot have printed; the parser is of no use then.
+    Any split of the bytes results in the same events, except that ``Data`` is split differently. Every method raises
+    ``RemoteProtocolError`` for output that the script cannot have printed; the parser cannot be used after that.
     """
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ class DownloadParser:
         self.finished = False
 
     def receive_data(self, data: bytes) -> list[Event]:
-        """Return the events of ``data`` and what was kept of the data before."""
+        """Return the events of ``data`` and of the incomplete line kept before."""
         data = self._line + data
         end = data.rfind(b"\n") + 1
         self._line = data[end:]
@@ -230,5 +230,5 @@ class DownloadParser:
 
 
 def new_digest(algorithm: str) -> hashlib._Hash | None:
-    """Return a new digest object, or None if the target has no tool for any."""
+    """Return a new digest object, or None if the target has no tool for digests."""
     return None if algorithm == "none" else hashlib.new(algorithm, usedforsecurity=False)

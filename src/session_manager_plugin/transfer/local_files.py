@@ -25,7 +25,7 @@ PRIVATE_DIRECTORY = 0o700
 
 @contextlib.contextmanager
 def named_errors(path: bytes) -> Iterator[None]:
-    """Set the file name of an ``OSError`` to ``path``, instead of none or that of a partial file."""
+    """Set the file name of an ``OSError`` to ``path``, which may have none or that of a partial file."""
     try:
         yield
     except OSError as error:
@@ -33,16 +33,17 @@ def named_errors(path: bytes) -> Iterator[None]:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write ``data``, all of it."""
+    """Write all of ``data``."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 class Attributes:
-    """Which modes and times files take: those of the target with ``preserve``, else as a new file has them.
+    """The modes and times of files: with ``preserve`` those on the target, otherwise those of new files.
 
-    Without ``preserve`` a file or directory that was there keeps its mode. None stands for what the target cannot tell.
+    Without ``preserve`` an existing file or directory keeps its mode. None stands for a value that the target cannot
+    determine.
     """
 
     def __init__(self, *, preserve: bool) -> None:
@@ -59,7 +60,7 @@ class Attributes:
         return mode & 0o777 & ~self._umask
 
     def keep(self, file: int | bytes, mode: int | None, mtime: int | None) -> None:
-        """Set the mode and the time of a new file, if they are kept."""
+        """With ``preserve``, set the mode and the time of a new file."""
         if self._preserve:
             if mode is not None:
                 os.chmod(file, mode)
@@ -67,21 +68,21 @@ class Attributes:
                 os.utime(file, (mtime, mtime))
 
     def keep_existing(self, path: bytes, replacement: bytes) -> None:
-        """Give ``replacement`` the mode of the file that it replaces. Raises ``FileNotFoundError`` if there is none."""
+        """Without ``preserve``, copy the mode of ``path`` to ``replacement``. Raises ``FileNotFoundError``."""
         if not self._preserve:
             os.chmod(replacement, stat.S_IMODE(os.stat(path).st_mode))
 
     def settle_directory(self, path: bytes, mode: int | None, mtime: int | None, *, made: bool) -> None:
-        """Set the mode and the time of a directory whose files are complete. ``made``: it was not there before."""
+        """Set the mode and the time of a directory whose files are complete. ``made``: the copy has created it."""
         if made:
             os.chmod(path, self.new_mode(mode, 0o777))
         self.keep(path, mode, mtime)
 
 
 class PartialFile:
-    """A file that takes its name when it is complete. Raises ``OSError``.
+    """A file that is given its name when it is complete. Raises ``OSError``.
 
-    What is there and is no regular file, such as ``/dev/null``, is written directly; a link is followed.
+    An existing file that is not a regular one, such as ``/dev/null``, is written directly; a link is followed.
     """
 
     def __init__(self, path: bytes, attributes: Attributes) -> None:
@@ -105,11 +106,11 @@ class PartialFile:
 
     @property
     def is_direct(self) -> bool:
-        """Whether it is no regular file, so that it can only be written from its beginning to its end."""
+        """Whether it is written directly: it is no regular file, and can only be written in order."""
         return self._temporary is None
 
     def write_at(self, offset: int, data: bytes) -> None:
-        """Write ``data`` at ``offset``; ``write`` goes on where it was."""
+        """Write ``data`` at ``offset``; the position of ``write`` does not change."""
         view = memoryview(data)
         with named_errors(self._path):
             while view:
@@ -117,7 +118,7 @@ class PartialFile:
                 view, offset = view[written:], offset + written
 
     def digest(self, digest: hashlib._Hash) -> str:
-        """Return the digest of all that was written, in hexadecimal."""
+        """Update ``digest`` with the whole file, and return it in hexadecimal."""
         offset = 0
         while data := os.pread(self._descriptor, CHUNK_SIZE, offset):
             digest.update(data)
@@ -125,7 +126,7 @@ class PartialFile:
         return digest.hexdigest()
 
     def commit(self, mode: int | None, mtime: int | None) -> None:
-        """Give the file its mode, time and name."""
+        """Set the mode and the time of the file, and give it its name."""
         with named_errors(self._path):
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
@@ -138,7 +139,7 @@ class PartialFile:
                 self._temporary = None
 
     def discard(self) -> None:
-        """Remove what is incomplete. May be called twice, and after ``commit``."""
+        """Remove an incomplete file. May be called twice, and after ``commit``."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -150,7 +151,7 @@ class PartialFile:
 
 @dataclass(frozen=True)
 class LocalEntry:
-    """A file or directory of a tree; ``name`` is relative to the tree's top, and empty for that."""
+    """A file or directory of a tree; ``name`` is relative to the top of the tree, and empty for the top."""
 
     path: bytes
     name: bytes
@@ -161,11 +162,11 @@ class LocalEntry:
 
 
 Report = Callable[[bytes, str], None]
-"""Called with the path of what is left out, and the reason."""
+"""Called with the path of a file or directory that is left out, and the reason."""
 
 
 def walk(top: bytes, report: Report) -> Iterator[LocalEntry]:
-    """Yield a file, or a directory and all that is below it, each directory before what it holds. Links are followed.
+    """Yield a file, or a directory and everything below it, each directory before its contents. Links are followed.
 
     Files are not opened here.
     """
@@ -195,7 +196,7 @@ def _walk(path: bytes, name: bytes, above: tuple[tuple[int, int], ...], report: 
 
 
 def open_file(entry: LocalEntry, report: Report) -> int | None:
-    """Return a descriptor of the file; None, and a report, if it cannot be opened."""
+    """Return a descriptor of the file. If it cannot be opened, report that and return None."""
     try:
         return os.open(entry.path, os.O_RDONLY)
     except OSError as error:
@@ -204,8 +205,7 @@ def open_file(entry: LocalEntry, report: Report) -> int | None:
 
 
 def read_file(descriptor: int, entry: LocalEntry) -> Iterator[bytes]:
-    """Yield the bytes of a file, as many as it had when it was found, and close it. Raises ``CopyFailed`` if it has
-    fewer."""
+    """Yield ``entry.size`` bytes of a file, then close it. Raises ``CopyFailed`` if the file has become shorter."""
     left = entry.size
     try:
         while left:
@@ -220,7 +220,7 @@ def read_file(descriptor: int, entry: LocalEntry) -> Iterator[bytes]:
 
 
 def archive(entries: Iterable[LocalEntry], umask: int, report: Report, *, preserve: bool) -> Iterator[bytes]:
-    """Yield a tar archive of a tree, its top being ``./``; see ``read_file`` for what it raises.
+    """Yield a tar archive of a tree, whose top is named ``./``. Raises the errors of ``read_file``.
 
     A file that cannot be opened is reported and left out.
     """

@@ -1,4 +1,4 @@
-"""A directory on this machine that is unpacked from a tar archive beside its place, until it is complete."""
+"""A local directory, unpacked from a tar archive under a temporary name until it is complete."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from session_manager_plugin.transfer.names import partial_name
 
 
 class PartialTree:
-    """A directory that takes its name when it is complete, or is then merged into the directory of that name.
+    """A directory that is given its name when it is complete, or is then merged into an existing one of that name.
 
     ``prefix`` is the name of the archive's top, empty for ``.``. Hard links in the archive become files of their own;
-    symbolic links are not expected, since the target's tar follows them. What is neither a file nor a directory is
-    passed to ``report`` with the reason. Raises ``OSError``, and ``CopyFailed`` for names that an archive of this
+    symbolic links are not expected, since the target's tar follows them. The name of any other member is passed to
+    ``report`` with the reason. Raises ``OSError``, and ``CopyFailed`` for names that an archive of this
     directory cannot hold.
     """
 
@@ -35,7 +35,7 @@ class PartialTree:
         """Each by its path below the top, empty for the top itself."""
         self._made = {b""}
         self._merged: set[bytes] = set()
-        """Directories that were there before."""
+        """Directories that existed before."""
         self._descriptor = -1
         self._member: Member | None = None
         self._left = 0
@@ -43,13 +43,13 @@ class PartialTree:
         parent, name = os.path.split(self._path)
         self._temporary = os.path.join(parent, partial_name(name, secrets.token_hex(4)))
         self._exists = False
-        """Whether the temporary directory is there."""
+        """Whether the temporary directory exists."""
         with named_errors(path):
             os.mkdir(self._temporary, PRIVATE_DIRECTORY)
         self._exists = True
 
     def write(self, data: bytes) -> None:
-        """Unpack what ``data`` completes."""
+        """Unpack ``data``, the next bytes of the archive."""
         with named_errors(self._path):
             for event in self._parser.receive_data(data):
                 if isinstance(event, Member):
@@ -58,7 +58,7 @@ class PartialTree:
                     self._receive(event)
 
     def commit(self, mode: int | None, mtime: int | None) -> None:
-        """Give the directory its name. Modes and times are those of the archive, that of the top included."""
+        """Give the directory its name. Modes and times are those of the archive; ``mode`` and ``mtime`` are unused."""
         if self._left:
             raise CopyFailed("the archive ended too early")
         with named_errors(self._path):
@@ -72,7 +72,7 @@ class PartialTree:
         self._exists = False
 
     def discard(self) -> None:
-        """Remove what is incomplete. May be called twice, and after ``commit``."""
+        """Remove an incomplete directory. May be called twice, and after ``commit``."""
         self._close()
         if self._exists:
             shutil.rmtree(self._temporary, ignore_errors=True)
@@ -118,8 +118,8 @@ class PartialTree:
             self._descriptor = -1
 
     def _below(self, name: bytes) -> bytes:
-        """Return the path below the top. Raises ``CopyFailed`` if it is not below: the target must not choose what is
-        written here."""
+        """Return the path below the top. Raises ``CopyFailed`` if it is not below: the target must not choose which
+        files are written."""
         parts = [part for part in name.split(b"/") if part not in (b"", b".")]
         if (self._prefix and parts[:1] != [self._prefix]) or b".." in parts:
             raise CopyFailed(f"the target sent a file that was not asked for: {os.fsdecode(name)!r}")
@@ -135,7 +135,7 @@ class PartialTree:
     # The end.
 
     def _merge(self, name: bytes) -> None:
-        """Move what is in one directory to the directory of the same name that is there."""
+        """Move the contents of one directory into the existing directory of the same name."""
         self._merged.add(name)
         for entry in os.scandir(os.path.join(self._temporary, name)):
             below = b"%b/%b" % (name, entry.name) if name else entry.name

@@ -1,4 +1,4 @@
-"""Names of files: of remote ones as ``sh`` reads them, and ``TARGET:PATH`` as a person writes it."""
+"""Names of files: remote names escaped for ``sh``, and ``TARGET:PATH`` as a user writes it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _TARGET = re.compile(r"(?P<target>[^/\s:][^/:]*):(?P<path>.*)", re.DOTALL)
 def escape_name(name: bytes) -> str:
     """Return ``name`` as ``printf %b`` reads it: printable ASCII without blanks and quotes.
 
-    Every other byte is ``\\0ooo``, in octal. Only so a name that is no UTF-8 can be a parameter of a session. A
-    leading ``=`` keeps an empty name visible.
+    Every other byte is ``\\0ooo``, in octal. A name that is not UTF-8 can thus be a parameter of a session. The
+    leading ``=`` makes an empty name visible.
     """
     return "=" + "".join(chr(byte) if byte in _PLAIN else f"\\0{byte:03o}" for byte in name)
 
@@ -26,10 +26,10 @@ class RemotePath(NamedTuple):
 
 
 def parse_location(text: str) -> RemotePath | None:
-    """Return the remote path that ``text`` is, or None for a local one, as scp tells them apart.
+    """Parse ``text`` as a remote path; return None if it is a local path by the rule of scp.
 
     A colon makes it remote unless a slash comes before it: ``./a:b`` is local. ``ecs:CLUSTER/SERVICE:PATH`` and
-    ``tag:KEY=VALUE:PATH`` hold one more colon.
+    ``tag:KEY=VALUE:PATH`` contain one more colon.
     """
     match = _TARGET.fullmatch(text)
     if match is None:
@@ -50,5 +50,5 @@ def base_name(path: bytes) -> bytes:
 
 
 def partial_name(name: bytes, random: str) -> bytes:
-    """Return the name under which a file is written until it is complete: hidden, at most 255 bytes, beside it."""
+    """Return the name in the same directory for a file until it is complete: hidden, at most 255 bytes."""
     return b"." + name[:200] + b".smp-" + random.encode()

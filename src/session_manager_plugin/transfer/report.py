@@ -1,4 +1,4 @@
-"""How a copy goes: options in, progress and results out."""
+"""The options, the progress and the results of a copy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CopyOptions:
 
 @dataclass(frozen=True)
 class Progress:
-    """``name`` is copied now; ``done`` bytes of ``total`` known ones are copied, of all files together."""
+    """``name`` is being copied. ``done`` bytes of all files are copied; ``total`` is the sum of the known sizes."""
 
     name: str
     done: int
@@ -27,7 +27,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class CopiedFile:
-    """One file or directory, which is complete: bytes that were copied, and their digest in hexadecimal."""
+    """One complete file or directory: the number of its bytes, and their digest in hexadecimal."""
 
     name: str
     size: int
@@ -53,25 +53,25 @@ class CopyReport:
     _done: int = 0
     _total: int = 0
     _unchecked: bool = False
-    """Whether it was noticed that a file has no digest."""
+    """Whether ``on_notice`` was called about a file without a digest."""
 
     def expect(self, size: int) -> None:
-        """``size`` more bytes are to be copied."""
+        """Add ``size`` to the bytes to be copied."""
         self._total += size
 
     def start(self, name: str) -> None:
-        """A file begins."""
+        """Report that the file ``name`` begins."""
         self._name = name
         self.advance(0)
 
     def advance(self, size: int) -> None:
-        """``size`` more bytes are copied."""
+        """Add ``size`` to the bytes copied."""
         self._done += size
         self._total = max(self._total, self._done)
         self.on_progress(Progress(self._name, self._done, self._total))
 
     def copied(self, name: str, size: int, digest: str) -> None:
-        """A file is complete."""
+        """Report a complete file."""
         if not digest and not self._unchecked:
             self._unchecked = True
             self.on_notice("the copy is not checked: the target has no sha256sum and no other tool for a digest")
@@ -79,7 +79,7 @@ class CopyReport:
         self.on_copied(self.files[-1])
 
     def problem(self, name: str, text: str) -> None:
-        """A file is not copied; one that was reported before is reported once."""
+        """Report a file that is not copied, and why. The same problem is reported once."""
         if (name, text) not in self.problems:
             self.problems.append((name, text))
             self.on_problem(name, text)

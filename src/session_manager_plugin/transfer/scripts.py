@@ -1,8 +1,7 @@
 """The lines of ``sh`` that run on the target: for dash, bash and busybox ash, with nothing installed there.
 
-They are ASCII, because a session's parameters are text, and what they print is lines of ASCII, because the agent
-alters what is not (see ``docs/copy.md``). A line that begins with a colon is for the client's control, every other
-line is data.
+They are ASCII, because a session's parameters are text. They print lines of ASCII, because the agent alters other bytes
+(see ``docs/copy.md``). A printed line that begins with a colon controls the client; every other line is data.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Sequence
 from session_manager_plugin.transfer.names import escape_name
 
 BLOCK_SIZE = 65536
-"""Bytes: a download goes on at a multiple of it."""
+"""Bytes. A download is continued at a multiple of it."""
 MIN_PARTED_SIZE = 8 * 1024 * 1024
 """Bytes of the smallest file that is copied in parts, over several sessions."""
 
@@ -203,11 +202,11 @@ def download_script(
     parts: int = 1,
     blocks: int | None = None,
 ) -> str:
-    """Return the lines that send ``paths``, without the first ``skip`` entries and ``offset`` bytes of the next one.
+    """Return the script that sends ``paths`` without the first ``skip`` entries and ``offset`` bytes of the next.
 
     ``offset`` is a multiple of ``BLOCK_SIZE``. ``tar``: a directory is sent as one archive where the target has tar.
-    Of a file of at least ``MIN_PARTED_SIZE`` bytes only the first of ``parts`` is sent. With ``blocks`` so many blocks
-    of the next entry are sent, without a digest, and nothing more.
+    Of a file of at least ``MIN_PARTED_SIZE`` bytes only the first of ``parts`` is sent. With ``blocks``, only that
+    many blocks of the next entry are sent, without a digest.
     """
     flags = ("r" if recursive else "") + ("t" if tar else "")
     names = " ".join(escape_name(path) for path in paths)
@@ -217,19 +216,19 @@ def download_script(
 
 
 def upload_script(destination: bytes) -> str:
-    """Return the lines that receive files below ``destination``; see ``upload_plan`` for what they read."""
+    """Return the script that receives files below ``destination``; ``upload_plan`` describes its input."""
     return f"{_COMMON}destination={shlex.quote(escape_name(destination))}\n{_UPLOAD_FUNCTIONS}{_UPLOAD}"
 
 
 def typed_line(size: int, marker: str) -> bytes:
-    """Return the line that is typed in a shell, to run the script of ``size`` bytes that follows.
+    """Return the line to type in a shell so that it reads and runs a script of ``size`` bytes.
 
-    The script follows once ``marker`` was printed, in a line of its own: from there on the terminal is raw. The line
-    is short, because a terminal takes 4,095 bytes of one; it holds the marker in two pieces, so that its echo is none.
-    Without HISTFILE bash writes no file of its history. The script reads a pipe, because bash, which is ``sh`` on some
-    systems, reads more than a line at a time from a terminal; dd fills the pipe, because the ``cat`` of busybox waits
-    for 64 KiB. When the session's first process is killed, the script's shell gets SIGHUP, removes what is incomplete,
-    and ends.
+    Send the script once ``marker`` is received on a line of its own: from then on the terminal is raw. The line is
+    short, because a terminal accepts lines of 4,095 bytes at most. It holds the marker in two pieces, so that its echo
+    does not contain the marker. Without HISTFILE bash writes no history file. The script reads a pipe, because bash,
+    which is ``sh`` on some systems, reads more than a line at a time from a terminal; dd fills the pipe, because the
+    ``cat`` of busybox waits for 64 KiB. When the session's first process is killed, the script's shell receives SIGHUP,
+    removes incomplete files, and ends.
     """
     half = len(marker) // 2
     line = (

@@ -1,4 +1,4 @@
-"""What a copy needs of a session: where it gets one, and its bytes in the order they arrive."""
+"""The sessions of a copy: how they are started, and how their output is read."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from session_manager_plugin.session.protocols import InputHandler
 from session_manager_plugin.transfer.scripts import typed_line
 
 READ_BUFFER_SIZE = 8 * 1024 * 1024
-"""Bytes that wait to be read before reading from the network pauses."""
+"""Bytes received and not read yet. With more, reading from the network pauses."""
 SHELL_TIMEOUT = 60.0
-"""Seconds that a shell has to run the line that is typed; an agent may send its first output after seconds."""
+"""Seconds within which a shell must run the typed line. An agent may take seconds to send its first output."""
 _MAX_ERROR_SIZE = 2000
 """Bytes of the beginning of standard error that are kept."""
 
 
 class CopyChannel(Protocol):
-    """What a copy uses of an ``IDataChannel``."""
+    """The part of ``IDataChannel`` that a copy uses."""
 
     async def ended(self) -> str:
         """See ``IDataChannel``."""
@@ -52,13 +52,13 @@ class CopyChannel(Protocol):
 
 
 class Sessions(Protocol):
-    """Where sessions with one target come from. A session is terminated when its context is left before its end."""
+    """Starts sessions with one target. Leaving the context of a session that has not ended terminates it."""
 
     def command(self, command: str) -> AbstractAsyncContextManager[CopyChannel]:
-        """Start ``command`` without a terminal, its two outputs apart. Raises what prevents it."""
+        """Start ``command`` without a terminal, with separate outputs. Raises the error that prevents it."""
 
     def shell(self) -> AbstractAsyncContextManager[CopyChannel]:
-        """Start a shell. Raises what prevents it."""
+        """Start a shell. Raises the error that prevents it."""
 
 
 class OutputReader:
@@ -79,19 +79,19 @@ class OutputReader:
         channel.set_input_handler(self._receive)
 
     async def close(self) -> None:
-        """Release what is used; the channel stays open."""
+        """Stop waiting for the end of the session; the channel stays open."""
         self._ended.cancel()
         await asyncio.gather(self._ended, return_exceptions=True)
 
     def read_now(self) -> bytes:
-        """Return what has arrived, without waiting; empty if nothing has."""
+        """Return the output received so far, without waiting; empty if there is none."""
         data = bytes(self._received)
         self._received.clear()
         self._channel.resume_reading()
         return data
 
     async def read(self) -> bytes:
-        """Return what has arrived, as soon as there is something; empty at the end. See ``error`` for why."""
+        """Wait for output and return it; empty at the end, whose reason is ``error``."""
         while not self._received and not self._stopped and not self._ended.done():
             self._arrived.clear()
             await self._arrived.wait()
@@ -99,12 +99,12 @@ class OutputReader:
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether output is missing: the agent has stopped it, because the websocket was away, or some was lost."""
+        """Whether output is missing: the agent has stopped it after a reconnect, or messages were lost."""
         return self._stopped or self._channel.missing_output is not None
 
     @property
     def error(self) -> BaseException | None:
-        """What ended the session, if it has ended and not by the far end."""
+        """The error that ended the session; None while it is open, or if the far end closed it."""
         return self._ended.exception() if self._ended.done() and not self._ended.cancelled() else None
 
     @property
@@ -127,7 +127,7 @@ class OutputReader:
 
 
 async def run_in_shell(channel: CopyChannel, reader: OutputReader, script: str) -> bytes:
-    """Have a shell session run ``script`` in a raw terminal; return what it has printed so far.
+    """Run ``script`` in a shell session with a raw terminal; return the output received so far.
 
     Raises ``CopyFailed`` if the shell does not run it.
     """
@@ -150,7 +150,7 @@ async def run_in_shell(channel: CopyChannel, reader: OutputReader, script: str) 
 
 
 def failure(reader: OutputReader, sentence: str) -> SessionManagerError:
-    """Return what ended the copy: the session's own error, or ``sentence`` with the words of the far end."""
+    """Return the error that ended the copy: the session's, or ``sentence`` with the text of the far end."""
     if isinstance(reader.error, SessionManagerError):
         return reader.error
     words = reader.closing_text or reader.errors.decode("utf-8", "replace").strip()

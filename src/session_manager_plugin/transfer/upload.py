@@ -30,14 +30,15 @@ async def upload(
 ) -> None:
     """Copy local files to ``destination`` on the target. ``-`` is standard input.
 
-    A source that cannot be read is reported, the others are copied. Raises ``CopyFailed`` for what concerns all.
+    A source that cannot be read is reported, the others are copied. Raises ``CopyFailed`` for a problem that
+    concerns all files.
     """
     async with _Streams(sessions, destination, options.streams, report) as streams:
         await _Upload(streams, options, report).run(sources, destination)
 
 
 class _Stream:
-    """One session, with the script of an upload at its other end."""
+    """One session that runs the script of an upload on the target."""
 
     def __init__(self, channel: CopyChannel, report: CopyReport) -> None:
         self._channel = channel
@@ -46,21 +47,21 @@ class _Stream:
         self.plan = UploadPlan()
 
     async def begin(self, destination: bytes) -> Receiver:
-        """Run the script, and return what the target has."""
+        """Run the script, and return its report on the target."""
         self._acknowledge(await run_in_shell(self._channel, self._reader, upload_script(destination)))
         while self.plan.receiver is None:
             await self._wait()
         return self.plan.receiver
 
     async def send(self, make: Callable[P, bytes], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Send the line or frame that a method of the plan makes, as soon as the plan takes it."""
+        """Wait until the plan permits sending, then send what ``make``, a method of the plan, returns."""
         self._acknowledge(self._reader.read_now())
         while not self.plan.may_send:
             await self._wait()
         try:
             await self._channel.send_input_data(make(*args, **kwargs))
         except NotConnected:
-            while True:  # the target's own reason, if it has printed one
+            while True:  # raises the target's reason, if it has printed one
                 await self._wait()
 
     async def settle(self) -> None:
@@ -69,7 +70,7 @@ class _Stream:
             await self._wait()
 
     async def finish(self) -> None:
-        """Have the script end."""
+        """End the script, and wait until it has ended."""
         await self.send(self.plan.finish)
         while not self.plan.finished:
             await self._wait()
@@ -90,8 +91,8 @@ class _Stream:
 
 
 class _Streams:
-    """The sessions of one upload: the first one sends all, the others parts of large files. They are opened when they
-    are used, and closed at the end."""
+    """The sessions of one upload. The first sends everything; the others help with parts of large files. Each is opened
+    when it is first used; all are closed at the end."""
 
     def __init__(self, sessions: Sessions, destination: bytes, count: int, report: CopyReport) -> None:
         self._sessions = sessions
@@ -108,7 +109,7 @@ class _Streams:
         await self._stack.aclose()
 
     async def stream(self, index: int) -> _Stream:
-        """Return a stream, opened if need be; one caller for each at a time."""
+        """Return a stream, opened at the first call. One caller per stream at a time."""
         if index not in self._open:
             stream = _Stream(await self._stack.enter_async_context(self._sessions.shell()), self._report)
             self._stack.push_async_callback(stream.close)
@@ -117,7 +118,7 @@ class _Streams:
         return self._open[index]
 
     async def finish(self) -> None:
-        """Have every script end."""
+        """End all scripts, and wait until they have ended."""
         await asyncio.gather(*(stream.finish() for stream in self._open.values()))
 
 
@@ -235,7 +236,7 @@ class _Upload:
         mtime: int | None,
         receiver: Receiver,
     ) -> None:
-        """Send a large file over all streams; the first one begins it, and has the target check it."""
+        """Send a large file over all streams; the first begins it, and requests the check of the digest."""
         stream, plan = self._first, self._first.plan
         self._report.start(shown)
         partial = _new_partial_name()
@@ -244,7 +245,7 @@ class _Upload:
         try:
             await stream.send(plan.start_file, name, mode, mtime, partial)
             await stream.send(plan.frame, _read_at(descriptor, entry, 0, FRAME_SIZE))
-            await stream.settle()  # the file is there
+            await stream.settle()  # the target has created the file
             tasks = [
                 asyncio.ensure_future(work)
                 for work in (
@@ -305,8 +306,8 @@ def _read_at(descriptor: int, entry: LocalEntry, offset: int, size: int) -> byte
 
 
 def _digest(entry: LocalEntry, digest: hashlib._Hash | None) -> str:
-    """Return the digest of a file; empty without one. It has a descriptor of its own, since it may run on when the
-    copy has been given up."""
+    """Return the digest of a file; empty if ``digest`` is None. Opens the file by itself, since the thread may still
+    run after the copy has failed."""
     if digest is None:
         return ""
     with named_errors(entry.path), open(entry.path, "rb", buffering=0) as file:

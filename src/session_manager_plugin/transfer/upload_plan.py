@@ -1,15 +1,17 @@
-"""What is sent to a target during an upload, and what it answers: bytes in, bytes out. No file, no session, no clock.
+"""The lines and frames sent to a target during an upload, and its answers: bytes in, bytes out.
+
+No file, no session, no clock.
 
 Lines to the target, and bytes after ``r`` and ``z``; a name is escaped as in ``names.escape_name``::
 
-    f NAME MODE TIME PARTIAL    a file, written as PARTIAL beside it; TIME - keeps none
+    f NAME MODE TIME PARTIAL    a file, written as PARTIAL beside it; with TIME - no time is set
     t NAME MODE TIME PARTIAL    a tar archive, unpacked in a directory PARTIAL beside NAME
     p NAME BLOCK - PARTIAL      a part of the file PARTIAL, from this block on; another session has begun it with f
-    r SIZE, z SIZE              SIZE bytes of it, or SIZE bytes that gzip expands to bytes of it
-    e                           the end of it
-    c DIGEST                    behind the ``e`` of f and t: the digest of all its bytes; only now it takes its name
+    r SIZE, z SIZE              SIZE bytes of f, t or p follow, plain (r) or compressed by gzip (z)
+    e                           the end of f, t or p
+    c DIGEST                    after the ``e`` of f and t: the digest of all bytes; then NAME replaces PARTIAL
     d NAME                      a directory is made, for the files that follow
-    m NAME MODE TIME            its mode and time, behind its files
+    m NAME MODE TIME            the mode and time of a directory, after its files
     q                           the end
 
 Lines of the target::
@@ -18,7 +20,7 @@ Lines of the target::
                                     EXACT 1 if it reads a frame and no byte more, KIND what the destination is
     :k                              one frame was written
     :o                              one ``c``, ``d`` or ``m``, or the ``e`` of a part, was carried out
-    :x TEXT                         it failed; nothing more is read
+    :x TEXT                         the copy failed; nothing more is read
     :q                              the end
 """
 
@@ -35,9 +37,9 @@ FRAME_SIZE = 1024 * 1024
 WINDOW_SIZE = 4 * FRAME_SIZE
 """Bytes of files that are on the way at most: sent, and not acknowledged by the target."""
 _GAIN = 0.75
-"""A frame is sent compressed if that makes it shorter than this part of it."""
+"""A frame is sent compressed if that makes it shorter than this fraction of its size."""
 _RETRY_AFTER = 8
-"""Frames that are sent as they are after one that compression did not shorten."""
+"""Frames that are sent uncompressed after one that compression did not shorten enough."""
 _KINDS = ("none", "file", "directory", "missing")
 
 
@@ -58,8 +60,8 @@ class Receiver:
 class UploadPlan:
     """Serializes the lines and frames, and counts what the target has acknowledged.
 
-    ``receive_data`` raises ``CopyFailed`` with the target's reason, and ``RemoteProtocolError`` for what it cannot
-    have printed.
+    ``receive_data`` raises ``CopyFailed`` with the target's reason, and ``RemoteProtocolError`` for a line that
+    the script cannot have printed.
     """
 
     def __init__(self) -> None:
@@ -75,8 +77,8 @@ class UploadPlan:
 
     @property
     def may_send(self) -> bool:
-        """Whether another frame, or a line, may be sent now. Where the target may read more than one frame at a time,
-        only one is on the way."""
+        """Whether another frame, or a line, may be sent now. If the target may read beyond the end of a frame,
+        everything sent before must be acknowledged."""
         if self.receiver is None:
             return False
         if not self.receiver.exact:
@@ -108,7 +110,7 @@ class UploadPlan:
         return b"e\n"
 
     def check_file(self, digest: str) -> bytes:
-        """Return the line that has the target check the digest of the file, and give it its name."""
+        """Return the line after which the target checks the digest of the file and gives the file its name."""
         self._orders += 1
         return f"c {digest or '-'}\n".encode()
 
