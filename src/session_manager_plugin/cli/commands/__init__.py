@@ -1,1 +1,1 @@
-"""The commands of `smp`: one file, one command."""
+"""The commands of ``smp``: one file, one command."""

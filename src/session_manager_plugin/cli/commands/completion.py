@@ -1,4 +1,4 @@
-"""`smp completion`: prints the script that completes `smp` in a shell."""
+"""``smp completion``: prints the script that completes ``smp`` in a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`smp connect`: a session whose stream URL and token are known."""
+"""``smp connect``: a session whose stream URL and token are known."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def connect(
     can_call = bool(settings.region or settings.profile or endpoint)
     found = find_token(environment, token, token_file)
     stream_url = url or _ask(environment, "Stream URL", "no stream URL: give --url")
-    _, known_id = complete_stream_url(stream_url, session_id, "")  # a wrong one is told before the token is asked for
+    _, known_id = complete_stream_url(stream_url, session_id, "")  # reports a wrong URL before asking for the token
     secret = found or check_token(
         _ask(environment, "Token", "no token: give --token-file, SMP_TOKEN or --token -", hidden=True)
     )
@@ -148,7 +148,7 @@ def connect(
 
 
 def parse_dial(text: str | None) -> tuple[str, int | None] | None:
-    """Return host and port of `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`. Raises `UsageError`."""
+    """Return host and port of ``HOST``, ``HOST:PORT``, ``[IPV6]`` or ``[IPV6]:PORT``. Raises ``UsageError``."""
     if text is None:
         return None
     match = _DIAL.fullmatch(text)
@@ -159,7 +159,7 @@ def parse_dial(text: str | None) -> tuple[str, int | None] | None:
 
 
 def _ask(environment: Environment, question: str, otherwise: str, *, hidden: bool = False) -> str:
-    """Return the answer typed at the terminal. Raises `UsageError` without a terminal, and without an answer."""
+    """Return the answer typed at the terminal. Raises ``UsageError`` without a terminal, and without an answer."""
     answer = ""
     if environment.is_interactive:
         from session_manager_plugin.terminal.prompt import ask
@@ -172,7 +172,7 @@ def _ask(environment: Environment, question: str, otherwise: str, *, hidden: boo
 
 
 def _region_of(url: str) -> str | None:
-    """Return the region in the host name of `url`, if that is a host of AWS."""
+    """Return the region in the host name of ``url``, if that is a host of AWS."""
     from session_manager_plugin.communicator.aws_hosts import aws_service
     from session_manager_plugin.communicator.stream_url import websocket_scheme
 

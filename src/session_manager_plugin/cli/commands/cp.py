@@ -1,4 +1,4 @@
-"""`smp cp`: files copied to and from a target, without S3 and without anything installed there."""
+"""``smp cp``: files copied to and from a target, without S3 and without anything installed there."""
 
 from __future__ import annotations
 

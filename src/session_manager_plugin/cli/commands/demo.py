@@ -1,4 +1,4 @@
-"""`smp demo`: a sandbox and a session with it, in one process."""
+"""``smp demo``: a sandbox and a session with it, in one process."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ echo 'uname -a; exit' | smp demo
 
 
 class _Resumer:
-    """Asks a sandbox in this process, without the detour by the API and an SDK."""
+    """Resumes a session of a sandbox in this process, without the API and an SDK."""
 
     def __init__(self, sandbox: Sandbox, session_id: str) -> None:
         self._sandbox = sandbox
         self._session_id = session_id
 
     async def resume_session(self) -> ResumedSession:
-        """See `ResumeService`."""
+        """See ``ResumeService``."""
         from session_manager_plugin.session.protocols import ResumedSession
 
         resumed = self._sandbox.resume(self._session_id)
@@ -80,8 +80,8 @@ def demo(environment: Environment, *, faults: bool, latency: float, jitter: floa
     from session_manager_plugin.cli.session import run_terminal_session
     from session_manager_plugin.library import connect
 
-    # The sandbox shares this process, and so its end: no way of dying leaves a shell or an open port behind. It
-    # shares the event loop too; nothing in either of them blocks it.
+    # The sandbox ends with this process, however that ends, so neither a shell nor an open port is left behind. It also
+    # shares the event loop, which neither side blocks.
     shell = environment.variables.get("SHELL", "")
     if not os.access(shell, os.X_OK):
         shell = "sh"

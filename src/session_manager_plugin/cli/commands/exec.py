@@ -1,4 +1,4 @@
-"""`smp exec`: runs a command on a target and ends with its exit status."""
+"""``smp exec``: runs a command on a target and ends with its exit status."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ smp exec web-1 --via shell -- psql shop < report.sql      (with standard input)
 
 
 class _ExecCommand(Command):
-    """Everything behind the first `--` is the remote command."""
+    """Everything after the first ``--`` is the remote command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse what is in front of `--`; the command's words become the parameter `words`."""
+        """Parse the arguments before ``--``; those after it become the parameter ``words``."""
         end = args.index("--") if "--" in args else len(args)
         rest = super().parse_args(ctx, args[:end])
         ctx.params["words"] = tuple(args[end + 1 :])

@@ -1,4 +1,4 @@
-"""`smp forward`: local ports and SOCKS servers on a target."""
+"""``smp forward``: local ports and SOCKS servers on a target."""
 
 from __future__ import annotations
 

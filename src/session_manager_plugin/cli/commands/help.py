@@ -1,4 +1,4 @@
-"""`smp help`: the help of a command, or its man page."""
+"""``smp help``: the help of a command, or its man page."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def help(environment: Environment, *, as_man: bool, everything: bool, name: str 
 
 
 def man_page(name: str) -> Path:
-    """The file of a shipped man page. Raises `ConfigurationError` where it is not installed.
+    """Return the path of a man page. Raises ``ConfigurationError`` if it is not installed.
 
-    That is in the source tree, if this package is imported from one, or under the prefix it was installed with.
+    The page is in the source tree, if this package is imported from one, or under the prefix of the installation.
     """
     package = Path(session_manager_plugin.__file__).parent
     directories = [package.parents[1] / "man"]
@@ -62,7 +62,7 @@ def man_page(name: str) -> Path:
 
 
 def _show_page(environment: Environment, page: Path) -> None:
-    """Become man(1); what it shows the page with has the terminal to itself."""
+    """Replace this process with man(1), so that its pager has the terminal to itself."""
     program = shutil.which("man", path=environment.variables.get("PATH"))
     if program is None:
         raise ConfigurationError(f"man(1) is not installed here; the page is in {page}, and smp help shows the options")

@@ -1,4 +1,4 @@
-"""`smp kill`: ends sessions."""
+"""``smp kill``: ends sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`smp ls`: targets, and sessions."""
+"""``smp ls``: targets, and sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`smp probe`: checks connectivity stage by stage, and says which stage fails and what to do."""
+"""``smp probe``: checks connectivity stage by stage, and reports which stage fails and what to do."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def probe(
     try:
         run(main)
     except BaseException:
-        if not as_json and environment.is_output_writable:  # who interrupts does not wait for a reader
+        if not as_json and environment.is_output_writable:  # an interrupt does not wait for a reader
             view.finish()
         raise
     view.finish()
@@ -154,7 +154,7 @@ def probe(
 
 
 def _stream(url: str, session_id: str | None, token: str, *, insecure: bool) -> StartedSession:
-    """The session of `--url`. Raises `InvalidURL`."""
+    """Return the session of ``--url``. Raises ``InvalidURL``."""
     from urllib.parse import urlsplit
 
     from session_manager_plugin.aws.systems_manager import StartedSession

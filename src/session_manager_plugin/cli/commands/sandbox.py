@@ -1,4 +1,4 @@
-"""`smp sandbox`: a Session Manager on loopback, until it is interrupted."""
+"""``smp sandbox``: a Session Manager on loopback, until it is interrupted."""
 
 from __future__ import annotations
 
@@ -285,7 +285,7 @@ def sandbox(
 
 @contextlib.asynccontextmanager
 async def _listening(sandbox: Sandbox, port: int) -> AsyncIterator[None]:
-    """The sandbox runs for the length of the block. Raises `ConfigurationError` when it cannot listen."""
+    """Run the sandbox during the block. Raises ``ConfigurationError`` if it cannot start."""
     try:
         await sandbox.__aenter__()
     except OSError as error:
@@ -317,7 +317,7 @@ def _as_json(sandbox: Sandbox, started: StartedSession) -> str:
 
 
 def _as_text(sandbox: Sandbox, started: StartedSession, environment: Environment) -> str:
-    """Lines to paste into another terminal; all of them at once can be pasted too."""
+    """Return lines to paste into another terminal, one by one or all at once."""
     assert started.token is not None
     smp = _own_command(environment)
     target = shlex.quote(sandbox.targets[0])
@@ -326,7 +326,7 @@ def _as_text(sandbox: Sandbox, started: StartedSession, environment: Environment
     calls_service = sandbox.faults.may_cut or sandbox.key_service is not None
     if sandbox.faults.may_cut:  # the client calls ResumeSession
         connect = f"{connect} --endpoint-url {sandbox.endpoint_url}"
-    if sandbox.key_service is not None:  # the client calls it too
+    if sandbox.key_service is not None:  # the client calls KMS
         connect = f"{connect} --target {target}"
     if calls_service or sandbox.session_token:
         connect = f"{variables} {connect}"
@@ -351,7 +351,7 @@ def _as_text(sandbox: Sandbox, started: StartedSession, environment: Environment
 
 
 def _other_targets(sandbox: Sandbox) -> str:
-    """A comment with the first of the other instances that are online; empty if there are none."""
+    """Return a comment with the first of the other instances that are online; empty if there are none."""
     others = [
         f"{instance.id} ({instance.name})" if instance.name else instance.id
         for instance in sandbox.inventory.instances
@@ -363,7 +363,7 @@ def _other_targets(sandbox: Sandbox) -> str:
 
 
 def _own_command(environment: Environment) -> list[str]:
-    """What runs this program in another terminal: its name if that finds it, else its path."""
+    """Return the command for this program in another terminal: its name if PATH finds it, otherwise its path."""
     script = os.path.abspath(sys.argv[0])
     if os.path.basename(script) == "__main__.py":
         return [sys.executable, "-m", "session_manager_plugin"]
@@ -374,7 +374,7 @@ def _own_command(environment: Environment) -> list[str]:
 
 
 def _path_setting(program: str) -> str:
-    """What makes the AWS CLI find our `session-manager-plugin`, if it would not by itself."""
+    """Return the setting of PATH with which the AWS CLI finds our ``session-manager-plugin``; empty if not needed."""
     directory = os.path.dirname(program)
     if not directory or not os.path.exists(os.path.join(directory, "session-manager-plugin")):
         return ""

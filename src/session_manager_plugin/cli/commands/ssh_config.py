@@ -1,4 +1,4 @@
-"""`smp ssh-config`: the part of ssh's configuration that reaches targets."""
+"""``smp ssh-config``: the part of ssh's configuration that reaches targets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ smp ssh-config tag:role=bastion --profile prod >> ~/.ssh/config
 """
 
 _TOLD = 10
-"""How many names of written targets are told."""
+"""Names of written targets that are listed, at most."""
 
 
 @command(
@@ -112,7 +112,7 @@ def ssh_config(
 
 
 def pinned_options(settings: AwsSettings, variables: Mapping[str, str]) -> list[str]:
-    """Return the options of AWS with which a later command, in another environment, does what these settings do.
+    """Return the AWS options that reproduce these settings for a later command in another environment.
 
     Raises ``UsageError`` for a proxy with a password: a ProxyCommand can be seen in ps.
     """
@@ -134,7 +134,7 @@ def pinned_options(settings: AwsSettings, variables: Mapping[str, str]) -> list[
 
 
 def own_command() -> list[str]:
-    """Return how to run this program from anywhere."""
+    """Return the command that runs this program from any directory."""
     script = shutil.which(sys.argv[0])
     if script is not None and Path(script).stem == "smp":
         return [os.path.abspath(script)]
@@ -164,7 +164,7 @@ def _our_file(environment: Environment) -> Path:
 
 
 def _kept(path: Path, ids: Collection[str], origin: str, *, everything: bool) -> list[Block]:
-    """Return the blocks of the file that stay."""
+    """Return the blocks of the file that are kept."""
     from session_manager_plugin.cli.ssh_blocks import parse_blocks
 
     try:
@@ -177,7 +177,7 @@ def _kept(path: Path, ids: Collection[str], origin: str, *, everything: bool) ->
 
 
 def _tell_include(environment: Environment, path: Path, blocks: Sequence[Block]) -> None:
-    """Say what was written, and print the Include line unless ~/.ssh/config has it."""
+    """Report what was written, and print the Include line unless ~/.ssh/config has it."""
     from session_manager_plugin.cli.render import tell
     from session_manager_plugin.cli.ssh_blocks import path_word
 

@@ -1,4 +1,4 @@
-"""`smp ssh-proxy`: what the ProxyCommand of ssh runs."""
+"""``smp ssh-proxy``: what the ProxyCommand of ssh runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`smp start`: from a target's name to a session."""
+"""``smp start``: from a target's name to a session."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def start(
 
 
 def _local_end(document: str, parameters: Mapping[str, Sequence[str]]) -> LocalEnd | None:
-    """Return where a session that forwards a port listens, to be bound before it is started."""
+    """Return the local end of a session that forwards a port, to be bound before the session is started."""
     from session_manager_plugin.session.document_names import forwards_port
 
     if not forwards_port(document):
