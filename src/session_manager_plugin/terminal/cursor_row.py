@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from session_manager_plugin.terminal.character_width import character_width, width_range
 
-# Enough for a line that is being typed, and no more: whatever addresses another place of the screen makes the row
-# unknown. It is known again after a newline into a row that is blank for certain: one that has scrolled in, one that
-# was erased, or one that nothing has been written to since the session began (`fresh_below`).
+# Enough for a line that is being typed, and no more: a sequence that addresses another place of the screen makes the
+# row unknown. It is known again after a newline into a row that is certainly blank: one that has scrolled in, one that
+# was erased, or one that has not been written to since the session began (`fresh_below`).
 
 _TOKEN = re.compile(
     rb"\x1b\[(?P<parameters>[0-9;:]*)(?P<final>[@A-Za-z`])"
@@ -21,7 +21,7 @@ _TOKEN = re.compile(
 )
 _TAB_WIDTH = 8
 _LONGEST = 8192
-"""Bytes before the last newline that are looked at. In more of them only the newline counts."""
+"""Bytes up to the last newline that are parsed. If there are more, only the newline counts."""
 _HARMLESS_MODES = frozenset({b"1", b"12", b"25", b"1000", b"1002", b"1004", b"1006", b"2004", b"2026"})
 """Private modes that move nothing: keys, the cursor's look, the mouse, bracketed paste, synchronized output."""
 
@@ -31,16 +31,16 @@ class Cell(NamedTuple):
 
     text: str
     pen: bytes = b""
-    """The SGR sequences that it was drawn with, since the last reset."""
+    """The SGR sequences in effect when it was drawn: those since the last reset."""
 
 
 BLANK = Cell(" ")
 
 
 class CursorRow:
-    """Follows output. ``column`` is None while the cursor's place in the row is not known, counted from 0.
+    """Follows output. ``column`` is the cursor's column, counted from 0; None while it is unknown.
 
-    It begins without a size; see ``resize``.
+    Call ``resize`` first: the number of columns is 0 until then.
     """
 
     def __init__(self) -> None:
@@ -52,31 +52,31 @@ class CursorRow:
         self._pen = b""
 
     def resize(self, columns: int) -> None:
-        """A terminal of so many columns. Nothing of the row is known; if it has changed, nor of those below."""
+        """Set the number of columns. The row becomes unknown; after the first call the rows below do too."""
         is_first = not self.columns
         self.columns = columns
         self.lose()
         self.fresh_below = is_first
 
     def lose(self) -> None:
-        """Nothing of the row is known any more, nor of those below."""
+        """Make the row and the rows below unknown."""
         self.column = None
         self.fresh_below = False
         self._cells = [None] * self.columns
 
     def cells(self, start: int, end: int) -> list[Cell] | None:
-        """The cells of these columns; None if one of them is not known."""
+        """Return the cells of these columns; None if one of them is unknown."""
         cells = self._cells[start:end]
         return None if None in cells or len(cells) < end - start else [cell for cell in cells if cell is not None]
 
     def text(self, start: int, end: int) -> str | None:
-        """The characters of these columns; None if one of them is not known."""
+        """Return the characters of these columns; None if one of them is unknown."""
         cells = self.cells(start, end)
         return None if cells is None else "".join(cell.text for cell in cells)
 
     def feed(self, data: bytes, *, scrolls: bool = False, is_plain: bool = True) -> None:
         """Follow output. ``scrolls``: the last newline in it leads to a row that has scrolled in. ``is_plain``: no
-        colours and attributes are in force behind it."""
+        colours and attributes are in effect after it."""
         start = data.rfind(b"\n") + 1
         if start > _LONGEST:
             self.fresh_below = False
@@ -102,7 +102,7 @@ class CursorRow:
                 self.lose()
 
     def _leave_row(self, data: bytes) -> None:
-        """Follow what ends with a newline: only the pen, and whether the rows below are still blank."""
+        """Follow ``data`` up to a newline, but only the pen, and whether the rows below are still blank."""
         for found in _TOKEN.finditer(data):
             final = found["final"]
             if final == b"m":
@@ -142,7 +142,7 @@ class CursorRow:
                 self.lose()
                 return
             if self.column + width >= self.columns:
-                self.lose()  # the row is left, or may be
+                self.lose()  # the cursor leaves the row, or may leave it
                 return
             self._cells[self.column : self.column + width] = [
                 Cell(character, self._pen),

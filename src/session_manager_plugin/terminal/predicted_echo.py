@@ -1,4 +1,4 @@
-"""Draws predictions over the cursor's row, and takes them back before anything else is written. Pure."""
+"""Draws predictions over the cursor's row, and erases them before anything else is written. Pure."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _UNDERLINE = b"\x1b[4m"
 
 
 class PredictedEcho:
-    """Stands between a `Screen` and the terminal. Every method that returns bytes returns what to write.
+    """Works between a ``Screen`` and the terminal. The bytes that a method returns are to be written to the terminal.
 
-    While nothing is drawn, what the remote has sent is passed on as it is. Whatever the owner writes besides the
-    remote's output goes through `aside`, so that the cursor is where the remote believes it to be.
+    While nothing is drawn, the remote's output is passed on unchanged. The owner passes everything else that it writes
+    through ``aside``, so that the cursor is where the remote expects it.
     """
 
     def __init__(self, mode: PredictMode) -> None:
@@ -33,34 +33,34 @@ class PredictedEcho:
 
     @property
     def next_timeout(self) -> float | None:
-        """When to call `update`."""
+        """When to call ``update``."""
         return self._predictor.next_timeout
 
     def switch(self, mode: PredictMode, screen: Screen, now: float) -> bytes:
-        """Show predictions by another mode from now on."""
+        """Set the mode."""
         self._predictor.mode = mode
         return self._redrawn(screen, now)
 
     def resize(self, columns: int, screen: Screen) -> bytes:
-        """Another terminal: nothing is predicted until its cursor's row is known."""
+        """Set the number of columns: nothing is predicted until the cursor's row is known again."""
         erased = self._erased(screen)
         self._row.resize(columns)
         self._predictor.reset()
         return erased
 
     def typed(self, data: bytes, screen: Screen, progress: StreamProgress, now: float) -> bytes:
-        """The bytes of one read were sent."""
+        """Predict the echo of ``data``, the bytes of one read, which were sent."""
         if screen.takes_overlay:
             self._predictor.typed(data, progress, now)
         return self._redrawn(screen, now)
 
     def update(self, screen: Screen, progress: StreamProgress, now: float) -> bytes:
-        """Time has passed, or messages were acknowledged."""
+        """Update the predictions after time has passed or messages were acknowledged."""
         self._predictor.output(progress, now)
         return self._redrawn(screen, now)
 
     def output(self, data: bytes, screen: Screen, progress: StreamProgress, now: float) -> bytes:
-        """What the remote has sent, through `Screen.feed`."""
+        """Pass output of the remote through ``Screen.feed``, and draw the predictions again."""
         erased = self._erased(screen)
         rows_below, newlines = screen.rows_below, data.count(b"\n")
         written = screen.feed(data)
@@ -76,13 +76,13 @@ class PredictedEcho:
         return erased + written + self._drawn_anew(screen, now)
 
     def aside(self, data: bytes, screen: Screen, now: float) -> bytes:
-        """`data`, which the owner writes elsewhere on the terminal."""
+        """Write ``data`` of the owner elsewhere on the terminal, while no prediction is drawn."""
         if self._drawn is None or not data:
             return data
         return self._erased(screen) + data + self._drawn_anew(screen, now)
 
     def stop(self, screen: Screen) -> bytes:
-        """Take back what is drawn, and predict nothing until the row is known again."""
+        """Erase the predictions, and predict nothing until the row is known again."""
         erased = self._erased(screen)
         self._row.lose()
         self._predictor.reset()
@@ -121,7 +121,7 @@ class PredictedEcho:
             count = 0
             while place + count < len(self._under) and self._under[place + count] == BLANK:
                 count += 1
-            if count:  # erased, not written: it is no text for those who copy it
+            if count:  # erased, not written: a selection then contains no blanks
                 pieces.append(b"\x1b[%dX" % count + b"\x1b[%dC" % count)
                 place += count
                 continue

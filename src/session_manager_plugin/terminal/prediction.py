@@ -1,6 +1,6 @@
-"""Predictive echo: what typed keys will show, drawn before the remote has answered. Pure.
+"""Predictive echo: the expected echo of typed keys, drawn before the remote has answered. Pure.
 
-``Predictor`` is given the keys with the numbers of the messages that carried them, the row that the remote's output has
+``Predictor`` receives the keys with the numbers of the messages that carried them, the row that the remote's output has
 left, which of the messages are acknowledged, and the time. It returns what to draw over the row.
 """
 
@@ -14,39 +14,39 @@ from session_manager_plugin.terminal.character_width import character_width, wid
 from session_manager_plugin.terminal.cursor_row import CursorRow
 from session_manager_plugin.terminal.predict_mode import PredictMode
 
-# After each key the row is expected to look in a certain way: the text typed since a certain column, and the cursor in
-# it. As the remote's output arrives, the row looks as after the first, the second … of the keys that are not answered
-# yet. What it should look like after the last of them is drawn over it.
+# For each key a state of the row is expected: the text typed since a start column, and the cursor in that text. As the
+# remote's output arrives, the row reaches the state of the first, the second … of the unanswered keys. The state
+# expected after the last of them is drawn over the row.
 #
 # The agent writes a message to the pty, then acknowledges it, and a program echoes within `ECHO_TIME`. So a message
-# that was acknowledged longer ago is answered: the row must look as after its key, or the prediction was wrong.
+# acknowledged longer ago is answered: the row must have reached the state of its key, or the prediction was wrong.
 #
-# As in mosh (https://mosh.org/mosh-paper.pdf, 3.2) predictions belong to epochs. A key whose effect is not known, a
-# wrong prediction, and output that is no echo begin a new epoch. Its predictions are not shown until one of them is
-# confirmed: the whole row up to the cursor is as expected, and differs from before. So nothing typed at a prompt
-# without echo is ever shown.
+# As in mosh (https://mosh.org/mosh-paper.pdf, 3.2) predictions belong to epochs. A key with an unknown effect, a wrong
+# prediction, and output that is no echo each begin a new epoch. The predictions of an epoch are shown only once one of
+# them is confirmed: the whole row up to the cursor is as expected, and differs from before. So nothing typed at a
+# prompt without echo is ever shown.
 #
 # Predicted are characters at the end of the typed text, Backspace there, and the arrows within it. Nothing is predicted
-# while the row is not known, in its last column, on the alternate screen, and of what was pasted.
+# while the row is unknown, in its last column, on the alternate screen, or for pasted text.
 
 ECHO_TIME = 0.05
-"""Seconds after its acknowledgement in which a message is answered by the program."""
+"""Seconds within which the program answers a message after its acknowledgement."""
 SLOW, FAST = 0.060, 0.040
-"""Round trips in seconds from which on predictions are shown, and below which no more."""
+"""Round-trip times in seconds: predictions are shown above the first, until below the second."""
 UNDERLINED, NOT_UNDERLINED = 0.120, 0.080
 """The same for underlining them."""
 PATIENCE = 0.250
 """Seconds that a key waits for its answer before predictions are shown on any link."""
 LONGEST_READ = 8
-"""Bytes typed at once. More are a paste, or another program's."""
+"""Bytes of one read that count as typed. More are a paste, or come from a program."""
 _BACKSPACES = (b"\x7f", b"\x08")
 _LEFTS = (b"\x1b[D", b"\x1bOD")
 _RIGHTS = (b"\x1b[C", b"\x1bOC")
 
 
 class Overlay(NamedTuple):
-    """``text`` is drawn from ``column`` on, over ``width`` cells, of which those it does not reach become blank; then
-    the cursor goes to ``cursor``. Columns count from 0."""
+    """``text`` is drawn from ``column`` on, and the rest of ``width`` cells becomes blank; then the cursor moves to
+    ``cursor``. Columns count from 0."""
 
     column: int
     text: str
@@ -56,16 +56,16 @@ class Overlay(NamedTuple):
 
 
 class _Key(NamedTuple):
-    """A key whose answer is awaited, and what is expected of it."""
+    """An unanswered key, and the state of the row expected after it."""
 
     message: int
-    """The messages that were sent when it was: acknowledged if so many are."""
+    """The number of messages sent up to the key, which is acknowledged once that many are."""
     typed_at: float
     epoch: int
     text: str
     """The typed text after it."""
     cursor: int
-    """How many characters of it stand before the cursor."""
+    """The number of its characters before the cursor."""
 
 
 class Predictor:
@@ -87,7 +87,7 @@ class Predictor:
         self._confirmed = -1
         self._acknowledged: deque[tuple[int, float]] = deque()
         self._answered = 0
-        """So many messages are answered for certain."""
+        """The number of messages that are certainly answered."""
         self._is_slow = self._is_very_slow = False
         self._is_expected = True
         """Whether the row looks as expected after one of the keys."""
@@ -95,7 +95,7 @@ class Predictor:
     # --- what happens
 
     def typed(self, data: bytes, progress: StreamProgress, now: float) -> None:
-        """Predict what ``data``, the bytes of one read, will show. They were sent, in the messages up to those sent."""
+        """Predict the echo of ``data``, the bytes of one read, which are in the messages sent so far."""
         self._note(progress, now)
         self._judge(now)
         events = _events(data) if len(data) <= LONGEST_READ else None
@@ -111,7 +111,7 @@ class Predictor:
         self._judge(now)
 
     def reset(self) -> None:
-        """Expect nothing: the screen is another."""
+        """Discard all predictions: the screen has changed."""
         self._keys.clear()
         self._unknown.clear()
         self._start = None
@@ -119,7 +119,7 @@ class Predictor:
 
     @property
     def next_timeout(self) -> float | None:
-        """When to call ``output`` although there was none; None while no answer is awaited."""
+        """When to call ``output`` even without output; None while no answer is awaited."""
         instants = [at + ECHO_TIME for _, at in self._acknowledged]
         waiting = [key.typed_at for key in self._keys] + [typed_at for _, typed_at, _ in self._unknown]
         if waiting:
@@ -127,7 +127,7 @@ class Predictor:
         return min(instants, default=None)
 
     def overlay(self, now: float) -> Overlay | None:
-        """What to draw over the row as the remote has left it; None if nothing is shown."""
+        """Return what to draw over the row as the remote has left it; None if nothing is shown."""
         if self._start is None or not self._keys or not self._is_expected or not self._shows(now):
             return None
         shown = None
@@ -158,7 +158,7 @@ class Predictor:
         self._expect(event, message, now)
 
     def _begin(self) -> bool:
-        """Take the row as it is for what the next key changes."""
+        """Let the typed text begin at the cursor. Returns False if the row is unknown up to there."""
         column = self._row.column
         before = None if column is None else self._row.text(0, column)
         if column is None or before is None:
@@ -188,7 +188,7 @@ class Predictor:
         self._keys.append(_Key(message, now, self._epoch, text, cursor))
 
     def _forget(self, message: int, now: float, event: bytes) -> None:
-        """A key whose effect is not known: nothing more is expected until it is answered."""
+        """Record a key with an unknown effect: nothing is predicted until it is answered."""
         self._epoch += 1
         self._unknown.append((message, now, event))
 
@@ -211,7 +211,7 @@ class Predictor:
             self._take_up()
 
     def _compare(self) -> None:
-        """See which of the keys the row looks answered by."""
+        """Find the key whose state the row has reached, and confirm the keys up to it."""
         answered = sum(key.message <= self._answered for key in self._keys)
         states = [(self._text, self._cursor), *((key.text, key.cursor) for key in self._keys)]
         reached = next((place for place in range(answered, len(states)) if self._looks_like(*states[place])), None)
@@ -220,7 +220,7 @@ class Predictor:
             if answered or not self._keys:
                 self._unexpected()
             else:
-                self._epoch += 1  # output that is no echo, or one that is not complete
+                self._epoch += 1  # output that is no echo, or an incomplete echo
             return
         if reached:
             self._text, self._cursor = states[reached]
@@ -228,17 +228,17 @@ class Predictor:
             del self._keys[:reached]
 
     def _unexpected(self) -> None:
-        """A prediction was wrong, or the row has changed without a key."""
+        """Discard the predictions: one was wrong, or the row has changed without a key."""
         keys = self._keys
         self._keys = []
         self._start = None
         self._epoch += 1
-        # What those keys will show is not known either; the later ones may be taken up again when these are answered.
+        # The effect of the unanswered keys is now unknown; keys typed later are predicted once these are answered.
         waiting = [(key.message, key.typed_at, b"") for key in keys if key.message > self._answered]
         self._unknown.extendleft(reversed(waiting))
 
     def _take_up(self) -> None:
-        """Predict the keys typed behind an unknown one, once it is answered and none of them may be half answered."""
+        """Predict the keys typed after an unknown one, once it is answered and none of them can be partly answered."""
         while self._unknown and self._unknown[0][0] <= self._answered:
             self._unknown.popleft()
         if self._acknowledged and any(message <= self._acknowledged[-1][0] for message, _, _ in self._unknown):
@@ -273,7 +273,7 @@ class Predictor:
 
 
 def _events(data: bytes) -> list[bytes] | None:
-    """The keys of one read; None if it is something else, such as a paste."""
+    """Return the keys of one read; None if it is something else, such as a paste."""
     if data in _LEFTS or data in _RIGHTS:
         return [data]
     try:
@@ -297,7 +297,7 @@ def _is_predictable(event: bytes) -> bool:
 
 
 def text_width(text: str) -> int:
-    """Cells that a text occupies."""
+    """Return the number of cells that a text occupies."""
     return sum(map(character_width, text))
 
 

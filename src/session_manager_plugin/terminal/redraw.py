@@ -1,4 +1,4 @@
-"""Redraws of a screen, recognised as a whole: runs of absolute positions with what is drawn between them. Pure."""
+"""Redraws of a screen, recognised as a whole: runs of absolute positions with the output between them. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import functools
 import re
 from typing import Protocol
 
-# A redraw is a CUP and everything after it that is harmless. Where the cursor is at its last CUP depends on that one
-# alone, and nothing in it reaches below the last row, if the scroll region is the whole screen. Full-screen programs
-# write little else, so two searches, for what is not harmless, take the place of following each sequence.
+# A redraw is a CUP and everything after it that is harmless. The cursor's position after its last CUP depends on that
+# CUP alone, and nothing in it reaches below the last row, if the scroll region is the whole screen. Full-screen
+# programs write little else, so two searches, for what is not harmless, replace following each sequence.
 #
-# Harmless is text without shifts of the character set; SGR and EL; what moves the cursor and is stopped by the margins;
-# what inserts, deletes and erases within a row or scrolls within the region; the modes `MODES`.
+# Harmless are text without shifts of the character set; SGR and EL; cursor movements that stop at the margins;
+# sequences that insert, delete or erase within a row or scroll within the region; and the modes `MODES`.
 
 MODES = (25, 2026)
 """The private modes that a redraw may switch: the cursor is shown, output is synchronized."""
@@ -20,16 +20,17 @@ _POSITION = re.compile(rb"\x1b\[([0-9]*);?([0-9]*)[Hf]")
 
 
 class Search(Protocol):
-    """The method `search` of a compiled expression."""
+    """The method ``search`` of a compiled expression."""
 
     def __call__(self, data: bytes, start: int, end: int, /) -> re.Match[bytes] | None: ...
 
 
 def redraw_end(data: bytes, start: int, rows: int | None, *, in_ascii: bool, has_c2: bool) -> int:
-    """Return where the redraw ends that begins at `start`; `start` if there is none.
+    """Return the end of the redraw that begins at ``start``; ``start`` if there is none.
 
-    `rows` are those that an address may name; None if it may name any. `in_ascii`: G0 is ASCII, so that designating it
-    again changes nothing. `has_c2`: the data contains a byte C2, the first one of every C1 control.
+    ``rows`` is the last row that an address may name; None if any row is permitted. ``in_ascii``: G0 is ASCII, so
+    that designating it again changes nothing. ``has_c2``: the data contains a byte C2, the first byte of every C1
+    control.
     """
     if _POSITION.match(data, start) is None:
         return start
@@ -45,7 +46,7 @@ def redraw_end(data: bytes, start: int, rows: int | None, *, in_ascii: bool, has
 
 
 def last_position(data: bytes, start: int, end: int) -> re.Match[bytes]:
-    """Return the last CUP of the redraw `data[start:end]`; its groups are row and column, counted from 1, or empty."""
+    """Return the last CUP of the redraw ``data[start:end]``; its groups are row and column, from 1 on, or empty."""
     while True:
         end = data.rfind(b"\x1b", start, end)
         found = _POSITION.match(data, end)
@@ -55,7 +56,7 @@ def last_position(data: bytes, start: int, end: int) -> re.Match[bytes]:
 
 @functools.lru_cache
 def _harmful(in_ascii: bool, has_c2: bool) -> Search:
-    """Return the search for a sequence that is not harmless wherever it addresses, or not finished."""
+    """Return the search for a sequence that is unfinished, or not harmless at any address."""
     harmless = (
         rb"\[[0-9;:]*+[@-IK-MPSTXZ`adfm]|\[\?(?:12|25|2026)[hl]"  # 12, whether the cursor blinks, is not followed
     )
@@ -66,12 +67,12 @@ def _harmful(in_ascii: bool, has_c2: bool) -> Search:
 
 @functools.lru_cache(maxsize=8)
 def _beyond(rows: int) -> Search:
-    """Return the search for an address below row `rows`."""
+    """Return the search for an address below row ``rows``."""
     return re.compile(rb"\x1b\[(?=[0-9;]*+[Hdf])(?!0*(?:%b)?[;Hdf])" % _number_up_to(rows)).search
 
 
 def _number_up_to(most: int) -> bytes:
-    """An expression of the decimal numbers from 1 to `most`, without leading zeros."""
+    """Return an expression for the decimal numbers from 1 to ``most``, without leading zeros."""
     digits = str(most)
     ways = [rb"[1-9][0-9]{%d}" % (length - 1) for length in range(1, len(digits))]
     for place, digit in enumerate(digits):
