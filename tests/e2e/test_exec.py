@@ -14,7 +14,7 @@ import pytest
 
 from session_manager_plugin.agent import Sandbox
 from tests.e2e.conftest import BIN
-from tests.support.waiting import wait_until
+from tests.support.waiting import until_a_signal_counts_again, wait_until
 
 SMP = str(BIN / "smp")
 
@@ -70,6 +70,7 @@ async def test_the_first_ctrl_c_is_the_commands_and_the_second_leaves(
         process.send_signal(signal.SIGINT)
         if via == "document":
             assert await process.stdout.readline() == b"interrupted\n"
+            await until_a_signal_counts_again()
             process.send_signal(signal.SIGINT)
         run = await finish(process)
     assert run.status == (-signal.SIGINT if via == "document" else 130)

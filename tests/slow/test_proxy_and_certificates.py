@@ -109,7 +109,6 @@ async def test_a_data_key(aws: Aws) -> None:
 
 
 async def test_a_role_is_assumed_through_the_proxy(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sandbox has no STS; its refusal shows that the request arrived there, verified."""
     keys = f"aws_access_key_id = {aws.sandbox.access_key_id}\naws_secret_access_key = x\n"
     (tmp_path / "config").write_text(
         f"[profile base]\n{keys}[profile role]\nsource_profile = base\nrole_arn = arn:aws:iam::123456789012:role/x\n"
@@ -117,10 +116,9 @@ async def test_a_role_is_assumed_through_the_proxy(aws: Aws, tmp_path: Path, mon
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", URL)
     settings = AwsSettings(aws.sandbox.region, "role", URL, aws.bundle, aws.proxy.proxy_url())
-    with pytest.raises(SessionManagerError) as raised:
-        await SystemsManager(settings).start_session("local")
-    assert "UnknownOperationException" in str(raised.value)
-    assert set(aws.asked()) == {PLACE}
+    started = await SystemsManager(settings).start_session("local")
+    assert aws.sandbox.session(started.session_id).target == "local"
+    assert aws.asked() == [PLACE] * 2  # AssumeRole and StartSession
 
 
 async def test_without_the_bundle_the_certificate_is_refused(aws: Aws) -> None:

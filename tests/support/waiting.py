@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+
+from session_manager_plugin.cli.signals import REPEAT_TIME
 
 DEADLINE = 20.0
 """Seconds after which what was awaited counts as not having come."""
@@ -32,6 +35,12 @@ async def wait_until(reached: Callable[[], object]) -> None:
     async with asyncio.timeout(DEADLINE):
         while not reached():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+
+
+async def until_a_signal_counts_again() -> None:
+    """Wait as long as the same signal is taken for the one before (``REPEAT_TIME``)."""
+    sent_at = time.monotonic()
+    await wait_until(lambda: time.monotonic() > sent_at + REPEAT_TIME)
 
 
 async def rounds(count: int = 20) -> None:

@@ -25,7 +25,7 @@ from tests.support.fake_gateway import silence
 from tests.support.pty_process import PtyProcess
 from tests.support.raw_server import RawServer
 from tests.support.relay import Relay
-from tests.support.waiting import wait_until
+from tests.support.waiting import until_a_signal_counts_again, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -187,6 +187,18 @@ async def test_a_stop_and_back(sandbox: Sandbox) -> None:
         assert program.attributes == cooked
 
 
+async def test_a_signal_sent_twice_at_once_counts_once(sandbox: Sandbox) -> None:
+    """As by timeout(1): to its command, and to the group."""
+    session_id, arguments = await connect_arguments(sandbox)
+    command = [*SMP, *arguments, "--endpoint-url", sandbox.endpoint_url]
+    async with PtyProcess(command, env=environment(sandbox)) as program:
+        await program.expect("ready")
+        for _ in range(3):
+            program.process.send_signal(signal.SIGTERM)
+        assert await program.wait() == -signal.SIGTERM
+        assert await end_of(sandbox, session_id) is EndReason.TERMINATED
+
+
 async def test_a_second_signal_does_not_wait_for_the_goodbye(sandbox: Sandbox) -> None:
     _, arguments = await connect_arguments(sandbox)
     async with RawServer(silence) as api:
@@ -215,6 +227,7 @@ async def test_a_second_ctrl_c_in_a_forwarded_port_ends_the_program_at_once() ->
             # What it does with the first shows in nothing but its port being closed.
             port = int(program.output.split(b"127.0.0.1:")[1].split()[0].rstrip(b"\r"))
             await wait_until(lambda: not listens(port))
+            await until_a_signal_counts_again()
             asked_at = time.monotonic()
             program.process.send_signal(signal.SIGINT)
             assert await program.wait() == -signal.SIGINT

@@ -1,7 +1,8 @@
 """Signals: the first one cancels the program's coroutine; after the clean-up the process ends by that signal.
 
 At the end the terminal is restored, the session is terminated and closed, and the default action of the signal is
-taken, so that our caller sees the signal. A second signal ends the process without waiting for the session.
+taken, so that our caller sees the signal. A second signal, unless it follows at once, ends the process without waiting
+for the session.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ import asyncio
 import contextlib
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import FrameType
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from session_manager_plugin.aws.helpers import ended_helpers
 from session_manager_plugin.cli.exit_status import Signalled, die_of
 from session_manager_plugin.utils.logging import get_logger
 
+REPEAT_TIME = 0.1
+"""Seconds in which the same signal counts once. timeout(1) sends two at a time: to its command, and to the group."""
 LEAVE_LIMIT = 2.0
 """Longest time from a signal to the end of the process, in seconds."""
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
@@ -93,6 +98,8 @@ class Interruption:
         self._loop = asyncio.get_running_loop()
         self._handled = handled_signals()
         self._signalled: Signalled | None = None
+        self._received: dict[int, float] = {}
+        """When each signal was last received."""
         self._fault: Exception | None = None
         self._sessions: list[RunningSession] = []
         self.restore: Callable[[], None] = lambda: None
@@ -125,6 +132,8 @@ class Interruption:
         A second SIGHUP does not: when a terminal is closed, the kernel sends one SIGHUP for the terminal and another
         when the session leader ends because of the first.
         """
+        if not reason and self._is_repeated(number):
+            return
         if self.number is None and not reason and self._offer(number):
             return
         if self._signalled is not None:
@@ -137,6 +146,13 @@ class Interruption:
         self.restore()
         self._obey_the_next(number)
         self._cancel()
+
+    def _is_repeated(self, number: int) -> bool:
+        """Return whether the same signal was received just before."""
+        now = time.monotonic()
+        before = self._received.get(number, -REPEAT_TIME)
+        self._received[number] = now
+        return now < before + REPEAT_TIME
 
     def _offer(self, number: int) -> bool:
         """Pass a signal to the sessions. Returns whether one of them has handled it."""
@@ -163,8 +179,12 @@ class Interruption:
         """Make the next signal, or a time limit, end the process even if the event loop is blocked."""
         for other in self._handled:
             self._loop.remove_signal_handler(other)
-            signal.signal(other, signal.SIG_IGN if other == _HANG_UP else lambda number, _frame: self._die_now(number))
+            signal.signal(other, signal.SIG_IGN if other == _HANG_UP else self._signalled_again)
         self._loop.call_later(LEAVE_LIMIT, self._die_now, number)
+
+    def _signalled_again(self, number: int, _frame: FrameType | None) -> None:
+        if not self._is_repeated(number):
+            self._die_now(number)
 
     def _die_now(self, number: int) -> None:
         self.restore()

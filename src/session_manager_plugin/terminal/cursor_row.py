@@ -52,7 +52,8 @@ class CursorRow:
         self._pen = b""
 
     def resize(self, columns: int) -> None:
-        """Set the number of columns. The row becomes unknown; after the first call the rows below do too."""
+        """Set the number of columns. The row becomes unknown; on every call but the first the rows below
+        do too."""
         is_first = not self.columns
         self.columns = columns
         self.lose()
