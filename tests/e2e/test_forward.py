@@ -101,6 +101,20 @@ async def test_events(sandbox: Sandbox, environment: dict[str, str]) -> None:
         assert is_over(sandbox)
 
 
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+async def test_events_that_cannot_be_written_end_it(
+    sandbox: Sandbox, environment: dict[str, str], redirection: str
+) -> None:
+    """A program that waits for them would wait for ever."""
+    command = f'"{SMP}" forward web-1 -L 0:80 --json --endpoint-url "{sandbox.endpoint_url}" {redirection}'
+    process = await asyncio.create_subprocess_exec("sh", "-c", command, stdin=DEVNULL, stderr=PIPE, env=environment)
+    async with asyncio.timeout(DEADLINE):
+        _, errors = await process.communicate()
+    assert process.returncode == 255
+    assert errors.startswith(b"smp: standard output: ")
+    await wait_until(lambda: is_over(sandbox))
+
+
 async def test_ready_descriptor(sandbox: Sandbox, environment: dict[str, str]) -> None:
     reading, writing = os.pipe()
     argv = [SMP, "forward", "web-1", "-L", "0:80", "-L", ":db.internal:5432", "-D", "0", "--ready-fd", str(writing)]

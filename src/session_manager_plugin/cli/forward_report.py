@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,23 @@ class ForwardReport:
                 raise UsageError(f"--ready-fd {ready_fd}: {error.strerror}") from error
             if mode == os.O_RDONLY:
                 raise UsageError(f"--ready-fd {ready_fd}: the descriptor is open for reading only")
+
+    def watch_output(self, failed: Callable[[OSError], None]) -> None:
+        """Call ``failed`` once the events cannot be written any more; a program that waits for them waits in vain."""
+
+        def fail(error: OSError) -> None:
+            error.filename = "standard output"
+            failed(error)
+
+        writer = self._environment.output_messages.writer
+        if not self._as_json:
+            return
+        if writer is None:
+            failed(OSError(errno.EBADF, os.strerror(errno.EBADF), "standard output"))
+            return
+        writer.on_error = fail
+        if writer.error is not None:
+            fail(writer.error)
 
     def handle(self, event: ForwardEvent) -> None:
         """Report one event."""

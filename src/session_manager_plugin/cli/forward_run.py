@@ -38,6 +38,7 @@ async def run_forward(forwarding: Forward, interruption: Interruption, report: F
         return True
 
     with interruption.session(offer, stopped.is_set) as running, _watched_parent(interruption):
+        report.watch_output(interruption.fail)
         try:
             await forwarding.open()
             with report.shown(forwarding, interruption):
