@@ -144,6 +144,7 @@ class Interruption:
             return
         self._signalled = Signalled(number, reason)
         self.restore()
+        self._received[number] = time.monotonic()  # restoring may have waited for the terminal's answers
         self._obey_the_next(number)
         self._cancel()
 
@@ -177,9 +178,13 @@ class Interruption:
 
     def _obey_the_next(self, number: int) -> None:
         """Make the next signal, or a time limit, end the process even if the event loop is blocked."""
-        for other in self._handled:
-            self._loop.remove_signal_handler(other)
-            signal.signal(other, signal.SIG_IGN if other == _HANG_UP else self._signalled_again)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._handled)  # else the default action, for a moment
+        try:
+            for other in self._handled:
+                self._loop.remove_signal_handler(other)
+                signal.signal(other, signal.SIG_IGN if other == _HANG_UP else self._signalled_again)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._loop.call_later(LEAVE_LIMIT, self._die_now, number)
 
     def _signalled_again(self, number: int, _frame: FrameType | None) -> None:
