@@ -62,8 +62,8 @@ _LIBRARY_LOGGER = get_logger(f"{__name__}.websockets")
 _LIBRARY_LOGGER.setLevel(logging.WARNING)  # at lower levels the library logs headers and messages, the token included
 CLOSE_TIMEOUT = 2.0
 """Seconds for the closing handshake; after that the connection is cut."""
-READ_SIZE = 256 * 1024
-"""Most bytes of one read of the socket. The system provides memory only for the part of the buffer that is used."""
+READ_SIZE = 64 * 1024
+"""Most bytes of one read of the socket, some fifty messages. Each session has a buffer of this size."""
 WRITE_LIMIT = 1024 * 1024
 """Bytes in the socket's write buffer above which ``write_paused`` is called."""
 
