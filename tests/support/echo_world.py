@@ -104,7 +104,8 @@ class EchoWorld:
         """Let time pass."""
         until = self.now + seconds
         while True:
-            due_at = self._echo.next_timeout
+            due_at = self._echo.next_timeout(self.now)
+            assert due_at is None or due_at > self.now, "the timer would fire again at once, for ever"
             event_at = self._events[0][0] if self._events else None
             instants = [instant for instant in (due_at, event_at) if instant is not None and instant <= until]
             if not instants:
@@ -113,10 +114,8 @@ class EchoWorld:
                 self.now, _, happens = heapq.heappop(self._events)
                 happens()
             else:
-                self.now = max(self.now, min(instants))
+                self.now = min(instants)
                 self._update()
-                if self._echo.next_timeout == due_at:
-                    break
         self.now = until
 
     # --- the link

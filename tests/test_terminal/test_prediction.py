@@ -7,6 +7,7 @@ import random
 import pytest
 
 from session_manager_plugin.terminal.predict_mode import PredictMode
+from session_manager_plugin.terminal.prediction import ECHO_TIME
 from tests.support.echo_world import EchoWorld
 
 SLOW, FAST = 0.075, 0.010
@@ -126,3 +127,11 @@ def test_a_paste_is_not_predicted() -> None:
     before = world.terminal.text
     world.key(b"a long text at once")
     assert world.terminal.text == before
+
+
+def test_a_key_that_is_never_answered_keeps_nothing_busy() -> None:
+    world = EchoWorld(1, PredictMode.ALWAYS, delay=3600.0)
+    world.key(b"x")
+    updates = len(world.seen)
+    world.wait(60.0)
+    assert len(world.seen) - updates <= 60.0 / ECHO_TIME + 1

@@ -168,9 +168,9 @@ class StatusDisplay:
         if self._echo_timer is not None:
             self._echo_timer.cancel()
             self._echo_timer = None
-        if self._echo is not None and (due_at := self._echo.next_timeout) is not None:
-            delay = max(0.0, due_at - self._clock())
-            self._echo_timer = asyncio.get_running_loop().call_later(delay, self._update_echo)
+        now = self._clock()
+        if self._echo is not None and (due_at := self._echo.next_timeout(now)) is not None:
+            self._echo_timer = asyncio.get_running_loop().call_later(due_at - now, self._update_echo)
 
     def _update_echo(self) -> None:
         if self._echo is not None:

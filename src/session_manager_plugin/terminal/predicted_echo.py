@@ -26,20 +26,9 @@ class PredictedEcho:
         self._under: list[Cell] = []
         """The cells that the drawn text covers."""
 
-    @property
-    def mode(self) -> PredictMode:
-        """When predictions are shown."""
-        return self._predictor.mode
-
-    @property
-    def next_timeout(self) -> float | None:
-        """When to call ``update``."""
-        return self._predictor.next_timeout
-
-    def switch(self, mode: PredictMode, screen: Screen, now: float) -> bytes:
-        """Set the mode."""
-        self._predictor.mode = mode
-        return self._redrawn(screen, now)
+    def next_timeout(self, now: float) -> float | None:
+        """Return when to call ``update``; None while no answer is awaited."""
+        return self._predictor.next_timeout(now)
 
     def resize(self, columns: int, screen: Screen) -> bytes:
         """Set the number of columns: nothing is predicted until the cursor's row is known again."""

@@ -97,7 +97,7 @@ class Predictor:
     def typed(self, data: bytes, progress: StreamProgress, now: float) -> None:
         """Predict the echo of ``data``, the bytes of one read, which are in the messages sent so far."""
         self._note(progress, now)
-        self._judge(now)
+        self._judge()
         events = _events(data) if len(data) <= LONGEST_READ else None
         if events is None:
             self._forget(progress.sent, now, data)
@@ -108,7 +108,7 @@ class Predictor:
     def output(self, progress: StreamProgress, now: float) -> None:
         """Compare the row with what is expected."""
         self._note(progress, now)
-        self._judge(now)
+        self._judge()
 
     def reset(self) -> None:
         """Discard all predictions: the screen has changed."""
@@ -117,14 +117,12 @@ class Predictor:
         self._start = None
         self._epoch += 1
 
-    @property
-    def next_timeout(self) -> float | None:
-        """When to call ``output`` even without output; None while no answer is awaited."""
-        instants = [at + ECHO_TIME for _, at in self._acknowledged]
-        waiting = [key.typed_at for key in self._keys] + [typed_at for _, typed_at, _ in self._unknown]
-        if waiting:
-            instants.append(max(waiting[0] + PATIENCE, max(waiting) + ECHO_TIME))
-        return min(instants, default=None)
+    def next_timeout(self, now: float) -> float | None:
+        """Return when to call ``output`` even without output; None while no answer is awaited.
+
+        An acknowledgement without output calls nothing here, so the progress is looked at every ``ECHO_TIME`` seconds.
+        """
+        return now + ECHO_TIME if self._keys or self._unknown else None
 
     def overlay(self, now: float) -> Overlay | None:
         """Return what to draw over the row as the remote has left it; None if nothing is shown."""
@@ -204,7 +202,7 @@ class Predictor:
             self._is_slow = round_trip > (FAST if self._is_slow else SLOW)
             self._is_very_slow = round_trip > (NOT_UNDERLINED if self._is_very_slow else UNDERLINED)
 
-    def _judge(self, now: float) -> None:
+    def _judge(self) -> None:
         if self._start is not None:
             self._compare()
         if self._unknown and not self._keys:
