@@ -59,7 +59,7 @@ sys.path.insert(0, os.path.join(unpacked(), "site"))
 if os.path.basename(sys.argv[0]).startswith("session-manager-plugin"):
     from session_manager_plugin.cli.plugin import main
 else:
-    from session_manager_plugin.cli.main import main
+    from session_manager_plugin.__main__ import main
 sys.exit(main())
 """
 

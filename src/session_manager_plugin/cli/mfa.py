@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
+from collections.abc import Iterator
 
 from session_manager_plugin.aws.profile import mfa_serial
 from session_manager_plugin.aws.settings import AwsSettings
@@ -41,12 +44,25 @@ def ask(serial: str) -> str:
     from getpass import getpass
 
     try:
-        code = getpass(f"MFA code of {serial}: ").replace(" ", "")
+        with keyboard_interrupts():  # so that getpass restores the terminal's echo
+            code = getpass(f"MFA code of {serial}: ").replace(" ", "")
     except EOFError:
         code = ""
     if _CODE.fullmatch(code) is None:
         raise ConfigurationError("an MFA code has six digits")
     return code
+
+
+@contextlib.contextmanager
+def keyboard_interrupts() -> Iterator[None]:
+    """Raise ``KeyboardInterrupt`` on SIGINT during the block, unless SIGINT is ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _can_ask(environment: Environment) -> bool:

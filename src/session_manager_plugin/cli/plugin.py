@@ -66,6 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(given) < SHORTEST_CALL:
         return _print(UNKNOWN_OPERATION.format(given[0]))
 
+    if arguments is None:
+        from session_manager_plugin.cli.interrupts import end_on_interrupt
+
+        end_on_interrupt()  # before the imports
     import gc
 
     # What is imported lives as long as the process: to look for garbage in it takes a tenth of the time to the prompt.
