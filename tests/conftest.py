@@ -101,11 +101,13 @@ def parsed_once() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave slow tests out of a run of all tests only: of a path that is given, everything is run."""
-    is_worker = hasattr(config, "workerinput")
+    """Leave slow tests out of a run of all tests only: of a path that is given, everything is run.
+
+    The processes of ``-n`` have the same arguments and decide the same.
+    """
     given_paths = config.args_source is pytest.Config.ArgsSource.ARGS
-    if given_paths and not is_worker and config.option.markexpr == "not slow":
-        config.option.markexpr = ""
+    if not given_paths and not config.option.markexpr:
+        config.option.markexpr = "not slow"
 
 
 @pytest.hookimpl(optionalhook=True)
