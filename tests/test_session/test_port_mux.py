@@ -814,6 +814,28 @@ async def test_a_program_that_never_reads_does_not_keep_the_end(monkeypatch: pyt
         assert (await forwarding.result()).is_normal
 
 
+async def test_a_program_that_never_reads_affects_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is reset while another one still reads, which then receives everything."""
+    monkeypatch.setattr(FORWARDER, "DELIVERY_PATIENCE", 0.1)
+    async with (
+        mux(lambda: Source(MAX_STREAM_UNREAD)) as (forwarding, agent),
+        stalled(forwarding.notices.port),
+        stalled(forwarding.notices.port) as reading,
+    ):
+        await agent.until(lambda: len(agent.destinations) == 2 and not agent.mux.send_pending)
+        agent.agent.close_channel()
+        await wait_until(lambda: not forwarding.channel.is_open)
+        received = bytearray()
+        while len(forwarding.handler.connections()) == 2:
+            received += await asyncio.get_running_loop().sock_recv(reading, 16384)
+            await asyncio.sleep(0.002)
+        [left] = forwarding.handler.connections()
+        assert left.startswith("connection 2")
+        received += await receive_all(reading)
+        assert len(received) == MAX_STREAM_UNREAD
+        assert (await forwarding.result()).is_normal
+
+
 async def test_the_far_ends_text_is_raised() -> None:
     async with mux(Echo) as (forwarding, agent):
         agent.agent.close_channel("Your session has been terminated for idling.\n")

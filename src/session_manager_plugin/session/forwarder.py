@@ -17,7 +17,7 @@ from session_manager_plugin.session.peer_state import PeerState, SocketTable
 from session_manager_plugin.session.protocols import Clock, IDataChannel, Notices
 
 DELIVERY_PATIENCE = 10.0
-"""Seconds after which ``deliver`` aborts the remaining connections if no local program has read any data."""
+"""Seconds after which ``deliver`` aborts a connection whose program has read none of the remaining data."""
 
 
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
@@ -170,19 +170,22 @@ class Forwarder(ConnectionOwner, ABC):
     async def deliver(self) -> None:
         """After the end of the session: deliver the received data to the local programs, and end their connections.
 
-        Connections that the far end had not finished are reset after that. Returns when all are closed. If no program
-        reads anything for ``DELIVERY_PATIENCE`` seconds, the remaining connections are aborted.
+        Connections that the far end had not finished are reset after that. A connection whose program reads nothing for
+        ``DELIVERY_PATIENCE`` seconds is aborted; the others are not affected. Returns when all are closed.
         """
         self._stop()
         for connection in self._connections:
             connection.reset()  # no effect on connections that the far end has finished
             connection.hurry()
-        before, left = -1, self._undelivered()
-        while self._connections and left != before:
+        left = {connection: connection.undelivered for connection in self._connections}
+        while left:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DELIVERY_PATIENCE):
                     await self._all_gone()
-            before, left = left, self._undelivered()
+            for connection in self._connections:
+                if connection.undelivered == left.get(connection):
+                    connection.abort()
+            left = {connection: connection.undelivered for connection in self._connections}
         await self.close()
 
     async def close(self) -> None:
@@ -197,9 +200,6 @@ class Forwarder(ConnectionOwner, ABC):
     def _stop(self) -> None:
         """Stop receiving, from the data channel and from local programs."""
         self._over = True
-
-    def _undelivered(self) -> int:
-        return sum(connection.undelivered for connection in self._connections)
 
     async def _all_gone(self) -> None:
         while self._connections:
