@@ -10,6 +10,7 @@
     ├── ConfigurationError          a setting or a program of this machine is wrong or missing
     ├── ConnectError                a data channel could not be opened
     │   ├── Refused                   the other end answered, and refused
+    │   │   └── ProxyRefused            a proxy did, which says nothing about the token
     │   └── NotConnected              used before it was opened (also a RuntimeError)
     ├── ConnectionLost              an open data channel was lost and not restored
     ├── TimedOut                    a deadline passed
@@ -95,6 +96,10 @@ class Refused(ConnectError):
     def __init__(self, message: str, *, host: str = "", status: int = 0, retryable: bool = False) -> None:
         super().__init__(message, host=host, retryable=retryable)
         self.status = status
+
+
+class ProxyRefused(Refused):
+    """A proxy refused to connect to the host, which has received nothing; ``status`` is the proxy's."""
 
 
 class NotConnected(ConnectError, RuntimeError):

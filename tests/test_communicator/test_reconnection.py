@@ -16,6 +16,7 @@ from session_manager_plugin.communicator import (
     NetworkOptions,
     SessionDataChannel,
     Sign,
+    WebSocketChannel,
     WebSocketConfig,
     create_websocket_config,
 )
@@ -26,12 +27,15 @@ from session_manager_plugin.communicator.reconnection import (
     Proof,
     ProofInput,
     Reconnection,
+    next_proof,
     refuses_token,
 )
 from session_manager_plugin.errors import (
     AccessDenied,
     ConnectError,
     ConnectionLost,
+    LocalProtocolError,
+    ProxyRefused,
     Refused,
     RemoteProtocolError,
     SessionExpired,
@@ -40,6 +44,7 @@ from session_manager_plugin.errors import (
 from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.session.protocols import OpeningRequest, RequestSigner, ResumedSession, ResumeService
 from tests.support.agent_gateway import SESSION_ID, TOKEN, AgentGateway
+from tests.support.connect_proxy import ConnectProxy
 from tests.support.fake_gateway import close, cut_after, refuse, say
 from tests.support.pair import Peer as StreamPeer
 from tests.support.raw_server import BINARY, CLOSE, PING, PONG, Peer, RawServer, Script, frame
@@ -264,6 +269,21 @@ async def test_a_refused_signature_says_nothing_of_the_token(unsigned: Script, r
         await wait_until(lambda: channel.reconnects == 1)
         assert service.calls == resumed
         assert gateway.visits == 3 + resumed
+
+
+async def test_a_proxys_403_is_not_the_gateways() -> None:
+    """The request was signed, but the gateway has not received it: without a signature it would not either."""
+    async with ConnectProxy({}, refuse_with=403) as proxy:
+        network = NetworkOptions(proxy=proxy.proxy_url(), sign=Sign.ALWAYS)
+        url = "ws://gateway.test/v1/data-channel/alice-1"
+        channel = WebSocketChannel(
+            create_websocket_config(url, TOKEN, retry_attempts=1, network=network, signer=Signer())
+        )
+        assert not await channel.connect()
+    assert isinstance(channel.last_error, ProxyRefused)
+    assert not refuses_token(channel.last_error)
+    assert str(channel.last_error).startswith(f"the proxy 127.0.0.1:{proxy.port} refused the connection")
+    assert len(proxy.requests) == 1
 
 
 @pytest.mark.parametrize("status", [407, 500, 502, 503, 429])
@@ -700,6 +720,8 @@ async def test_refusals_in_a_row_are_not_answered_at_once_for_ever(monkeypatch: 
         (ConnectionLost("x", close_code=1000), False),
         (Refused("x", status=403), True),
         (Refused("x", status=407), False),
+        (ProxyRefused("x", status=403), False),
+        (ProxyRefused("x", status=401), False),
         (Refused("x", status=503, retryable=True), False),
         (ConnectError("x"), False),
     ],
@@ -737,6 +759,26 @@ async def test_what_proves_that_a_token_was_accepted(
                 reconnection.lost(ConnectionLost("cut"), time.monotonic(), patient=True)
     assert reconnection.proof is proof
     reconnection.stop()
+
+
+@pytest.mark.parametrize("proof", [*Proof])
+@pytest.mark.parametrize("step", [*ProofInput])
+def test_a_proof_refuses_what_has_no_row(proof: Proof, step: ProofInput) -> None:
+    if (proof, step) in PROOFS:
+        assert next_proof(proof, step) is PROOFS[proof, step]
+    else:
+        with pytest.raises(LocalProtocolError, match=f"{step.name} in state {proof.name}"):
+            next_proof(proof, step)
+
+
+async def test_a_refused_input_leaves_the_proof_as_it_is() -> None:
+    reconnection = Reconnection(Scripted(), WebSocketConfig("ws://127.0.0.1/", TOKEN), None, 900.0)
+    with pytest.raises(LocalProtocolError, match="LOST in state ABSENT"):
+        reconnection.lost(ConnectionLost("cut"), 0.0, patient=True)
+    reconnection.opened()
+    with pytest.raises(LocalProtocolError, match="OPENED in state UNPROVEN"):
+        reconnection.opened()
+    assert reconnection.proof is Proof.UNPROVEN
 
 
 def test_every_transition_of_the_proof_is_reached() -> None:

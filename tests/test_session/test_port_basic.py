@@ -12,9 +12,11 @@ from importlib import import_module
 
 import pytest
 
+from session_manager_plugin.errors import LocalProtocolError
 from session_manager_plugin.protocol.messages import Flag, PayloadType
 from session_manager_plugin.session.forwarder import PortSettings
 from session_manager_plugin.session.peer_state import PeerState
+from session_manager_plugin.session.port_basic import TRANSITIONS, Exchange, ExchangeInput, next_exchange
 from tests.support.clock import ManualClock
 from tests.support.forwarding import (
     Forwarding,
@@ -491,3 +493,13 @@ async def test_every_row_of_the_exchange_is_reached(monkeypatch: pytest.MonkeyPa
         writer.write(b"at once")
         assert await read_exactly(reader, 7) == b"at once"
     assert not table.missed
+
+
+@pytest.mark.parametrize("exchange", [*Exchange])
+@pytest.mark.parametrize("step", [*ExchangeInput])
+def test_an_exchange_refuses_what_has_no_row(exchange: Exchange, step: ExchangeInput) -> None:
+    if (exchange, step) in TRANSITIONS:
+        assert next_exchange(exchange, step) is TRANSITIONS[exchange, step]
+    else:
+        with pytest.raises(LocalProtocolError, match=f"{step.name} in state {exchange.name}"):
+            next_exchange(exchange, step)

@@ -20,7 +20,14 @@ from session_manager_plugin.communicator.certificate import Certificate, now_utc
 from session_manager_plugin.communicator.http_answer import Answer, NotHTTP, answer_of
 from session_manager_plugin.communicator.opening import Stage, TunnelRefused
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
-from session_manager_plugin.errors import ConfigurationError, ConnectError, InvalidURL, Refused, SessionManagerError
+from session_manager_plugin.errors import (
+    ConfigurationError,
+    ConnectError,
+    InvalidURL,
+    ProxyRefused,
+    Refused,
+    SessionManagerError,
+)
 from session_manager_plugin.utils.logging import redact_url
 from session_manager_plugin.utils.setting_names import SMP_SETTINGS, SettingNames
 from session_manager_plugin.utils.text import ssl_text
@@ -91,16 +98,16 @@ def connect_failure(
         case InvalidURI():
             return InvalidURL(str(finding))
         case InvalidStatus(response=response):
-            return _refused(f"{finding.what}: {finding.advice}", host, response.status_code)
+            return _refused(Refused, f"{finding.what}: {finding.advice}", host, response.status_code)
         case TunnelRefused(answer=answer):
-            return _refused(str(finding), host, answer.status)
+            return _refused(ProxyRefused, str(finding), host, answer.status)
         case ImportError():
             return ConfigurationError(str(finding))
     return ConnectError(str(finding), host=host, retryable=_is_retryable(error))
 
 
-def _refused(sentence: str, host: str, status: int) -> Refused:
-    return Refused(sentence, host=host, status=status, retryable=status in _RETRYABLE_STATUS)
+def _refused(kind: type[Refused], sentence: str, host: str, status: int) -> Refused:
+    return kind(sentence, host=host, status=status, retryable=status in _RETRYABLE_STATUS)
 
 
 def _is_retryable(error: Exception) -> bool:

@@ -42,6 +42,7 @@ from session_manager_plugin.errors import (
     ConnectionLost,
     InvalidURL,
     NotConnected,
+    ProxyRefused,
     Refused,
     RemoteProtocolError,
     SessionManagerError,
@@ -101,6 +102,8 @@ async def open_gateway_socket(config: WebSocketConfig, owner: GatewaySocketOwner
     signature = OpeningSignature.of(config.url, config.network, config.signer, config.connect_timeout)
     try:
         return await _open(config, owner, signature)
+    except ProxyRefused:
+        raise
     except Refused as error:
         if signature is None or not signature.sent or error.status != HTTPStatus.FORBIDDEN:
             raise

@@ -16,6 +16,8 @@ from session_manager_plugin.errors import (
     ConfigurationError,
     ConnectError,
     ConnectionLost,
+    LocalProtocolError,
+    ProxyRefused,
     Refused,
     SessionExpired,
     SessionManagerError,
@@ -36,7 +38,7 @@ TELLING_DELAY = 1.0
 """Seconds of an outage before it is reported."""
 TOKEN_REFUSED = 1008
 """The close code for a token that the gateway refuses (protocol reference 7)."""
-_PROXY_REFUSED = 407
+_PROXY_AUTHENTICATION = 407
 
 
 class Reconnectable(Protocol):
@@ -76,6 +78,14 @@ PROOFS = {
     (Proof.PROVEN, ProofInput.LOST): Proof.ABSENT,
 }
 """All transitions. Messages after the first have no effect and are not looked up, because they are so frequent."""
+
+
+def next_proof(proof: Proof, step: ProofInput) -> Proof:
+    """Return the state that ``step`` leads to. Raises ``LocalProtocolError`` if the table has no row for it."""
+    try:
+        return PROOFS[proof, step]
+    except KeyError:
+        raise LocalProtocolError(f"proof: {step.name} in state {proof.name}") from None
 
 
 class Reconnection:
@@ -159,9 +169,10 @@ class Reconnection:
 
         ``patient``: the session is known to exist, so a failed request for a token is repeated.
         """
-        self._patient = patient
-        self._judge(self.proof is Proof.UNPROVEN or refuses_token(reason))
+        refused = self.proof is Proof.UNPROVEN or refuses_token(reason)
         self._apply(ProofInput.LOST)
+        self._patient = patient
+        self._judge(refused)
         if self.began_at is None:
             self.began_at, self._reason = now, reason
         else:
@@ -172,8 +183,8 @@ class Reconnection:
         self._cancel_proof_timer()
 
     def _apply(self, step: ProofInput) -> None:
+        self.proof = next_proof(self.proof, step)
         self._cancel_proof_timer()
-        self.proof = PROOFS[self.proof, step]
 
     def _cancel_proof_timer(self) -> None:
         if self._proof_timer is not None:
@@ -329,10 +340,10 @@ class Reconnection:
 
 
 def refuses_token(error: Exception) -> bool:
-    """Return whether ``error`` means that the gateway has refused the token: close code 1008, or a 4xx status
-    that is neither temporary nor 407."""
+    """Return whether ``error`` means that the gateway has refused the token: close code 1008, or its 4xx status
+    that is neither temporary nor 407. A proxy's status does not: the gateway has not seen the token."""
     if isinstance(error, ConnectionLost):
         return error.close_code == TOKEN_REFUSED
-    if isinstance(error, Refused):
-        return 400 <= error.status < 500 and error.status != _PROXY_REFUSED and not error.retryable
+    if isinstance(error, Refused) and not isinstance(error, ProxyRefused):
+        return 400 <= error.status < 500 and error.status != _PROXY_AUTHENTICATION and not error.retryable
     return False

@@ -33,7 +33,7 @@ from collections import deque
 from collections.abc import Mapping
 from enum import Enum
 
-from session_manager_plugin.errors import NotConnected
+from session_manager_plugin.errors import LocalProtocolError, NotConnected
 from session_manager_plugin.protocol.messages import Flag, PayloadType
 from session_manager_plugin.protocol.smux import SEND_HIGH_WATER, SEND_LOW_WATER
 from session_manager_plugin.session.forwarder import Forwarder, PortSettings
@@ -86,6 +86,14 @@ TRANSITIONS: Mapping[tuple[Exchange, ExchangeInput], Exchange] = {
 """``STALE`` has no row for ``RECEIVE``: data that arrives then is discarded and is no input."""
 
 
+def next_exchange(exchange: Exchange, step: ExchangeInput) -> Exchange:
+    """Return the state that ``step`` leads to. Raises ``LocalProtocolError`` if the table has no row for it."""
+    try:
+        return TRANSITIONS[exchange, step]
+    except KeyError:
+        raise LocalProtocolError(f"exchange: {step.name} in state {exchange.name}") from None
+
+
 class BasicForwarder(Forwarder):
     """See the module docstring."""
 
@@ -136,7 +144,7 @@ class BasicForwarder(Forwarder):
         self._apply_flow_control()
 
     def _apply(self, step: ExchangeInput) -> None:
-        self._exchange = TRANSITIONS[self._exchange, step]
+        self._exchange = next_exchange(self._exchange, step)
 
     # One local connection.
 
