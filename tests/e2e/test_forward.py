@@ -138,9 +138,21 @@ async def test_ready_descriptor(sandbox: Sandbox, environment: dict[str, str]) -
     assert re.fullmatch(
         rf"smp: listening on 127.0.0.1:\d+ and \[::1\]:\d+, for port 80 of {WEB}\n"
         rf"smp: listening on 127.0.0.1:\d+ and \[::1\]:\d+, for db.internal:5432 through {WEB}\n"
-        rf"smp: listening on 127.0.0.1:\d+ and \[::1\]:\d+, a SOCKS5 server through {WEB}\n",
+        rf"smp: listening on 127.0.0.1:\d+ and \[::1\]:\d+, a SOCKS5 server through {WEB}\n"
+        r"smp: forwarding was ended by SIGTERM\n",
         errors.decode(),
     )
+    assert is_over(sandbox)
+
+
+async def test_a_ready_descriptor_that_cannot_be_written_to(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    """A program that waits for the ready events would wait for ever."""
+    command = f'"{SMP}" forward web-1 -L 0:80 --ready-fd 3 --endpoint-url "{sandbox.endpoint_url}" 3>/dev/full'
+    process = await asyncio.create_subprocess_exec("sh", "-c", command, stdin=DEVNULL, stderr=PIPE, env=environment)
+    async with asyncio.timeout(DEADLINE):
+        _, errors = await process.communicate()
+    assert process.returncode == 255
+    assert errors.splitlines()[-1] == b"smp: --ready-fd 3: No space left on device"
     assert is_over(sandbox)
 
 
@@ -168,8 +180,14 @@ async def test_a_signal_leaves_no_session(
             await wait_until(lambda: sandbox.sessions)
         process.send_signal(number)
         async with asyncio.timeout(DEADLINE):
-            await process.communicate()
+            _, errors = await process.communicate()
     assert process.returncode == (0 if is_ready and number == signal.SIGINT else -number)
+    if process.returncode == 0:
+        assert errors == b"smp: forwarding ended\n"
+    elif is_ready:
+        assert errors == f"smp: forwarding was ended by {number.name}\n".encode()
+    else:
+        assert errors == f"smp: forwarding, which had not begun, was ended by {number.name}\n".encode()
     assert is_over(sandbox)
 
 

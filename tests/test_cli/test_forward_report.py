@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -100,3 +100,32 @@ def test_a_descriptor_that_cannot_be_written_to(pipes: Pipes) -> None:
         ForwardReport(pipes.environment, as_json=False, ready_fd=pipes.out)
     with pytest.raises(UsageError, match="--ready-fd 999: Bad file descriptor"):
         ForwardReport(pipes.environment, as_json=False, ready_fd=999)
+
+
+def open_ready(pipes: Pipes, descriptor: int) -> ForwardReport:
+    """A report whose ready events go to ``descriptor``, and which is done with them."""
+    report = ForwardReport(pipes.environment, as_json=False, ready_fd=descriptor)
+    with report.shown(cast(Any, SimpleNamespace(ports=(UNIX, DATABASE))), cast(Any, SimpleNamespace())):
+        assert report.is_ready
+    return report
+
+
+def test_ready_events_are_written_to_a_descriptor_which_is_closed(pipes: Pipes) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as events:
+        open_ready(pipes, writing)
+        assert [json.loads(line)["remote"] for line in events] == ["localhost:80", "db.internal:5432"]
+
+
+def test_ready_events_that_cannot_be_written_are_an_error(pipes: Pipes) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    with pytest.raises(OSError, match="No space left") as raised:
+        open_ready(pipes, full)
+    assert raised.value.filename == f"--ready-fd {full}"
+    os.close(full)
+
+
+def test_a_reader_of_ready_events_may_stop_reading(pipes: Pipes) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    open_ready(pipes, writing)

@@ -117,3 +117,17 @@ async def test_messages_stand_above_the_table(pipe: tuple[int, int]) -> None:
     assert os.read(reading, 4096).decode() == f"\r\x1b[2A\x1b[Jsmp: something\n{first}"
     table.stop()
     assert os.read(reading, 4096).decode() == "\r\x1b[2A\x1b[J"
+
+
+@pytest.mark.parametrize("width", [39, 59, 79])
+@pytest.mark.parametrize("unicode", [True, False])
+def test_a_row_that_is_cut_keeps_the_ports(width: int, unicode: bool) -> None:
+    peer = "[2001:db8:1234:5678:9abc:def0:1234:5678]:50312"
+    rows = rows_of([connection(1, 1200, 3_400_000, peer=peer)], [session(health=LOST)], {})
+    lines = render(rows, width, color=False, unicode=unicode)
+    assert max(map(len, lines)) <= width
+    first, second = lines[1].split()[:2]
+    assert first.endswith("50312")
+    assert first.startswith("…" if unicode else "..")
+    assert second.endswith("5432")
+    assert "reconnecting" in lines[1]

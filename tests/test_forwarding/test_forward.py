@@ -82,6 +82,20 @@ async def test_several_ports_have_a_session_for_each_destination(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
+    "specs",
+    [
+        ("0:80", "[::1]:0:localhost:80", "0:127.0.0.1:80", "0:[::1]:80", "0:LocalHost.:80"),
+        ("0:db.internal:80", "0:DB.internal:80"),
+        ("0:[2001:db8::1]:80", "0:[2001:DB8:0::1]:80"),
+    ],
+)
+async def test_one_session_for_all_spellings_of_a_destination(specs: tuple[str, ...]) -> None:
+    async with bench() as at, at.forward(*specs) as forward:
+        assert len(at.open_sessions) == len(forward.sessions()) == 1
+        assert len(forward.ports) == len(specs)
+
+
+@pytest.mark.parametrize(
     ("spec", "document", "host"),
     [
         ("0:80", "AWS-StartPortForwardingSession", None),

@@ -43,6 +43,8 @@ class ForwardReport:
         self._as_json = as_json
         self._ready_fd = ready_fd
         self._table: ForwardTable | None = None
+        self.is_ready = False
+        """Whether the ports accept connections, or did."""
         if as_json:
             environment.output_messages.describe_dropped = lambda count: _line("dropped", {"count": count})
         if ready_fd is not None:
@@ -101,7 +103,8 @@ class ForwardReport:
     @contextlib.contextmanager
     def shown(self, forwarding: Forward, interruption: Interruption) -> Iterator[None]:
         """Report that all ports of ``forwarding`` are ready; at a terminal, show the table for the length of the
-        block."""
+        block. Raises ``OSError`` if the ready events cannot be written: a program waits for them in vain."""
+        self.is_ready = True
         self._write_ready(forwarding.ports)
         environment = self._environment
         is_live = environment.is_terminal(environment.stderr) and not environment.is_dumb
@@ -135,12 +138,15 @@ class ForwardReport:
         descriptor, self._ready_fd = self._ready_fd, None
         if descriptor is None:
             return
-        with contextlib.suppress(OSError):  # the reader has gone
-            data = "".join(_line("ready", _port_facts(port)) for port in ports).encode()
-            while data:
-                data = data[os.write(descriptor, data) :]
-        with contextlib.suppress(OSError):
+        data = "".join(_line("ready", _port_facts(port)) for port in ports).encode()
+        try:
+            with contextlib.suppress(BrokenPipeError):  # the reader has read enough
+                while data:
+                    data = data[os.write(descriptor, data) :]
             os.close(descriptor)
+        except OSError as error:
+            error.filename = f"--ready-fd {descriptor}"
+            raise
 
 
 def _line(event: str, facts: dict[str, Any]) -> str:

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 REFRESH_INTERVAL = 0.5
 """Seconds between two looks at the connections."""
-_COLUMNS = {"From": 0, "To": 0, "Sent": 75, "Received": 60, "Rate": 0, "Latency": 85, "Link": 0}
+_COLUMNS = {"From": 0, "To": 0, "Sent": 75, "Received": 60, "Rate": 50, "Latency": 85, "Link": 0}
 """The headings, each with the least columns of the terminal at which it is shown."""
 _LEFT = ("From", "To", "Link")
 _SHORTENED = ("From", "To")
-"""Columns that are cut first where there is not enough room."""
+"""Columns that are cut where there is not enough room: at the beginning, because the port is at the end."""
+_GAP = 2
+"""Blanks between two columns."""
 _UNITS = ("kB", "MB", "GB", "TB")
 
 
@@ -186,12 +188,36 @@ def render(rows: Sequence[Row], width: int, *, color: bool, unicode: bool) -> li
     for heading in itertools.compress(_COLUMNS, shown):
         justify: Literal["left", "right"] = "left" if heading in _LEFT else "right"
         table.add_column(heading, justify=justify, no_wrap=heading not in _SHORTENED)
-    overflow: Literal["ellipsis", "crop"] = "ellipsis" if unicode else "crop"
-    for row in rows:
-        cells = itertools.compress(row, shown)
-        table.add_row(*(Text(printable(cell), no_wrap=True, overflow=overflow) for cell in cells))
+    cut = "…" if unicode else ".."
+    for cells in _shortened([list(itertools.compress(row, shown)) for row in rows], shown, width, cut):
+        table.add_row(*(Text(cell, no_wrap=True, overflow="crop") for cell in cells))
     console.print(table)
     return [line.rstrip() for line in text.getvalue().splitlines()]
+
+
+def _shortened(rows: list[list[str]], shown: Sequence[bool], width: int, cut: str) -> list[list[str]]:
+    """Return the cells of ``rows``, those of ``_SHORTENED`` with at most their share of ``width`` columns; ``cut``
+    stands for what is missing."""
+    from rich.cells import cell_len
+
+    rows = [[printable(cell) for cell in row] for row in rows]
+    headings = list(itertools.compress(_COLUMNS, shown))
+    widths = [max(map(cell_len, column)) for column in zip(headings, *rows, strict=True)]
+    first, second = (headings.index(heading) for heading in _SHORTENED)
+    room = width - _GAP * (len(widths) - 1) - sum(widths) + widths[first] + widths[second]
+    half = room // 2
+    widths[first], widths[second] = (
+        min(widths[first], max(half, room - widths[second])),
+        min(widths[second], max(room - half, room - widths[first])),
+    )
+    for row in rows:
+        for index in (first, second):
+            text, most = row[index], max(widths[index], len(cut))
+            if cell_len(text) > most:
+                while cell_len(text) > most - len(cut):
+                    text = text[1:]
+                row[index] = cut + text
+    return rows
 
 
 def format_size(size: float) -> str:

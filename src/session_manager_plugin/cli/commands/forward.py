@@ -112,10 +112,11 @@ def forward(
     Ctrl-C ends it; a second one at once. It also ends with the program that started it, except under nohup.
     """
     from session_manager_plugin.cli.descriptors import raise_descriptor_limit
+    from session_manager_plugin.cli.exit_status import Signalled
     from session_manager_plugin.cli.forward_report import ForwardReport
     from session_manager_plugin.cli.forward_run import run_forward
     from session_manager_plugin.cli.process import run_process
-    from session_manager_plugin.cli.render import tell_note
+    from session_manager_plugin.cli.render import tell, tell_note
     from session_manager_plugin.cli.target_argument import chosen_target
     from session_manager_plugin.session.forward_spec import parse_forward, parse_socks
 
@@ -148,5 +149,9 @@ def forward(
         run_process(environment, main)
     except ForwardEnded as error:
         raise ForwardEnded(f"{error}; with --new-session it would be replaced") from error
+    except Signalled as error:
+        if not environment.quiet:
+            tell(environment, f"forwarding{'' if report.is_ready else ', which had not begun,'} was ended {error}")
+        raise
     tell_note(environment, "forwarding ended")
     return Exit(ExitStatus.SUCCESS)
