@@ -223,8 +223,10 @@ async def run(
     agent is too old. ``input`` needs ``Via.SHELL``. The session is terminated when this call is cancelled.
 
     Raises ``CommandTimedOut`` after ``timeout`` seconds, ``OutputIncomplete`` if output was lost, ``SessionEnded`` if
-    the session ended before the command's status was known, ``UsageError``, and the errors of starting a session.
+    the session ended before the command's status was known, ``UsageError``, the errors of starting a session, and
+    ``TypeError`` for an argument of a wrong type.
     """
+    _check_types([target], via, timeout, input)
     completed = await _run(
         target, command_of(command), input, via, timeout, reason, aws or AwsSettings(), link, pace=None
     )
@@ -249,7 +251,16 @@ async def run_many(
     The other arguments are those of ``run``. An error on one target is the ``error`` of its result; the other targets
     continue. Where the service throttles StartSession, sessions are started as fast as it allows. A caller that leaves
     the iteration early must close it, with ``contextlib.aclosing``, which terminates the sessions.
+
+    Raises, before any session is started, ``UsageError`` for a command that cannot be sent and a ``fanout`` below 1,
+    and ``TypeError`` for an argument of a wrong type.
     """
+    if isinstance(targets, str):
+        raise TypeError("targets is an iterable of strings, not one string")
+    targets = list(targets)
+    _check_types(targets, via, timeout)
+    if fanout < 1:
+        raise UsageError(f"fanout is {fanout}, but at least one target runs at a time")
     from session_manager_plugin.aws.start_pace import StartPace
 
     remote, settings, pace = command_of(command), aws or AwsSettings(), StartPace()
@@ -260,6 +271,18 @@ async def run_many(
     async with aclosing(run_on_all(targets, run_one, fanout=fanout)) as all_completed:
         async for completed in all_completed:
             yield completed
+
+
+def _check_types(targets: Sequence[object], via: object, timeout: object, input: object = b"") -> None:
+    """Raise ``TypeError`` for an argument that would fail far from here, or be misunderstood."""
+    if wrong := [target for target in targets if not isinstance(target, str)]:
+        raise TypeError(f"a target is a string, not {type(wrong[0]).__name__}")
+    if not isinstance(via, Via):
+        raise TypeError(f"via is a member of Via, not {type(via).__name__}")
+    if timeout is not None and not isinstance(timeout, int | float):
+        raise TypeError(f"timeout is a number of seconds, not {type(timeout).__name__}")
+    if not isinstance(input, bytes):
+        raise TypeError(f"input is a bytes object, not {type(input).__name__}")
 
 
 async def _run(

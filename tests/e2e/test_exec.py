@@ -68,12 +68,12 @@ async def test_the_first_ctrl_c_is_the_commands_and_the_second_leaves(
         assert process.stdout is not None
         assert await process.stdout.readline() == b"began\n"
         process.send_signal(signal.SIGINT)
-        if via == "document":
-            assert await process.stdout.readline() == b"interrupted\n"
-            await until_a_signal_counts_again()
-            process.send_signal(signal.SIGINT)
+        assert await process.stdout.readline() == b"interrupted\n"
+        await until_a_signal_counts_again()
+        process.send_signal(signal.SIGINT)
         run = await finish(process)
-    assert run.status == (-signal.SIGINT if via == "document" else 130)
+    assert run.status == -signal.SIGINT
+    assert run.err.endswith(" was ended by SIGINT\n")
     await wait_until(lambda: all(session.ended.is_set() for session in sandbox.sessions.values()))
 
 

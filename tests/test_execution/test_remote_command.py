@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,28 @@ def test_a_terminal_and_a_shell() -> None:
 def test_what_is_no_command(words: list[str]) -> None:
     with pytest.raises(UsageError):
         command_of(words, shell=True)
+
+
+@pytest.mark.parametrize("words", [[""], ["", "x"], ["echo", "\ud800"]])
+def test_words_that_are_no_command(words: list[str]) -> None:
+    with pytest.raises(UsageError):
+        command_of(words)
+
+
+@pytest.mark.parametrize("command", [b"uptime", [b"uptime"], ["cat", 5], 5, None])
+def test_a_command_of_another_type(command: Any) -> None:
+    with pytest.raises(TypeError, match="a command is a string"):
+        command_of(command)
+
+
+def test_a_word_is_a_program_in_a_shell_too() -> None:
+    assert command_of(["A=b", "x y"]).line == "exec A=b 'x y'"
+
+
+def test_a_command_that_is_too_long_for_a_shell() -> None:
+    command_of("#" * 131_071).session_request(Via.SHELL)
+    with pytest.raises(UsageError, match="send it as standard input"):
+        command_of("#" * 131_072).session_request(Via.SHELL)
 
 
 def test_bytes_that_are_not_utf_8_need_a_shell() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,40 @@ async def test_input(monkeypatch: pytest.MonkeyPatch) -> None:
             await run(NEW, ["cat"], input=data, aws=aws)
         with pytest.raises(UsageError, match="no exit status: use start"):
             await run(NEW, ["top"], via=Via.TERMINAL, aws=aws)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"target": b"web-1"},
+        {"target": None},
+        {"command": [b"uptime"]},
+        {"via": "shell"},
+        {"timeout": "5"},
+        {"input": "text", "via": Via.SHELL},
+    ],
+    ids=repr,
+)
+async def test_arguments_of_a_wrong_type(arguments: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=" is a "):
+        await run(**{"target": NEW, "command": "uptime", **arguments})
+
+
+async def test_many_targets_that_are_none() -> None:
+    everything: list[Any] = ["web-1", [NEW, b"web-1"]]
+    for targets in everything:
+        with pytest.raises(TypeError, match="target"):
+            await anext(run_many(targets, "uptime"))
+    with pytest.raises(UsageError, match="fanout is 0"):
+        await anext(run_many([NEW], "uptime", fanout=0))
+
+
+@pytest.mark.parametrize("via", [Via.DOCUMENT, Via.SHELL])
+async def test_a_killed_command(monkeypatch: pytest.MonkeyPatch, via: Via) -> None:
+    async with asyncio.timeout(DEADLINE), Sandbox(inventory=INVENTORY) as sandbox:
+        aws = serve(sandbox, monkeypatch)
+        assert await run(NEW, "echo out; kill -9 $$", via=via, aws=aws) == CompletedSession(255, b"out\n", b"")
+        assert await run(NEW, "exit 137", via=via, aws=aws) == CompletedSession(137, b"", b"")
 
 
 async def test_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:

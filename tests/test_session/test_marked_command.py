@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from session_manager_plugin.errors import LocalProtocolError
 from session_manager_plugin.session.marked_command import END_OF_INPUT, MarkedCommand, MarkedState, encode_input
+from session_manager_plugin.session.outcome import KILLED, CommandExit, command_exit
 from tests.support.programs import need_program
 
 DEADLINE = 20.0
@@ -55,7 +57,7 @@ class Shell:
         os.close(self._master)
 
 
-def run(shell: str, command: bytes) -> tuple[bytes, int | None]:
+def run(shell: str, command: bytes) -> tuple[bytes, CommandExit | None]:
     argv = shell.split()
     need_program(argv[0])
     running = Shell(argv, command)
@@ -63,7 +65,7 @@ def run(shell: str, command: bytes) -> tuple[bytes, int | None]:
         running.run()
     finally:
         running.close()
-    return running.output, running.marked.status
+    return running.output, running.marked.exit
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -76,8 +78,11 @@ def run(shell: str, command: bytes) -> tuple[bytes, int | None]:
         (b"printf '\\n\\n'", b"\n\n", 0),
         (b"printf 'a\\r\\nb\\rc\\n'", b"a\r\nb\rc\n", 0),
         (b"tty; cat; test -t 1", b"not a tty\n", 1),
-        (b"sh -c 'kill -9 $$'", None, 137),
-        (b"no-such-program", None, 127),
+        (b"exec sh -c 'kill -9 $$'", b"", KILLED),
+        (b"echo out; kill $$; echo more", b"out\n", KILLED),
+        (b"exit 137", b"", 137),
+        (b"exit 130", b"", 130),
+        (b"no-such-program 2>&-", b"", 127),
         (b"exit 255", b"", 255),
         (b"echo 'it'\\''s \"quoted\" $HOME' `echo x` #\necho second", b'it\'s "quoted" $HOME x\nsecond\n', 0),
         (b"echo " + b"x" * 20000, b"x" * 20000 + b"\n", 0),
@@ -85,24 +90,46 @@ def run(shell: str, command: bytes) -> tuple[bytes, int | None]:
     ],
     ids=lambda value: repr(value)[:24] if isinstance(value, bytes) else None,
 )
-def test_output_and_status(shell: str, command: bytes, output: bytes | None, status: int | None) -> None:
+def test_output_and_status(shell: str, command: bytes, output: bytes, status: int) -> None:
     shown, came = run(shell, command)
-    assert came == status
-    if output is not None:
-        assert shown == output
+    assert came == command_exit(status)
+    assert shown == output
 
 
 @pytest.mark.parametrize("shell", ["dash -i", "bash --norc -i"])
 def test_ctrl_c_interrupts_the_command_alone(shell: str) -> None:
-    running = Shell(shell.split(), b"echo began; sleep 600; echo went on")
+    running = Shell(shell.split(), b"yes began; echo went on")
     try:
         running.run(until=b"began\n")
         running.type(running.marked.interrupt())
         running.run()
     finally:
         running.close()
-    assert running.marked.status == 130
+    assert running.marked.exit == command_exit(KILLED)
     assert b"went on" not in running.output
+
+
+TRAPS = """sh -c 'trap "echo trapped" INT; echo began; until [ -e {stop} ]; do sleep 0.05; done; echo end; exit 3'"""
+
+
+@pytest.mark.parametrize("sh", ["dash", "bash --posix", "busybox sh"])
+@pytest.mark.parametrize("command", [f"exec {TRAPS}", f"{TRAPS}; exit 3"], ids=["program", "program of a shell"])
+@pytest.mark.parametrize("has_input", [True, False])
+def test_a_command_that_traps_ctrl_c_continues(sh: str, command: str, has_input: bool, tmp_path: Path) -> None:
+    need_program(sh.split()[0])
+    stop = tmp_path / "stop"
+    running = Shell(["dash", "-i"], command.format(stop=stop).encode(), sh.encode(), has_input=has_input)
+    try:
+        running.run(until=b"began\n")
+        running.type(running.marked.interrupt())
+        running.run(until=b"trapped\n")
+        assert running.marked.state is MarkedState.RUNNING
+        stop.touch()
+        running.run()
+    finally:
+        running.close()
+    assert running.output == b"began\ntrapped\nend\n"
+    assert running.marked.exit in (CommandExit(3), command_exit(KILLED))  # of the program, or of a shell that it killed
 
 
 @pytest.mark.parametrize("sh", ["dash", "bash --posix", "busybox sh"])
@@ -117,7 +144,7 @@ def test_input_of_all_byte_values_arrives_as_it_is(sh: str) -> None:
         running.run()
     finally:
         running.close()
-    assert (running.output.decode(), running.marked.status) == (data.hex(), 0)
+    assert (running.output.decode(), running.marked.exit) == (data.hex(), CommandExit(0))
 
 
 def test_a_command_with_input_ends_although_its_input_does_not() -> None:
@@ -129,19 +156,19 @@ def test_a_command_with_input_ends_although_its_input_does_not() -> None:
         running.run()
     finally:
         running.close()
-    assert (running.output, running.marked.status) == (b"one\n", 5)
+    assert (running.output, running.marked.exit) == (b"one\n", CommandExit(5))
 
 
 @pytest.mark.parametrize("shell", ["dash -i", "bash --norc -i"])
 def test_ctrl_c_interrupts_a_command_with_input(shell: str) -> None:
-    running = Shell(shell.split(), b"echo began; sleep 600; echo went on", has_input=True)
+    running = Shell(shell.split(), b"yes began; echo went on", has_input=True)
     try:
         running.run(until=b"began\n")
         running.type(running.marked.interrupt())
         running.run()
     finally:
         running.close()
-    assert running.marked.status == 130
+    assert running.marked.exit == command_exit(KILLED)
 
 
 def test_interrupting_what_does_not_run() -> None:
@@ -188,7 +215,7 @@ def test_any_output_in_any_pieces(before: bytes, output: list[bytes], status: in
     printed = b"".join(output).replace(b"END", end).replace(b"EN", end[:12])
     shown = before + b"\n" + begin + b"\n" + printed + b"\x1e\n" + end + b" %d\n" % status + b"prompt> "
     assert feed(marked, shown, sizes) == printed
-    assert marked.status == status
+    assert marked.exit == CommandExit(status)
     assert marked.data_to_send() == b"command"
     assert marked.data_to_send() == b""
     assert marked.finish() == b""
@@ -202,4 +229,4 @@ def test_a_session_that_ends_early_loses_nothing(output: bytes, cut: int, sizes:
     printed = output + (b"\x1e\n" + end)[:cut]
     came = feed(marked, b"\n" + begin + b"\n" + printed, sizes)
     assert came + marked.finish() == printed
-    assert marked.status is None
+    assert marked.exit is None

@@ -10,6 +10,7 @@ import pytest
 
 from session_manager_plugin.errors import ConnectionLost, SessionEnded, TimedOut
 from session_manager_plugin.session.marked_handler import MarkedCommandHandler
+from session_manager_plugin.session.notices import PlainNotices
 from session_manager_plugin.session.outcome import Outcome
 from session_manager_plugin.session.streams import MemoryStreams
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
@@ -23,8 +24,10 @@ class Run:
         self.agent = MemoryAgent(None)
         self.channel = MemoryChannel(self.agent)
         self.streams = MemoryStreams(data or b"")
+        self.troubles: list[str] = []
+        notices = PlainNotices(self.troubles.append)
         self.handler = MarkedCommandHandler(
-            self.streams, b"uptime", has_input=data is not None, shell_timeout=shell_timeout
+            self.streams, b"uptime", notices, has_input=data is not None, shell_timeout=shell_timeout
         )
         self.running: asyncio.Task[Outcome]
 
@@ -76,7 +79,18 @@ async def test_the_first_interrupt_is_the_commands() -> None:
     assert not run.handler.interrupt(signal.SIGINT)
     await run.agent.until(lambda: run.agent.data().endswith(b"\x03"))
     run.agent.send(end + b" 130\n")
-    assert (await run.result()).status == 130
+    assert (await run.result()).status == 255
+    assert run.troubles == ["the command was killed by a signal"]
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "troubles"), [(b" 130\n", 130, 0), (b" 137\n", 137, 0), (b" 137k\r\n", 255, 1)]
+)
+async def test_a_killed_command_is_told_from_an_exit_status(end: bytes, status: int, troubles: int) -> None:
+    run = Run()
+    run.agent.send(await run.begin() + end)
+    assert (await run.result()).status == status
+    assert run.troubles == ["the command was killed by a signal"] * troubles
 
 
 async def test_a_shell_that_does_not_run_the_line() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from session_manager_plugin.errors import AgentTooOld, DocumentDenied, SessionEnded, UsageError
 from session_manager_plugin.session.document_names import COMMAND, INTERACTIVE_COMMAND, SEPARATE_OUTPUTS
+from session_manager_plugin.session.marked_command import MAX_SIZE
 from session_manager_plugin.session.outcome import Outcome
 from session_manager_plugin.session.runner import DEFAULT_SESSION_TYPE, HANDLERS, Handlers
 
@@ -44,14 +45,26 @@ class RemoteCommand:
     """For ``sh``."""
 
     def __post_init__(self) -> None:
-        if not self.line.strip():
+        if not self.words:
             raise UsageError("the command is empty")
         if "\0" in self.line:
             raise UsageError("the command contains a NUL character")
+        try:
+            os.fsencode(self.line)
+        except UnicodeEncodeError:
+            raise UsageError("the command contains a character that has no encoding (a lone surrogate)") from None
 
     def session_request(self, via: Via) -> tuple[str, dict[str, list[str]]]:
-        """Return the document, empty for a shell, and its parameters. Raises ``UsageError`` if it is not UTF-8."""
+        """Return the document, empty for a shell, and its parameters.
+
+        Raises ``UsageError`` if the command is not UTF-8, or too long for a shell.
+        """
         if via is Via.SHELL:
+            if len(os.fsencode(self.line)) > MAX_SIZE:
+                raise UsageError(
+                    f"the command is longer than the {MAX_SIZE:,} bytes that a shell takes; send it as standard input: "
+                    "--via shell -- sh <FILE"
+                )
             return "", {}
         try:
             self.words.encode()
@@ -66,24 +79,35 @@ class RemoteCommand:
         if via is not Via.SHELL:
             return HANDLERS
 
-        def marked(streams: Streams, _ready: SessionReady, _options: HandlerOptions) -> SessionHandler:
+        def marked(streams: Streams, _ready: SessionReady, options: HandlerOptions) -> SessionHandler:
             from session_manager_plugin.session.marked_handler import MarkedCommandHandler
 
-            return MarkedCommandHandler(streams, os.fsencode(self.line), has_input=has_input)
+            return MarkedCommandHandler(streams, os.fsencode(self.line), options.notices, has_input=has_input)
 
         return {DEFAULT_SESSION_TYPE: marked}
 
 
 def command_of(arguments: str | Sequence[str], *, shell: bool = False) -> RemoteCommand:
     """Return the command of ``arguments``. A list of words is executed without a shell; with ``shell`` the words are
-    joined with spaces and run by ``sh -c``, as a string always is. Raises ``UsageError``."""
+    joined with spaces and run by ``sh -c``, as a string always is.
+
+    Raises ``UsageError`` if the command cannot be sent, and ``TypeError`` if an argument is not a string.
+    """
     if isinstance(arguments, str):
         arguments, shell = [arguments], True
+    if not _are_words(arguments):
+        raise TypeError("a command is a string for sh -c, or a sequence of strings, its words")
     if shell:
         line = " ".join(arguments)
-        return RemoteCommand(shlex.join(["sh", "-c", line]), line)
+        return RemoteCommand(shlex.join(["sh", "-c", line]) if line.strip() else "", line)
+    if arguments and not arguments[0]:
+        raise UsageError("the command is empty")
     words = shlex.join(arguments)
-    return RemoteCommand(words, words)
+    return RemoteCommand(words, f"exec {words}")  # exec: a word such as if or A=b is a program's name too
+
+
+def _are_words(value: object) -> bool:
+    return isinstance(value, Sequence) and all(isinstance(each, str) for each in value)
 
 
 async def attempt_ways(

@@ -10,13 +10,20 @@ each marker in two parts, so that the terminal's echo does not contain a marker:
                     LF begin-marker LF
     sent            the command, of the size stated in the first line sent
     received        the output
-                    RS LF end-marker SPACE status LF
+                    RS LF end-marker SPACE status LF        the status may be followed by ``k``
 
 The end-marker begins with RS (0x1E) rather than with LF, so that a newline at the end of the received bytes is
 returned at once, and not kept as a possible beginning of the marker. From the begin-marker on the terminal is raw: no
 echo, no rewriting of newlines, no limit of a line's length. The command's standard input is /dev/null or, if it has
-input, a pipe; its standard output and standard error are one pipe. Ctrl-C interrupts the command, but not the shell
-that runs it.
+input, a pipe; its standard output and standard error are one pipe.
+
+The command is a ``/bin/sh -c`` of its own, as it is in a command session. A shell reports the same number, 128 + n, for
+a process that signal n has killed and for one that exits with that status. dash, bash and busybox ash print a word such
+as "Killed" for the former, except for SIGINT and SIGPIPE; it is kept out of the output, and becomes ``k``.
+
+Ctrl-C interrupts the command, but not the shell that runs it; the terminal discards no output then (``noflsh``). The
+command's shell may be killed by it while a program that it runs continues. So after the status 130 the end-marker is
+sent when the last process has closed the output.
 
 Input follows the command, in lines of printable ASCII: any other byte is sent as ``\\0ooo``, in octal, and decoded by
 ``printf %b`` of the shell, so no byte of the input acts as a key. An empty line ends the input. The end-marker follows
@@ -33,24 +40,31 @@ from __future__ import annotations
 
 import re
 import secrets
+import signal
 from collections.abc import Callable
 from enum import Enum, auto
 
 from session_manager_plugin.errors import LocalProtocolError
+from session_manager_plugin.session.outcome import KILLED, CommandExit, command_exit
 
 _MARKER_SIZE = 24
 """Hexadecimal digits in a marker: 96 random bits."""
-_STATUS = re.compile(rb" ([0-9]{1,3})\r?\n")
-_MAX_STATUS_SIZE = 6
+_STATUS = re.compile(rb" ([0-9]{1,3})(k?)\r?\n")
+_MAX_STATUS_SIZE = 7
 """Bytes between the end-marker and the end of its line, at most."""
 _BEGIN_SEARCHED = 64
 """Bytes kept while searching for the begin-marker: longer than the marker and its line ends."""
+_INTERRUPTED = 128 + signal.SIGINT
+MAX_SIZE = 131_071
+"""Bytes of a command at most: the kernel's limit for one argument of a program (Linux, MAX_ARG_STRLEN)."""
 _LINE = (
     ' exec /bin/sh -c \'stty raw -echo; printf "\\n%s%s\\n" {begin_head} {begin_tail}; '
-    "c=$(dd bs=1 count={size} 2>/dev/null; echo .); c=${{c%.}}; stty isig; trap : INT; "
-    '{feed}{{ trap : INT; ( trap - INT; eval "$c" ) {redirection}2>&1; '
-    'printf "\\036\\n%s%s %s\\n" {end_head} {end_tail} $?; }} '
-    '| ( trap "" INT; exec cat )\'\r'
+    "c=$(dd bs=1 count={size} 2>/dev/null; echo .); c=${{c%.}}; stty isig noflsh; trap : INT; "
+    'e() {{ printf "\\036\\n%s%s %s\\n" {end_head} {end_tail} $1; }}; '
+    "{feed}{{ trap : INT; {{ trap : INT; s=$(trap : INT; exec 2>&1; "
+    '( trap - INT; exec /bin/sh -c "$c" ) {redirection}>&3 2>&3 3>&-; echo $?); '
+    'n=${{s##*[!0-9]}}; [ "$s" = "$n" ] || n=${{n}}k; [ "$n" = 130 ] || e $n; }} 3>&1 '
+    '| ( trap "" INT; exec cat ); e 130; }}\'\r'
 )
 
 _FEED = '( trap "" INT; while IFS= read -r l && [ -n "$l" ]; do printf %b "$l"; done ) | '
@@ -88,7 +102,8 @@ class MarkedCommand:
     def __init__(
         self, command: bytes, token_hex: Callable[[int], str] = secrets.token_hex, *, has_input: bool = False
     ) -> None:
-        """``command`` is one or more lines for ``sh``. ``token_hex`` returns random hexadecimal digits.
+        """``command`` is one or more lines for ``sh``, at most ``MAX_SIZE`` bytes. ``token_hex`` returns random
+        hexadecimal digits.
 
         ``has_input``: once the state is ``RUNNING``, ``encode_input`` and ``END_OF_INPUT`` may be sent.
         """
@@ -111,8 +126,9 @@ class MarkedCommand:
         """Bytes that may be the beginning of a marker."""
         self._to_send = b""
         self.state = MarkedState.STARTING
-        self.status: int | None = None
-        """The exit status of the command, 0 to 255; None before it has ended."""
+        self.exit: CommandExit | None = None
+        """How the command ended; None before that. The status 130 after ``interrupt`` counts as killed by SIGINT."""
+        self._interrupted = False
 
     def receive_data(self, data: bytes) -> bytes:
         """Return the command's output in ``data``, preceded by kept bytes that turned out to be no marker."""
@@ -137,6 +153,7 @@ class MarkedCommand:
         """Return the bytes that interrupt the command. Raises ``LocalProtocolError`` unless it is running."""
         if self.state is not MarkedState.RUNNING:
             raise LocalProtocolError(f"no command to interrupt in state {self.state.name}")
+        self._interrupted = True
         return b"\x03"
 
     def finish(self) -> bytes:
@@ -149,7 +166,9 @@ class MarkedCommand:
         while (start := data.find(self._end, position)) >= 0:
             status = _STATUS.match(data, start + len(self._end))
             if status is not None:
-                self.state, self.status, self._received = MarkedState.ENDED, int(status[1]), b""
+                killed = bool(status[2]) or (self._interrupted and int(status[1]) == _INTERRUPTED)
+                self.state, self.exit = MarkedState.ENDED, command_exit(KILLED if killed else int(status[1]))
+                self._received = b""
                 return data[:start]
             if len(data) - start - len(self._end) < _MAX_STATUS_SIZE:
                 break

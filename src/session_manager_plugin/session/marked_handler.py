@@ -11,7 +11,7 @@ from session_manager_plugin.session.ending import describe_missing, wait_for_end
 from session_manager_plugin.session.first_of import first_of
 from session_manager_plugin.session.marked_command import END_OF_INPUT, MarkedCommand, MarkedState, encode_input
 from session_manager_plugin.session.outcome import Outcome
-from session_manager_plugin.session.protocols import IDataChannel, Interruptible, Streams
+from session_manager_plugin.session.protocols import IDataChannel, Interruptible, Notices, Streams
 
 SHELL_TIMEOUT = 60.0
 """Seconds within which the shell must run the first line. An agent may take seconds to send its first output."""
@@ -24,11 +24,18 @@ class MarkedCommandHandler(Interruptible):
     """
 
     def __init__(
-        self, streams: Streams, command: bytes, *, has_input: bool = False, shell_timeout: float = SHELL_TIMEOUT
+        self,
+        streams: Streams,
+        command: bytes,
+        notices: Notices,
+        *,
+        has_input: bool = False,
+        shell_timeout: float = SHELL_TIMEOUT,
     ) -> None:
         """``command`` is one or more lines for ``sh``. ``has_input``: the input of ``streams`` is sent to the
         command."""
         self._streams = streams
+        self._notices = notices
         self._marked = MarkedCommand(command, has_input=has_input)
         self._has_input = has_input
         self._shell_timeout = shell_timeout
@@ -84,14 +91,17 @@ class MarkedCommandHandler(Interruptible):
             self._to_send = None
         if output_failed.done():
             await output_failed
-        if not self._ended.is_set():
+        if self._marked.exit is None:
             if begun.done() and not begun.cancelled():
                 begun.result()
             outcome = await wait_for_end(channel)
             outcome.raise_abnormal()
             raise SessionEnded("the shell ended before the command's exit status was known", output="")
+        status, trouble = self._marked.exit
+        if trouble:
+            self._notices.trouble(trouble)
         missing = "" if channel.missing_output is None else describe_missing(channel.missing_output)
-        return Outcome(self._marked.status, incomplete=missing)
+        return Outcome(status, incomplete=missing)
 
     def _received(self, data: bytes) -> None:
         assert self._to_send is not None

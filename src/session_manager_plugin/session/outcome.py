@@ -97,7 +97,11 @@ def parse_exit_status(data: bytes) -> CommandExit:
     match = _EXIT_CODE.fullmatch(data)
     if match is None:
         return CommandExit(FAILURE, f"the agent sent a malformed exit status: {data[:40]!r}")
-    code = int(match[1])
+    return command_exit(int(match[1]))
+
+
+def command_exit(code: int) -> CommandExit:
+    """Return how a command ended; ``code`` is its exit status, or ``KILLED``."""
     if 0 <= code <= 255:
         return CommandExit(code)
     if code == KILLED:
