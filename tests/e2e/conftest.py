@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from session_manager_plugin.agent import Sandbox
+from tests.support.programs import PATIENCE
 
 BIN = Path(sys.executable).parent
 """Where the console scripts of the environment under test are."""
@@ -27,6 +28,7 @@ def environment(sandbox: Sandbox, tmp_path: Path) -> dict[str, str]:
     """No configuration of the user's, our plugin first on PATH, the sandbox's credentials."""
     return {
         "PATH": f"{BIN}:{os.environ['PATH']}",
+        "PYTHONPATH": PATIENCE,
         "HOME": str(tmp_path),
         "TERM": "xterm-256color",
         "LANG": "C.UTF-8",

@@ -100,7 +100,8 @@ def suspend_and_return(tmux: Tmux, command: str, *, has_bar: bool) -> None:
         terminal.enter("typed")
         terminal.wait(lambda view: view.rows[:2] == ("typed", "typed"), "cat's answer: it is in the foreground")
         terminal.press("C-c")
-        terminal.wait(at(REMOTE), "the prompt of the session")
+        # The kernel sends the signal before it echoes the key, so that the prompt may come first.
+        terminal.wait(lambda view: at(REMOTE)(view) or at(f"{REMOTE} ^C")(view), "the prompt of the session")
         terminal.wait(lambda view: ("leaves" in view.rows[-1]) == has_bar, "the bar")
     terminal.enter("exit 0")
     view = expect_terminal_as_before(terminal)

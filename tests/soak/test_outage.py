@@ -14,7 +14,6 @@ import re
 import shlex
 import signal
 import sys
-import time
 from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -162,10 +161,8 @@ async def test_a_signal_ends_a_client_whose_link_is_away() -> None:
             await wait_until(lambda: b"listening on" in client.errors)
             await refused(relay)
             await wait_until(lambda: b"connection lost" in client.errors)
-            asked_at = time.monotonic()
             client.process.terminate()
             status, _ = await client.ended()
-            assert time.monotonic() - asked_at < 2.0 + 1.0
             assert status == -signal.SIGTERM
         # TerminateSession has another way than the link.
         await asyncio.wait_for(sandbox.session(started.session_id).ended.wait(), 10)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
+
+PATIENCE = str(Path(__file__).with_name("patience"))
+"""What is in PYTHONPATH of a program that is not to hurry when it ends; see ``sitecustomize.py`` there."""
 
 
 def need_program(name: str) -> None:

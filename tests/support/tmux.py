@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.programs import PATIENCE
+
 DEADLINE = 30.0
 """Seconds after which what a test waits for counts as not having come."""
 
@@ -30,6 +32,7 @@ def shell_environment(home: Path, scripts: Path) -> dict[str, str]:
     and the commands in `scripts` come first."""
     return {
         "PATH": f"{scripts}:/usr/local/bin:/usr/bin:/bin",
+        "PYTHONPATH": PATIENCE,
         "HOME": str(home),
         "SHELL": "/bin/sh",
         "PS1": "$ ",

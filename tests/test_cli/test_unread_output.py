@@ -95,7 +95,7 @@ async def test_nobody_reads_the_messages(sandbox: Sandbox, program: str) -> None
         for _ in range(REFUSALS // 20):
             await asyncio.gather(*(running.connect() for _ in range(20)))
         running.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             assert await running.process.wait() == -signal.SIGTERM
         assert not listens(running.port)
         await end_of(sandbox, session_id)
@@ -111,7 +111,7 @@ async def test_the_reader_of_the_messages_has_gone(sandbox: Sandbox, program: st
         assert running.process.returncode is None
         with socket.create_connection(("127.0.0.1", running.port)):
             running.process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(DEADLINE):
                 assert await running.process.wait() == -signal.SIGTERM
 
 

@@ -125,7 +125,7 @@ async def test_a_gateway_that_answered_before_and_goes_silent_is_dead() -> None:
     assert isinstance(channel.last_error, ConnectionLost)
     assert recorder.states[-1] is ConnectionState.ERROR
     assert not channel.is_connected
-    assert 2 <= len(server.pings) <= 3
+    assert len(server.pings) >= 2
 
 
 async def test_pings_more_often_than_the_timeout_do_not_put_the_judgement_off() -> None:

@@ -54,6 +54,7 @@ CHANNEL = import_module("session_manager_plugin.communicator.data_channel")
 RECONNECTION = import_module("session_manager_plugin.communicator.reconnection")
 LINK_HEALTH = import_module("session_manager_plugin.communicator.link_health")
 KEEPALIVE = import_module("session_manager_plugin.communicator.keepalive")
+RELIABLE = import_module("session_manager_plugin.protocol.reliable")
 
 
 class Tokens(ResumeService):
@@ -163,19 +164,20 @@ async def test_a_close_by_the_gateway_is_resumable(code: int) -> None:
         await wait_until(lambda: received == b"$ again")
 
 
-async def test_the_first_attempt_comes_within_50_ms_and_what_is_unacknowledged_leaves_at_once() -> None:
-    """Reference defect A4: only the oldest message is sent again, one per 100 ms."""
+async def test_the_first_attempt_comes_within_50_ms_and_what_is_unacknowledged_leaves_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Reference defect A4: only the oldest message is sent again, one per 100 ms. Here none is sent by a timer."""
     assert FIRST_DELAY <= 0.05
+    for name in ("INITIAL_RETRANSMISSION_TIMEOUT", "MAX_RETRANSMISSION_TIMEOUT", "CLOCK_GRANULARITY"):
+        monkeypatch.setattr(RELIABLE, name, 3600.0)
     async with AgentGateway() as gateway, opened(gateway.url) as (channel, _received):
         await asyncio.wait_for(channel.ready(), DEADLINE)
         gateway.websocket.transport.pause_reading()
         await channel.send_input_data(b"x" * 1024 * 30)
         gateway.websocket.transport.abort()
         await gateway.until(lambda: len(gateway.openings) == 2)
-        reopened_at = time.monotonic()
         await gateway.until(lambda: len(gateway.input) == 1024 * 30)
-        # One per 100 ms would take three seconds.
-        assert time.monotonic() - reopened_at < 1.5
 
 
 async def test_a_token_that_was_used_up_is_replaced_by_resuming() -> None:
@@ -509,32 +511,30 @@ async def test_a_foreign_exception_of_a_resume_service_is_told_and_ends_in_time(
             await asyncio.wait_for(channel.ended(), DEADLINE)
 
 
-async def test_closing_while_reconnecting_takes_no_time() -> None:
+async def test_closing_while_reconnecting_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CHANNEL, "CLOSE_DRAIN_TIMEOUT", 3600.0)
     async with Turnstile(cut_after(prompt()), refuse(503)) as gateway:
         async with opened(gateway.url()) as (channel, _received):
             await gateway.visited(2)
-            started = time.monotonic()
-        assert time.monotonic() - started < CHANNEL.CLOSE_DRAIN_TIMEOUT
+            await asyncio.wait_for(channel.close(), DEADLINE)
         assert channel.health.state.value == "closed"
 
 
 @pytest.mark.slow
-async def test_h7_a_silent_link_is_told_within_two_seconds_and_then_replaced() -> None:
+async def test_h7_a_silent_link_is_told_and_then_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reference defect H7: no deadline for reading, so that a dead link is noticed after many minutes or never."""
     assert KEEPALIVE.SILENCE_DELAY == 2.0
+    monkeypatch.setattr(KEEPALIVE, "SILENCE_DELAY", 0.1)
     async with (
         AgentGateway() as gateway,
-        opened(gateway.url, keepalive=(0.5, 3.0)) as (channel, _received),
+        opened(gateway.url, keepalive=(0.1, 3.0)) as (channel, _received),
     ):
         await asyncio.wait_for(channel.ready(), DEADLINE)
         await wait_until(lambda: channel.latency is not None)
         notes = Notes(channel)
         dead = gateway.websocket
         dead.transport.pause_reading()
-        silent_at = time.monotonic()
         await notes.until(lambda: any("no answer, last contact" in trouble for trouble in notes.troubles))
-        # The next ping is half a second away, and it has two seconds; the rest is for a slow machine.
-        assert time.monotonic() - silent_at < 2.5 + 5.0
         assert channel.health.state.value == "no answer"
         assert channel.health.latency is None
         await notes.until(lambda: "reconnecting" in notes.states)
@@ -652,11 +652,11 @@ class Clerk(Tokens):
 async def test_a_refusal_after_a_long_outage_is_followed_by_resuming_at_once(
     monkeypatch: pytest.MonkeyPatch, refusal: Exception
 ) -> None:
-    """The refusal shows that the network is back. By then the delay between attempts has grown; here to a minute."""
+    """The refusal shows that the network is back. By then the delay between attempts has grown beyond ``DEADLINE``."""
     monkeypatch.setattr(RECONNECTION, "MAX_DELAY", 60.0)
     down = [ConnectError("no route")] * 12
     websocket = Scripted(*down, *([refusal] if isinstance(refusal, Refused) else []))
-    service = Clerk(ResumedSession("new"))
+    service = Tokens(ResumedSession("new"))
     reconnection = Reconnection(websocket, WebSocketConfig("ws://127.0.0.1/", TOKEN), service, 900.0)
     lose(reconnection, ConnectionLost("cut"))
     running = asyncio.ensure_future(reconnection.run())
@@ -668,13 +668,11 @@ async def test_a_refusal_after_a_long_outage_is_followed_by_resuming_at_once(
         if isinstance(refusal, ConnectionLost):  # which comes on a websocket that is open
             await asyncio.wait_for(running, DEADLINE)
             lose(reconnection, refusal, unheard=True)
-            refused_at = time.monotonic()
             running = asyncio.ensure_future(reconnection.run())
         else:
             await wait_until(lambda: len(websocket.times) == 13)
-            refused_at = websocket.times[-1]
         await asyncio.wait_for(running, DEADLINE)
-        assert service.times[0] - refused_at < 0.5
+        assert service.calls == 1
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
