@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.session import EndReason
 from session_manager_plugin.aws.systems_manager import SystemsManager
 from session_manager_plugin.cli.probe import channel
+from session_manager_plugin.errors import AccessDenied
 from tests.support.fake_gateway import (
     channel_closed,
     close,
@@ -359,7 +361,8 @@ def test_a_target_is_connected_to_and_left_again(prober: Prober, sandbox: Sandbo
     assert report.verdicts()["websocket"] == ["pass"]
     assert report.json["latency"]["lost"] == 0
     session_id = report.one("channel", "StartSession").detail.split()[1]
-    assert report.json["checks"][-1]["detail"] == f"session {session_id} is over"
+    assert report.of("channel")[-1].detail == f"session {session_id} is over"
+    assert report.one("channel", "ResumeSession").detail == "allowed: a lost connection can be restored"
     assert sandbox.end_of(session_id) is EndReason.TERMINATED
 
 
@@ -367,9 +370,30 @@ def test_a_target_that_is_not_connected(prober: Prober, sandbox: SandboxThread) 
     report = prober("i-0123456789abcdef0", "--endpoint-url", sandbox.endpoint_url)
     started = report.one("channel", "StartSession")
     assert started.verdict == "fail"
-    assert "TargetNotConnected" in started.detail
-    assert "AmazonSSMManagedInstanceCore" in started.advice
+    assert started.detail == "there is no instance i-0123456789abcdef0 here"
+    assert started.advice == "check the id, --region and --profile"
     assert report.verdicts()["websocket"] == report.verdicts()["latency"] == ["skipped"]
+
+
+@pytest.mark.parametrize(("target", "check"), [("i-0a1b2c3d4e5f60003", "StartSession"), ("batch-1", "target")])
+def test_a_target_that_is_offline(prober: Prober, sandbox: SandboxThread, target: str, check: str) -> None:
+    """Given by its id or by its name."""
+    found = prober(target, "--endpoint-url", sandbox.endpoint_url).one("channel", check)
+    assert re.search(r"i-0a1b2c3d4e5f60003\)? is offline since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC$", found.detail)
+    assert found.advice == "check that it runs and that its SSM agent has a network"
+
+
+def test_no_permission_to_resume(prober: Prober, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resume(_systems_manager: object, _session_id: str) -> None:
+        raise AccessDenied("ResumeSession failed: alice needs ssm:ResumeSession; have an administrator allow it")
+
+    monkeypatch.setattr(SystemsManager, "resume_session", resume)
+    report = prober("local", "--endpoint-url", sandbox.endpoint_url, "--count", "0")
+    found = report.one("channel", "ResumeSession")
+    assert found.verdict == "warn"
+    assert found.detail == "alice needs ssm:ResumeSession"
+    assert found.advice == "a session whose connection is lost may not come back: have an administrator allow it"
+    assert report.one("channel", "TerminateSession").verdict == "pass"
 
 
 def test_a_target_by_its_name(prober: Prober, sandbox: SandboxThread) -> None:

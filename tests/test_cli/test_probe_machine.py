@@ -16,6 +16,7 @@ from session_manager_plugin import PLUGIN_VERSION
 from session_manager_plugin.aws import diagnosis
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.cli.probe import machine
+from session_manager_plugin.cli.probe.checks import Group, Stage
 from tests.support.probe_report import Found, ProbeReport
 from tests.test_cli.probing import Prober, executable
 
@@ -87,6 +88,28 @@ def test_versions_of_the_aws_cli(prober: Prober, output: str, verdict: str, deta
     found = prober(*URL).one("local", "aws")
     assert found.verdict == verdict
     assert detail in found.detail
+
+
+def test_the_aws_cli_holds_nothing_up(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``aws`` answers when the other checks are done."""
+    gate = prober.home / "gate"
+    os.mkfifo(gate)
+    opened = os.open(gate, os.O_RDWR)
+    executable(prober.bin / "aws", f"read -r _ < {gate}; echo aws-cli/2.30.1")
+    skip = Group.skip
+
+    def open_gate(group: Group, name: str, reason: str, *stages: Stage) -> None:
+        skip(group, name, reason, *stages)
+        if name == "session":  # the last of the other checks
+            os.write(opened, b"now\n")
+
+    monkeypatch.setattr(Group, "skip", open_gate)
+    try:
+        report = prober(*URL)
+    finally:
+        os.close(opened)
+    assert report.one("local", "aws").verdict == "pass"
+    assert report.json["checks"][-1]["name"] == "aws"
 
 
 def test_no_region_and_no_credentials(prober: Prober) -> None:

@@ -46,7 +46,7 @@ def authority(tmp_path: Path) -> Authority:
     ("error", "detail"),
     [
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "the name was not found"),
-        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "IPv6: Temporary failure"),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "Temporary failure"),
     ],
 )
 def test_a_name_that_does_not_resolve(prober: Prober, error: socket.gaierror, detail: str) -> None:
@@ -70,7 +70,8 @@ def test_a_resolver_that_does_not_answer(prober: Prober, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
     report = prober(*url_of(443), "--connect-timeout", "0.05")
-    assert report.one("dns").detail == "IPv4: no answer within 0.05 s; IPv6: no answer within 0.05 s"
+    assert report.one("dns").detail == "no answer within 0.05 s"
+    assert report.one("dns").advice.startswith("this machine seems to be offline")
 
 
 def test_one_family_that_the_resolver_fails_for_is_a_warning(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -423,14 +424,37 @@ def test_a_bundle_that_cannot_be_read(prober: Prober) -> None:
 # The endpoints of a region.
 
 
-def answer_with_date(offset: float = 0.0) -> Script:
-    """An endpoint of AWS, as far as it can be asked without a signature."""
+IDENTITY = b"""<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>
+<Arn>arn:aws:iam::111122223333:user/alice</Arn><UserId>AIDA</UserId><Account>111122223333</Account>
+</GetCallerIdentityResult></GetCallerIdentityResponse>"""
+UNKNOWN_KEY = b"""<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>
+<Code>InvalidClientTokenId</Code><Message>The security token included in the request is invalid.</Message></Error>
+</ErrorResponse>"""
+NO_TARGETS = b'{"InstanceInformationList": []}'
+NOT_ALLOWED = (
+    b'{"__type": "AccessDeniedException", "Message": "User: arn:aws:iam::111122223333:user/alice is not authorized to '
+    b"perform: ssm:DescribeInstanceInformation on resource: arn:aws:ssm:eu-west-1:111122223333:* because no "
+    b'identity-based policy allows the ssm:DescribeInstanceInformation action"}'
+)
+
+
+def answer_with_date(offset: float = 0.0, *, refuses: bool = False) -> Script:
+    """Endpoints of AWS: the time, GetCallerIdentity, and DescribeInstanceInformation."""
 
     async def script(peer: Peer) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError):
             request = await read_request(peer.reader)
-            assert request.line == "GET /ping HTTP/1.1"
-            peer.write(http_answer(200, f"Date: {formatdate(time.time() + offset, usegmt=True)}"))
+            status, body = 200, b""
+            if request.line == "POST / HTTP/1.1":
+                await peer.reader.readexactly(int(request.values("Content-Length")[0]))
+                status = 400 if refuses else 200
+                if request.values("X-Amz-Target"):
+                    body = NOT_ALLOWED if refuses else NO_TARGETS
+                else:
+                    body = UNKNOWN_KEY if refuses else IDENTITY
+            else:
+                assert request.line == "GET /ping HTTP/1.1"
+            peer.write(http_answer(status, f"Date: {formatdate(time.time() + offset, usegmt=True)}", body=body))
             peer.end()
 
     return script
@@ -467,6 +491,44 @@ def test_the_endpoints_of_a_region(prober: Prober, authority: Authority) -> None
     assert report.one("local", "clock").verdict == "pass"
     assert report.verdicts()["websocket"] == report.verdicts()["channel"] == ["skipped"]
     assert "--url" in report.one("websocket").detail
+    assert report.one("local", "identity").detail == "arn:aws:iam::111122223333:user/alice"
+    assert report.one("local", "DescribeInstanceInformation").verdict == "pass"
+
+
+@pytest.mark.usefixtures("credentials")
+def test_credentials_that_aws_refuses(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(RawServer(answer_with_date(refuses=True))) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
+        report = prober()
+    identity, listing = report.one("local", "identity"), report.one("local", "DescribeInstanceInformation")
+    assert (identity.verdict, listing.verdict) == ("fail", "warn")
+    assert "InvalidClientTokenId" in identity.detail
+    assert "does not know these credentials" in identity.advice
+    assert "user/alice needs ssm:DescribeInstanceInformation" in listing.detail
+    assert listing.advice == "smp ls and targets by name need it, ids do not: have an administrator allow it"
+
+
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize(
+    ("failure", "hint"),
+    [
+        (socket.EAI_AGAIN, "this machine seems to be offline: no DNS server answers; check its network"),
+        (socket.EAI_NONAME, "this machine seems to be offline, or there is no region eu-west-1; check its network"),
+    ],
+)
+def test_offline_is_told_once(prober: Prober, smp: Smp, failure: int, hint: str) -> None:
+    hosts = [f"{service}.eu-west-1.amazonaws.com" for service in ENDPOINTS]
+    prober.resolve(dict.fromkeys(hosts, socket.gaierror(failure, "there is no answer")))
+    report = prober()
+    assert [check.verdict for check in report.of("dns")] == ["fail"] * 4
+    assert all(check.advice.startswith(hint) for check in report.of("dns"))
+    shown = smp("probe").out.decode()
+    assert shown.count("seems to be offline") == 1
+    assert f"{', '.join(hosts)}\n  fail     dns" in shown
+    assert "skipped  " not in shown
+    everything = smp("probe", "-v").out.decode()
+    assert everything.count("fail     dns") == 4
+    assert "skipped  " in everything
 
 
 @pytest.mark.usefixtures("credentials")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from socket import create_connection, socket
 
+import pytest
+
 from tests.support.certificates import Authority
 from tests.support.fake_gateway import served
 from tests.support.raw_server import Peer, RawServer
 from tests.support.servers import free_port, need
-from tests.test_cli.probing import Prober
+from tests.test_cli.probing import Prober, Smp
 
 DEADLINE = 20.0
 MOST_TRIES = 5
@@ -117,3 +120,26 @@ def test_a_proxy_that_cannot_get_there(prober: Prober, tmp_path: Path) -> None:
     assert found.verdict == "fail"
     assert "status 50" in found.detail
     assert "the proxy cannot reach" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("is_running", "failure"),
+    [(True, "proxy +[0-9.]+ ms  http://127.0.0.1:[0-9]+: .*status 403"), (False, "tcp +[0-9.]+ ms  IPv4 127.0.0.1:")],
+)
+def test_a_proxy_that_no_endpoint_is_reached_through_is_told_once(
+    prober: Prober, smp: Smp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_running: bool, failure: str
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "unused-unused-unused")
+    (tmp_path / "filter").write_text("allowed.test\n")
+    settings = (f'Filter "{tmp_path}/filter"', "FilterDefaultDeny Yes")
+    with contextlib.ExitStack() as running:
+        proxy = running.enter_context(tinyproxy(tmp_path, *settings)) if is_running else free_port()
+        shown = smp("probe", "--region", "eu-west-1", "--proxy", f"http://127.0.0.1:{proxy}").out.decode()
+    lines = shown.splitlines()
+    hosts = ", ".join(f"{service}.eu-west-1.amazonaws.com" for service in ("ssm", "ssmmessages", "kms", "sts"))
+    assert hosts in lines, shown
+    failed, advice = lines[lines.index(hosts) + 1 :][:2]
+    assert re.match(f"  fail     {failure}", failed), shown
+    assert advice.lstrip().startswith("-> "), shown
+    assert sum("fail  " in line for line in lines) == 1

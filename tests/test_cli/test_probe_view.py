@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.probe.checks import Latency, Report, Stage
+from session_manager_plugin.cli.probe.checks import Group, Latency, Report, Stage
 from session_manager_plugin.cli.probe.view import PlainView, TableView, view_of
 from session_manager_plugin.utils.logging import register_secret
 from tests.support.probe_report import check_schema
@@ -22,8 +22,8 @@ from tests.support.probe_report import check_schema
 
 def some_report(report: Report) -> None:
     """Checks of every verdict, in two groups; the second one is quicker."""
-    first, second = report.group(), report.group()
-    with second.check(Stage.TCP, "IPv6 [::1]:443") as check:
+    first, second = report.group("one"), report.group("two")
+    with second.check(Stage.TCP, "IPv6 [::1]:443", "tcp IPv6") as check:
         check.took(0.0015)
         check.warned("Connection refused", "check it")
     second.finish()
@@ -38,12 +38,24 @@ def some_report(report: Report) -> None:
 
 
 PLAIN = """\
-pass     local         750 ms  aws: found
-fail     dns            12 ms  a host: not found at all
-                               -> spell it right
-skipped  tcp                   a host: not found
-warn     tcp           1.5 ms  IPv6 [::1]:443: Connection refused
-                               -> check it
+one
+  pass     local         750 ms  aws: found
+  fail     dns            12 ms  a host: not found at all
+                                 -> spell it right
+two
+  warn     tcp           1.5 ms  IPv6 [::1]:443: Connection refused
+                                 -> check it
+1 passed, 1 warning, 1 failed, 1 skipped (-v shows them)
+"""
+VERBOSE = """\
+one
+  pass     local         750 ms  aws: found
+  fail     dns            12 ms  a host: not found at all
+                                 -> spell it right
+  skipped  tcp                   a host: not found
+two
+  warn     tcp           1.5 ms  IPv6 [::1]:443: Connection refused
+                                 -> check it
 1 passed, 1 warning, 1 failed, 1 skipped
 """
 
@@ -77,27 +89,67 @@ def output() -> Iterator[Output]:
     made.close()
 
 
-def test_plain_lines_are_in_order(output: Output) -> None:
+@pytest.mark.parametrize(("verbosity", "shown"), [(0, PLAIN), (1, VERBOSE)])
+def test_plain_lines_are_in_order(output: Output, verbosity: int, shown: str) -> None:
+    output.environment.verbosity = verbosity
     report = Report()
     view = view_of(report, output.environment, as_json=False)
     assert isinstance(view, PlainView)
     report.changed = view.changed
     some_report(report)
     view.finish()
-    assert output.read() == PLAIN
+    assert output.read() == shown
+
+
+def say(group: Group, name: str) -> None:
+    with group.check(Stage.TCP, name) as check:
+        check.passed("-")
 
 
 def test_a_line_is_printed_as_soon_as_its_turn_has_come(output: Output) -> None:
     report = Report()
     view = view_of(report, output.environment, as_json=False)
     report.changed = view.changed
-    first, second = report.group(), report.group()
-    second.skip("second", "-", Stage.TCP)
+    first, second = report.group("1"), report.group("2")
+    say(second, "second")
     assert output.read() == ""
-    first.skip("first", "-", Stage.TCP)
+    say(first, "first")
     assert output.read().endswith("first: -\n")
+    say(first, "again")
+    assert output.read().endswith("again: -\n")
     first.finish()
-    assert output.read().endswith("second: -\n")
+    assert output.read().splitlines()[0] == "2"
+    view.finish()
+    assert output.read() == "3 passed\n"
+
+
+def test_endpoints_that_fail_for_the_same_reason_are_one(output: Output) -> None:
+    report = Report()
+    view = view_of(report, output.environment, as_json=False)
+    report.changed = view.changed
+    advice = {"a": "mend the network", "b": "mend the network", "c": "mend c"}
+    groups = {title: report.group(title, is_endpoint=True) for title in (*advice, "d")}
+    say(groups["d"], "host d")
+    for title, sentence in advice.items():
+        with groups[title].check(Stage.TCP, f"host {title}") as check:
+            check.failed("no answer", sentence)
+        groups[title].skip("tls", "no TCP connection", Stage.TLS)
+    assert output.read() == ""  # the others may have the same reason
+    report.finish(groups.values())
+    view.finish()
+    lines = [" ".join(re.sub(r"[\d.]+ ms", "", line).split()) for line in output.read().splitlines()]
+    assert lines == [
+        "a, b",
+        "fail tcp host a: no answer",
+        "-> mend the network",
+        "c",
+        "fail tcp host c: no answer",
+        "-> mend c",
+        "d",
+        "pass tcp host d: -",
+        "1 passed, 3 failed, 3 skipped (-v shows them)",
+    ]
+    assert len(report.as_json()["checks"]) == 7
 
 
 def test_quiet_prints_failures_only(output: Output) -> None:
@@ -107,7 +159,7 @@ def test_quiet_prints_failures_only(output: Output) -> None:
     report.changed = view.changed
     some_report(report)
     view.finish()
-    assert [line.split()[0] for line in output.read().splitlines()] == ["fail", "->"]
+    assert [line.split()[0] for line in output.read().splitlines()] == ["one", "fail", "->"]
 
 
 def test_json_has_the_documented_form() -> None:
@@ -191,7 +243,7 @@ def test_the_table_at_a_terminal() -> None:
     assert "not found at all" in shown
     assert "spell it right" in shown
     assert "1 passed, 1 warning, 1 failed, 1 skipped" in shown
-    assert text.rstrip().endswith("skipped")
+    assert text.rstrip().endswith("skipped (-v shows them)")
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h")  # the cursor is given back
 
 

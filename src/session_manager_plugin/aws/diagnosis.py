@@ -1,4 +1,4 @@
-"""The credentials and endpoints that botocore finds on this machine.
+"""The credentials and endpoints that botocore finds on this machine, and whether AWS accepts the credentials.
 
 Every function blocks; call it in a thread. Nothing prompts. Exceptions are botocore's unless stated otherwise.
 """
@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from session_manager_plugin.aws import botocore_session
-from session_manager_plugin.aws.botocore_session import create_session
+from session_manager_plugin.aws.botocore_session import CallLimits, call, create_session
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.errors import ConfigurationError
 
 SERVICES = ("ssm", "ssmmessages", "kms", "sts")
 """The services of a session: API, message gateway, keys of encrypted sessions, credentials of roles."""
+LEAST_RESULTS = 5
+"""The least ``MaxResults`` of DescribeInstanceInformation (API Reference)."""
 _SOURCES = {
     "explicit": "the command line",
     "env": "environment variables",
@@ -53,6 +55,22 @@ def find_credentials(settings: AwsSettings) -> Credentials | None:
     source = _SOURCES.get(credentials.method, credentials.method or "an unknown place")
     profile = None if credentials.method == "env" else create_session(settings).profile
     return Credentials(str(frozen.access_key), source, profile)
+
+
+def find_identity(settings: AwsSettings, timeout: float) -> str:
+    """Return the ARN of the caller, as STS knows it. ``timeout`` is in seconds, for connecting and for the response."""
+    limits = CallLimits(timeout, timeout, 1)
+    return str(call(settings, "sts", limits, lambda client: client.get_caller_identity()["Arn"]))
+
+
+def try_to_list_targets(settings: AwsSettings, timeout: float) -> None:
+    """Ask for one page of targets. ``timeout`` is in seconds, for connecting and for the response."""
+    call(
+        settings,
+        "ssm",
+        CallLimits(timeout, timeout, 1),
+        lambda client: client.describe_instance_information(MaxResults=LEAST_RESULTS),
+    )
 
 
 def find_endpoints(settings: AwsSettings, region: str, services: Sequence[str] = SERVICES) -> dict[str, str]:

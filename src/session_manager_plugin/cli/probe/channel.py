@@ -59,7 +59,7 @@ async def check_upgrade(
         signature.start()
         headers = await signature.headers()
     refused = False
-    with group.check(Stage.WEBSOCKET, route.place) as check:
+    with group.check(Stage.WEBSOCKET, route.place, "websocket") as check:
         try:
             async with asyncio.timeout(timeout):
                 answer = await channel.upgrade(token, bearer, headers)
@@ -93,8 +93,8 @@ def _signature_text(signature: OpeningSignature | None) -> str:
 
 async def check_session(
     group: Group, report: Report, channel: ProbeChannel, token: str, key_service: KeyService, *, count: int
-) -> None:
-    """Begin the session and ping its gateway ``count`` times."""
+) -> bool:
+    """Begin the session and ping its gateway ``count`` times. Return whether the session began."""
     begun = time.monotonic()
     with group.check(Stage.CHANNEL, "token") as check:
         try:
@@ -111,7 +111,7 @@ async def check_session(
             assert failure is not None
             check.failed(*_token_failure(failure))
             group.skip("session", "the token was not accepted", Stage.CHANNEL, Stage.LATENCY)
-            return
+            return False
     with group.check(Stage.CHANNEL, "handshake") as check:
         check.took(ready_at - accepted_at)
         if failure is not None:
@@ -122,9 +122,10 @@ async def check_session(
             check.passed("none, as with current agents and plain shells")
     if ready is None:
         group.skip("session", "it did not begin", Stage.CHANNEL, Stage.LATENCY)
-        return
+        return False
     _say_session(group, ready)
     await _check_latency(group, report, channel, count)
+    return True
 
 
 class _KeyCheck:

@@ -1,7 +1,7 @@
 """The results of a probe: checks with verdicts, and the report.
 
-A report consists of groups (this machine, one endpoint, the session). Groups may run concurrently; the report always
-shows them in the order of their creation.
+A report consists of groups: this machine, one for each host, the AWS CLI. Groups may run concurrently; the report
+always shows them in the same order.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -52,6 +52,8 @@ class Check:
     detail: str
     advice: str = ""
     """One sentence about what to do; empty if nothing needs to be done."""
+    label: str = ""
+    """The name below the title of the group, where the host needs no repetition; empty for ``name``."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the check as an object of the report."""
@@ -111,9 +113,10 @@ class Latency:
 class Running:
     """A check in progress. The last verdict wins."""
 
-    def __init__(self, stage: Stage, name: str) -> None:
+    def __init__(self, stage: Stage, name: str, label: str = "") -> None:
         self.stage = stage
         self.name = clean(name)
+        self.label = clean(label)
         self._begun = 0.0
         self._verdict: tuple[Verdict, str, str] | None = None
         self._ms: float | None = None
@@ -153,22 +156,25 @@ class Running:
             return None
         verdict, detail, advice = self._verdict
         ms = None if verdict is Verdict.SKIPPED else self._ms
-        return Check(self.stage, self.name, verdict, ms, clean(detail), clean(advice))
+        return Check(self.stage, self.name, verdict, ms, clean(detail), clean(advice), self.label)
 
 
 @dataclass
 class Group:
-    """Consecutive checks."""
+    """Consecutive checks of one host, or of this machine."""
 
     changed: Callable[[], None] = field(repr=False)
+    title: str = ""
+    is_endpoint: bool = False
+    """Whether the group is one of several endpoints. Those that fail for the same reason are shown as one."""
     checks: list[Check] = field(default_factory=list)
     running: list[Running] = field(default_factory=list)
     done: bool = False
 
     @contextlib.contextmanager
-    def check(self, stage: Stage, name: str) -> Iterator[Running]:
+    def check(self, stage: Stage, name: str, label: str = "") -> Iterator[Running]:
         """Run a check during the block. Without a verdict it is not reported."""
-        running = Running(stage, name)
+        running = Running(stage, name, label)
         self.running.append(running)
         self.changed()
         running.start()  # drawing takes longer than some checks
@@ -210,10 +216,27 @@ class Report:
     groups: list[Group] = field(default_factory=list)
     latency: Latency | None = None
 
-    def group(self) -> Group:
+    def group(self, title: str = "", *, is_endpoint: bool = False) -> Group:
         """Return a new group, after the others."""
-        self.groups.append(Group(lambda: self.changed()))
-        return self.groups[-1]
+        group = self.background_group(title)
+        group.is_endpoint = is_endpoint
+        self.add(group)
+        return group
+
+    def background_group(self, title: str) -> Group:
+        """Return a new group that is no part of the report until ``add``."""
+        return Group(lambda: self.changed(), clean(title))
+
+    def add(self, group: Group) -> None:
+        """Add a group after the others."""
+        self.groups.append(group)
+        self.changed()
+
+    def finish(self, groups: Iterable[Group]) -> None:
+        """No further checks follow in these groups. ``changed`` is called once."""
+        for group in groups:
+            group.done = True
+        self.changed()
 
     @property
     def checks(self) -> list[Check]:

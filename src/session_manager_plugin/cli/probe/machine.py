@@ -43,18 +43,21 @@ _CLI_VERSION = re.compile(r"aws-cli/(\d+(?:\.\d+)*)")
 
 
 async def check_programs(group: Group, variables: Mapping[str, str]) -> None:
-    """Check the plugin and the AWS CLI concurrently, since the AWS CLI is slow."""
+    """Check the AWS CLI and the plugin that it would start. The AWS CLI takes seconds to print its version, so this
+    runs beside the other checks."""
     path = variables.get("PATH", os.defpath)
-    cli = asyncio.ensure_future(_version_of(shutil.which("aws", path=path)))
+    cli_path = shutil.which("aws", path=path)
+    cli = asyncio.create_task(_version_of(cli_path))
     try:
-        with group.check(Stage.LOCAL, PLUGIN) as check:
+        with group.check(Stage.LOCAL, PLUGIN, "plugin") as check:
             await _check_plugin(check, path)
         with group.check(Stage.LOCAL, "aws") as check:
             answer = await cli
             check.took(answer.seconds)
-            _check_cli(check, shutil.which("aws", path=path), answer.text)
+            _check_cli(check, cli_path, answer.text)
     finally:
         cli.cancel()
+        group.finish()
 
 
 async def _check_plugin(check: Running, path: str) -> None:
@@ -139,22 +142,34 @@ async def _version_of(path: str | None) -> _Answer:
     if path is None:
         return _Answer("", 0.0)
     begun = time.monotonic()
-    output = b""
+    text = ""
     try:
-        # A thread, because on some platforms asyncio's subprocesses work in one event loop only.
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [path, "--version"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=PROGRAM_TIMEOUT,
-            check=True,
-        )
-        output = done.stdout
+        process = _start_version(path)
+        try:
+            # A thread, because on some platforms asyncio's subprocesses work in one event loop only.
+            text = await asyncio.to_thread(_output_of, process)
+        except asyncio.CancelledError:
+            process.kill()  # ends the thread
+            raise
     except (OSError, subprocess.SubprocessError) as error:
         get_logger(__name__).info("%s --version: %s", path, error)
-    return _Answer(output.decode(errors="replace").strip(), time.monotonic() - begun)
+    return _Answer(text, time.monotonic() - begun)
+
+
+def _start_version(path: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [path, "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def _output_of(process: subprocess.Popen[bytes]) -> str:
+    """Wait for ``process``, and return its output; empty if it failed. Raises ``TimeoutExpired``."""
+    with process:
+        try:
+            output, _ = process.communicate(timeout=PROGRAM_TIMEOUT)
+        finally:
+            process.kill()
+    return output.decode(errors="replace").strip() if process.returncode == 0 else ""
 
 
 # Settings of AWS.
@@ -207,6 +222,31 @@ async def check_credentials(group: Group, settings: AwsSettings, *, needed: bool
         profile = f", profile {found.profile}" if found.profile else ""
         check.passed(f"{found.key_id[:4]}…{found.key_id[-4:]} from {found.source}{profile}")
         return True
+
+
+async def check_identity(group: Group, settings: AwsSettings, *, timeout: float) -> None:
+    """Check that AWS accepts the credentials: GetCallerIdentity, which needs no permission."""
+    from session_manager_plugin.aws.diagnosis import find_identity
+
+    with group.check(Stage.LOCAL, "identity") as check:
+        try:
+            check.passed(await asyncio.to_thread(find_identity, settings, timeout))
+        except Exception as error:
+            check.failed(*explain(error, settings))
+
+
+async def check_listing(group: Group, settings: AwsSettings, *, timeout: float) -> None:
+    """Check the permission to list targets, which ``smp ls`` and targets by name need."""
+    from session_manager_plugin.aws.diagnosis import try_to_list_targets
+
+    with group.check(Stage.LOCAL, "DescribeInstanceInformation", "list targets") as check:
+        try:
+            await asyncio.to_thread(try_to_list_targets, settings, timeout)
+        except Exception as error:
+            detail, advice = explain(error, settings)
+            check.warned(detail, f"smp ls and targets by name need it, ids do not: {advice}")
+        else:
+            check.passed("allowed: smp ls and targets by name work")
 
 
 def _say_missing(check: Running, needed: bool, detail: str, advice: str) -> None:

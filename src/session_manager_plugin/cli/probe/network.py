@@ -7,7 +7,8 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from dataclasses import replace
 
 from session_manager_plugin.cli.probe.addresses import (
     FAMILIES,
@@ -31,6 +32,8 @@ from session_manager_plugin.utils.link_options import NetworkOptions
 from session_manager_plugin.utils.setting_names import SMP_SETTINGS
 
 NETWORK_STAGES = (Stage.DNS, Stage.TCP, Stage.PROXY, Stage.TLS)
+OFFLINE = "this machine seems to be offline"
+_NOT_FOUND = "the name was not found, neither for IPv4 nor for IPv6"
 _UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN})
 
 
@@ -88,18 +91,22 @@ async def _reach(group: Group, url: str, network: NetworkOptions, timeout: float
 
 async def _check_names(group: Group, route: Route, timeout: float) -> list[Addresses]:
     host, port = route.dialled
-    with group.check(Stage.DNS, f"{host}{_role(route)}") as check:
+    with group.check(Stage.DNS, f"{host}{_role(route)}", f"dns{_short_role(route)}") as check:
         literal = literal_family(host)
         if literal is not None:
-            check.passed(f"an {FAMILIES[literal]} address: there is no name to look up")
+            shown = f"{host}, " if _role(route) else ""
+            check.passed(f"{shown}an {FAMILIES[literal]} address: no name to look up")
             return [await look_up(host, port, literal, timeout)]
         looked_up = await asyncio.gather(*(look_up(host, port, family, timeout) for family in FAMILIES))
         found = [family for family in looked_up if family.addresses]
         errors = {family.error for family in looked_up if family.error}
         detail = "; ".join(_family_text(family) for family in looked_up)
-        if not found:
+        if not found and errors:
+            failure = errors.pop() if len(errors) == 1 else detail
+            check.failed(failure, f"{OFFLINE}: no DNS server answers; check its network, its VPN and its DNS servers")
+        elif not found:
             check.failed(
-                detail if errors else "the name was not found, neither for IPv4 nor for IPv6",
+                _NOT_FOUND,
                 "check the name, this machine's DNS servers and the VPN (names of VPC endpoints are known in their "
                 "VPC only)",
             )
@@ -111,6 +118,17 @@ async def _check_names(group: Group, route: Route, timeout: float) -> list[Addre
         else:
             check.passed(detail)
         return found
+
+
+def say_offline(groups: Collection[Group], region: str) -> None:
+    """If no name of any endpoint was found, advise to check the network rather than each name."""
+    failures = [[check for check in group.checks if check.detail == _NOT_FOUND] for group in groups]
+    if not all(failures):
+        return
+    advice = f"{OFFLINE}, or there is no region {region}; check its network, its VPN, its DNS servers and the region"
+    for group, checks in zip(groups, failures, strict=True):
+        for check in checks:
+            group.checks[group.checks.index(check)] = replace(check, advice=clean(advice))
 
 
 def _family_text(found: Addresses) -> str:
@@ -130,6 +148,12 @@ def _role(route: Route) -> str:
     return "" if route.dialled[0] == route.host else f" (for {route.host})"
 
 
+def _short_role(route: Route) -> str:
+    if route.proxy is not None:
+        return " (proxy)"
+    return "" if route.dialled[0] == route.host else " (--dial)"
+
+
 # TCP.
 
 
@@ -139,7 +163,9 @@ async def _check_tcp(group: Group, route: Route, found: list[Addresses], timeout
     chosen: Attempt | None = None
     results: list[tuple[Addresses, list[Attempt]]] = []
     try:
-        with group.check(Stage.TCP, join_host_and_port(*route.dialled)):  # shown while running; reported by family
+        with group.check(
+            Stage.TCP, join_host_and_port(*route.dialled), "tcp"
+        ):  # shown while running; reported by family
             results = list(
                 zip(found, await asyncio.gather(*(connect_all(family, timeout) for family in found)), strict=True)
             )
@@ -157,22 +183,25 @@ async def _check_tcp(group: Group, route: Route, found: list[Addresses], timeout
 
 
 def _tcp_check(route: Route, found: Addresses, attempts: list[Attempt], timeout: float, *, works: bool) -> Check:
-    name = f"{FAMILIES[found.family]} {join_host_and_port(*route.dialled)}"
+    family = FAMILIES[found.family]
+    name = clean(f"{family} {join_host_and_port(*route.dialled)}")
+    label = f"tcp {family}"
     good = [attempt for attempt in attempts if attempt.connected is not None]
     bad = [(attempt, attempt.error) for attempt in attempts if attempt.error is not None]
     failures = "; ".join(f"{attempt.address}: {_tcp_text(error, timeout)}" for attempt, error in bad)
     if not bad:
         detail = f"connected to {', '.join(attempt.address for attempt in good)}"
-        return Check(Stage.TCP, clean(name), Verdict.PASS, 1000 * min(a.seconds for a in good), clean(detail))
+        ms = 1000 * min(attempt.seconds for attempt in good)
+        return Check(Stage.TCP, name, Verdict.PASS, ms, clean(detail), label=label)
     advice = _tcp_advice(route, bad[0][1])
     ms = 1000 * max(attempt.seconds for attempt in attempts)
     if good:
         detail = f"connected to {', '.join(attempt.address for attempt in good)}, but not to {failures}"
-        return Check(Stage.TCP, clean(name), Verdict.WARN, ms, clean(detail), clean(advice))
+        return Check(Stage.TCP, name, Verdict.WARN, ms, clean(detail), clean(advice), label)
     if works:
         advice = f"the other family works, and clients try both; nevertheless {advice}"
-        return Check(Stage.TCP, clean(name), Verdict.WARN, ms, clean(failures), clean(advice))
-    return Check(Stage.TCP, clean(name), Verdict.FAIL, ms, clean(failures), clean(advice))
+        return Check(Stage.TCP, name, Verdict.WARN, ms, clean(failures), clean(advice), label)
+    return Check(Stage.TCP, name, Verdict.FAIL, ms, clean(failures), clean(advice), label)
 
 
 def _tcp_text(error: Exception, timeout: float) -> str:
@@ -188,11 +217,12 @@ def _tcp_advice(route: Route, error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError):
         return f"check host and port: nothing listens at {place}, or a firewall rejects it"
     if isinstance(error, OSError) and error.errno in _UNREACHABLE:
-        return "check this machine's network and VPN: it has no route there"
+        return f"{OFFLINE}: it has no route there; check its network and its VPN"
     if route.proxy is not None:
         return f"check the proxy's host and port, or allow outgoing TCP to {place} in the firewall"
     return (
-        f"allow outgoing TCP to {place} in firewall and security groups, or name the proxy with --proxy or HTTPS_PROXY"
+        f"allow outgoing TCP to port {route.dialled[1]} in firewall and security groups, or name the proxy with "
+        "--proxy or HTTPS_PROXY"
     )
 
 
@@ -202,7 +232,7 @@ def _tcp_advice(route: Route, error: Exception) -> str:
 async def _check_proxy(group: Group, route: Route, connected: socket.socket, timeout: float) -> Link | None:
     """Return a link to the endpoint itself, over ``connected`` or, for a SOCKS proxy, over a new socket."""
     if route.proxy is None:
-        with group.check(Stage.PROXY, "none") as check:
+        with group.check(Stage.PROXY, "none", "proxy") as check:
             check.passed(f"direct to {join_host_and_port(*route.dialled)}: {route.proxy_reason}")
         return Link(connected)
     link: Link | None = None

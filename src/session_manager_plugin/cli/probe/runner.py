@@ -1,9 +1,10 @@
-"""The whole probe: this machine, then a stream URL, a target, or the endpoints of a region."""
+"""The whole probe: this machine, then a stream URL, a target, or the endpoints of a region; beside it the AWS CLI."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,23 +27,29 @@ from session_manager_plugin.cli.probe.checks import Group, Report, Stage
 from session_manager_plugin.cli.probe.machine import (
     check_clock,
     check_credentials,
+    check_identity,
+    check_listing,
     check_programs,
     check_region,
     explain,
 )
-from session_manager_plugin.cli.probe.network import NETWORK_STAGES, reached
+from session_manager_plugin.cli.probe.network import NETWORK_STAGES, reached, say_offline
 from session_manager_plugin.communicator.http_answer import NotHTTP
 from session_manager_plugin.communicator.opening import Link
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.communicator.route import Route
 from session_manager_plugin.communicator.stream_url import websocket_scheme
 from session_manager_plugin.errors import AmbiguousTarget, SessionManagerError
+from session_manager_plugin.utils.hosts import host_and_port, join_host_and_port
 from session_manager_plugin.utils.link_options import NetworkOptions
 from session_manager_plugin.utils.logging import get_logger
 
 ANSWER_TIMEOUT = 1.0
 """Seconds to wait for the response of an interrupted StartSession, to terminate the session it has started."""
-API, GATEWAY = "ssm", "ssmmessages"
+API, GATEWAY, IDENTITY = "ssm", "ssmmessages", "sts"
+HTTPS_PORT = 443
+_CALL_FAILED = re.compile(r"^\w+ failed: ")
+_NAMES = {GATEWAY: "message gateway"}
 PING_PATH = "/ping"
 """A path for which endpoints of AWS require no signature. Every response has a date."""
 
@@ -66,9 +73,21 @@ class Request:
 
 async def probe(request: Request, report: Report) -> None:
     """Run all checks, and add each to ``report`` when it is finished."""
+    programs = report.background_group("AWS CLI, which smp does not need")
+    checking = asyncio.create_task(check_programs(programs, request.variables))
+    try:
+        await _probe_connection(request, report)
+    finally:
+        report.add(programs)
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            checking.cancel()
+        await checking
+
+
+async def _probe_connection(request: Request, report: Report) -> None:
+    """Run the checks of all that ``smp`` itself needs."""
     needed = request.stream is None
-    machine = report.group()
-    await check_programs(machine, request.variables)
+    machine = report.group("this machine")
     region = await check_region(machine, request.settings, needed=needed)
     if region is not None:
         request = replace(request, settings=replace(request.settings, region=region.name))
@@ -77,62 +96,76 @@ async def probe(request: Request, report: Report) -> None:
     if request.stream is not None:
         await _probe_stream(request, report, request.stream, clock=True)
     elif region is None:
-        rest = report.group()
+        rest = report.group("network")
         rest.skip(request.target or "endpoints", "the region is not known", *NETWORK_STAGES, *SESSION_STAGES)
         rest.finish()
     elif request.target:
         await _probe_target(request, report, region, signed=signed)
     else:
-        await _probe_region(request, report, region)
+        await _probe_region(request, report, region, signed=signed)
 
 
 # The endpoints of a region.
 
 
-async def _probe_region(request: Request, report: Report, region: Region) -> None:
-    endpoints = await _endpoints(request, report, region, SERVICES)
+async def _probe_region(request: Request, report: Report, region: Region, *, signed: bool) -> None:
+    endpoints = await _find_endpoints(request, report, region, SERVICES)
     if endpoints is None:
         return
-    groups = {service: report.group() for service in endpoints}
-    rest = report.group()
+    groups = {service: report.group(_title(service, url), is_endpoint=True) for service, url in endpoints.items()}
     async with asyncio.TaskGroup() as tasks:
         for service, group in groups.items():
-            tasks.create_task(_probe_endpoint(request, group, service, endpoints[service]))
+            tasks.create_task(_probe_endpoint(request, group, service, endpoints[service], signed=signed))
+    say_offline(groups.values(), region.name)
+    report.finish(groups.values())  # at once, because those that fail for the same reason are shown as one
+    rest = report.group("session")
     rest.skip("session", "none was given: name a TARGET, or --url and a token", *SESSION_STAGES)
     rest.finish()
 
 
-async def _endpoints(
+async def _find_endpoints(
     request: Request, report: Report, region: Region, services: Sequence[str]
 ) -> dict[str, str] | None:
     """Return the URLs of services; None, with a failed check, if they are unknown."""
-    group = report.group()
     try:
-        endpoints = await asyncio.to_thread(find_endpoints, request.settings, region.name, services)
+        return await asyncio.to_thread(find_endpoints, request.settings, region.name, services)
     except Exception as error:
+        group = report.group("network")
         with group.check(Stage.LOCAL, "endpoints") as check:
             detail, _ = explain(error, request.settings)
             check.failed(detail, "check the region, and the variables and settings of endpoints")
         group.skip("endpoints", "they are not known", *NETWORK_STAGES, *SESSION_STAGES)
-        return None
-    else:
-        return endpoints
-    finally:
         group.finish()
+        return None
 
 
-async def _probe_endpoint(request: Request, group: Group, service: str, url: str) -> bool:
+def _title(service: str, url: str) -> str:
+    """Return the title of a host's group: its name, and the service unless the name contains it."""
+    host, port = host_and_port(url)
+    place = host if port == HTTPS_PORT else join_host_and_port(host, port)
+    return place if service in host.split(".") else f"{_NAMES.get(service, service)} at {place}"
+
+
+async def _probe_endpoint(request: Request, group: Group, service: str, url: str, *, signed: bool) -> None:
+    """Check that an endpoint of AWS is reachable, and what it answers: ``ssm`` the time and a list of targets, ``sts``
+    the identity of the caller."""
+    if not await _reach_endpoint(request, group, service, url) or not signed:
+        return
+    if service == API:
+        await check_listing(group, request.settings, timeout=request.timeout)
+    elif service == IDENTITY:
+        await check_identity(group, request.settings, timeout=request.timeout)
+
+
+async def _reach_endpoint(request: Request, group: Group, service: str, url: str) -> bool:
     """Return whether an endpoint of AWS is reachable. For ``ssm``, compare the clocks too."""
     network = request.network if service == GATEWAY else replace(request.network, dial=None)
-    try:
-        async with reached(group, websocket_scheme(url), network, timeout=request.timeout) as way:
-            if way is None:
-                return False
-            if service == API:
-                await _check_clock(group, *way, timeout=request.timeout)
-            return True
-    finally:
-        group.finish()
+    async with reached(group, websocket_scheme(url), network, timeout=request.timeout) as way:
+        if way is None:
+            return False
+        if service == API:
+            await _check_clock(group, *way, timeout=request.timeout)
+        return True
 
 
 async def _check_clock(group: Group, route: Route, link: Link, *, timeout: float) -> None:
@@ -149,16 +182,18 @@ async def _check_clock(group: Group, route: Route, link: Link, *, timeout: float
 # A session.
 
 
-async def _probe_stream(request: Request, report: Report, stream: StartedSession, *, clock: bool) -> None:
-    group = report.group()
+async def _probe_stream(request: Request, report: Report, stream: StartedSession, *, clock: bool) -> bool:
+    """Return whether the session began."""
+    group = report.group(_title(GATEWAY, stream.stream_url))
     signer = OpeningSigner(request.settings)
     signature = OpeningSignature.of(stream.stream_url, request.network, signer, request.timeout)
     try:
-        upgrade = await _probe_websocket(request, report, group, stream, signature, clock=clock)
+        upgrade, began = await _probe_websocket(request, report, group, stream, signature, clock=clock)
         if upgrade is Upgrade.SIGNATURE_REFUSED:
             assert signature is not None
             signature.withdraw()
-            await _probe_websocket(request, report, group, stream, signature, clock=False)
+            _, began = await _probe_websocket(request, report, group, stream, signature, clock=False)
+        return began
     finally:
         group.finish()
 
@@ -171,12 +206,14 @@ async def _probe_websocket(
     signature: OpeningSignature | None,
     *,
     clock: bool,
-) -> Upgrade:
-    """Check one connection, and the session on it unless the signature was refused."""
+) -> tuple[Upgrade, bool]:
+    """Check one connection, and the session on it unless the signature was refused. Return whether the session
+    began."""
+    began = False
     async with reached(group, stream.stream_url, request.network, timeout=request.timeout) as way:
         if way is None:
             group.skip("session", "its gateway cannot be reached", *SESSION_STAGES)
-            return Upgrade.FAILED
+            return Upgrade.FAILED, False
         route, link = way
         channel = session_channel(link, route, stream.session_id)
         bearer = request.network.bearer
@@ -188,7 +225,7 @@ async def _probe_websocket(
         if upgrade is Upgrade.OPEN:
             try:
                 if stream.token:
-                    await check_session(
+                    began = await check_session(
                         group,
                         report,
                         channel,
@@ -200,32 +237,44 @@ async def _probe_websocket(
                     group.skip("session", "no token was given", *SESSION_STAGES[1:])
             finally:
                 await channel.close()
-        return upgrade
+        return upgrade, began
 
 
 async def _probe_target(request: Request, report: Report, region: Region, *, signed: bool) -> None:
-    endpoints = await _endpoints(request, report, region, (API,))
+    endpoints = await _find_endpoints(request, report, region, (API,))
     if endpoints is None:
         return
-    url = endpoints[API]
-    can_call = await _probe_endpoint(request, report.group(), API, url)
-    group = report.group()
+    title = _title(API, endpoints[API])
+    group = report.group(title)
+    can_call = await _reach_endpoint(request, group, API, endpoints[API])
     if not (signed and can_call):
         reason = "its endpoint cannot be reached" if signed else "there are no credentials"
         group.skip("StartSession", reason, Stage.CHANNEL)
         group.skip("session", "none was started", Stage.WEBSOCKET, Stage.LATENCY)
         group.finish()
         return
-    if not is_target_id(request.target):
-        found = await _find_target(request, group)
-        if found is None:
-            group.skip("session", "none was started", Stage.WEBSOCKET, Stage.CHANNEL, Stage.LATENCY)
-            group.finish()
-            return
-        request = replace(request, target=found)
-    async with _session(request, group, SystemsManager(request.settings), report) as started:
-        if started is not None:
-            await _probe_stream(request, report, started, clock=False)
+    found = request.target if is_target_id(request.target) else await _find_target(request, group)
+    if found is None:
+        group.skip("session", "none was started", Stage.WEBSOCKET, Stage.CHANNEL, Stage.LATENCY)
+        group.finish()
+        return
+    request = replace(request, target=found)
+    systems_manager = SystemsManager(request.settings)
+    async with _session(request, group, systems_manager, report) as started:
+        if started is not None and await _probe_stream(request, report, started, clock=False):
+            await _check_resume(report.group(title), systems_manager, started.session_id, request.settings)
+
+
+async def _check_resume(group: Group, systems_manager: SystemsManager, session_id: str, settings: AwsSettings) -> None:
+    """Check the permission to restore a lost connection, by asking for a new token as after a loss."""
+    with group.check(Stage.CHANNEL, "ResumeSession") as check:
+        try:
+            await systems_manager.resume_session(session_id)
+        except SessionManagerError as error:
+            detail, advice = _sentence(error, "check the permission ssm:ResumeSession")
+            check.warned(detail, f"a session whose connection is lost may not come back: {advice}")
+        else:
+            check.passed("allowed: a lost connection can be restored")
 
 
 async def _find_target(request: Request, group: Group) -> str | None:
@@ -236,12 +285,17 @@ async def _find_target(request: Request, group: Group) -> str | None:
         except AmbiguousTarget as error:
             check.failed(f"{error.message}: {', '.join(error.matches)}", "name one of them by its id")
         except SessionManagerError as error:
-            what, _, advice = str(error).partition("; ")
-            check.failed(what, advice or "check the target's name, --region and --profile")
+            check.failed(*_sentence(error, "check the target's name, --region and --profile"))
         else:
             check.passed(found if found == request.target else f"{request.target} is {found}")
             return found
     return None
+
+
+def _sentence(error: SessionManagerError, advice: str) -> tuple[str, str]:
+    """Return detail and advice of the error of a call; ``advice`` is the default."""
+    what, _, what_to_do = _CALL_FAILED.sub("", str(error)).partition("; ")
+    return what, what_to_do or advice
 
 
 @contextlib.asynccontextmanager
@@ -255,8 +309,8 @@ async def _session(
         with group.check(Stage.CHANNEL, "StartSession") as check:
             try:
                 started = await asyncio.shield(starting)
-            except Exception as error:
-                check.failed(*explain(error, request.settings))
+            except SessionManagerError as error:
+                check.failed(*_sentence(error, "check the target, --region and --profile"))
             else:
                 check.passed(f"session {started.session_id} on {request.target}")
         if started is None:
@@ -272,7 +326,9 @@ async def _session(
     finally:
         starting.cancel()
         if starting.done() and not starting.cancelled() and starting.exception() is None:
-            await _terminate(report.group(), systems_manager, starting.result().session_id, request.settings)
+            last = report.groups[-1]
+            group = report.group(group.title) if last.done or last.title != group.title else last
+            await _terminate(group, systems_manager, starting.result().session_id, request.settings)
 
 
 async def _terminate(group: Group, systems_manager: SystemsManager, session_id: str, settings: AwsSettings) -> None:

@@ -29,7 +29,7 @@ async def check_tls(
     if not route.is_secure:
         group.skip(route.place, "not encrypted: the URL says so", Stage.TLS)
         return True
-    with group.check(Stage.TLS, route.host) as check:
+    with group.check(Stage.TLS, route.host, "tls") as check:
         try:
             context = await asyncio.to_thread(ssl_context, ca_bundle)
         except SessionManagerError as error:

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.probe.checks import Check, Report, Running, Verdict
+from session_manager_plugin.cli.probe.sections import Section, section_at, sections
 from session_manager_plugin.session.protocols import DEFAULT_SIZE
 from session_manager_plugin.terminal.capabilities import is_utf8
 from session_manager_plugin.terminal.size import terminal_size
 
 if TYPE_CHECKING:
+    from rich.console import Group as Lines
+    from rich.console import RenderableType
     from rich.table import Table
     from rich.text import Text
 
@@ -23,6 +26,9 @@ _MARKS = {Verdict.PASS: "✓", Verdict.WARN: "!", Verdict.FAIL: "✗", Verdict.S
 _ASCII_MARKS = {Verdict.PASS: "+", Verdict.WARN: "!", Verdict.FAIL: "x", Verdict.SKIPPED: "-"}
 _PIECE = 256
 """Characters written at once without blocking: in any encoding fewer bytes than a writable pipe accepts."""
+_LABEL_WIDTH = 24
+"""Columns; longer labels are broken."""
+_TIME_WIDTH = 8
 DRAW_INTERVAL = 0.1
 """Seconds; drawing the table takes about a tenth of that."""
 
@@ -48,8 +54,8 @@ def view_of(report: Report, environment: Environment, *, as_json: bool) -> View:
     return PlainView(report, environment)
 
 
-def summary(report: Report) -> str:
-    """Return text such as ``11 passed, 1 warning, 1 failed, 2 skipped``."""
+def summary(report: Report, *, everything: bool) -> str:
+    """Return text such as ``11 passed, 1 warning, 1 failed, 2 skipped (-v shows them)``."""
     counts = Counter(check.verdict for check in report.checks)
     warnings = counts[Verdict.WARN]
     parts = [f"{counts[Verdict.PASS]} passed"]
@@ -58,7 +64,7 @@ def summary(report: Report) -> str:
     if counts[Verdict.FAIL]:
         parts.append(f"{counts[Verdict.FAIL]} failed")
     if counts[Verdict.SKIPPED]:
-        parts.append(f"{counts[Verdict.SKIPPED]} skipped")
+        parts.append(f"{counts[Verdict.SKIPPED]} skipped{'' if everything else ' (-v shows them)'}")
     return ", ".join(parts)
 
 
@@ -85,45 +91,68 @@ class JsonView:
 
 
 class PlainView:
-    """Prints a line for each check, and another for its advice, groups in order. With ``-q`` only failures."""
+    """Prints a line for each check below the title of its group, and another for its advice, groups in order. With
+    ``-v`` also the skipped checks, with ``-q`` only failures."""
 
     def __init__(self, report: Report, environment: Environment) -> None:
         self._report = report
         self._environment = environment
-        self._shown = 0
+        self._everything = environment.verbosity > 0
+        self._begun = 0
+        """The groups that were printed as a whole."""
+        self._printed = 0
+        """The checks that were printed of the next group."""
         self._unwritten = ""
 
     def changed(self) -> None:
-        """Print the checks of all complete groups, and those so far of the next group.
+        """Print the checks of all complete groups, and those so far of the next group. Endpoints are printed when they
+        are complete, because those that fail for the same reason are printed as one.
 
         Text that standard output does not accept at once is kept, so that the event loop is not blocked.
         """
-        ready: list[Check] = []
-        for group in self._report.groups:
-            ready += group.checks
+        groups = self._report.groups
+        while self._begun < len(groups):
+            group = groups[self._begun]
+            if group.is_endpoint and not group.done:
+                break
+            section = section_at(groups, self._begun, everything=self._everything)
+            self._print(section)
             if not group.done:
                 break
-        new, self._shown = ready[self._shown :], len(ready)
-        lines = [line for check in new if self._is_wanted(check) for line in _plain_lines(check)]
-        self._unwritten += "".join(f"{line}\n" for line in lines)
-        while self._unwritten and self._environment.is_output_writable:
-            piece, self._unwritten = self._unwritten[:_PIECE], self._unwritten[_PIECE:]
-            self._environment.write(piece)
+            self._begun += section.groups
+            self._printed = 0
+        self._write()
 
     def finish(self) -> None:
         """Print the rest, and the summary."""
         self.changed()
+        for section in sections(self._report.groups[self._begun :], everything=self._everything):
+            self._print(section)
+            self._printed = 0
         rest, self._unwritten = self._unwritten, ""
         if not self._environment.quiet:
-            rest += f"{summary(self._report)}\n"
+            rest += f"{summary(self._report, everything=self._everything)}\n"
         self._environment.write(rest)
+
+    def _print(self, section: Section) -> None:
+        checks = [check for check in section.checks if self._is_wanted(check)]
+        lines = [line for check in checks[self._printed :] for line in _plain_lines(check)]
+        if lines and not self._printed:
+            lines.insert(0, section.title)
+        self._printed = len(checks)
+        self._unwritten += "".join(f"{line}\n" for line in lines)
+
+    def _write(self) -> None:
+        while self._unwritten and self._environment.is_output_writable:
+            piece, self._unwritten = self._unwritten[:_PIECE], self._unwritten[_PIECE:]
+            self._environment.write(piece)
 
     def _is_wanted(self, check: Check) -> bool:
         return not self._environment.quiet or check.verdict is Verdict.FAIL
 
 
 def _plain_lines(check: Check) -> list[str]:
-    head = f"{check.verdict.value:<8} {check.stage.value:<10} {milliseconds(check):>9}  "
+    head = f"  {check.verdict.value:<8} {check.stage.value:<10} {milliseconds(check):>9}  "
     lines = [f"{head}{check.name}: {check.detail}"]
     if check.advice:
         lines.append(f"{'':{len(head)}}-> {check.advice}")
@@ -131,7 +160,7 @@ def _plain_lines(check: Check) -> list[str]:
 
 
 class TableView:
-    """Draws a table that grows in place and stays at the end."""
+    """Draws the checks below the titles of their groups. The drawing grows in place and stays at the end."""
 
     def __init__(self, report: Report, environment: Environment) -> None:
         from rich.console import Console
@@ -166,50 +195,70 @@ class TableView:
         is_due = running <= 1 or now >= self._drawn_at + DRAW_INTERVAL
         if is_due and self._environment.is_output_writable:  # a terminal may be stopped (Ctrl-S)
             self._drawn_at = now
-            self._live.update(self._table(), refresh=True)
+            self._live.update(self._drawing(), refresh=True)
 
     def finish(self) -> None:
         """Draw the whole table, and print the summary below it."""
-        self._live.update(self._table())
+        self._live.update(self._drawing())
         self._live.stop()
-        self._console.print(summary(self._report))
+        self._console.print(summary(self._report, everything=False))
         self._file.close()
 
-    def _table(self) -> Table:
-        from rich.table import Table
+    def _drawing(self) -> Lines:
+        from rich.console import Group as Lines
+        from rich.text import Text
 
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=True, header_style="bold")
-        table.add_column("Verdict", no_wrap=True)
-        table.add_column("Stage", no_wrap=True)
-        table.add_column("Time", no_wrap=True, justify="right")
-        table.add_column("What", overflow="fold", ratio=1)
-        for group in self._report.groups:
-            for check in group.checks:
-                table.add_row(self._verdict(check), check.stage.value, milliseconds(check), self._text(check))
-            for running in group.running:
-                table.add_row(*self._running(running))
-        return table
+        shown = sections(self._report.groups, everything=False)
+        width = max((len(check.label or check.name) for section in shown for check in section.checks), default=0)
+        width = min(width, _LABEL_WIDTH)
+        lines: list[RenderableType] = []
+        for section in shown:
+            lines.append(Text(section.title, style="bold"))
+            for check in section.checks:
+                lines += self._check(check, width)
+            lines += [self._running(running, width) for running in section.running]
+        return Lines(*lines)
 
-    def _verdict(self, check: Check) -> Text:
+    def _check(self, check: Check, width: int) -> list[RenderableType]:
         from rich.text import Text
 
         marks = _ASCII_MARKS if self._is_ascii else _MARKS
-        return Text(f"{marks[check.verdict]} {check.verdict.value}", style=_STYLES[check.verdict])
+        style = _STYLES[check.verdict]
+        row = _row(width)
+        label = Text(check.label or check.name)
+        row.add_row(Text(marks[check.verdict], style=style), label, milliseconds(check), Text(check.detail))
+        if not check.advice:
+            return [row]
+        return [row, _advice(Text("->" if self._is_ascii else "→"), Text(check.advice), style)]
 
-    def _text(self, check: Check) -> Text:
+    def _running(self, running: Running, width: int) -> Table:
         from rich.text import Text
 
-        text = Text()
-        dim = check.verdict is Verdict.SKIPPED
-        text.append(check.name, style="dim" if dim else "bold")
-        text.append(f"  {check.detail}", style="dim" if dim else "")
-        if check.advice:
-            arrow = "->" if self._is_ascii else "→"
-            text.append(f"\n{arrow} {check.advice}", style=_STYLES[check.verdict])
-        return text
+        row = _row(width)
+        row.add_row(Text("." if self._is_ascii else "…", style="cyan"), Text(running.label or running.name), "", "")
+        return row
 
-    def _running(self, running: Running) -> tuple[Text, Text, Text, Text]:
-        from rich.text import Text
 
-        dots = "..." if self._is_ascii else "…"
-        return Text(dots, style="cyan"), Text(running.stage.value), Text(), Text(running.name, style="bold")
+def _row(width: int) -> Table:
+    """Return a table for one check, with the label ``width`` columns wide."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(width=1, no_wrap=True)
+    table.add_column(width=width, overflow="fold")
+    table.add_column(width=_TIME_WIDTH, no_wrap=True, justify="right")
+    table.add_column(overflow="fold", ratio=1)
+    table.expand = True
+    return table
+
+
+def _advice(arrow: Text, advice: Text, style: str) -> Table:
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(width=1)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", ratio=1)
+    table.expand = True
+    table.add_row("", arrow, advice, style=style)
+    return table
