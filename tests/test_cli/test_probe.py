@@ -147,6 +147,18 @@ def test_the_log_tells_each_check_and_no_token(prober: Prober, sandbox: SandboxT
     assert started.token not in text
 
 
+def test_a_verbose_probe_prints_each_check_once(
+    smp: Smp, prober: Prober, sandbox: SandboxThread, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log on standard error does not repeat it; with ``--json`` it shows the progress."""
+    url = ("--url", sandbox.start().url)
+    run = smp("probe", *url, "-v")
+    assert "pass     websocket" in run.out.decode()
+    assert " pass: " not in run.err + capsys.readouterr().err
+    run = smp("probe", *url, "-v", "--json")
+    assert "websocket pass: " in run.err + capsys.readouterr().err
+
+
 def test_without_a_token_the_session_is_not_begun(prober: Prober, sandbox: SandboxThread) -> None:
     started = sandbox.start()
     report = prober("--url", started.url)

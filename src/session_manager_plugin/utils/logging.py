@@ -43,6 +43,9 @@ _EXPLAINED = ("botocore.credentials", "botocore.tokens")
 """Loggers of libraries that are enabled at ``-vv``. botocore's other loggers would log whole requests and responses,
 keys included."""
 
+PRINTED = "is_printed"
+"""Attribute of a record (``extra``): true if the same text is printed, so that it is not written to stderr too."""
+
 _HIDDEN = "***"
 
 
@@ -254,6 +257,7 @@ def configure(
     handlers = files.copy()
     if stderr is not None and (verbosity > 0 or files):
         handlers.append(stderr)
+        stderr.addFilter(lambda record: not getattr(record, PRINTED, False))
         if verbosity == 0:
             stderr.setLevel(logging.CRITICAL + 1)
         elif kept is not None:

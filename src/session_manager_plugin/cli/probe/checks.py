@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from session_manager_plugin.utils.logging import get_logger, redact
+from session_manager_plugin.utils.logging import PRINTED, get_logger, redact
 from session_manager_plugin.utils.text import printable
 
 
@@ -167,6 +167,8 @@ class Group:
     title: str = ""
     is_endpoint: bool = False
     """Whether the group is one of several endpoints. Those that fail for the same reason are shown as one."""
+    is_printed: bool = False
+    """Whether the checks are printed as lines, which the log on standard error must not repeat."""
     checks: list[Check] = field(default_factory=list)
     running: list[Running] = field(default_factory=list)
     done: bool = False
@@ -188,7 +190,11 @@ class Group:
 
     def add(self, check: Check) -> None:
         """Add a finished check."""
-        get_logger(__name__).info("%s %s: %s: %s", check.stage.value, check.verdict.value, check.name, check.detail)
+        get_logger(__name__).info(
+            "%s %s: %s: %s",
+            *(check.stage.value, check.verdict.value, check.name, check.detail),
+            extra={PRINTED: self.is_printed},
+        )
         self.checks.append(check)
 
     def skip(self, name: str, reason: str, *stages: Stage) -> None:
@@ -215,6 +221,8 @@ class Report:
     changed: Callable[[], None] = lambda: None
     groups: list[Group] = field(default_factory=list)
     latency: Latency | None = None
+    is_printed: bool = False
+    """Whether the checks of the groups that follow are printed as lines."""
 
     def group(self, title: str = "", *, is_endpoint: bool = False) -> Group:
         """Return a new group, after the others."""
@@ -225,7 +233,7 @@ class Report:
 
     def background_group(self, title: str) -> Group:
         """Return a new group that is no part of the report until ``add``."""
-        return Group(lambda: self.changed(), clean(title))
+        return Group(lambda: self.changed(), clean(title), is_printed=self.is_printed)
 
     def add(self, group: Group) -> None:
         """Add a group after the others."""

@@ -96,6 +96,7 @@ class PlainView:
 
     def __init__(self, report: Report, environment: Environment) -> None:
         self._report = report
+        report.is_printed = True
         self._environment = environment
         self._everything = environment.verbosity > 0
         self._begun = 0
