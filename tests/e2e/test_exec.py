@@ -124,7 +124,8 @@ async def test_a_signal_terminates_every_session(sandbox: Sandbox, environment: 
         process.send_signal(signal.SIGTERM)
         run = await finish(process)
     assert run.status == -signal.SIGTERM
-    assert "smp: web-[1-2]: interrupted" in run.err
+    assert "smp: web-[1-2]: ended by SIGTERM\n" in run.err
+    assert run.err.endswith("smp: ended by SIGTERM\n")
     await wait_until(lambda: all(session.ended.is_set() for session in sandbox.sessions.values()))
 
 
@@ -146,15 +147,16 @@ async def test_a_reader_of_the_output_that_leaves(sandbox: Sandbox, environment:
     await wait_until(lambda: all(session.ended.is_set() for session in sandbox.sessions.values()))
 
 
-async def test_ctrl_c_cancels_what_run_command_runs(
-    sandbox: Sandbox, environment: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_cancels_what_run_command_runs(
+    sandbox: Sandbox, environment: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:
     script = f"echo $$ >{tmp_path}/pid; exec sleep 600"
     process = await start(sandbox, environment, "web-1", "--via", "send-command", "--shell", "--", script)
     await wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     pid = int((tmp_path / "pid").read_text())
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     run = await finish(process)
-    assert run.status == 255
-    assert run.err.startswith("smp: web-1: interrupted\nsmp: 1 target: 0 succeeded, 1 failed, in ")
+    assert run.status == (255 if number == signal.SIGINT else -number)
+    assert run.err.startswith("smp: web-1: the command was cancelled\nsmp: 1 target: 0 succeeded, 1 failed, in ")
     await wait_until(lambda: not os.path.exists(f"/proc/{pid}"))

@@ -184,7 +184,7 @@ async def test_a_reader_that_is_gone() -> None:
         (Outcome(3), 3, ""),
         (outcome_of(CommandTimedOut("late", seconds=1)), 124, "late"),
         (outcome_of(ConnectError("no way")), 255, "no way"),
-        (outcome_of(Signalled(2)), 255, "interrupted"),
+        (outcome_of(Signalled(15)), 255, "ended by SIGTERM"),
         (Outcome(text="\nbye\n"), 255, "the session was closed by the far end: bye"),
         (Outcome(0, incomplete="something is missing"), 255, "something is missing"),
     ],

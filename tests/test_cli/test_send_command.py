@@ -48,7 +48,7 @@ def test_a_long_output_ends_early_and_a_failure_stops_the_others(smp: Smp, sandb
         ("Failed", 7, 7, ""),
         ("Failed", -1, 255, "Run Command reports Failed"),
         ("ExecutionTimedOut", -1, 124, "the command did not end within 5 s"),
-        ("Cancelled", -1, 255, "interrupted"),
+        ("Cancelled", -1, 255, "the command was cancelled"),
         ("Undeliverable", -1, 255, "the command could not be delivered; the agent may be offline"),
         ("InvalidPlatform", -1, 255, "Run Command reports InvalidPlatform"),
     ],

@@ -21,8 +21,8 @@ MAX_IDS = 50
 OUTPUT_LIMIT, ERROR_OUTPUT_LIMIT = 24_000, 8_000
 """Characters of standard output and standard error that GetCommandInvocation returns."""
 LIMITS = CallLimits(10.0, 20.0, 10, mode="adaptive", keeps_client=True)
-CANCEL_LIMITS = CallLimits(1.5, 1.5, 1)
-"""The program is about to end."""
+CANCEL_LIMITS = CallLimits(1.5, 1.5, 1, keeps_client=True)
+"""The program is about to end, and cancels many commands at once."""
 _SUMMARY_LIMIT = 2_500
 """Characters of the output in ListCommandInvocations; from there on it may have been cut."""
 _ERROR_OUTPUT = "----------ERROR-------"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from session_manager_plugin.cli.exit_status import ExitStatus
+from session_manager_plugin.cli.exit_status import ExitStatus, Signalled
 from session_manager_plugin.cli.render import error_sentence
 from session_manager_plugin.errors import CommandTimedOut
 from session_manager_plugin.session.outcome import FAILURE, Outcome
@@ -13,7 +13,6 @@ from session_manager_plugin.session.protocols import Streams
 from session_manager_plugin.utils.text import printable
 
 TIMED_OUT = int(ExitStatus.TIMED_OUT)
-INTERRUPTED = "interrupted"
 
 
 class FleetTarget(NamedTuple):
@@ -53,8 +52,10 @@ def result_of(target: FleetTarget, outcome: Outcome, trouble: str, seconds: floa
 
 def _sentence(outcome: Outcome) -> str:
     """Return what went wrong, in the same words for all targets with which the same did."""
+    if isinstance(outcome.error, Signalled):
+        return f"ended {outcome.error}"
     if outcome.error is not None:
-        return error_sentence(outcome.error) or INTERRUPTED
+        return error_sentence(outcome.error) or "the reader of the output has closed it"
     if outcome.text:
         return f"the session was closed by the far end: {printable(outcome.text)}"
     return outcome.incomplete

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing
+from functools import partial
 
+from session_manager_plugin.aws.run_command import RunCommand
 from session_manager_plugin.cli.descriptors import raise_descriptor_limit
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.exit_status import Exit
+from session_manager_plugin.cli.exit_status import Exit, Signalled
 from session_manager_plugin.cli.fleet.collected import FoldingSink, JsonSink
 from session_manager_plugin.cli.fleet.lines import LineSink
 from session_manager_plugin.cli.fleet.options import FleetRun, batch_size
@@ -20,7 +22,7 @@ from session_manager_plugin.cli.fleet.stop import StopOnSignal
 from session_manager_plugin.cli.fleet.summary import Summary
 from session_manager_plugin.cli.fleet.targets import find_targets
 from session_manager_plugin.cli.process import Process, run_process
-from session_manager_plugin.cli.render import tell_note
+from session_manager_plugin.cli.render import tell, tell_note
 from session_manager_plugin.cli.standard_input import has_pending_input
 from session_manager_plugin.errors import ConfigurationError, UsageError
 from session_manager_plugin.execution.remote_command import Via
@@ -38,7 +40,11 @@ def run_fleet(environment: Environment, fleet: FleetRun) -> Exit:
     async def main(process: Process) -> Exit:
         return await _Fleet(process, fleet).run()
 
-    return run_process(environment, main)
+    try:
+        return run_process(environment, main)
+    except Signalled as error:
+        tell_note(environment, f"ended {error}")
+        raise
 
 
 def open_output(environment: Environment) -> SharedOutput:
@@ -75,7 +81,15 @@ class _Fleet:
             self._add(result)
         runner: SessionFleet | SendCommandFleet
         if fleet.via is None:
-            runner = SendCommandFleet(fleet, self._sink, self._shared, self._signal, self._failures_left)
+            runner = SendCommandFleet(
+                fleet,
+                self._sink,
+                self._shared,
+                self._signal,
+                self._failures_left,
+                partial(tell, environment),
+                RunCommand(fleet.aws),
+            )
         else:
             runner = SessionFleet(self._process, fleet, self._sink, self._is_stopped)
 

@@ -18,17 +18,18 @@ class StopOnSignal:
         self._interruption = interruption
         self._block = contextlib.ExitStack()
         self._running: RunningSession | None = None
+        self._leaves = False
         self.stopped = False
         self.on_stop: Callable[[], None] = lambda: None
         """Called at the first signal."""
-
-    @property
-    def leaves(self) -> bool:
-        """Whether the program is leaving: there are two seconds left."""
-        return self._interruption.error is not None
+        self.on_leave: Callable[[], None] = lambda: None
+        """Called when a signal ends the program: ``signals.LEAVE_LIMIT`` is left."""
+        self.on_die: Callable[[], None] = lambda: None
+        """Called when the program ends at once, at a further signal or at that limit."""
 
     def __enter__(self) -> Self:
         self._running = self._block.enter_context(self._interruption.session(self._offer))
+        self._interruption.restore = self._leave
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -39,3 +40,10 @@ class StopOnSignal:
         self.stopped = self._running.leaving = True  # it is neither asked nor cancelled from here on
         self.on_stop()
         return number in KEYS
+
+    def _leave(self) -> None:
+        if self._leaves:
+            self.on_die()
+        else:
+            self._leaves = True
+            self.on_leave()
