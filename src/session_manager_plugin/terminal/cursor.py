@@ -19,9 +19,6 @@ _SEQUENCE = re.compile(rb"\x1b\[[0-9;:]*[mK]")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _PIECES = re.compile(rb"[\x00-\x1f\x7f]|[^\x00-\x1f\x7f]+")
 _TAB_WIDTH = 8
-_CONTROLS = bytes([*range(0x20), 0x7F])
-_MANY_CONTROLS = 6
-"""More of them in a line that is not UTF-8 are binary data, not another encoding."""
 _JOINER = JOINER.encode()
 
 
@@ -94,10 +91,14 @@ class Cursor:
         """Whether a wrap is certainly due."""
         return self.column >= self.columns and not self.slack
 
-    def lose(self) -> None:
-        """Make the position unknown."""
+    def lose(self, *, may_wrap: bool = False) -> None:
+        """Make the position unknown. Without ``may_wrap`` the caller has made sure that no wrap is due."""
         self.unknown_rows = self.last + 1
-        self.lose_column()
+        if may_wrap:
+            self._span(0, self.columns)
+            self.written = b""
+        else:
+            self.lose_column()
 
     def lose_column(self) -> None:
         """Make the column unknown. The caller has made sure that no wrap is due."""
@@ -112,8 +113,11 @@ class Cursor:
             self._span(self.columns - 1, self.columns)
             self.written = b""
 
-    def follow(self, text: bytes) -> None:
-        """Follow text with C0 controls, SGR and EL. All other sequences have methods of their own."""
+    def follow(self, text: bytes, *, is_binary: bool = False) -> None:
+        """Follow text with C0 controls, SGR and EL. All other sequences have methods of their own.
+
+        ``is_binary``: the text is binary data, which is not worth following exactly.
+        """
         if self.has_sides:
             self._follow_between_sides(text)
             return
@@ -133,13 +137,13 @@ class Cursor:
             elif self.newline_returns and newlines:
                 self.column = self.slack = 0
                 text = text[text.rfind(b"\n") + 1 :]
-        if b"\x1b" in text:
+        if is_binary:
+            self._follow_binary(text)
+            return
+        if b"\x1b[" in text:
             text = _SEQUENCE.sub(b"", text)
         if _CONTROL.search(text) is None:
             self._print(text)
-            return
-        if len(text) - len(text.translate(None, _CONTROLS)) > _MANY_CONTROLS and not _is_utf8(text):
-            self._follow_binary(text)
             return
         for piece in _PIECES.findall(text):
             if piece[0] < 0x20 or piece[0] == 0x7F:
@@ -148,7 +152,7 @@ class Cursor:
                 self._print(piece)
 
     def _follow_binary(self, text: bytes) -> None:
-        """Text that is not worth following exactly: any column, and the bottom row if that cannot be left."""
+        """Follow text after which the cursor is in any column, and in the bottom row if that cannot be left."""
         self._wrap(0, 1, 0, 0)
         self.joins = text.endswith(_JOINER)
 
@@ -374,11 +378,3 @@ class Cursor:
             self.unknown_rows = self.last + 1
         self._span(0, self.columns)
         self.written = b""
-
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -90,7 +90,8 @@ class Pen:
 
     def follow(self, text: bytes) -> None:
         """Follow text with SGR sequences."""
-        start = max(text.rfind(PLAIN), text.rfind(b"\x1b[0m"))
+        start = text.rfind(PLAIN)
+        start = max(start, text.rfind(b"\x1b[0m", max(0, start)))
         if start >= 0:
             self._attributes = ()
             if text.find(b"\x1b", start + 3) < 0:
@@ -123,6 +124,10 @@ class Pen:
     def shift(self, number: int) -> None:
         """SI, SO, LS2, LS3: which of G0 to G3 is in use."""
         self._shift = number
+
+    def follow_shifts(self, text: bytes) -> None:
+        """Follow text with SI or SO."""
+        self.shift(1 if text.rfind(b"\x0e") > text.rfind(b"\x0f") else 0)
 
     def follow_link(self, osc: bytes) -> None:
         """Follow the content of an OSC 8, after ``8;``."""

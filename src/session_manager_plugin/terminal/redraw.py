@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
 from typing import Protocol
 
 # A redraw is a CUP and everything after it that is harmless. The cursor's position after its last CUP depends on that
@@ -17,6 +18,7 @@ MODES = (25, 2026)
 """The private modes that a redraw may switch: the cursor is shown, output is synchronized."""
 _SHIFTS = (b"\x0e", b"\x0f")
 _POSITION = re.compile(rb"\x1b\[([0-9]*);?([0-9]*)[Hf]")
+_C1 = re.compile(rb"\xc2[\x80-\x9f]").search
 
 
 class Search(Protocol):
@@ -45,6 +47,26 @@ def redraw_end(data: bytes, start: int, rows: int | None, *, in_ascii: bool, has
     return end
 
 
+def deferrable_end(data: bytes, *, in_ascii: bool) -> int:
+    """Return where the first sequence begins that affects more than the screen, the cursor, its attributes and `MODES`,
+    or is unfinished; the length of ``data`` if there is none. ``in_ascii``: as for ``redraw_end``."""
+    found = _not_deferrable(in_ascii)(data, 0, len(data))
+    end = len(data) if found is None else found.start()
+    if b"\xc2" in data and (c1 := _C1(data, 0, end)) is not None:
+        return c1.start()
+    return end
+
+
+def switched_modes(drawn: bytes) -> Iterator[tuple[int, bool]]:
+    """Yield the modes of `MODES` that a redraw switches, and whether they are set after it."""
+    if b"?" not in drawn:
+        return
+    for number in MODES:
+        switch = b"\x1b[?%d" % number
+        if (place := drawn.rfind(switch)) >= 0:
+            yield number, drawn[place + len(switch)] == ord("h")
+
+
 def last_position(data: bytes, start: int, end: int) -> re.Match[bytes]:
     """Return the last CUP of the redraw ``data[start:end]``; its groups are row and column, from 1 on, or empty."""
     while True:
@@ -63,6 +85,13 @@ def _harmful(in_ascii: bool, has_c2: bool) -> Search:
     ascii_set = rb"|\(B" if in_ascii else b""
     c1 = rb"|\xc2[\x80-\x9f]" if has_c2 else b""
     return re.compile(rb"\x1b(?!%b%b)%b" % (harmless, ascii_set, c1)).search
+
+
+@functools.lru_cache
+def _not_deferrable(in_ascii: bool) -> Search:
+    """Return the search for ``deferrable_end``. Unlike in a redraw, ED and REP are harmless: no bar is erased."""
+    ascii_set = rb"|\(B" if in_ascii else b""
+    return re.compile(rb"\x1b(?!\[[0-;]*+[@-MPSTXZ`abdfm]|\[\?(?:12|25|2026)[hl]%b)" % ascii_set).search
 
 
 @functools.lru_cache(maxsize=8)

@@ -6,7 +6,8 @@ import re
 
 from session_manager_plugin.session.protocols import TerminalSize
 from session_manager_plugin.terminal import sequences
-from session_manager_plugin.terminal.character_width import width_range
+from session_manager_plugin.terminal.combining import joined_character
+from session_manager_plugin.terminal.deferred_output import DeferredOutput
 from session_manager_plugin.terminal.pen import PLAIN
 from session_manager_plugin.terminal.questions import (
     QUESTION_FINALS,
@@ -15,9 +16,10 @@ from session_manager_plugin.terminal.questions import (
     question_in_sequence,
     question_in_string,
 )
+from session_manager_plugin.terminal.redraw import deferrable_end
 from session_manager_plugin.terminal.screen_state import ABSOLUTE, ERASE_BELOW, NO_MARGINS, RESTORE, SAVE
 from session_manager_plugin.terminal.screen_tracker import ScreenTracker
-from session_manager_plugin.terminal.sequences import NOT_PLAIN, NOT_PLAIN_OR_C1
+from session_manager_plugin.terminal.sequences import SequenceFinder
 from session_manager_plugin.terminal.terminal_reports import Report
 
 # With a bar the remote is told a size of one row fewer, and the scroll region ends above the bar, so that the remote's
@@ -25,7 +27,8 @@ from session_manager_plugin.terminal.terminal_reports import Report
 # sequence that resets the margins they are set again at once; after one that erases the bar it is drawn again at the
 # end of the chunk.
 #
-# Without a bar the output is not changed or delayed. It is followed nevertheless, to reset the terminal at the end.
+# Without a bar the output is not changed or delayed. It is followed nevertheless, to reset the terminal at the end;
+# output that only draws is followed when the state is needed (see ``_catch_up``).
 #
 # With a bar the output of ``feed`` ends at a boundary: between two characters or sequences, where other bytes may be
 # inserted. An unfinished sequence or character is held back. There are two exceptions, in which nothing is inserted
@@ -42,10 +45,8 @@ _END_STRING = _CANCEL + b"\x1b\\"
 """Ends a sequence or string in every terminal: by CAN in those that obey it inside strings, by ST in the others."""
 _ASK_POSITION = b"\x1b[6n"
 _STRING_ENDS = b"\x07\x18\x1a\x1b\\"
-_PLAIN_ENDS = re.compile(rb"\x1b\[[0-9;:]*[mK]\Z")
 _TO_RESET_OF_MODE = re.compile(rb"[^lc]*[lc]|[^lc]+")
 """Splits output after each byte that may end a switch from the alternate screen: a reset of a mode, or RIS."""
-_LAST_WORD = re.compile(r"[^\x00-\x20\x7f-\x9f]+\Z")
 _TAIL = 64
 """Bytes of text that are remembered, to find the last character."""
 _LONGEST_OSC = 4096
@@ -69,6 +70,7 @@ class Screen:
         self._held = b""  # an unfinished character or sequence, kept until its rest arrives
         self._given = 0  # how many bytes of ``_held`` were written already
         self._tail = b""  # the last bytes that were fed, if they were text
+        self._deferred = DeferredOutput()
         self._interrupted = False  # bytes of ours were written after ``_tail``
         self._string: bytes | None = None  # inside a string: the byte that began it
         self._string_text = b""
@@ -109,12 +111,14 @@ class Screen:
     @property
     def column(self) -> int | None:
         """The column of the cursor, from 0; None if it is not known, or a wrap is due."""
+        self._catch_up()
         cursor = self._tracker.cursor
         return None if cursor.slack or cursor.may_wrap else cursor.column
 
     @property
     def rows_below(self) -> int | None:
         """How many newlines lead to the last row, from which on they scroll; None if that is not known."""
+        self._catch_up()
         tracker = self._tracker
         cursor = tracker.cursor
         return None if tracker.has_region or not cursor.is_row_known else cursor.last - cursor.row
@@ -122,6 +126,7 @@ class Screen:
     @property
     def pen(self) -> bytes:
         """What sets the colours and attributes in force, after a reset."""
+        self._catch_up()
         return self._tracker.pen.attributes
 
     def interrupt(self) -> None:
@@ -172,6 +177,7 @@ class Screen:
         None if it cannot be taken now: call again after ``locate``, or a little later. The cursor's position is needed
         if the remote has something in the terminal's slot for DECRC; without ``may_ask`` that is given up.
         """
+        self._catch_up()
         tracker = self._tracker
         self._waits_for_position = may_ask and tracker.spares_slot and not tracker.cursor.is_known
         if self._waits_for_position or not self.at_boundary:
@@ -205,10 +211,12 @@ class Screen:
 
     def again(self) -> bytes:
         """Return the bytes that restore the remote's screen (main or alternate) and modes, without the bar."""
+        self._catch_up()
         return self._tracker.redo()
 
     def leave(self) -> bytes:
         """Restore the terminal. This object must not be used afterwards."""
+        self._catch_up()
         tracker = self._tracker
         pieces = [self.flush(), b"" if self.at_boundary else _END_STRING, b"\x1b<" if tracker.modes.is_vt52 else b""]
         pieces.append(self._setup)
@@ -242,6 +250,7 @@ class Screen:
 
     def draw_notice(self, text: bytes) -> bytes:
         """Draw ``text`` over the remote's last row; b"" if that is not possible now."""
+        self._catch_up()
         tracker = self._tracker
         self._waits_for_position = tracker.spares_slot and not tracker.cursor.is_known
         if not self.at_boundary or self._size.rows < 2 or self._waits_for_position:
@@ -273,19 +282,24 @@ class Screen:
             given = self._held[: self._given]
             data = self._held + data
             self._held, self._given = b"", 0
+        if not self.has_bar:
+            if not self._defer(data):
+                self._catch_up()
+                self._follow(data, self._interrupted)
+            self._given = len(self._held)
+            self._fed += 1
+            self._interrupted = False
+            return unaltered + self._repair() if self._setup else unaltered
         again = b""
         interrupted = self._interrupted
-        if interrupted and self._tail and self.has_bar and data[0] >= 0x80:
-            again = self._join(data)
+        if interrupted and self._tail and data[0] >= 0x80 and (joined := joined_character(self._tail, data)):
+            again = self._tracker.write_again(joined)
         if self._string is None and b"\x1b" not in data and b"\xc2" not in data:
-            corrected = self._tracker.text(self._whole(data))
+            corrected = self._tracker.text(self._whole(data), is_binary=sequences.is_binary(data))
             self._tail = (self._tail + corrected)[-_TAIL:]
         else:
             corrected = self._follow(data, interrupted)
-        if not self.has_bar:
-            corrected = unaltered
-            self._given = len(self._held)
-        elif given:
+        if given:
             corrected = self._after(given, corrected)
         if corrected:
             self._fed += 1
@@ -293,6 +307,29 @@ class Screen:
         if self._setup or self.damaged:
             return again + corrected + self._repair()
         return again + corrected if again else corrected
+
+    def _defer(self, data: bytes) -> bool:
+        """Keep ``data`` to follow it later; False if it has to be followed now. An unfinished end is held."""
+        tracker = self._tracker
+        if self._string is not None or tracker.modes.is_vt52:
+            return False
+        end = deferrable_end(data, in_ascii=tracker.pen.is_ascii)
+        if end == len(data):
+            data = self._whole(data)
+        elif sequences.sequence_at(data, end) is None and not sequences.is_hopeless(data[end:]):
+            self._held, data = data[end:], data[:end]
+        else:
+            return False
+        if self._deferred.add(data, tracker):
+            self._tail = b""
+        return True
+
+    def _catch_up(self) -> None:
+        """Follow the output that is deferred."""
+        if deferred := self._deferred.take():
+            held, self._held = self._held, b""
+            self._follow(deferred, False)
+            self._held = held
 
     @property
     def wants_position(self) -> bool:
@@ -313,6 +350,7 @@ class Screen:
     def locate(self, question: int, row: int, column: int) -> bytes:
         """Handle the answer to request ``question``. Row and column are counted from 1. Ignored if output was fed since
         the request."""
+        self._catch_up()
         waited, self._waits_for_position = self._waits_for_position, False
         if question != self._fed or not (self.has_bar or waited) or not self.at_boundary:
             return b""
@@ -324,8 +362,8 @@ class Screen:
         out = []
         tracker = self._tracker
         position = 0
-        has_c2 = b"\xc2" in data
-        search = (NOT_PLAIN_OR_C1 if has_c2 else NOT_PLAIN).search
+        finder = SequenceFinder(data)
+        is_binary = sequences.is_binary(data)
         while position < len(data):
             if self._string is not None:
                 stop, is_over = sequences.string_end(data, position, self._string == b"]")
@@ -336,18 +374,17 @@ class Screen:
                     self._held = data[stop:]
                     break
                 continue
-            found = search(data, position)
-            if found is None:
+            start = finder.find(position)
+            if start == len(data):
                 rest = self._whole(data[position:])
-                out.append(tracker.text(rest))
+                out.append(tracker.text(rest, is_binary=is_binary))
                 self._tail = (self._tail + rest)[-_TAIL:]
                 break
-            start = found.start()
             if start > position:
                 text = data[position:start]
-                out.append(tracker.text(text))
+                out.append(tracker.text(text, is_binary=is_binary))
                 self._tail = (self._tail + text[-_TAIL:])[-_TAIL:]
-            if data[start + 1 : start + 2] == b"[" and (end := tracker.redraw(data, start, has_c2)) > start:
+            if data[start + 1 : start + 2] == b"[" and (end := tracker.redraw(data, start, finder.has_c2)) > start:
                 out.append(data[start:end])
                 position, self._tail = end, b""
                 continue
@@ -369,6 +406,7 @@ class Screen:
                 # The terminal obeys the controls first, so they are written first.
                 out.append(tracker.text(sequence.body))
                 data, position = b"\x1b" + data[position:], 0
+                finder = SequenceFinder(data)
             elif sequence.final == "b" and sequence.kind == "[":
                 out.append(tracker.repeat(tail, sequence, raw, interrupted=interrupted and not start))
             else:
@@ -397,22 +435,6 @@ class Screen:
         self._fed += bool(held)
         return held
 
-    def _join(self, data: bytes) -> bytes:
-        """Return the bytes that make a combining character at the start of ``data`` join the remote's last character.
-
-        Bytes of ours were written in between, and terminals combine with the last character written. So the remote's
-        last character is written again.
-        """
-        character = data[:4].decode("utf-8", "ignore")[:1]
-        if not character or width_range(character)[0] > 0 or _PLAIN_ENDS.search(self._tail):
-            return b""
-        before = _LAST_WORD.findall(self._tail.decode("utf-8", "ignore"))
-        while before and len(before[0]) > 1 and any(width_range(each)[0] > 0 for each in before[0][1:]):
-            before[0] = before[0][1:]
-        if not before or width_range(before[0][0]) not in ((1, 1), (2, 2)):
-            return b""
-        return self._tracker.write_again(before[0])
-
     def _whole(self, text: bytes) -> bytes:
         """Return ``text`` without an unfinished character at its end, which is held back."""
         if text[-1] < 0x80 or not (length := sequences.unfinished_character(text)):
@@ -437,6 +459,7 @@ class Screen:
             self._questions.append(question)
 
     def _lay_out(self, size: TerminalSize, *, moved: bool) -> bytes:
+        self._catch_up()
         self._size = size
         self._fed += 1
         tracker = self._tracker

@@ -329,7 +329,7 @@ class ScreenState:
         cursor = self.cursor
         width = character_width(text[0])
         back = b"\x1b[%dG" % (cursor.columns - width + 1) if cursor.is_wrap_due else b"\x1b[%dD" % width
-        # In insert mode the old character is deleted first. No byte may follow the character: see ``Screen._join``.
+        # In insert mode the old character is deleted first. No byte may follow the character: see ``joined_character``.
         room = b"\x1b[%dP" % width if self.modes.inserts else b""
         return back + room + text.encode()
 

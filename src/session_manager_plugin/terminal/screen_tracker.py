@@ -12,7 +12,7 @@ from session_manager_plugin.terminal.keyboard_flags import KeyboardFlags
 from session_manager_plugin.terminal.modes import Modes
 from session_manager_plugin.terminal.movements import MOVEMENTS, first
 from session_manager_plugin.terminal.pen import PLAIN, Pen
-from session_manager_plugin.terminal.redraw import MODES, last_position, redraw_end
+from session_manager_plugin.terminal.redraw import last_position, redraw_end, switched_modes
 from session_manager_plugin.terminal.saved_cursor import SavedCursor
 from session_manager_plugin.terminal.screen_state import (
     ABSOLUTE,
@@ -47,18 +47,18 @@ class ScreenTracker(ScreenState):
 
     # --- text
 
-    def text(self, text: bytes) -> bytes:
-        """Follow text with controls, SGR and EL."""
+    def text(self, text: bytes, *, is_binary: bool = False) -> bytes:
+        """Follow text with controls, SGR and EL. ``is_binary``: see ``Cursor.follow``."""
         cursor = self.cursor
         if self.limited and cursor.is_row_known and cursor.is_below_region:
             text = self._confine(text)
         else:
-            cursor.follow(text)
+            cursor.follow(text, is_binary=is_binary)
         if b"\x0e" in text or b"\x0f" in text:
-            self.pen.shift(1 if text.rfind(b"\x0e") > text.rfind(b"\x0f") else 0)
+            self.pen.follow_shifts(text)
         if cursor.is_wrap_due:
             self._follow_to_last_column(text)
-        elif b"\x1b" in text:
+        elif b"\x1b[" in text:
             self.pen.follow(text)
         if self.in_force != self.margins or self.margins[1] != cursor.last:
             text += self.apply_region()
@@ -133,7 +133,7 @@ class ScreenTracker(ScreenState):
         found = None if _PLAIN_SEQUENCE_END.search(before) else _LAST_CHARACTER.search(before)
         character = found[0].decode("utf-8", "replace")[-1] if found is not None else ""
         if not character or width_range(character) not in ((1, 1), (2, 2)):
-            if interrupted:
+            if interrupted and self.limited:
                 return b""  # a character of ours would be repeated
             self.cursor.may_advance(count)
             return raw + self.apply_region()
@@ -183,8 +183,8 @@ class ScreenTracker(ScreenState):
         drawn = data[start : last.start()]
         if drawn:
             pen.follow(drawn)
-            if b"\x1b[?" in drawn:
-                self._follow_modes(drawn)
+            for number, on in switched_modes(drawn):
+                self.modes.set_private(number, on)
             if _JOINER in drawn:
                 cursor.joins = True
         row, column = last.groups()
@@ -195,12 +195,6 @@ class ScreenTracker(ScreenState):
     def _scrolls_as_a_whole(self) -> bool:
         """Whether the scroll region is in force, and all rows of the remote's."""
         return self.in_force == self.margins == (0, self.cursor.last)
-
-    def _follow_modes(self, drawn: bytes) -> None:
-        for number in MODES:
-            switch = b"\x1b[?%d" % number
-            if (place := drawn.rfind(switch)) >= 0:
-                self.modes.set_private(number, drawn[place + len(switch)] == ord("h"))
 
     def _escape(self, body: bytes, final: str, raw: bytes) -> bytes:
         cursor = self.cursor
@@ -469,8 +463,6 @@ class ScreenTracker(ScreenState):
             return raw
         self.cursor.lose()
         return SAVE + raw
-
-    # --- what is written aside
 
 
 _OTHERS: dict[str, Callable[[ScreenTracker, bytes, bytes], bytes]] = {

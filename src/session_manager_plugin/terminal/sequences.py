@@ -23,11 +23,16 @@ _EARLY_CONTROLS = re.compile(rb"[%b]+" % _CONTROLS)
 _OSC_END = re.compile(rb"[\x07\x18\x1a]|\x1b|\xc2\x9c")
 _STRING_END = re.compile(rb"[\x18\x1a]|\x1b|\xc2\x9c")
 
-NOT_PLAIN = re.compile(rb"\x1b(?!\[[0-9;:]*[mK])")
-"""The first sequence that is neither SGR nor EL, the two most frequent ones, in text without C2 bytes."""
-NOT_PLAIN_OR_C1 = re.compile(rb"\x1b(?!\[[0-9;:]*[mK])|\xc2[\x80-\x9f]")
+_NOT_PLAIN = re.compile(rb"\x1b(?!\[[0-9;:]*[mK]|[\x80-\xff])")
+"""The first sequence that is neither SGR nor EL, the two most frequent ones, in text without C2 bytes. An ESC before a
+byte that cannot follow it, as in binary data, has no effect and is part of the text."""
+_C1 = re.compile(rb"\xc2[\x80-\x9f]")
 
 _SUBPARAMETERS = re.compile(rb":[0-9:]*")
+
+_RARE_CONTROLS = bytes({*range(0x20)} - {*b"\x07\x08\t\n\r\x0e\x0f\x1b"})
+_RARE_IN_TEXT = 32
+"""Text has at most one of the rare controls in so many bytes."""
 
 _LONGEST = 65536
 """Longest unfinished sequence in bytes; anything longer is not a sequence."""
@@ -43,6 +48,26 @@ class Sequence(NamedTuple):
     body: bytes
     """Parameters and intermediates; for a string, the byte that began it."""
     final: str
+
+
+class SequenceFinder:
+    """Finds the sequences in ``data``, apart from SGR and EL, which are part of the text."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._escape_at = -1
+        self.has_c2 = b"\xc2" in data
+        """Whether there may be C1 controls in ``data``."""
+
+    def find(self, position: int) -> int:
+        """Return the start of the first sequence at or after ``position``, the length of ``data`` if there is none.
+        ``position`` is no less than in the last call."""
+        if self._escape_at < position:
+            found = _NOT_PLAIN.search(self._data, position)
+            self._escape_at = len(self._data) if found is None else found.start()
+        if self.has_c2 and (c1 := _C1.search(self._data, position, self._escape_at)) is not None:
+            return c1.start()
+        return self._escape_at
 
 
 def sequence_at(data: bytes, start: int) -> Sequence | None:
@@ -108,6 +133,13 @@ def unfinished_character(data: bytes) -> int:
     return 0
 
 
+def is_binary(data: bytes) -> bool:
+    """Whether ``data`` is binary data rather than text with sequences, in whatever encoding."""
+    if data.isascii() or _is_utf8_but_for_its_end(data):
+        return False
+    return (len(data) - len(data.translate(None, _RARE_CONTROLS))) * _RARE_IN_TEXT > len(data)
+
+
 def is_hopeless(unfinished: bytes) -> bool:
     """Whether an unfinished sequence is too long to be one."""
     return len(unfinished) > _LONGEST
@@ -125,6 +157,14 @@ def numbers(body: bytes) -> list[int] | None:
     if b":" in body:
         return numbers(_SUBPARAMETERS.sub(b"", body))
     return None
+
+
+def _is_utf8_but_for_its_end(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return error.start > len(data) - 4
+    return True
 
 
 def _character_length(lead: int) -> int:
