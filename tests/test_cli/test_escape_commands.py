@@ -11,6 +11,7 @@ from session_manager_plugin.cli.escape_commands import EscapeCommands
 from session_manager_plugin.errors import ConfigurationError, LeftByEscape
 from session_manager_plugin.library import connect
 from session_manager_plugin.protocol.events import SessionReady
+from session_manager_plugin.session.protocols import TerminalSize
 from session_manager_plugin.session.session import Session
 from session_manager_plugin.terminal.console import Console
 from session_manager_plugin.terminal.escapes import Escape, EscapeScanner
@@ -23,6 +24,7 @@ class FakeConsole:
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.size = TerminalSize(80, 24)
         self.can_show_bar = True
         self.toggled = 0
         self.predicts = False
@@ -135,9 +137,9 @@ def test_details_before_the_session_has_begun(typed: Commands) -> None:
     typed.session.began = None
     assert typed.said(Escape.DETAILS) == [
         "~i",
-        " session:         alice-1?[2J",
-        " target:          web-1 eu-west-1",
-        " state:           opening",
+        " session: alice-1?[2J",
+        " target:  web-1 eu-west-1",
+        " state:   opening",
     ]
 
 
@@ -145,51 +147,88 @@ def test_details(typed: Commands) -> None:
     typed.session.began = SessionReady("Standard_Stream", peer_version="3.3.0.0\x1b]0;x\x07")
     typed.now = 3725.0
     typed.session.info = {
-        "url": "wss://gateway.example/v1/data-channel/alice-1?token=abcdefgh12345678",
+        "url": "wss://user:secret@gateway.example:8443/v1/data-channel/alice-1?token=abcdefgh12345678",
         "state": "connected",
         "link": "reconnecting",
         "trouble": "no answer for 3 s",
         "latency": 0.01234,
+        "tls": "TLSv1.3, TLS_AES_256_GCM_SHA384",
+        "bytes_received": 1_234_567,
+        "bytes_sent": 999,
         "retransmitting": 2,
+        "retransmissions": 1042,
         "reconnects": 0,
         "queue_size": 7,
+        "encrypted": True,
+        "encryption_key": "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
     }
     assert typed.said(Escape.DETAILS) == [
         "~i",
         " session:         alice-1?[2J",
         " target:          web-1 eu-west-1",
         " uptime:          1 h 2 min",
-        " url:             wss://gateway.example/v1/data-channel/alice-1?token=***",
         " state:           reconnecting",
         " trouble:         no answer for 3 s",
         " latency:         no answer",
+        " received:        1.2 MB",
+        " sent:            999 bytes",
+        " retransmissions: 1,042, 2 not acknowledged yet",
+        " reconnects:      0",
+        " host:            gateway.example:8443",
+        " TLS:             TLSv1.3, TLS_AES_256_GCM_SHA384",
+        " encryption:      KMS key",
+        "                  arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef",
+        "                  -1234567890ab",
         " agent:           3.3.0.0?]0;x?",
         " session type:    Standard_Stream",
-        " resending:       2",
-        " reconnects:      0",
     ]
 
 
-async def test_the_facts_that_are_told_are_supplied_by_a_session() -> None:
-    """Encryption and retransmissions stood in the list, and no session named them."""
+def test_details_are_no_wider_than_the_terminal(typed: Commands) -> None:
+    typed.console.size = TerminalSize(40, 10)
+    typed.session.session_id = "alice-0123456789abcdef0123456789abcdef0"
+    typed.session.info = {"url": "wss://ssmmessages.ap-southeast-1.amazonaws.com/v1/data-channel/alice"}
+    lines = typed.said(Escape.DETAILS)
+    assert max(map(len, lines)) <= 40
+    text = "".join("".join(lines).split())
+    assert typed.session.session_id in text
+    assert "ssmmessages.ap-southeast-1.amazonaws.com" in text
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_951, "1.0 MB")],
+)
+def test_sizes_in_the_details(typed: Commands, size: int, shown: str) -> None:
+    typed.session.info = {"bytes_sent": size}
+    assert f" sent:         {shown}" in typed.said(Escape.DETAILS)
+
+
+async def test_the_details_are_supplied_by_a_session() -> None:
     async with AgentGateway() as gateway, connect(gateway.url, TOKEN) as session:
+        await session.write(b"1234567890")
+        await wait_until(lambda: session.get_info()["bytes_received"] > 0)
         console = FakeConsole()
         EscapeCommands(cast(Console, console), session, lambda: None, b"~", print).obey(Escape.DETAILS)
     labels = [line.split(":")[0].strip() for line in console.said[1:]]
     assert labels == [
         "session",
         "uptime",
-        "url",
         "state",
         *(["latency"] if "latency" in labels else []),
-        "agent",
-        "session type",
-        "encryption",
+        "received",
+        "sent",
         "retransmissions",
         "reconnects",
+        "host",
+        "TLS",
+        "encryption",
+        "agent",
+        "session type",
     ]
-    assert " encryption:      no" in console.said
-    assert " retransmissions: 0" in console.said
+    values = {line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in console.said[1:]}
+    assert (values["TLS"], values["encryption"], values["retransmissions"]) == ("none", "none", "0")
+    assert values["host"].startswith("127.0.0.1:")
 
 
 def test_connections(typed: Commands) -> None:

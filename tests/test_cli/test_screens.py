@@ -87,8 +87,12 @@ def test_details_of_the_connection() -> None:
     commands.session.info = {
         "link": "connected",
         "url": f"wss://ssmmessages.eu-west-1.amazonaws.com/v1/data-channel/{SESSION}?role=publish_subscribe",
+        "tls": "TLSv1.3, TLS_AES_128_GCM_SHA256",
+        "bytes_received": 1_482_313,
+        "bytes_sent": 34_907,
         "latency": 0.0234,
         "encrypted": True,
+        "encryption_key": "alias/sessions",
         "retransmissions": 2,
         "reconnects": 1,
     }

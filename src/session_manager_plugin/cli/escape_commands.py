@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
+from session_manager_plugin.cli.connection_details import connection_details, printable
 from session_manager_plugin.errors import LeftByEscape, SessionManagerError
 from session_manager_plugin.session.session import Session
 from session_manager_plugin.terminal.console import Console
 from session_manager_plugin.terminal.escapes import Escape, EscapeScanner, show_escape_character
-from session_manager_plugin.utils.logging import redact
 
 _KEYS = {Escape.SUSPEND: "^Z"}
 _HELP = {
@@ -24,22 +24,6 @@ _HELP = {
     Escape.HELP: "this list",
 }
 """The escapes with their descriptions, in the order of the list."""
-_FACTS = {
-    "session_id": "session",
-    "target": "target",
-    "uptime": "uptime",
-    "url": "url",
-    "link": "state",
-    "trouble": "trouble",
-    "latency": "latency",
-    "agent_version": "agent",
-    "session_type": "session type",
-    "encrypted": "encryption",
-    "retransmitting": "resending",
-    "retransmissions": "retransmissions",
-    "reconnects": "reconnects",
-}
-"""Items of ``Session.get_info`` that are shown, in this order, if present."""
 
 
 class EscapeCommands:
@@ -104,7 +88,7 @@ class EscapeCommands:
         try:
             await self._session.reconnect()
         except SessionManagerError as error:
-            self._console.say([_printable(f"not reconnecting: {error}")])
+            self._console.say([printable(f"not reconnecting: {error}")])
 
     def suspend(self, typed: str = "^Z") -> None:
         """Stop until the shell continues us. ``typed`` is the text of the key that was typed."""
@@ -113,7 +97,7 @@ class EscapeCommands:
             self._console.say(["smp cannot be suspended: there is no shell that would bring it back"])
 
     def _say(self, escape: Escape, lines: list[str]) -> None:
-        self._console.say([self._name + self._key(escape), *map(_printable, lines)])
+        self._console.say([self._name + self._key(escape), *map(printable, lines)])
 
     def _key(self, escape: Escape) -> str:
         return _KEYS.get(escape) or escape.value.decode()
@@ -134,47 +118,11 @@ class EscapeCommands:
         ]
 
     def _details(self) -> list[str]:
-        session = self._session
-        facts = session.get_info()
-        facts["session_id"], facts["target"] = session.session_id, self._label
-        if facts.get("link") is None:
-            facts["link"] = session.state
-        began = session.began
-        if began is not None:
-            facts["session_type"] = began.session_type or "Standard_Stream, not announced"
-            facts["agent_version"] = began.peer_version or "not announced"
-            facts["uptime"] = _duration(self._now() - self._began_at)
-        if facts.get("trouble"):
-            facts["latency"] = "no answer"
-        if not facts.get("retransmitting"):
-            facts["retransmitting"] = None
-        told = {label: _shown(key, facts[key]) for key, label in _FACTS.items() if facts.get(key) not in (None, "")}
-        return [f" {label + ':':<16} {text}" for label, text in told.items()]
+        uptime = None if self._session.began is None else self._now() - self._began_at
+        return connection_details(self._session, self._label, uptime, self._console.size.columns)
 
     def _connections(self) -> list[str]:
         connections = self._list_connections()
         if connections is None:
             return ["no port is forwarded in this session"]
         return [f" {line}" for line in connections] or ["no connection is open"]
-
-
-def _duration(seconds: float) -> str:
-    """Return a time in words: ``1 h 2 min``, ``3 min 4 s``, ``5 s``."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _shown(key: str, value: object) -> str:
-    if key == "latency" and isinstance(value, float):
-        return f"{value * 1000:.1f} ms"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
-
-
-def _printable(line: str) -> str:
-    """Return ``line`` without control characters: the far end chooses part of it."""
-    return "".join(character if character.isprintable() else "?" for character in redact(line))

@@ -206,6 +206,7 @@ class SessionDataChannel(IDataChannel):
             "retransmitting": self.retransmitting,
             "retransmissions": self._endpoint.retransmissions,
             "encrypted": self._endpoint.encrypted,
+            "encryption_key": self._data_key.key_id if self._endpoint.encrypted else "",
         }
 
     def set_input_handler(self, handler: InputHandler) -> None:

@@ -31,9 +31,12 @@ class DataKeyFetch:
         self._clock = clock
         self._answered = answered
         self._task: asyncio.Task[None] | None = None
+        self.key_id = ""
+        """The KMS key of the session: its ARN, id or alias; empty before ``start``."""
 
     def start(self, key_id: str, challenge: str) -> None:
         """Begin to fetch the key. Called once: an endpoint requires one key."""
+        self.key_id = key_id
         self._task = asyncio.get_running_loop().create_task(self._fetch(key_id, challenge))
 
     def stop(self) -> None:

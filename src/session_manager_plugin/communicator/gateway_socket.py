@@ -283,6 +283,12 @@ class GatewaySocket(asyncio.BufferedProtocol):
         assert self._response is not None
         return answer_of(self._response)
 
+    @property
+    def tls(self) -> str:
+        """Version and cipher of TLS; ``none`` without TLS."""
+        tls = self.transport.get_extra_info("ssl_object")
+        return f"{tls.version()}, {tls.cipher()[0]}" if tls is not None else "none"
+
     def attach(self) -> None:
         """Pass messages to the owner, beginning with those received so far."""
         self._attached = True

@@ -65,6 +65,8 @@ class WebSocketChannel:
         self._silence_handler: Callable[[], None] | None = None
         self._keepalive = Keepalive(config.ping_interval, config.ping_timeout, self)
         self._message_count = 0
+        self._bytes_received = 0
+        self._bytes_sent = 0
         self._error_count = 0
         register_secret(config.token, owner=self)
 
@@ -219,6 +221,7 @@ class WebSocketChannel:
         if self._connection is None:
             raise NotConnected("the websocket is not connected")
         self._connection.write_messages(messages)
+        self._bytes_sent += sum(map(len, messages))
 
     def pause_reading(self) -> None:
         """Stop reading from the socket and calling the handlers."""
@@ -243,6 +246,7 @@ class WebSocketChannel:
         if connection is not self._connection:
             return
         self._message_count += len(messages)
+        self._bytes_received += sum(map(len, messages))
         if self._batch_handler is not None and not self._reading_paused and not self._queue:
             try:
                 self._batch_handler(messages)
@@ -385,12 +389,16 @@ class WebSocketChannel:
 
     def get_connection_info(self) -> dict[str, Any]:
         """Return facts for monitoring. The URL's token is shown as ``***``; times are in seconds since the Unix
-        epoch."""
+        epoch; the bytes are those of messages, on all connections so far. ``tls`` is empty while there is no
+        connection."""
         return {
             "state": self._state.value,
             "is_connected": self.is_connected,
             "url": redact_url(self._config.url),
+            "tls": "" if self._connection is None else self._connection.tls,
             "message_count": self._message_count,
+            "bytes_received": self._bytes_received,
+            "bytes_sent": self._bytes_sent,
             "error_count": self._error_count,
             "last_ping_time": self._keepalive.last_ping_time,
             "last_pong_time": self._keepalive.last_pong_time,
