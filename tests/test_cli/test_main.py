@@ -264,7 +264,8 @@ def test_the_sandbox_for_programs() -> None:
 def test_the_line_for_smp_can_be_pasted(options: list[str]) -> None:
     with SandboxProcess(*options) as sandbox:
         line = sandbox.lines(4)[3]
-        assert " connect --url " in line
+        assert re.search(r"SMP_TOKEN=\S+ .* connect --url ", line)
+        assert " --token" not in line  # which other users can see
         run = paste(line, "stty -echo; echo $((40+2)); exit\n")
     assert run.returncode == 0
     assert re.fullmatch(ended("user-[0-9a-f]+"), run.stderr)

@@ -321,7 +321,8 @@ def _as_text(sandbox: Sandbox, started: StartedSession, environment: Environment
     assert started.token is not None
     smp = _own_command(environment)
     target = shlex.quote(sandbox.targets[0])
-    connect = shlex.join([*smp, "connect", "--url", started.stream_url, "--token", started.token])
+    connect = shlex.join([*smp, "connect", "--url", started.stream_url])
+    token = f"SMP_TOKEN={shlex.quote(started.token)}"  # not an option: other users can see those in ps
     variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in sandbox.environment.items())
     calls_service = sandbox.faults.may_cut or sandbox.key_service is not None
     if sandbox.faults.may_cut:  # the client calls ResumeSession
@@ -329,18 +330,18 @@ def _as_text(sandbox: Sandbox, started: StartedSession, environment: Environment
     if sandbox.key_service is not None:  # the client calls KMS
         connect = f"{connect} --target {target}"
     if calls_service or sandbox.session_token:
-        connect = f"{variables} {connect}"
+        token = f"{variables} {token}"
     elif sandbox.ca_bundle is not None:
         connect = f"{connect} --ca-bundle {shlex.quote(sandbox.ca_bundle)}"
-    token = "as often as you like; the newest client has it" if sandbox.faults.tokens_reusable else "once"
+    times = "as often as you like; the newest client has it" if sandbox.faults.tokens_reusable else "once"
     aws = f"aws ssm start-session --endpoint-url {sandbox.endpoint_url} --target {target}"
     others = _other_targets(sandbox)
     ls = f"{shlex.join(smp)} ls --endpoint-url {sandbox.endpoint_url}"
     return f"""\
 # A Session Manager for this machine; Ctrl-C ends it. Paste into another terminal:
 
-# a session with smp (this token opens one session, {token})
-{connect}
+# a session with smp (this token opens one session, {times})
+{token} {connect}
 
 # as many sessions as you like with the AWS CLI
 {_path_setting(smp[0])}{variables} {aws}
