@@ -51,7 +51,10 @@ fuzz: .venv/.complete  ## random input for everything that parses, a minute for 
 build: .venv/.complete  ## build the wheel into dist/
 	$(BIN)/pip wheel --no-deps --wheel-dir dist .
 
-zipapp: .venv/.complete  ## build dist/smp.pyz, one file with everything but Python
+.venv/bin/python:
+	python3 -m venv .venv
+
+zipapp: .venv/bin/python  ## build dist/smp.pyz, one file with everything but Python
 	$(BIN)/python -m tools.zipapp
 
 picture: .venv/.complete  ## record docs/session.svg, the animated picture of README.md

@@ -90,6 +90,45 @@ def test_every_command_is_described() -> None:
     assert [name for name in COMMANDS if not re.search(rf"`smp {re.escape(name)}\b|smp help", text)] == []
 
 
+def test_every_variable_is_described() -> None:
+    """Those of options, and those that are read elsewhere."""
+    sources = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    text = (ROOT / "docs" / "environment.md").read_text()
+    assert sorted(name for name in set(re.findall(r'"(SMP_[A-Z_]+)"', sources)) if f"`{name}`" not in text) == []
+
+
+def test_every_escape_is_described() -> None:
+    listed = (ROOT / "docs" / "screens" / "escapes.txt").read_text()
+    text = (ROOT / "docs" / "commands.md").read_text()
+    assert [keys for keys in re.findall(r"(?m)^ (~\S+) ", listed) if f"| `{keys}` |" not in text] == []
+
+
+PLACES = re.compile(
+    r"(?<![\w./~-])(?:\.ci|agent|aws|benchmarks|cli|communicator|completions|docs|execution|forwarding|man|protocol"
+    r"|session|src|terminal|tests|tools|transfer|utils)/[\w./-]*"
+)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_what_documents_name_in_this_repository_exists(path: Path) -> None:
+    """Files, directories, targets of make, and modules to run."""
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
+    for words in re.findall(r"`([^`\n]+)`", path.read_text()):
+        for name in PLACES.findall(words):
+            places = [top / name for top in (ROOT, ROOT / "src" / "session_manager_plugin")]
+            assert "NAME" in name or any(place.exists() for place in places), name
+        assert set(re.findall(r"\bmake ([a-z-]+)", words)) <= targets, words
+        for module in re.findall(r"python -m ((?:tools|benchmarks)[\w.]*)", words):
+            file = ROOT / module.replace(".", "/")
+            assert file.with_suffix(".py").exists() or (file / "__main__.py").exists(), module
+
+
+def test_contributors_find_every_package() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    packages = {path.parent.name for path in (ROOT / "src" / "session_manager_plugin").glob("*/__init__.py")}
+    assert sorted(name for name in packages if f"| `{name}/` |" not in text) == []
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 200
 

@@ -182,14 +182,24 @@ def test_help_and_version_on_a_closed_output(option: str) -> None:
 # The sandbox and the demo.
 
 
-def test_the_demo_in_a_pipe(smp: Smp, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("on_path", [True, False])
+def test_the_demo_in_a_pipe(smp: Smp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, on_path: bool) -> None:
+    """It suggests commands as this shell finds them."""
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "smp"
+    script.touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bin/smp", "demo"])
+    if on_path:
+        monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    command = "smp" if on_path else "bin/smp"
     monkeypatch.setenv("SHELL", "/bin/sh")
     monkeypatch.setenv("SMP_TOKEN", "not-for-children")
     run = smp("demo", stdin=b"stty -echo; echo $((40+2)) ${SMP_TOKEN-none}; exit 3\n")
     assert run.status == 0
     assert b"\n42 none\r\n" in run.out
     told = "smp: this is a demo: sh here, through a local Session Manager; exit leaves it\n"
-    next_steps = "smp: next: smp start, for your instances; smp sandbox, for a local account\n"
+    next_steps = f"smp: next: {command} start, for your instances; {command} sandbox, for a local account\n"
     assert re.fullmatch(re.escape(told) + ended("user-[0-9a-f]+") + re.escape(next_steps), run.err)
 
 

@@ -12,6 +12,7 @@ import click
 from session_manager_plugin.cli.click_options import command
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.fault_options import latency_options, link_faults
+from session_manager_plugin.cli.own_command import typed_command
 from session_manager_plugin.cli.session_options import terminal_options
 from session_manager_plugin.errors import SessionExpired
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from session_manager_plugin.session.protocols import ResumedSession
 
 WHAT_TO_TRY = "try ~? (escapes), ~r (cut the link)"
-BAD_LINK = "smp demo --faults (a bad link)"
-WHAT_NEXT = "next: smp start, for your instances; smp sandbox, for a local account"
+BAD_LINK = "{smp} demo --faults (a bad link)"
+WHAT_NEXT = "next: {smp} start, for your instances; {smp} sandbox, for a local account"
 CUT_EVERY = 20_000
 """Bytes after which the websocket of a bad link is cut: some screenfuls."""
 
@@ -101,10 +102,11 @@ def demo(environment: Environment, *, faults: bool, latency: float, jitter: floa
 
     name = os.path.basename(shell)
     tell_note(environment, f"this is a demo: {name} here, through a local Session Manager; exit leaves it")
+    smp = typed_command(environment)
     if options.escape_character is not None and environment.has_screen:
-        tell_note(environment, WHAT_TO_TRY if faults else f"{WHAT_TO_TRY}, {BAD_LINK}")
+        tell_note(environment, WHAT_TO_TRY if faults else f"{WHAT_TO_TRY}, {BAD_LINK.format(smp=smp)}")
     ending = run_process(environment, main)
     tell_ending(environment, ending)
     if ending.outcome.is_normal:
-        tell_note(environment, WHAT_NEXT)
+        tell_note(environment, WHAT_NEXT.format(smp=smp))
     return exit_of_outcome(ending.outcome)

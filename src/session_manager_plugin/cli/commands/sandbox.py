@@ -9,8 +9,6 @@ import math
 import os
 import re
 import shlex
-import shutil
-import sys
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +19,7 @@ from session_manager_plugin.agent.quirks import NONE, Quirk, parse_quirks
 from session_manager_plugin.cli.click_options import Choice, Seconds, WholeNumber, command
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.fault_options import FAULTS, fault_options, make_faults
+from session_manager_plugin.cli.own_command import own_command
 from session_manager_plugin.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -319,7 +318,7 @@ def _as_json(sandbox: Sandbox, started: StartedSession) -> str:
 def _as_text(sandbox: Sandbox, started: StartedSession, environment: Environment) -> str:
     """Return lines to paste into another terminal, one by one or all at once."""
     assert started.token is not None
-    smp = _own_command(environment)
+    smp = own_command(environment)
     target = shlex.quote(sandbox.targets[0])
     connect = shlex.join([*smp, "connect", "--url", started.stream_url])
     token = f"SMP_TOKEN={shlex.quote(started.token)}"  # not an option: other users can see those in ps
@@ -361,17 +360,6 @@ def _other_targets(sandbox: Sandbox) -> str:
     more = len(others) - MAX_TARGETS_SHOWN
     shown = ", ".join(others[:MAX_TARGETS_SHOWN])
     return f"# other targets: {shown}{f' and {more} more' if more > 0 else ''}\n" if others else ""
-
-
-def _own_command(environment: Environment) -> list[str]:
-    """Return the command for this program in another terminal: its name if PATH finds it, otherwise its path."""
-    script = os.path.abspath(sys.argv[0])
-    if os.path.basename(script) == "__main__.py":
-        return [sys.executable, "-m", "session_manager_plugin"]
-    found = shutil.which(os.path.basename(script), path=environment.variables.get("PATH"))
-    if found is not None and os.path.realpath(found) == os.path.realpath(script):
-        return [os.path.basename(script)]
-    return [script]
 
 
 def _path_setting(program: str) -> str:
