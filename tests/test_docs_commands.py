@@ -79,6 +79,14 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert not anchor or anchor in anchors(file), target
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_each_row_of_a_table_is_whole(path: Path) -> None:
+    text = re.sub(r"(?ms)^```.*?^```$", "", path.read_text())
+    for table in re.findall(r"(?m)(?:^\|.*\n)+", text):
+        cells = [len(re.sub(r"`[^`]*`", "", row).split("|")) for row in table.splitlines()]
+        assert set(cells) == {cells[0]}, table.splitlines()[cells.index(min(cells))]
+
+
 def test_every_document_is_in_the_index() -> None:
     index = (ROOT / "docs" / "index.md").read_text()
     names = {path.name for path in ROOT.glob("docs/*.md")} - {"index.md"}
