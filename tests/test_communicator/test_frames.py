@@ -31,8 +31,7 @@ class Owner:
         self.pongs: list[bytes] = []
         self.ended = False
 
-    def contact(self) -> None:
-        pass
+    last_contact_at = 0.0
 
     def messages_received(self, _connection: GatewaySocket, messages: list[Message]) -> None:
         self.messages += messages

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from typing import Any, cast
 
+import pytest
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
@@ -13,7 +14,15 @@ from websockets.uri import parse_uri
 
 from session_manager_plugin.communicator.gateway_socket import GatewaySocket, GatewaySocketOwner
 from session_manager_plugin.communicator.opening import deliver
-from session_manager_plugin.communicator.read_coalescer import ANSWER_TIME, FULL_SIZE, MAX_WAIT, STREAK, ReadCoalescer
+from session_manager_plugin.communicator.read_coalescer import (
+    ANSWER_TIME,
+    FULL_SIZE,
+    MAX_WAIT,
+    MEMORY,
+    PAUSE,
+    STREAK,
+    ReadCoalescer,
+)
 
 FULL = b"x" * FULL_SIZE
 PACE = 0.0015
@@ -26,29 +35,50 @@ def read_steadily(coalescer: ReadCoalescer, count: int, *, start: float = 0.0, g
 
 def test_a_steady_stream_of_full_messages_is_read_by_threes() -> None:
     coalescer = ReadCoalescer()
-    assert read_steadily(coalescer, STREAK + 1) == [1] * (STREAK - 1) + [3 * FULL_SIZE] * 2
-    now = PACE * (STREAK + 1)
-    assert coalescer.deadline == now + PACE + MAX_WAIT
-    assert coalescer.received([FULL] * 3, now + 3 * PACE) == 3 * FULL_SIZE
+    assert read_steadily(coalescer, STREAK + 2) == [1] * STREAK + [3 * FULL_SIZE] * 2
+    assert coalescer.wait == pytest.approx(PACE + MAX_WAIT)
+    assert coalescer.received([FULL] * 3, PACE * (STREAK + 5)) == 3 * FULL_SIZE
+
+
+def test_jitter_does_not_end_it() -> None:
+    """One by one while the machine is busy, then two at once, as they are on many networks."""
+    coalescer = ReadCoalescer()
+    now, due = PACE * 2 * STREAK, PACE
+    read_steadily(coalescer, 2 * STREAK)
+    for gap in (4, 0.1, 0.1, 0.1, 1, 2, 0.05, 6, 0.1) * 20:
+        now += gap * due
+        count = max(1, int(gap))
+        waits = coalescer.received([FULL] * count, now)
+        assert waits >= 2 * FULL_SIZE
+        assert coalescer.wait < 2 * MAX_WAIT
 
 
 def test_a_short_message_ends_it() -> None:
     coalescer = ReadCoalescer()
-    read_steadily(coalescer, STREAK)
-    assert coalescer.received([FULL, b"short"], PACE * (STREAK + 2)) == 1
-    assert coalescer.received([FULL], PACE * (STREAK + 3)) == 1
+    read_steadily(coalescer, STREAK + 1)
+    assert coalescer.received([FULL, b"short"], PACE * (STREAK + 3)) == 1
+    assert set(read_steadily(coalescer, STREAK, start=PACE * (STREAK + 3))) == {1}
 
 
 def test_a_stream_that_pauses_or_is_fast_is_read_at_once() -> None:
     assert set(read_steadily(ReadCoalescer(), 3 * STREAK, gap=0.01)) == {1}
     assert set(read_steadily(ReadCoalescer(), 3 * STREAK, gap=0.0001)) == {1}
-    assert ReadCoalescer().received([], 0.0) == 1
+    coalescer = ReadCoalescer()
+    read_steadily(coalescer, STREAK + 1)
+    assert set(read_steadily(coalescer, STREAK, start=PACE * STREAK + PAUSE)) == {1}
+
+
+def test_a_stream_whose_pace_changes_is_read_accordingly() -> None:
+    coalescer = ReadCoalescer()
+    assert read_steadily(coalescer, 4 * MEMORY)[-1] > 1
+    faster = read_steadily(coalescer, 4 * MEMORY, start=PACE * 4 * MEMORY, gap=0.0001)
+    assert faster[-1] == 1
 
 
 def test_nothing_waits_while_an_answer_is_expected() -> None:
     coalescer = ReadCoalescer()
-    assert read_steadily(coalescer, STREAK)[-1] > 1
-    start = PACE * STREAK
+    assert read_steadily(coalescer, STREAK + 1)[-1] > 1
+    start = PACE * (STREAK + 1)
     coalescer.sent(start)
     awaited = int(ANSWER_TIME / PACE)
     waits = read_steadily(coalescer, awaited + 2, start=start)
@@ -84,8 +114,7 @@ class Wire(asyncio.Transport):
 class Owner:
     """Acknowledges each read, as a data channel does."""
 
-    def contact(self) -> None:
-        pass
+    last_contact_at = 0.0
 
     def messages_received(self, connection: GatewaySocket, messages: list[Any]) -> None:
         connection.write_messages([b"acknowledgement"])

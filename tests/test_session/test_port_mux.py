@@ -297,6 +297,7 @@ async def test_a_half_closed_connection_that_is_closed_later(how: str) -> None:
         async with stalled(forwarding.notices.port) as program:
             program.shutdown(socket.SHUT_WR)
             await forwarding.half_closed(1)
+            await wait_until(lambda: agent.destinations)
             clock.advance(3.0)
             destination.send(b"not the end")
             assert await asyncio.get_running_loop().sock_recv(program, 100) == b"not the end"

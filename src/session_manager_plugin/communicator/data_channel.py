@@ -60,6 +60,7 @@ from session_manager_plugin.session.protocols import (
 from session_manager_plugin.utils.link_options import RECONNECT_TIMEOUT
 from session_manager_plugin.utils.logging import get_logger
 
+_OPEN = LifeState.OPEN  # an enum's attribute takes a tenth of a microsecond in Python 3.11
 SHELL_SESSION_TYPES = ("Standard_Stream", "InteractiveCommands")
 CLOSE_DRAIN_TIMEOUT = 2.0
 """Seconds that ``close`` waits for acknowledgements."""
@@ -261,7 +262,7 @@ class SessionDataChannel(IDataChannel):
 
     @property
     def _over(self) -> bool:
-        return self._life.state is not LifeState.OPEN
+        return self._life.state is not _OPEN
 
     def _end(self, outcome: str | Exception) -> None:
         """End the session, with the far end's closing text or with an error. Only the first call has an effect."""
@@ -298,7 +299,7 @@ class SessionDataChannel(IDataChannel):
 
     @property
     def send_capacity(self) -> int:
-        if self._over or not self._channel.can_write:
+        if self._life.state is not _OPEN or not self._channel.can_write:
             return 0
         return self._endpoint.send_capacity * MAX_PAYLOAD_SIZE
 
@@ -473,7 +474,8 @@ class SessionDataChannel(IDataChannel):
     # The timer.
 
     def _arm_timer(self) -> None:
-        self._timer.arm(self._endpoint.next_timeout() if self._life.state is LifeState.OPEN else None)
+        if self._life.state is _OPEN and (deadline := self._endpoint.next_timeout()) is not None:
+            self._timer.arm(deadline)
 
     def _timer_fired(self) -> None:
         self._endpoint.handle_timeout(self._clock())

@@ -9,7 +9,7 @@ from collections.abc import Callable
 class EarliestTimer:
     """Calls ``due`` at the deadline of the last ``arm`` or earlier.
 
-    A later deadline, or None, does not change the timer: ``due`` is called early, finds nothing to do, and arms the
+    A later deadline does not change the timer: ``due`` is called early, finds nothing to do, and arms the
     timer again. No timer is cancelled and created for each message. Deadlines are times of ``clock``, in seconds.
     """
 
@@ -19,9 +19,9 @@ class EarliestTimer:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
 
-    def arm(self, deadline: float | None) -> None:
+    def arm(self, deadline: float) -> None:
         """Call ``due`` at ``deadline`` or earlier."""
-        if deadline is not None and deadline < self._timer_at:
+        if deadline < self._timer_at:
             self.cancel()
             self._timer_at = deadline
             delay = max(0.0, deadline - self._clock())

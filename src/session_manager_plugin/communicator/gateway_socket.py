@@ -9,11 +9,11 @@ masks of all frames. ``docs/performance.md`` has the measurements.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 import ssl
-import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -30,7 +30,6 @@ from session_manager_plugin.communicator.aws_hosts import is_aws_host
 from session_manager_plugin.communicator.certificate import look_at_certificate
 from session_manager_plugin.communicator.config import WebSocketConfig
 from session_manager_plugin.communicator.connect_errors import connect_failure
-from session_manager_plugin.communicator.earliest_timer import EarliestTimer
 from session_manager_plugin.communicator.http_answer import Answer, NotHTTP, answer_of
 from session_manager_plugin.communicator.opening import USER_AGENT, Opening, Stage
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
@@ -47,7 +46,7 @@ from session_manager_plugin.errors import (
     RemoteProtocolError,
     SessionManagerError,
 )
-from session_manager_plugin.protocol.websocket_frames import FragmentJoiner, FrameReader
+from session_manager_plugin.protocol.websocket_frames import FragmentJoiner, FrameReader, FrameWriter
 from session_manager_plugin.utils.hosts import host_and_port, join_host_and_port
 from session_manager_plugin.utils.link_options import Bearer
 from session_manager_plugin.utils.logging import get_logger, redact_url
@@ -75,8 +74,8 @@ _HEAD_END = b"\r\n\r\n"
 class GatewaySocketOwner(Protocol):
     """The callbacks of a ``GatewaySocket``."""
 
-    def contact(self) -> None:
-        """Bytes were received."""
+    last_contact_at: float
+    """When the last byte was received, in seconds of the socket's clock. The socket sets it at every read."""
 
     def messages_received(self, connection: GatewaySocket, messages: list[Message]) -> None:
         """All messages of one read, in order."""
@@ -198,21 +197,6 @@ def _log_way(transport: asyncio.BaseTransport) -> None:
     _LOGGER.info("asking for a websocket")
 
 
-_SHORT, _MEDIUM, _LONG = struct.Struct(">BB"), struct.Struct(">BBH"), struct.Struct(">BBQ")
-
-
-def _masked_frame(opcode: int, payload: bytes, mask: bytes) -> bytes:
-    """Return a client's frame with one whole message (RFC 6455 5.2). ``mask`` is 4 unpredictable bytes."""
-    length = len(payload)
-    if length < 126:
-        head = _SHORT.pack(0x80 | opcode, 0x80 | length)
-    elif length < 65536:
-        head = _MEDIUM.pack(0x80 | opcode, 0xFE, length)
-    else:
-        head = _LONG.pack(0x80 | opcode, 0xFF, length)
-    return head + mask + apply_mask(payload, mask)
-
-
 def _decoded(opcode: int, data: bytes | bytearray) -> Message:
     """Return a text message as ``str``, other messages unchanged.
 
@@ -240,6 +224,8 @@ class GatewaySocket(asyncio.BufferedProtocol):
         self.transport: asyncio.Transport
         """Set when the connection is made."""
         self.protocol = protocol
+        self.is_open = protocol.state is State.OPEN
+        """Whether messages can be sent; false once either end has begun to close."""
         self._owner = owner
         self._attached = False
         self._opened = protocol.state is not State.CONNECTING
@@ -250,13 +236,16 @@ class GatewaySocket(asyncio.BufferedProtocol):
         """The bytes received so far of the response to the opening request."""
         assert protocol.max_message_size is not None
         self._read_buffer = memoryview(bytearray(READ_SIZE))
-        self._frames = FrameReader(protocol.max_message_size)
+        self._reader = FrameReader(protocol.max_message_size)
+        self._writer = FrameWriter(os.urandom, apply_mask)
+        self._reads_binary = True
+        """Whether a binary message may come next. Otherwise all frames are passed to the library."""
         self._messages: list[Message] = []
         self._in_read = False
         """Whether a read is being processed. Messages sent meanwhile are acknowledgements, which are not answered."""
         self._coalescer = ReadCoalescer()
         self._low_water = 1
-        self._wait_timer = EarliestTimer(lambda: self._set_low_water(1), clock)
+        self._wait_timer: asyncio.TimerHandle | None = None
         self._fragments = FragmentJoiner()
         self._lost = asyncio.Event()
         self._lost_by: Exception | None = None
@@ -297,11 +286,6 @@ class GatewaySocket(asyncio.BufferedProtocol):
             self._owner.messages_received(self, messages)
         self._report_end()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether messages can be sent; false once either end has begun to close."""
-        return self.protocol.state is State.OPEN
-
     def set_reading(self, reading: bool) -> None:
         """Read from the socket, or stop reading."""
         if self.transport.is_closing():
@@ -315,20 +299,11 @@ class GatewaySocket(asyncio.BufferedProtocol):
         """Send messages in one write. Raises ``NotConnected``."""
         if not self.is_open:
             raise NotConnected("the websocket is closing")
-        masks = os.urandom(4 * len(messages))
-        frames = []
-        for position, message in enumerate(messages):
-            mask = masks[4 * position : 4 * position + 4]
-            if isinstance(message, str):
-                frames.append(_masked_frame(Opcode.TEXT, message.encode(), mask))
-            else:
-                frames.append(_masked_frame(Opcode.BINARY, message, mask))
         if not self._in_read:
             self._coalescer.sent(self._clock())
-            if self._low_water > 1:
-                self._set_low_water(1)
+            self._set_low_water(1)
         if not self.transport.is_closing():
-            self.transport.write(b"".join(frames))
+            self.transport.write(self._writer.write(messages))
 
     def ping_now(self, payload: bytes) -> None:
         """Send a ping, unless the websocket is closing."""
@@ -337,6 +312,8 @@ class GatewaySocket(asyncio.BufferedProtocol):
             self._write()
 
     def _write(self) -> None:
+        """Send what the library has to send. Call this after everything that may change the library's state."""
+        self.is_open = self.protocol.state is State.OPEN
         data = b"".join(self.protocol.data_to_send())  # an empty item requests a half-close, which is not needed
         if data and not self.transport.is_closing():
             self.transport.write(data)
@@ -353,6 +330,7 @@ class GatewaySocket(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection to the gateway is made, TLS included."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
+        self._loop = asyncio.get_running_loop()
         self.transport.set_write_buffer_limits(high=WRITE_LIMIT)
         _log_way(transport)
 
@@ -362,45 +340,49 @@ class GatewaySocket(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Process the bytes of one read."""
-        self._owner.contact()
+        now = self._owner.last_contact_at = self._clock()
         self._in_read = True
         data = self._read_buffer[:nbytes]
         if not self._opened:
             data = memoryview(self._receive_opening(bytes(data)))
             self._opened = self.protocol.state is not State.CONNECTING
-        self._frames.feed(data)
-        may_have_closed = False
-        while True:
-            received, other = self._frames.read(binary=self._is_receiving and not self._fragments.is_waiting)
-            self._messages += received
-            if not other:
-                break
-            may_have_closed = True
-            self.protocol.receive_data(other)
-            for event in self.protocol.events_received():
-                self._take(cast(Frame, event))
-        if self.protocol.writes:
-            self._write()
+        self._reader.feed(data)
+        received, other = self._reader.read(binary=self._reads_binary)
+        self._messages += received
+        if other:
+            self._receive_others(other)
         if self._attached:
             if self._messages:
                 messages, self._messages = self._messages, []
-                self._coalesce_reads(messages)
+                self._set_low_water(self._coalescer.received(messages, now))
                 self._owner.messages_received(self, messages)
-            if may_have_closed:
+            if other:
                 self._report_end()
         self._in_read = False
 
-    def _coalesce_reads(self, messages: list[Message]) -> None:
-        self._set_low_water(self._coalescer.received(messages, self._clock()))
-        if self._low_water > 1:
-            self._wait_timer.cancel()
-            self._wait_timer.arm(self._coalescer.deadline)
+    def _receive_others(self, frame: bytes) -> None:
+        """Process a frame that is not a whole binary message, and everything received after it."""
+        while frame:
+            self.protocol.receive_data(frame)
+            for event in self.protocol.events_received():
+                self._take(cast(Frame, event))
+            self._reads_binary = self._is_receiving and not self._fragments.is_waiting
+            received, frame = self._reader.read(binary=self._reads_binary)
+            self._messages += received
+        self._write()
 
     def _set_low_water(self, size: int) -> None:
-        """Make the kernel report the socket as readable only once it has ``size`` bytes."""
+        """Make the kernel report the socket as readable only once it has ``size`` bytes, or after the coalescer's
+        ``wait``."""
+        if self._wait_timer is not None:
+            self._wait_timer.cancel()
+            self._wait_timer = None
+        if size > 1:
+            self._wait_timer = self._loop.call_later(self._coalescer.wait, self._set_low_water, 1)
         if size != self._low_water:
             self._low_water = size
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+            with contextlib.suppress(OSError):  # the system has no such option
+                self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     def _receive_opening(self, data: bytes) -> bytes:
         """Pass the response to the opening request to the library, and return the frames after it.
@@ -422,6 +404,7 @@ class GatewaySocket(asyncio.BufferedProtocol):
     def _look_for_answer(self) -> None:
         for event in self.protocol.events_received():
             self._response = cast(Response, event)
+        self.is_open = self.protocol.state is State.OPEN
         if self._response is not None or self.protocol.handshake_exc is not None:
             self._answered.set()
 
@@ -437,7 +420,8 @@ class GatewaySocket(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed. ``exc`` is None for a normal end."""
         self._lost_by = exc
-        self._wait_timer.cancel()
+        if self._wait_timer is not None:
+            self._wait_timer.cancel()
         self._receive_end()
         self._lost.set()
         self._report_end()

@@ -62,6 +62,7 @@ class ProbeChannel(GatewaySocketOwner):
         self._changed = asyncio.Event()
         self._ended: Exception | None = None
         self._pongs: dict[bytes, float] = {}
+        self.last_contact_at = 0.0
         self.heard_at: float | None = None
         """When the first message of the far end arrived (monotonic)."""
 
@@ -77,9 +78,6 @@ class ProbeChannel(GatewaySocketOwner):
             return await self._socket.handshake(bearer_header(token, bearer, self._route.host) | dict(signature))
         except InvalidStatus as error:
             return answer_of(error.response)
-
-    def contact(self) -> None:
-        """Bytes were received."""
 
     def messages_received(self, connection: GatewaySocket, messages: list[Message]) -> None:
         """Pass the messages of one read to the session."""

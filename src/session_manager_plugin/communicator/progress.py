@@ -10,16 +10,14 @@ class Progress:
 
     def __init__(self) -> None:
         self._waiting: asyncio.Future[None] | None = None
-
-    @property
-    def is_awaited(self) -> bool:
+        self.is_awaited = False
         """Whether any caller waits."""
-        return self._waiting is not None
 
     async def next(self) -> None:
         """Wait until ``wake`` is called."""
         if self._waiting is None:
             self._waiting = asyncio.get_running_loop().create_future()
+            self.is_awaited = True
         await asyncio.shield(self._waiting)
 
     def wake(self) -> None:
@@ -27,3 +25,4 @@ class Progress:
         if self._waiting is not None:
             self._waiting.set_result(None)
             self._waiting = None
+            self.is_awaited = False

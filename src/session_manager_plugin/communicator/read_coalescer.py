@@ -14,9 +14,13 @@ from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, PAYLOAD_O
 FULL_SIZE = PAYLOAD_OFFSET + MAX_PAYLOAD_SIZE
 """Bytes of a full message. After one, further messages are likely."""
 LEAST_GAP, MOST_GAP = 0.0005, 0.004
-"""Seconds from one message to the next. In a faster stream one read returns several messages anyway."""
+"""Seconds from one message to the next, on average. In a faster stream one read returns several messages anyway."""
+PAUSE = 0.02
+"""Seconds without a message that end a stream. Shorter gaps are jitter of the network and of a busy machine."""
 STREAK = 8
-"""Full messages at that pace before the first read that waits."""
+"""Full messages after the first one before a read waits."""
+MEMORY = 64
+"""Messages over which the average is taken, at most."""
 MAX_WAIT = 0.004
 """Seconds that the first message of a read waits for the others."""
 ANSWER_TIME = 0.25
@@ -28,23 +32,36 @@ class ReadCoalescer:
 
     def __init__(self) -> None:
         self._streak = 0
-        self._received_at = 0.0
+        """Full messages since ``_began_at``, with nothing else and no pause between them. At ``MEMORY`` of them the
+        older half is forgotten."""
+        self._began_at = 0.0
+        self._received_at = float("-inf")
+        """When the last full message was received."""
         self._sent_at = -ANSWER_TIME
-        self.deadline = 0.0
-        """When the next read is due, even if fewer bytes have arrived."""
+        self.wait = 0.0
+        """Seconds until the next read is due, even if fewer bytes have arrived."""
 
     def received(self, messages: Sequence[str | bytes | bytearray], now: float) -> int:
-        """Note the messages of one read. Returns the number of bytes that the next read waits for, at most until
-        ``deadline``; 1 if it does not wait."""
-        gap = (now - self._received_at) / len(messages) if messages else 0.0
-        self._received_at = now
-        if not LEAST_GAP <= gap <= MOST_GAP or min(map(len, messages)) < FULL_SIZE:
-            self._streak = 0
+        """Note the messages of one read. Returns the number of bytes that the next read waits for, at most for ``wait``
+        seconds; 1 if it does not wait."""
+        before, self._received_at = self._received_at, now
+        for message in messages:
+            if len(message) < FULL_SIZE:
+                self._received_at = float("-inf")
+                return 1
+        if now - before > PAUSE:
+            self._streak, self._began_at = 0, now
             return 1
         self._streak += len(messages)
         if self._streak < STREAK or now - self._sent_at < ANSWER_TIME:
             return 1
-        self.deadline = now + gap + MAX_WAIT
+        gap = (now - self._began_at) / self._streak
+        if self._streak >= MEMORY:
+            self._streak //= 2
+            self._began_at = now - gap * self._streak
+        if not LEAST_GAP <= gap <= MOST_GAP:
+            return 1
+        self.wait = gap + MAX_WAIT
         return FULL_SIZE * (1 + int(MAX_WAIT / gap))
 
     def sent(self, now: float) -> None:

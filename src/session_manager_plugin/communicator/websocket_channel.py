@@ -55,6 +55,7 @@ class WebSocketChannel:
         self._queue: list[Message] = []
         self._reading_paused = False
         self._reading = True
+        self._writing_paused = False
         self._writing_resumed = asyncio.Event()
         self._writing_resumed.set()
         self._message_handler: MessageHandler | None = None
@@ -93,7 +94,7 @@ class WebSocketChannel:
     @property
     def can_write(self) -> bool:
         """Whether the websocket is open and the socket's buffer has room."""
-        return self._connection is not None and self._connection.is_open and self._writing_resumed.is_set()
+        return self._connection is not None and self._connection.is_open and not self._writing_paused
 
     @property
     def unsent_size(self) -> int:
@@ -171,8 +172,8 @@ class WebSocketChannel:
             if connection is None:
                 return False
             self._connection = connection
-            self._writing_resumed.set()
-            self.contact()
+            self._pause_writing(False)
+            self.last_contact_at = time.monotonic()
             self._set_state(ConnectionState.CONNECTED)
             if self.is_connected:  # the handler may have closed the connection
                 self._keepalive.start(connection)
@@ -237,10 +238,6 @@ class WebSocketChannel:
 
     # ``GatewaySocketOwner``
 
-    def contact(self) -> None:
-        """Bytes were received."""
-        self.last_contact_at = time.monotonic()
-
     def messages_received(self, connection: GatewaySocket, messages: list[Message]) -> None:
         """All messages of one read."""
         if connection is not self._connection:
@@ -272,12 +269,13 @@ class WebSocketChannel:
         """The socket's buffer is full, or has room again."""
         if connection is not self._connection:
             return
-        if paused:
-            self._writing_resumed.clear()
-            return
-        self._writing_resumed.set()
-        if self._write_resumed_handler is not None:
+        self._pause_writing(paused)
+        if not paused and self._write_resumed_handler is not None:
             self._write_resumed_handler()
+
+    def _pause_writing(self, paused: bool) -> None:
+        self._writing_paused = paused
+        self._writing_resumed.clear() if paused else self._writing_resumed.set()
 
     def connection_ended(self, connection: GatewaySocket | None, error: Exception) -> None:
         """The connection was lost, or closed by the far end. Only the first call for a connection has an effect."""
@@ -364,7 +362,7 @@ class WebSocketChannel:
         """Ignore the connection from now on. Returns it, to be closed."""
         connection, self._connection = self._connection, None
         self._keepalive.stop()
-        self._writing_resumed.set()  # a waiting ``send_message`` then raises
+        self._pause_writing(False)  # a waiting ``send_message`` then raises
         return connection
 
     def _failed(self, error: Exception) -> None:

@@ -23,11 +23,8 @@ class WriteCoalescer:
         self._flush = flush
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def waiting(self) -> bool:
+        self.waiting = False
         """Whether bytes are waiting."""
-        return self._timer is not None
 
     def add(self, size: int) -> bool:
         """Delay ``size`` further bytes. Returns False, and adds nothing, if more than ``GATHER_SIZE`` would wait: the
@@ -36,6 +33,7 @@ class WriteCoalescer:
             return False
         self._size += size
         if self._timer is None:
+            self.waiting = True
             self._timer = asyncio.get_running_loop().call_later(GATHER_DELAY, self._delay_passed)
         return True
 
@@ -45,6 +43,7 @@ class WriteCoalescer:
             self._timer.cancel()
             self._timer = None
             self._size = 0
+            self.waiting = False
 
     def _delay_passed(self) -> None:
         self.stop()

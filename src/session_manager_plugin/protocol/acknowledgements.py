@@ -31,7 +31,8 @@ class Acknowledgements:
 
     def __init__(self, writer: AcknowledgementWriter) -> None:
         self._writer = writer
-        self._pending: deque[tuple[bytes, int]] = deque(maxlen=MAX_PENDING_ACKNOWLEDGEMENTS)
+        self.pending: deque[tuple[bytes, int]] = deque(maxlen=MAX_PENDING_ACKNOWLEDGEMENTS)
+        """The due acknowledgements: the ids and sequence numbers of the messages."""
         self._recent: deque[tuple[tuple[bytes, int], float]] = deque(maxlen=REMEMBERED)
         """The acknowledgements of the latest messages, each with the time when the message was first received."""
         self._repeated_at = float("-inf")
@@ -39,13 +40,13 @@ class Acknowledgements:
     def received(self, message: ClientMessage, now: float) -> None:
         """Acknowledge a message."""
         acknowledgement = (message.message_id, message.sequence_number)
-        self._pending.append(acknowledgement)
+        self.pending.append(acknowledgement)
         self._recent.append((acknowledgement, now))
 
     def received_again(self, message: ClientMessage, now: float) -> None:
         """Acknowledge a duplicate of a delivered message, and repeat the acknowledgements of the messages after it."""
         number = message.sequence_number
-        self._pending.append((message.message_id, number))
+        self.pending.append((message.message_id, number))
         if now >= self._repeated_at + REPEAT_INTERVAL:
             self._repeated_at = now
             later = (
@@ -53,19 +54,14 @@ class Acknowledgements:
                 for recent, received_at in self._recent
                 if recent[1] > number and now >= received_at + REPEAT_INTERVAL
             )
-            self._pending.extend(itertools.islice(later, REPEATED))
+            self.pending.extend(itertools.islice(later, REPEATED))
 
     def disconnected(self) -> None:
         """Drop the due acknowledgements when the websocket is lost: the far end retransmits those messages."""
-        self._pending.clear()
-
-    @property
-    def due(self) -> bool:
-        """Whether acknowledgements are due."""
-        return bool(self._pending)
+        self.pending.clear()
 
     def take(self, created_date: int) -> list[bytes]:
         """Return the due acknowledgements as messages to send. ``created_date`` is in milliseconds since the epoch."""
-        messages = self._writer.write(self._pending, created_date)
-        self._pending.clear()
+        messages = self._writer.write(self.pending, created_date)
+        self.pending.clear()
         return messages

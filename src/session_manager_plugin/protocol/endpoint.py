@@ -38,6 +38,7 @@ from session_manager_plugin.protocol.events import (
     PublicationStarted,
     SessionFailed,
 )
+from session_manager_plugin.protocol.handshake import SETTLED
 from session_manager_plugin.protocol.handshake_driver import HandshakeDriver
 from session_manager_plugin.protocol.messages import (
     MAX_PAYLOAD_SIZE,
@@ -75,6 +76,9 @@ _FROM_AGENT = frozenset({PayloadType.OUTPUT, PayloadType.STDERR, PayloadType.EXI
 """The payload types that each end encrypts in an encrypted session."""
 # Looked up for every message: an enum's attribute takes a tenth of a microsecond in Python 3.11.
 _ACKNOWLEDGE = ClientMessageType.ACKNOWLEDGE.value
+_EXIT_CODE = PayloadType.EXIT_CODE.value
+_RUNNING, _CLOSING, _OVER = Life.RUNNING, Life.CLOSING, Life.OVER
+_PAUSED, _DISCONNECTED = Flow.PAUSED, Flow.DISCONNECTED
 
 
 class SessionEndpoint:
@@ -142,7 +146,7 @@ class SessionEndpoint:
     @property
     def ready(self) -> bool:
         """Whether data may be sent."""
-        return self._handshake.open and self._closing.state is Life.RUNNING
+        return self._handshake.open and self._closing.state is _RUNNING
 
     @property
     def encrypted(self) -> bool:
@@ -156,7 +160,7 @@ class SessionEndpoint:
         0 before the session is ready and after its end, while the window is full, and while publication is paused.
         """
         outbox = self._outbox
-        if not self._handshake.open or outbox.flow is Flow.PAUSED or self._closing.state is not Life.RUNNING:
+        if not self._handshake.open or outbox.flow is _PAUSED or self._closing.state is not _RUNNING:
             return 0
         return max(0, min(outbox.sender.capacity, outbox.sender.window - self._readiness.kept))
 
@@ -204,9 +208,9 @@ class SessionEndpoint:
         An agent passes None and sends no opening message: the gateway has authenticated it already. May be called
         without ``disconnected`` for the previous websocket.
         """
-        if self._outbox.flow is not Flow.DISCONNECTED:
+        if self._outbox.flow is not _DISCONNECTED:
             self.disconnected(now)
-        if self._closing.state is Life.OVER:
+        if self._closing.state is _OVER:
             return
         opening = None
         if token is not None:
@@ -221,14 +225,14 @@ class SessionEndpoint:
 
         A session that waits for missing messages after ``channel_closed`` ends now.
         """
-        if self._outbox.flow is Flow.PAUSED and self._closing.state is not Life.OVER:
+        if self._outbox.flow is _PAUSED and self._closing.state is not _OVER:
             self._emit(PublicationStarted())
-        if self._outbox.flow is not Flow.DISCONNECTED:
+        if self._outbox.flow is not _DISCONNECTED:
             self._outbox.disconnected()
         self._readiness.disconnected()
-        if self._closing.state is Life.CLOSING:
+        if self._closing.state is _CLOSING:
             self._close(ClosingInput.DISCONNECTED)
-        elif self._closing.state is Life.RUNNING:
+        elif self._closing.state is _RUNNING:
             self._output_loss.websocket_lost(self._negotiation.agreement.session_type)
 
     def reading_paused(self) -> None:
@@ -252,13 +256,13 @@ class SessionEndpoint:
         after ``channel_closed`` all except stream messages.
         """
         life = self._closing.state
-        if life is Life.OVER:
+        if life is _OVER:
             return
         try:
             message = ClientMessage.parse(data.encode(errors="replace") if isinstance(data, str) else data)
             if message.message_type == self._received_type:
                 self._receive_stream(message, now)
-            elif life is Life.CLOSING:
+            elif life is _CLOSING:
                 return
             elif message.message_type == _ACKNOWLEDGE:
                 self._receive_acknowledgement(message, now)
@@ -267,14 +271,15 @@ class SessionEndpoint:
         except RemoteProtocolError as error:
             self._reject(error)
         else:
-            self._rejections.clear()
+            if self._rejections.count:
+                self._rejections.clear()
 
     def _receive_stream(self, message: ClientMessage, now: float) -> None:
         self._readiness.heard = True
-        if self._outbox.flow is Flow.PAUSED:
+        if self._outbox.flow is _PAUSED:
             self._resume(now)
         closing = self._closing
-        missing = self._receiver.missing if closing.state is Life.CLOSING else 0
+        missing = self._receiver.missing if closing.state is _CLOSING else 0
         in_order = self._receiver.receive(message)
         if in_order is None:
             return
@@ -283,10 +288,10 @@ class SessionEndpoint:
         else:
             self._outbox.acknowledgements.received(message, now)
         for ready in in_order:
-            if closing.state is Life.OVER:
+            if closing.state is _OVER:
                 return
             self._deliver(ready.payload_type, ready.payload, now)
-        if closing.state is Life.CLOSING:
+        if closing.state is _CLOSING:
             if not self._receiver.held:
                 self._close(ClosingInput.COMPLETED)
             elif self._receiver.missing < missing:
@@ -296,7 +301,7 @@ class SessionEndpoint:
         if payload_type in _HANDSHAKE_PAYLOADS:
             self._driver.receive(payload_type, payload, now)
             return
-        if not self._handshake.settled:
+        if self._handshake.state not in SETTLED:
             self._driver.data_received()
             if self.role is Role.AGENT:
                 return  # acknowledged and discarded, as the official agent does
@@ -308,7 +313,7 @@ class SessionEndpoint:
                 # The official client does not acknowledge it, and it is retransmitted for ever (reference defect H11).
                 self._fail(error)
                 return
-        if payload_type == PayloadType.EXIT_CODE:
+        if payload_type == _EXIT_CODE:
             self._output_loss.exit_code_received()
         self._events.add_data(payload_type, payload)
 
@@ -316,7 +321,7 @@ class SessionEndpoint:
         number = acknowledged_sequence_number(message.payload)
         self._readiness.heard = True
         acknowledged = self._outbox.sender.acknowledged(number, now)
-        if self._outbox.flow is Flow.PAUSED:
+        if self._outbox.flow is _PAUSED:
             self._resume(now)
         if acknowledged:
             self._readiness.acknowledged(now)
@@ -333,7 +338,7 @@ class SessionEndpoint:
                     self._emit(PublicationPaused())
             case ClientMessageType.START_PUBLICATION:
                 self._readiness.heard = True
-                if self._outbox.flow is Flow.PAUSED:
+                if self._outbox.flow is _PAUSED:
                     self._resume(now)
             case _:
                 raise RemoteProtocolError(f"unexpected message type {message.message_type[:32]!r}")
@@ -343,7 +348,7 @@ class SessionEndpoint:
             RemoteProtocolError
         ):  # as in the official client, a malformed one also ends the session
             self._closing.output = ChannelClosed.from_json(message.payload).output
-        if self.role is Role.CLIENT and self._receiver.held and self._outbox.flow is not Flow.DISCONNECTED:
+        if self.role is Role.CLIENT and self._receiver.held and self._outbox.flow is not _DISCONNECTED:
             self._closing.wait_for_missing(now)
         else:
             self._close(ClosingInput.CLOSED)
@@ -406,7 +411,7 @@ class SessionEndpoint:
     def _requires_key(self) -> bool:
         if self._negotiation.key_required is None:
             raise LocalProtocolError("no data key is required")
-        return self._closing.state is not Life.OVER
+        return self._closing.state is not _OVER
 
     # Sending.
 
@@ -441,7 +446,7 @@ class SessionEndpoint:
 
     def next_timeout(self) -> float | None:
         """Return when to call ``handle_timeout``, or None."""
-        if self._closing.state is not Life.RUNNING:
+        if self._closing.state is not _RUNNING:
             return self._closing.deadline
         deadline = self._readiness.next_timeout()
         if (resend_at := self._outbox.next_timeout()) is not None:
@@ -450,7 +455,7 @@ class SessionEndpoint:
 
     def handle_timeout(self, now: float) -> None:
         """Perform all timed actions that are due at ``now``. Early and late calls are harmless."""
-        if self._closing.state is not Life.RUNNING:
+        if self._closing.state is not _RUNNING:
             if self._closing.deadline is not None and self._closing.deadline <= now:
                 self._close(ClosingInput.EXPIRED)
             return
@@ -474,7 +479,7 @@ class SessionEndpoint:
         self._events.add(event)
 
     def _fail(self, error: SessionManagerError) -> None:
-        if self._closing.state is not Life.OVER:
+        if self._closing.state is not _OVER:
             self._closing.apply(ClosingInput.FAILED)
             self._negotiation.fail()
             self._emit(SessionFailed(error))

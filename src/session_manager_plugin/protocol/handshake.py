@@ -114,8 +114,9 @@ TRANSITIONS: Mapping[Role, Transitions] = {
     },
 }
 
-_SETTLED = (_S.COMPLETE, _S.SKIPPED)
-_OPEN = (*_SETTLED, _S.ASSUMED)
+SETTLED = (_S.COMPLETE, _S.SKIPPED)
+"""The states after which no handshake message can follow."""
+_OPEN = (*SETTLED, _S.ASSUMED)
 _LOCAL_INPUTS = frozenset({_I.ANSWER, _I.ASSUME_NONE, _I.REQUEST, _I.SKIP, _I.CHALLENGE, _I.FAIL})
 
 
@@ -134,7 +135,7 @@ class Handshake:
     @property
     def settled(self) -> bool:
         """Whether no further handshake message can follow."""
-        return self.state in _SETTLED
+        return self.state in SETTLED
 
     def apply(self, step: HandshakeInput) -> None:
         """Make the transition.

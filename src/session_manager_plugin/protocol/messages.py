@@ -21,6 +21,7 @@ header is shorter; a payload length of 0 disables the digest check.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import struct
@@ -177,15 +178,19 @@ class ClientMessage(NamedTuple):
                 )
             if payload_length and sha256(payload).digest() != digest:
                 raise RemoteProtocolError(f"{message_type!r}: the payload does not match its digest")
-        return cls(
-            message_type,
-            sequence_number,
-            payload_type,
-            payload,
-            id_high + id_low,
-            created_date,
-            flags,
-            schema_version,
+        # Without the constructor of a named tuple, which is one more call for every message.
+        return tuple.__new__(
+            cls,
+            (
+                message_type,
+                sequence_number,
+                payload_type,
+                payload,
+                id_high + id_low,
+                created_date,
+                flags,
+                schema_version,
+            ),
         )
 
 
@@ -208,19 +213,16 @@ class MessageIds:
         start = uuid.UUID(bytes=random_bytes(16), version=4).bytes
         self.high = start[:8]
         """The upper half of every id, 8 bytes."""
-        self._low = int.from_bytes(start[8:], "big") & _LOW_BITS
+        self.next_low: Callable[[], int] = itertools.count(_VARIANT | int.from_bytes(start[8:]) & _START_BITS).__next__
+        """Return the lower half of the next id; the upper half is ``high``."""
 
     def next(self) -> bytes:
         """Return the next id, 16 bytes in UUID order."""
         return self.high + self.next_low().to_bytes(8, "big")
 
-    def next_low(self) -> int:
-        """Return the lower half of the next id; the upper half is ``high``."""
-        self._low = (self._low + 1) & _LOW_BITS
-        return self._low | _VARIANT
 
-
-_LOW_BITS = (1 << 62) - 1
+_START_BITS = (1 << 61) - 1
+"""The counter starts in the lower half of its 62 bits, so that it cannot overflow."""
 _VARIANT = 1 << 63
 
 

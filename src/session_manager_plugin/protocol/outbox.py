@@ -48,6 +48,10 @@ class Flow(Enum):
     PAUSED = auto()
 
 
+# Looked up for every message: an enum's attribute takes a tenth of a microsecond in Python 3.11.
+_DISCONNECTED, _FLOWING = Flow.DISCONNECTED, Flow.FLOWING
+
+
 class FlowInput(Enum):
     """The inputs of the machine."""
 
@@ -127,7 +131,7 @@ class Outbox:
             data = write(sender.next_sequence_number, payload_type, payload, created_date)
             sender.sent(data, now)
             messages.append(data)
-        if self.flow is Flow.FLOWING:
+        if self.flow is _FLOWING:
             self._messages += messages
 
     def send_unsequenced(self, message_type: ClientMessageType, payload: bytes, now: float) -> None:
@@ -153,10 +157,10 @@ class Outbox:
 
         Empty while disconnected.
         """
-        if self.flow is Flow.DISCONNECTED:
+        if self.flow is _DISCONNECTED:
             return []
         messages, self._messages = self._messages, []
-        if self.acknowledgements.due:
+        if self.acknowledgements.pending:
             messages += self.acknowledgements.take(self._created_date(now))
         return messages
 
@@ -174,7 +178,7 @@ class Outbox:
 
     def next_timeout(self) -> float | None:
         """When to call ``handle_timeout``; None if nothing is to be retransmitted."""
-        if self.flow is not Flow.FLOWING or self._excused_until == math.inf:
+        if self.flow is not _FLOWING or self._excused_until == math.inf:
             return None
         due_at = self.sender.next_timeout()
         return None if due_at is None else max(due_at, self._excused_until)

@@ -14,13 +14,14 @@ class Rejections:
     def __init__(self) -> None:
         self.first = ""
         """Why the first counted message was rejected; empty if none is counted."""
-        self._count = 0
+        self.count = 0
+        """Messages rejected since the last usable one."""
 
     def add(self, reason: str) -> RemoteProtocolError | None:
         """Count a rejected message. Returns the error that ends the session at ``MAX_REJECTED``, otherwise None."""
-        self._count += 1
+        self.count += 1
         self.first = self.first or reason
-        if self._count != MAX_REJECTED:
+        if self.count != MAX_REJECTED:
             return None
         return RemoteProtocolError(
             f"the far end sent {MAX_REJECTED} messages in a row that are not of the Session Manager protocol; "
@@ -29,5 +30,4 @@ class Rejections:
 
     def clear(self) -> None:
         """Start counting again after a usable message."""
-        if self._count:
-            self._count, self.first = 0, ""
+        self.count, self.first = 0, ""

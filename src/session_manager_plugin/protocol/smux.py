@@ -280,7 +280,8 @@ class MuxSession:
         self._release(stream, size)
 
     def _release(self, stream: Stream, size: int) -> None:
-        self._excused_since_check |= self.reading_paused
+        if self._crowded or self._total_unread > MAX_TOTAL_UNREAD:
+            self._excused_since_check = True
         if stream.unread > MAX_STREAM_UNREAD >= stream.unread - size:
             self._crowded -= 1
         stream.unread -= size

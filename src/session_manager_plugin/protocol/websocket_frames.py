@@ -15,12 +15,13 @@ the general case. All other frames, illegal ones included, are passed to the lib
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-Unmask = Callable[[bytes, bytes], bytes]
-"""Removes the mask of a payload: ``websockets.speedups.apply_mask``."""
+Mask = Callable[[bytes, bytes], bytes]
+"""Masks a payload, or removes its mask: ``websockets.speedups.apply_mask``."""
 
 _BINARY = 0x82
+_TEXT = 0x81
 _FIN = 0x80
 _MASKED = 0x80
 _RESERVED_BITS = 0x70
@@ -30,13 +31,55 @@ _OPCODES = frozenset({0x0, 0x1, 0x2, 0x8, 0x9, 0xA})
 _CONTROL = 0x8
 """The opcode bit of control frames. Those have at most 125 bytes of payload and are not fragmented."""
 _MEDIUM = 126
+_LONG = 127
+_SHORT_HEADER = struct.Struct(">BB")
 _HEADER = struct.Struct(">BBH")
+_LONG_HEADER = struct.Struct(">BBQ")
 _USUAL_HEADER = struct.Struct(">HH")
 
 
 def frame_header(size: int) -> bytes:
     """Return a server's frame header for a binary message of less than 64 KiB."""
     return _HEADER.pack(_BINARY, _MEDIUM, size) if size >= _MEDIUM else bytes((_BINARY, size))
+
+
+MASKING_KEYS = 1024
+"""Bytes of masking keys drawn at once: a system call for each write would cost more than the masking."""
+
+
+class FrameWriter:
+    """Serializes a client's messages, each as one masked frame.
+
+    ``random_bytes(n)`` returns n unpredictable bytes (RFC 6455, sections 5.3 and 10.3), ``mask`` applies a key to a
+    payload.
+    """
+
+    def __init__(self, random_bytes: Callable[[int], bytes], mask: Mask) -> None:
+        self._random_bytes = random_bytes
+        self._mask = mask
+        self._keys = b""
+        self._position = 0
+
+    def write(self, messages: Iterable[bytes | str]) -> bytes:
+        """Return the frames of ``messages``: ``bytes`` as binary messages, ``str`` as text."""
+        mask, keys, position = self._mask, self._keys, self._position
+        frames = []
+        for message in messages:
+            payload, opcode = (message.encode(), _TEXT) if isinstance(message, str) else (message, _BINARY)
+            size = len(payload)
+            if size < _MEDIUM:
+                frames.append(_SHORT_HEADER.pack(opcode, _MASKED | size))
+            elif size < 65536:
+                frames.append(_HEADER.pack(opcode, _MASKED | _MEDIUM, size))
+            else:
+                frames.append(_LONG_HEADER.pack(opcode, _MASKED | _LONG, size))
+            if position == len(keys):
+                keys, position = self._random_bytes(MASKING_KEYS), 0
+            key = keys[position : position + 4]
+            position += 4
+            frames += (key, mask(payload, key))
+        self._keys, self._position = keys, position
+        return b"".join(frames)
 
 
 class FrameReader:
@@ -46,21 +89,28 @@ class FrameReader:
     masked.
     """
 
-    def __init__(self, max_size: int, unmask: Unmask | None = None) -> None:
+    def __init__(self, max_size: int, unmask: Mask | None = None) -> None:
         self._max_size = max_size
         self._unmask = unmask
         self._mask_bit, self._mask_size = (_MASKED, 4) if unmask is not None else (0, 0)
+        self._usual = _BINARY << 8 | self._mask_bit | _MEDIUM
+        """The first two bytes of a binary message with a length field of two bytes."""
+        self._data = b""
+        """The bytes being read, up to ``_position``. Slicing ``bytes`` is faster than slicing a ``bytearray``."""
+        self._position = 0
         self._buffer = bytearray()
+        """The start of a frame that did not end in ``_data``, and the bytes received since."""
         self._needed = 0
         """The length of the buffer at which its first frame is complete, as far as the received bytes determine it."""
-        self._data = b""
-        """A copy of the buffer, read up to ``_position``. Slicing ``bytes`` is faster than slicing a ``bytearray``."""
-        self._position = 0
 
     def feed(self, data: bytes | memoryview) -> None:
         """Add received bytes. They are copied."""
-        self._drop_read()
-        self._buffer += data
+        if self._data or self._buffer:
+            self._buffer += self._data[self._position :]
+            self._buffer += data
+            self._data, self._position = b"", 0
+        else:
+            self._data = bytes(data)
 
     def read(self, *, binary: bool) -> tuple[list[bytes], bytes]:
         """Return the payloads of the binary messages at the start of the buffer, and the next frame of another kind.
@@ -70,38 +120,37 @@ class FrameReader:
         """
         payloads: list[bytes] = []
         other = b""
-        if not self._data:
+        if self._buffer and not self._data:
             if len(self._buffer) < self._needed:
                 return payloads, other
             self._data = bytes(self._buffer)
-        data, position = self._data, self._position
-        while not other:
+            self._buffer.clear()
+        data, position, end = self._data, self._position, len(self._data)
+        while position < end and not other:
             if binary:
                 position = self._take_usual(data, position, payloads)
+                if position == end:
+                    break
             start, following = self._extent(data, position)
-            if following > len(data):
-                break
-            if binary and start and data[position] == _BINARY:
-                payloads.append(self._payload(data, start, following))
+            if following > end:
+                self._buffer += data[position:]
+                self._needed = following - position
+                position = end
             else:
-                other = data[position:following]
-            position = following
+                if binary and start and data[position] == _BINARY:
+                    payloads.append(self._payload(data, start, following))
+                else:
+                    other = data[position:following]
+                position = following
+        if position == end:
+            self._data, position = b"", 0
         self._position = position
-        if other:
-            self._needed = 0
-        else:
-            self._needed = following - position
-            self._drop_read()
         return payloads, other
-
-    def _drop_read(self) -> None:
-        del self._buffer[: self._position]
-        self._data, self._position = b"", 0
 
     def _take_usual(self, data: bytes, position: int, payloads: list[bytes]) -> int:
         """Parse consecutive messages with a length field of two bytes (nearly all). Returns the position after them."""
-        max_size = self._max_size
-        unpack, usual = _USUAL_HEADER.unpack_from, _BINARY << 8 | self._mask_bit | _MEDIUM
+        max_size, unmask = self._max_size, self._unmask
+        unpack, usual = _USUAL_HEADER.unpack_from, self._usual
         header_size = _USUAL_HEADER.size + self._mask_size
         end = len(data)
         while end - position >= header_size:
@@ -110,7 +159,8 @@ class FrameReader:
             following = start + size
             if head != usual or following > end or size > max_size:
                 break
-            payloads.append(self._payload(data, start, following))
+            payload = data[start:following]
+            payloads.append(payload if unmask is None else unmask(payload, data[start - 4 : start]))
             position = following
         return position
 

@@ -68,6 +68,8 @@ class LocalConnection(asyncio.Protocol):
         self._kept: deque[bytes | bytearray] = deque()
         self._socket_full = False
         self._ending = _Ending.NONE
+        self.ending = False
+        """Whether the owner has called ``finish`` or ``reset``. The program's further data is discarded."""
         self._lingering: asyncio.TimerHandle | None = None
         self._linger_timeout = LINGER_TIMEOUT
         self._peer = ""
@@ -96,11 +98,6 @@ class LocalConnection(asyncio.Protocol):
     def local(self) -> str:
         """The accepting address, as ``127.0.0.1:5432``, or the path of a unix socket; empty before it is open."""
         return self._local
-
-    @property
-    def ending(self) -> bool:
-        """Whether the owner has called ``finish`` or ``reset``. The program's further data is discarded."""
-        return self._ending is not _Ending.NONE
 
     @property
     def endpoint(self) -> socket.socket:
@@ -156,7 +153,7 @@ class LocalConnection(asyncio.Protocol):
     def _end(self, ending: _Ending) -> None:
         if self.ending or self.closed:
             return
-        self._ending = ending
+        self._ending, self.ending = ending, True
         self.resume_reading()  # up to the end of the data, which is discarded
         self._proceed()
 

@@ -159,7 +159,8 @@ class MuxForwarder(Forwarder):
     def _deliver(self, event: StreamData) -> None:
         connection = self._streams[event.stream_id]
         connection.answered = True
-        self._held.heard(connection, self._clock.time())
+        if connection.at_eof:  # otherwise it is not held
+            self._held.heard(connection, self._clock.time())
         self._mux.consumed(event.stream_id, connection.deliver(event.pieces))
 
     def _finished(self, connection: LocalConnection) -> None:
