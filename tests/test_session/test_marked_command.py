@@ -15,7 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager_plugin.errors import LocalProtocolError
-from session_manager_plugin.session.marked_command import END_OF_INPUT, MarkedCommand, MarkedState, encode_input
+from session_manager_plugin.session.marked_command import (
+    END_OF_INPUT,
+    INPUT_LINE,
+    INPUT_WINDOW,
+    MarkedCommand,
+    MarkedState,
+    encode_input,
+)
 from session_manager_plugin.session.outcome import KILLED, CommandExit, command_exit
 from tests.support.programs import need_program
 
@@ -136,12 +143,17 @@ def test_a_command_that_traps_ctrl_c_continues(sh: str, command: str, has_input:
 def test_input_of_all_byte_values_arrives_as_it_is(sh: str) -> None:
     need_program(sh.split()[0])
     data = (bytes(range(256)) + b"\n\n -n \\c %s .\n") * 20
+    lines = [*encode_input(data), END_OF_INPUT]
     running = Shell(["dash", "-i"], b"od -An -v -tx1 | tr -d ' \\n'", sh.encode(), has_input=True)
     try:
         while running.marked.state is MarkedState.STARTING:
             running.run_once()
-        running.type(encode_input(data) + END_OF_INPUT)
-        running.run()
+        room = INPUT_WINDOW
+        while running.marked.state is MarkedState.RUNNING:
+            running.type(b"".join(lines[:room]))
+            del lines[:room]
+            running.run_once()
+            room = running.marked.take_lines_taken()
     finally:
         running.close()
     assert (running.output.decode(), running.marked.exit) == (data.hex(), CommandExit(0))
@@ -152,7 +164,7 @@ def test_a_command_with_input_ends_although_its_input_does_not() -> None:
     try:
         while running.marked.state is MarkedState.STARTING:
             running.run_once()
-        running.type(encode_input(b"one\ntwo\n"))
+        running.type(b"".join(encode_input(b"one\ntwo\n")))
         running.run()
     finally:
         running.close()
@@ -169,6 +181,35 @@ def test_ctrl_c_interrupts_a_command_with_input(shell: str) -> None:
     finally:
         running.close()
     assert running.marked.exit == command_exit(KILLED)
+
+
+@pytest.mark.parametrize("sh", ["dash", "bash --posix", "busybox sh"])
+def test_ctrl_c_reaches_a_command_that_does_not_read_its_input(sh: str) -> None:
+    need_program(sh.split()[0])
+    running = Shell(["dash", "-i"], b"yes began", sh.encode(), has_input=True)
+    try:
+        running.run(until=b"began\n")
+        room, sent = INPUT_WINDOW, 0
+        while room and sent < 300:  # the command's pipe takes 64 KiB
+            running.type(b"".join(encode_input(b"x" * INPUT_LINE) * room))
+            sent += room
+            running.run_once()
+            room = running.marked.take_lines_taken()
+        running.type(running.marked.interrupt())
+        running.run()
+    finally:
+        running.close()
+    assert running.marked.exit == command_exit(KILLED)
+
+
+@given(data=st.binary(max_size=4000))
+def test_lines_of_input_are_short_and_hold_whole_characters(data: bytes) -> None:
+    lines = encode_input(data)
+    assert all(
+        re.fullmatch(rb"(?:[ -[\]-~]|\\0[0-7]{3}){1,960}\n", line) and len(line) <= INPUT_LINE + 1 for line in lines
+    )
+    text = b"".join(line[:-1] for line in lines)
+    assert re.sub(rb"\\0([0-7]{3})", lambda match: bytes([int(match[1], 8)]), text) == data
 
 
 def test_interrupting_what_does_not_run() -> None:
@@ -200,10 +241,14 @@ def feed(marked: MarkedCommand, data: bytes, sizes: list[int]) -> bytes:
     return output
 
 
+TAKEN = b"\x1e\nEND +\n"
+"""The note that a line of input was taken."""
+
+
 @given(
     before=st.binary(max_size=80),
     output=st.lists(
-        st.one_of(st.binary(max_size=20), st.sampled_from([b"\n", b"END", b"\x1e\nEN", b"\x1e\nEND 300x"]))
+        st.one_of(st.binary(max_size=20), st.sampled_from([b"\n", b"END", b"\x1e\nEN", b"\x1e\nEND 300x", TAKEN]))
     ),
     status=st.integers(0, 255),
     sizes=st.lists(st.integers(1, 60), max_size=20),
@@ -212,10 +257,13 @@ def test_any_output_in_any_pieces(before: bytes, output: list[bytes], status: in
     """END stands for the marker, whole or cut; only a marker with a status at the start of a line ends it."""
     marked = MarkedCommand(b"command")
     begin, end = markers(marked)
-    printed = b"".join(output).replace(b"END", end).replace(b"EN", end[:12])
-    shown = before + b"\n" + begin + b"\n" + printed + b"\x1e\n" + end + b" %d\n" % status + b"prompt> "
+    printed = b"".join(piece for piece in output if piece != TAKEN).replace(b"END", end).replace(b"EN", end[:12])
+    notes = b"".join(output).replace(b"END", end).replace(b"EN", end[:12])
+    shown = before + b"\n" + begin + b"\n" + notes + b"\x1e\n" + end + b" %d\n" % status + b"prompt> "
     assert feed(marked, shown, sizes) == printed
     assert marked.exit == CommandExit(status)
+    assert marked.take_lines_taken() == output.count(TAKEN)
+    assert marked.take_lines_taken() == 0
     assert marked.data_to_send() == b"command"
     assert marked.data_to_send() == b""
     assert marked.finish() == b""

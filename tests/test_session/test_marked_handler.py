@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from session_manager_plugin.errors import ConnectionLost, SessionEnded, TimedOut
+from session_manager_plugin.session.marked_command import INPUT_LINE, INPUT_WINDOW
 from session_manager_plugin.session.marked_handler import MarkedCommandHandler
 from session_manager_plugin.session.notices import PlainNotices
 from session_manager_plugin.session.outcome import Outcome
@@ -65,6 +66,18 @@ async def test_input_follows_the_command() -> None:
     await run.agent.until(lambda: run.agent.data().endswith(b"uptimea\\0003\\0134b\n\n"))
     run.agent.send(end + b" 0\n")
     assert await run.result() == Outcome(0)
+
+
+async def test_input_waits_until_the_command_takes_it() -> None:
+    run = Run(b"x" * INPUT_LINE * 6)
+    end = await run.begin()
+    line = b"x" * INPUT_LINE + b"\n"
+    await run.agent.until(lambda: run.agent.data().endswith(b"uptime" + line * INPUT_WINDOW))
+    run.agent.send((end + b" +\n") * 2)
+    await run.agent.until(lambda: run.agent.data().endswith(b"uptime" + line * 6 + b"\n"))
+    run.agent.send(end + b" 0\n")
+    assert await run.result() == Outcome(0)
+    assert run.streams.take_output() == b""
 
 
 async def test_the_first_interrupt_is_the_commands() -> None:

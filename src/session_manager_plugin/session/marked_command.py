@@ -21,13 +21,18 @@ The command is a ``/bin/sh -c`` of its own, as it is in a command session. A she
 a process that signal n has killed and for one that exits with that status. dash, bash and busybox ash print a word such
 as "Killed" for the former, except for SIGINT and SIGPIPE; it is kept out of the output, and becomes ``k``.
 
-Ctrl-C interrupts the command, but not the shell that runs it; the terminal discards no output then (``noflsh``). The
-command's shell may be killed by it while a program that it runs continues. So after the status 130 the end-marker is
-sent when the last process has closed the output.
+Ctrl-C (and Ctrl-Backslash) reaches the command, but not the shell that runs it; the terminal discards no output then
+(``noflsh``). The command's shell may be killed by it while a program that it runs continues. So after the status 130
+the end-marker is sent when the last process has closed the output.
 
 Input follows the command, in lines of printable ASCII: any other byte is sent as ``\\0ooo``, in octal, and decoded by
 ``printf %b`` of the shell, so no byte of the input acts as a key. An empty line ends the input. The end-marker follows
-the end of the command whether or not its input has ended.
+the end of the command whether or not its input has ended. When the command's pipe has taken a line::
+
+    received        RS LF end-marker SPACE + LF
+
+At most ``INPUT_WINDOW`` lines are on their way, which is less than a terminal holds unread. So the agent never waits
+for the terminal, and acknowledges all messages at once, and Ctrl-C, which a full terminal does not act on, arrives.
 
 States::
 
@@ -49,29 +54,35 @@ from session_manager_plugin.session.outcome import KILLED, CommandExit, command_
 
 _MARKER_SIZE = 24
 """Hexadecimal digits in a marker: 96 random bits."""
-_STATUS = re.compile(rb" ([0-9]{1,3})(k?)\r?\n")
-_MAX_STATUS_SIZE = 7
+_NOTE = re.compile(rb" (?:([0-9]{1,3})(k?)|\+)\r?\n")
+"""The rest of the line after an end-marker: an exit status, or ``+``."""
+_MAX_NOTE_SIZE = 7
 """Bytes between the end-marker and the end of its line, at most."""
 _BEGIN_SEARCHED = 64
 """Bytes kept while searching for the begin-marker: longer than the marker and its line ends."""
 _INTERRUPTED = 128 + signal.SIGINT
+CTRL_C = b"\x03"
 MAX_SIZE = 131_071
 """Bytes of a command at most: the kernel's limit for one argument of a program (Linux, MAX_ARG_STRLEN)."""
 _LINE = (
     ' exec /bin/sh -c \'stty raw -echo; printf "\\n%s%s\\n" {begin_head} {begin_tail}; '
-    "c=$(dd bs=1 count={size} 2>/dev/null; echo .); c=${{c%.}}; stty isig noflsh; trap : INT; "
+    "c=$(dd bs=1 count={size} 2>/dev/null; echo .); c=${{c%.}}; stty isig noflsh; trap : INT QUIT; "
     'e() {{ printf "\\036\\n%s%s %s\\n" {end_head} {end_tail} $1; }}; '
-    "{feed}{{ trap : INT; {{ trap : INT; s=$(trap : INT; exec 2>&1; "
-    '( trap - INT; exec /bin/sh -c "$c" ) {redirection}>&3 2>&3 3>&-; echo $?); '
+    "exec 4>&1; {feed}{{ trap : INT QUIT; {{ trap : INT QUIT; s=$(trap : INT QUIT; exec 2>&1; "
+    '( trap - INT QUIT; exec /bin/sh -c "$c" ) {redirection}>&3 2>&3 3>&- 4>&-; echo $?); '
     'n=${{s##*[!0-9]}}; [ "$s" = "$n" ] || n=${{n}}k; [ "$n" = 130 ] || e $n; }} 3>&1 '
-    '| ( trap "" INT; exec cat ); e 130; }}\'\r'
+    '| ( trap "" INT QUIT; exec cat ); e 130; }}\'\r'
 )
 
-_FEED = '( trap "" INT; while IFS= read -r l && [ -n "$l" ]; do printf %b "$l"; done ) | '
+_FEED = '( trap "" INT QUIT; while IFS= read -r l && [ -n "$l" ]; do printf %b "$l" && e + >&4; done ) | '
 _NO_INPUT = "</dev/null "
 _ENCODED = [chr(byte) if 0x20 <= byte < 0x7F and byte != 0x5C else f"\\0{byte:03o}" for byte in range(256)]
-INPUT_PIECE = 512
-"""Bytes of input in a line, at most."""
+_ESCAPE_SIZE = 5
+INPUT_LINE = 960
+"""Bytes in a line of input at most, without its end."""
+INPUT_WINDOW = 4
+"""Lines of input that may be sent before the first of them is taken: together less than the 4,095 bytes that a terminal
+holds unread (Linux, N_TTY_BUF_SIZE)."""
 
 
 class MarkedState(Enum):
@@ -86,10 +97,17 @@ END_OF_INPUT = b"\n"
 """Sent after the last line of ``encode_input``."""
 
 
-def encode_input(data: bytes) -> bytes:
+def encode_input(data: bytes) -> list[bytes]:
     """Return the lines that carry ``data``, a part of the command's input."""
-    pieces = (data[start : start + INPUT_PIECE] for start in range(0, len(data), INPUT_PIECE))
-    return "".join("".join(_ENCODED[byte] for byte in piece) + "\n" for piece in pieces).encode()
+    text = "".join([_ENCODED[byte] for byte in data])
+    lines, start = [], 0
+    while start < len(text):
+        end = start + INPUT_LINE
+        if end < len(text) and (escape := text.rfind("\\", end - _ESCAPE_SIZE + 1, end)) >= 0:
+            end = escape
+        lines.append(f"{text[start:end]}\n".encode())
+        start = end
+    return lines
 
 
 class MarkedCommand:
@@ -105,7 +123,7 @@ class MarkedCommand:
         """``command`` is one or more lines for ``sh``, at most ``MAX_SIZE`` bytes. ``token_hex`` returns random
         hexadecimal digits.
 
-        ``has_input``: once the state is ``RUNNING``, ``encode_input`` and ``END_OF_INPUT`` may be sent.
+        ``has_input``: once the state is ``RUNNING``, the lines of ``encode_input`` and ``END_OF_INPUT`` may be sent.
         """
         self._command = command
         begin, end = (token_hex(_MARKER_SIZE // 2) for _ in range(2))
@@ -129,6 +147,7 @@ class MarkedCommand:
         self.exit: CommandExit | None = None
         """How the command ended; None before that. The status 130 after ``interrupt`` counts as killed by SIGINT."""
         self._interrupted = False
+        self._lines_taken = 0
 
     def receive_data(self, data: bytes) -> bytes:
         """Return the command's output in ``data``, preceded by kept bytes that turned out to be no marker."""
@@ -149,12 +168,18 @@ class MarkedCommand:
         data, self._to_send = self._to_send, b""
         return data
 
-    def interrupt(self) -> bytes:
-        """Return the bytes that interrupt the command. Raises ``LocalProtocolError`` unless it is running."""
+    def take_lines_taken(self) -> int:
+        """Return how many lines of input the command has taken since the last call."""
+        taken, self._lines_taken = self._lines_taken, 0
+        return taken
+
+    def interrupt(self, key: bytes = CTRL_C) -> bytes:
+        """Return the bytes that send the signal of ``key`` to the command. Raises ``LocalProtocolError`` unless it is
+        running."""
         if self.state is not MarkedState.RUNNING:
             raise LocalProtocolError(f"no command to interrupt in state {self.state.name}")
-        self._interrupted = True
-        return b"\x03"
+        self._interrupted = self._interrupted or key == CTRL_C
+        return key
 
     def finish(self) -> bytes:
         """At the end of the session: return the kept bytes, since no end-marker followed."""
@@ -162,28 +187,37 @@ class MarkedCommand:
         return kept if self.state is MarkedState.RUNNING else b""
 
     def _output(self, data: bytes) -> bytes:
-        position = 0
+        output, position = [], 0
         while (start := data.find(self._end, position)) >= 0:
-            status = _STATUS.match(data, start + len(self._end))
-            if status is not None:
-                killed = bool(status[2]) or (self._interrupted and int(status[1]) == _INTERRUPTED)
-                self.state, self.exit = MarkedState.ENDED, command_exit(KILLED if killed else int(status[1]))
-                self._received = b""
-                return data[:start]
-            if len(data) - start - len(self._end) < _MAX_STATUS_SIZE:
-                break
-            position = start + 1
+            note = _NOTE.match(data, start + len(self._end))
+            if note is None:
+                if len(data) - start - len(self._end) < _MAX_NOTE_SIZE:
+                    break
+                output.append(data[position : start + 1])
+                position = start + 1
+                continue
+            output.append(data[position:start])
+            position = note.end()
+            if note[1] is None:
+                self._lines_taken += 1
+                continue
+            killed = bool(note[2]) or (self._interrupted and int(note[1]) == _INTERRUPTED)
+            self.state, self.exit = MarkedState.ENDED, command_exit(KILLED if killed else int(note[1]))
+            self._received = b""
+            return b"".join(output)
         else:
-            start = _marker_start(data, self._end)
+            start = _marker_start(data, position, self._end)
         self._received = data[start:]
-        return data[:start]
+        return b"".join([*output, data[position:start]])
 
 
-def _marker_start(data: bytes, marker: bytes) -> int:
-    """Return the offset in ``data`` of a suffix that is a prefix of ``marker``; ``len(data)`` if there is none."""
-    start = data.rfind(marker[:1], max(0, len(data) - len(marker)))
+def _marker_start(data: bytes, position: int, marker: bytes) -> int:
+    """Return the offset of a suffix of ``data[position:]`` that is a prefix of ``marker``; ``len(data)`` if there is
+    none."""
+    first = max(position, len(data) - len(marker))
+    start = data.rfind(marker[:1], first)
     while start >= 0:
         if marker.startswith(data[start:]):
             return start
-        start = data.rfind(marker[:1], max(0, len(data) - len(marker)), start)
+        start = data.rfind(marker[:1], first, start)
     return len(data)

@@ -9,7 +9,13 @@ from session_manager_plugin.errors import NotConnected, SessionEnded, TimedOut
 from session_manager_plugin.session.command import KEYS
 from session_manager_plugin.session.ending import describe_missing, wait_for_end
 from session_manager_plugin.session.first_of import first_of
-from session_manager_plugin.session.marked_command import END_OF_INPUT, MarkedCommand, MarkedState, encode_input
+from session_manager_plugin.session.marked_command import (
+    END_OF_INPUT,
+    INPUT_WINDOW,
+    MarkedCommand,
+    MarkedState,
+    encode_input,
+)
 from session_manager_plugin.session.outcome import Outcome
 from session_manager_plugin.session.protocols import IDataChannel, Interruptible, Notices, Streams
 
@@ -44,7 +50,10 @@ class MarkedCommandHandler(Interruptible):
         """Set when the command has begun."""
         self._ended = asyncio.Event()
         """Set when the command has ended."""
-        self._interrupted = False
+        self._sent: set[int] = set()
+        """The signals that were passed on."""
+        self._input_room = asyncio.Semaphore(INPUT_WINDOW)
+        """Lines of input that may be sent."""
 
     @property
     def interrupted(self) -> bool:
@@ -52,13 +61,13 @@ class MarkedCommandHandler(Interruptible):
         return False
 
     def interrupt(self, number: int) -> bool:
-        """Send the key for SIGINT to the command on the first SIGINT or SIGQUIT. The second leaves the session."""
-        if self._interrupted or number not in KEYS or self._to_send is None:
+        """Pass SIGINT and SIGQUIT on to the command, each once. A second Ctrl-C leaves the session."""
+        if self._to_send is None or number not in KEYS or number in self._sent:
             return False
         if self._marked.state is not MarkedState.RUNNING:
             return False
-        self._interrupted = True
-        self._to_send.put_nowait(self._marked.interrupt())
+        self._sent.add(number)
+        self._to_send.put_nowait(self._marked.interrupt(KEYS[number]))
         return True
 
     async def run(self, channel: IDataChannel) -> Outcome:
@@ -107,6 +116,8 @@ class MarkedCommandHandler(Interruptible):
         assert self._to_send is not None
         if output := self._marked.receive_data(data):
             self._streams.write(output)
+        for _ in range(self._marked.take_lines_taken()):
+            self._input_room.release()
         if to_send := self._marked.data_to_send():
             self._to_send.put_nowait(to_send)
         if self._marked.state is not MarkedState.STARTING:
@@ -131,11 +142,11 @@ class MarkedCommandHandler(Interruptible):
         with contextlib.suppress(NotConnected):  # the session has ended; ``ended`` raises the reason
             while True:
                 await channel.send_input_data(await to_send.get())
-                to_send.task_done()
 
     async def _send_input(self, to_send: asyncio.Queue[bytes]) -> None:
         await self._running.wait()
         while data := await self._streams.read():
-            to_send.put_nowait(encode_input(data))
-            await to_send.join()
+            for line in encode_input(data):
+                await self._input_room.acquire()
+                to_send.put_nowait(line)
         to_send.put_nowait(END_OF_INPUT)
