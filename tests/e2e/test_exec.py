@@ -115,6 +115,25 @@ async def test_json_of_targets_in_a_file(sandbox: Sandbox, environment: dict[str
     ]
 
 
+@pytest.mark.parametrize(("redirection", "name"), [(">/dev/full", "output"), ("2>/dev/full", "error")])
+@pytest.mark.parametrize("targets", [("web-1",), ("web-1", "web-2")], ids=["one", "many"])
+async def test_lost_output_is_a_failure(
+    sandbox: Sandbox, environment: dict[str, str], targets: tuple[str, ...], redirection: str, name: str
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", f'"$0" "$@" {redirection}', SMP, "exec"),
+        *("--endpoint-url", sandbox.endpoint_url, *targets, "--", "sh", "-c", "echo out; echo err >&2"),
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=environment,
+    )
+    run = await finish(process)
+    assert run.status == 255
+    if name == "output":
+        assert "smp: standard output: No space left on device\n" in run.err
+
+
 async def test_a_signal_terminates_every_session(sandbox: Sandbox, environment: dict[str, str]) -> None:
     process = await start(sandbox, environment, "web-1", "web-2", "--", "sh", "-c", "echo; exec sleep 600")
     async with asyncio.timeout(60):

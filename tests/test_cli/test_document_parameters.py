@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from session_manager_plugin.cli.document_parameters import parse_parameters
-from session_manager_plugin.errors import ConfigurationError, UsageError
+from session_manager_plugin.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_forms(texts: tuple[str, ...], parameters: dict[str, list[str]]) -> None
 def test_a_file(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('{"command": ["top"]}')
     assert parse_parameters([f"file://{tmp_path}/p.json"]) == {"command": ["top"]}
-    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
         parse_parameters([f"file://{tmp_path}/none"])
 
 

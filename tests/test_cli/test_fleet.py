@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 from collections.abc import AsyncIterator
@@ -25,7 +26,7 @@ from session_manager_plugin.errors import CommandTimedOut, ConnectError, UsageEr
 from session_manager_plugin.session.outcome import Outcome, outcome_of
 from session_manager_plugin.terminal.output import OutputWriter
 from tests.support.waiting import DEADLINE
-from tests.test_cli.conftest import Smp
+from tests.test_cli.conftest import SandboxThread, Smp
 
 WEB = [FleetTarget(f"i-{number}", f"web-{number}") for number in range(1, 10)]
 
@@ -174,6 +175,34 @@ async def test_a_reader_that_is_gone() -> None:
     assert isinstance(shared.error, BrokenPipeError)
 
 
+@pytest.mark.parametrize("name", ["standard output", "standard error"])
+async def test_output_that_is_lost(name: str) -> None:
+    full, null = os.open("/dev/full", os.O_WRONLY), os.open("/dev/null", os.O_WRONLY)
+    outputs = (full, null) if name == "standard output" else (null, full)
+    shared = SharedOutput(*map(OutputWriter, outputs))
+    failures: list[OSError] = []
+    streams = LineSink(shared).streams(WEB[0])
+    streams.set_output_failed_handler(failures.append)
+    streams.write(b"out\n")
+    streams.write_error(b"err\n")
+    streams.write_error(b"err\n")
+    os.close(full)
+    os.close(null)
+    assert [(error.filename, error.errno) for error in failures] == [(name, errno.ENOSPC)]
+    assert shared.error is failures[0]
+
+
+async def test_nobody_reads_the_error_output() -> None:
+    reader, writer = os.pipe()
+    null = os.open("/dev/null", os.O_WRONLY)
+    shared = SharedOutput(OutputWriter(null), OutputWriter(writer))
+    os.close(reader)
+    shared.write_error(b"err\n")
+    os.close(writer)
+    os.close(null)
+    assert shared.error is None
+
+
 # Results.
 
 
@@ -247,6 +276,10 @@ def test_a_file_of_targets(tmp_path: Path) -> None:
     assert read_target_file(str(path), 0) == ["web-1", "i-0123456789abcdef0"]
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_target_file(str(tmp_path / "none"), 0)
+    path.write_text("# none\n")
+    with pytest.raises(UsageError, match="targets names no target"):
+        read_target_file(str(path), 0)
+    path.write_text("web-1\ni-0123456789abcdef0")
     with open(path, "rb") as file:
         assert read_target_file("-", file.fileno()) == ["web-1", "i-0123456789abcdef0"]
 
@@ -264,3 +297,9 @@ def test_options_that_do_not_fit(smp: Smp, arguments: tuple[str, ...], sentence:
     run = smp("exec", *arguments)
     assert (run.status, run.out) == (2, b"")
     assert sentence in run.err
+
+
+def test_a_tag_without_a_match(smp: Smp, sandbox: SandboxThread) -> None:
+    run = smp("exec", "--tag", "role=none", "--endpoint-url", sandbox.endpoint_url, "--", "uptime")
+    assert (run.status, run.out) == (255, b"")
+    assert run.err == "smp: no online target matches tag:role=none; smp ls --all lists offline ones too\n"

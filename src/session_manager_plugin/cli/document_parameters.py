@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from session_manager_plugin.errors import ConfigurationError, UsageError
+from session_manager_plugin.errors import UsageError
 
 _FILE = "file://"
 _SEPARATOR = re.compile(r",(?=\w+=)")
@@ -17,7 +17,7 @@ def parse_parameters(texts: Sequence[str]) -> dict[str, list[str]]:
     """Return the parameters by name, each a list of strings as for StartSession.
 
     Each text is ``KEY=VALUE[,KEY=VALUE…]``, a JSON object, or ``file://PATH`` of a file with a JSON object. Raises
-    ``UsageError``, and ``ConfigurationError`` for an unreadable file.
+    ``UsageError``, for an unreadable file too.
     """
     parameters: dict[str, list[str]] = {}
     for text in texts:
@@ -33,7 +33,7 @@ def _parse(text: str) -> dict[str, list[str]]:
                 return _parse_json(file.read())
         except (OSError, UnicodeError) as error:
             reason = (isinstance(error, OSError) and error.strerror) or str(error)
-            raise ConfigurationError(f"the parameters file {path} cannot be read: {reason}") from error
+            raise UsageError(f"the parameters file {path} cannot be read: {reason}") from error
     if text.lstrip().startswith("{"):
         return _parse_json(text)
     parameters = {}

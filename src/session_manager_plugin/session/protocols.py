@@ -187,7 +187,8 @@ class Streams(Protocol):
         """Call ``pause`` when too many bytes are queued, ``resume`` when there is room again."""
 
     def set_output_failed_handler(self, handler: Callable[[OSError], None]) -> None:
-        """Call ``handler`` once writing to standard output fails; at once if it has failed already."""
+        """Call ``handler`` once writing to standard output fails; at once if it has failed already. An error of
+        standard error counts too, if output of the remote is lost by it, but not that its reader has closed it."""
 
     @property
     def output_abandoned(self) -> bool:

@@ -67,8 +67,12 @@ class Console(Streams, TerminalHold):
         self._resume: Callable[[], None] = lambda: None
         self._full: set[OutputWriter] = set()
         self._set_flow_handlers(self._output)
+        self._failed: Callable[[OSError], None] = lambda _error: None
+        self._has_errors = False
+        """Whether anything was written to standard error by ``write_error``."""
         if error_output is not None:
             self._set_flow_handlers(error_output)
+            error_output.on_error = self._error_output_failed
         self._raw_mode = RawMode(stdin)
         self._display: StatusDisplay | None = None
         self._watcher: SizeWatcher | None = None
@@ -338,7 +342,17 @@ class Console(Streams, TerminalHold):
             except OSError:
                 return  # standard error is closed
             self._set_flow_handlers(self._error_output)
+            self._error_output.on_error = self._error_output_failed
+        self._has_errors = True
         self._error_output.write(data)
+        if self._error_output.error is not None:
+            self._error_output_failed(self._error_output.error)
+
+    def _error_output_failed(self, error: OSError) -> None:
+        """End the session if output of the remote is lost. A reader that has closed standard error wants no more."""
+        if self._has_errors and not isinstance(error, BrokenPipeError):
+            error.filename = "standard error"
+            self._failed(error)
 
     def set_flow_handlers(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
         """Call ``pause`` when 8 MiB are queued for standard output or standard error, ``resume`` at 4 MiB."""
@@ -348,15 +362,17 @@ class Console(Streams, TerminalHold):
         connect_flow(output, self._full, lambda: self._pause(), lambda: self._resume())
 
     def set_output_failed_handler(self, handler: Callable[[OSError], None]) -> None:
-        """Call ``handler`` when writing to standard output fails; at once if it has failed already.
+        """See ``Streams``. The error's ``filename`` is "standard output" or "standard error"."""
 
-        The error's ``filename`` is "standard output".
-        """
+        def failed_once(error: OSError) -> None:
+            self._failed = lambda _error: None
+            handler(error)
 
         def failed(error: OSError) -> None:
             error.filename = "standard output"
-            handler(error)
+            self._failed(error)
 
+        self._failed = failed_once
         self._output.on_error = failed
         if self._output.error is not None:
             failed(self._output.error)

@@ -22,15 +22,20 @@ class SharedOutput:
         self._full: set[OutputWriter] = set()
         self.before_write: Callable[[], None] = lambda: None
         """Called before anything is written."""
-        output.on_error = self._failed
+        self._error: OSError | None = None
+        self._has_errors = False
+        """Whether any error output was written."""
+        output.on_error = self._output_failed
+        if error_output is not None:
+            error_output.on_error = self._error_output_failed
         for writer in (output, error_output):
             if writer is not None:
                 self._connect(writer)
 
     @property
     def error(self) -> OSError | None:
-        """Why standard output takes nothing more."""
-        return self._output.error
+        """Why output was lost: the error of standard output, or of standard error. Its ``filename`` says which."""
+        return self._error
 
     def write(self, data: bytes) -> None:
         """Write to standard output."""
@@ -42,7 +47,10 @@ class SharedOutput:
         """Write to standard error, if it is open."""
         if data and self._error_output is not None:
             self.before_write()
+            self._has_errors = True
             self._error_output.write(data)
+            if self._error_output.error is not None:
+                self._error_output_failed(self._error_output.error)
 
     async def drain(self) -> None:
         """Wait until all is written."""
@@ -57,10 +65,10 @@ class SharedOutput:
             pause()
 
     def add_failure_handler(self, session: object, handler: Callable[[OSError], None]) -> None:
-        """Have ``handler`` called when standard output fails, until ``remove``; at once if it has."""
+        """Have ``handler`` called when there is an ``error``, until ``remove``; at once if there is."""
         self._failure_handlers[session] = handler
-        if self._output.error is not None:
-            handler(self._output.error)
+        if self._error is not None:
+            handler(self._error)
 
     def remove(self, session: object) -> None:
         """Forget a session."""
@@ -86,9 +94,20 @@ class SharedOutput:
 
         writer.set_flow_handlers(filled, emptied)
 
-    def _failed(self, error: OSError) -> None:
-        for handler in list(self._failure_handlers.values()):
-            handler(error)
+    def _output_failed(self, error: OSError) -> None:
+        self._failed(error, "standard output")
+
+    def _error_output_failed(self, error: OSError) -> None:
+        """Note the error if output is lost. A reader that has closed standard error wants no more of it."""
+        if self._has_errors and not isinstance(error, BrokenPipeError):
+            self._failed(error, "standard error")
+
+    def _failed(self, error: OSError, name: str) -> None:
+        if self._error is None:
+            error.filename = name
+            self._error = error
+            for handler in list(self._failure_handlers.values()):
+                handler(error)
 
 
 class SharedStreams(Streams):

@@ -24,7 +24,7 @@ from session_manager_plugin.cli.fleet.targets import find_targets
 from session_manager_plugin.cli.process import Process, run_process
 from session_manager_plugin.cli.render import tell, tell_note
 from session_manager_plugin.cli.standard_input import has_pending_input
-from session_manager_plugin.errors import ConfigurationError, UsageError
+from session_manager_plugin.errors import ConfigurationError, ConnectError, UsageError
 from session_manager_plugin.execution.remote_command import Via
 
 
@@ -76,7 +76,8 @@ class _Fleet:
         total = len(targets) + len(missing)
         batch = batch_size(fleet.batch, len(targets))
         if not total:
-            raise UsageError("no target that is online matches; smp ls lists them")
+            tags = " and ".join(f"tag:{tag}" for tag in fleet.tags)
+            raise ConnectError(f"no online target matches {tags}; smp ls --all lists offline ones too")
         for result in missing:
             self._add(result)
         runner: SessionFleet | SendCommandFleet

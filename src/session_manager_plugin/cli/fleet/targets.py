@@ -38,13 +38,15 @@ class FleetTargets(NamedTuple):
 
 def read_target_file(path: str, stdin: int) -> list[str]:
     """Return the targets of a file, one a line; empty lines and what follows a ``#`` do not count. ``-`` is standard
-    input. Raises ``UsageError``."""
+    input. Raises ``UsageError`` if it cannot be read, or names no target."""
     try:
         with open(stdin if path == "-" else path, encoding="utf-8", closefd=path != "-") as file:
             lines = [line.partition("#")[0].strip() for line in file]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UsageError(f"the file of targets {path} cannot be read: {reason}") from error
+    if not any(lines):
+        raise UsageError(f"the file of targets {path} names no target")
     return [line for line in lines if line]
 
 
