@@ -78,6 +78,8 @@ class EchoWorld:
         self.line = ""
         self.seen: list[str] = []
         """The row after each key and each event."""
+        self.plain_seen: list[str] = []
+        """The same without predictions."""
         self._delay, self._jitter = delay, jitter
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -86,8 +88,13 @@ class EchoWorld:
         self._screen = Screen()
         self._screen.start(SIZE, bar=False)
         self._echo = PredictedEcho(mode)
-        self._write(self._echo.resize(SIZE.columns, self._screen))
-        self._arrive(b"\r\n" + PROMPT)
+        self._write(self._echo.resize(SIZE, self._screen))
+        self._arrive(b"\r\n")
+        self.begin()
+
+    def begin(self) -> None:
+        """Show the first prompt."""
+        self._arrive(PROMPT)
 
     # --- the person
 
@@ -159,6 +166,7 @@ class EchoWorld:
         self.written += data
         self.terminal.write(data)
         self.seen.append(self.terminal.text)
+        self.plain_seen.append(self.plain.text)
 
     # --- the program
 

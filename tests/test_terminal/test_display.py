@@ -415,7 +415,7 @@ async def test_what_is_typed_is_drawn_until_anything_else_is_written(shown: Show
     shown.display.start(SIZE)
     shown.display.toggle_prediction()
     assert shown.display.predicts
-    shown.display.write(b"\x1b[H\x1b[2J\r\n$ ")
+    shown.display.write(b"\x1b[H\x1b[2J\r\n\x1b[?2004h$ ")
     shown.status = CALM._replace(input_progress=StreamProgress(1, 0))
     shown.display.typed(b"l")
     shown.status = CALM._replace(input_progress=StreamProgress(1, 1))

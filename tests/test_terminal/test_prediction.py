@@ -7,7 +7,6 @@ import random
 import pytest
 
 from session_manager_plugin.terminal.predict_mode import PredictMode
-from session_manager_plugin.terminal.prediction import ECHO_TIME
 from tests.support.echo_world import EchoWorld
 
 SLOW, FAST = 0.075, 0.010
@@ -134,4 +133,4 @@ def test_a_key_that_is_never_answered_keeps_nothing_busy() -> None:
     world.key(b"x")
     updates = len(world.seen)
     world.wait(60.0)
-    assert len(world.seen) - updates <= 60.0 / ECHO_TIME + 1
+    assert len(world.seen) - updates < 100

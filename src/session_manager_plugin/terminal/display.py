@@ -92,7 +92,7 @@ class StatusDisplay:
         """Begin to show the status on a terminal of ``size``."""
         self._size = size
         if self._echo is not None:
-            self._echo.resize(size.columns, self._screen)
+            self._echo.resize(size, self._screen)
         self._put(self._screen.start(size, bar=self._mode is StatusMode.BAR))
         if self._screen.has_bar and self._line.line:
             self._put(self._screen.draw(self._line.line))  # of before a stop; the next may come late
@@ -103,7 +103,7 @@ class StatusDisplay:
         """Adapt to a new size of the terminal."""
         self._size = size
         if self._echo is not None:
-            self._output.write(self._echo.resize(size.columns, self._screen))
+            self._output.write(self._echo.resize(size, self._screen))
         self._put(self._screen.resize(size))
         self._noticed = False  # the remote repaints the screen, the notice included
         self._ask_again()
@@ -150,7 +150,7 @@ class StatusDisplay:
         else:
             self._echo = self._new_echo(PredictMode.ALWAYS)
             assert self._echo is not None
-            self._echo.resize(self._size.columns, self._screen)
+            self._echo.resize(self._size, self._screen)
             self._echo.stop(self._screen)  # the rows below may hold anything
 
     def _new_echo(self, mode: PredictMode) -> PredictedEcho | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from session_manager_plugin.session.link_health import StreamProgress
+from session_manager_plugin.session.protocols import TerminalSize
 from session_manager_plugin.terminal.cursor_row import BLANK, Cell, CursorRow
 from session_manager_plugin.terminal.pen import PLAIN
 from session_manager_plugin.terminal.predict_mode import PredictMode
@@ -10,6 +13,10 @@ from session_manager_plugin.terminal.prediction import Overlay, Predictor, text_
 from session_manager_plugin.terminal.screen import Screen
 
 _UNDERLINE = b"\x1b[4m"
+_LINE_END = re.compile(rb"\r*\n")
+_ALTERNATE = b"\x1b[?1049"
+_SWITCH = re.compile(rb"\x1b\[\?1049([hl])")
+"""To the alternate screen, or back to the place of the cursor on the main screen."""
 
 
 class PredictedEcho:
@@ -22,6 +29,8 @@ class PredictedEcho:
     def __init__(self, mode: PredictMode) -> None:
         self._row = CursorRow()
         self._predictor = Predictor(mode, self._row)
+        self._is_away = False
+        """Whether the alternate screen is shown, and the main screen's row is kept."""
         self._drawn: Overlay | None = None
         self._under: list[Cell] = []
         """The cells that the drawn text covers."""
@@ -30,10 +39,10 @@ class PredictedEcho:
         """Return when to call ``update``; None while no answer is awaited."""
         return self._predictor.next_timeout(now)
 
-    def resize(self, columns: int, screen: Screen) -> bytes:
-        """Set the number of columns: nothing is predicted until the cursor's row is known again."""
+    def resize(self, size: TerminalSize, screen: Screen) -> bytes:
+        """Set the size of the terminal: nothing is predicted until the cursor's row is known again."""
         erased = self._erased(screen)
-        self._row.resize(columns)
+        self._row.resize(size.columns, size.rows)
         self._predictor.reset()
         return erased
 
@@ -45,7 +54,7 @@ class PredictedEcho:
 
     def update(self, screen: Screen, progress: StreamProgress, now: float) -> bytes:
         """Update the predictions after time has passed or messages were acknowledged."""
-        self._predictor.output(progress, now)
+        self._predictor.output(b"", progress, now)
         return self._redrawn(screen, now)
 
     def output(self, data: bytes, screen: Screen, progress: StreamProgress, now: float) -> bytes:
@@ -53,16 +62,39 @@ class PredictedEcho:
         erased = self._erased(screen)
         rows_below, newlines = screen.rows_below, data.count(b"\n")
         written = screen.feed(data)
+        if _ALTERNATE in data or self._is_away or not screen.takes_overlay:
+            data = self._follow_screens(data, screen)
+            newlines = 0
         if screen.takes_overlay:
+            rest = data
+            if newlines and self._predictor.awaits_echo and (found := _LINE_END.search(data)) and found.start():
+                self._row.feed(data[: found.start()])
+                self._predictor.line_ends()
+                rest = data[found.start() :]
             scrolls = rows_below is not None and newlines > rows_below
-            self._row.feed(data, scrolls=scrolls, is_plain=not screen.pen)
+            self._row.feed(rest, scrolls=scrolls, is_plain=not screen.pen)
             if self._row.column is not None and self._row.column != screen.column:
                 self._row.lose()
-            self._predictor.output(progress, now)
-        else:
-            self._row.lose()
-            self._predictor.reset()
+            self._predictor.output(data, progress, now)
         return erased + written + self._drawn_anew(screen, now)
+
+    def _follow_screens(self, data: bytes, screen: Screen) -> bytes:
+        """Leave and come back to the main screen's row. Returns the output after that."""
+        position = 0
+        for found in _SWITCH.finditer(data):
+            if found[1] == b"l":
+                self._row.come_back()
+            elif not self._is_away:
+                self._row.feed(data[position : found.start()])
+                self._row.leave()
+            self._is_away = found[1] == b"h"
+            position = found.end()
+        if screen.takes_overlay == self._is_away:  # by another sequence
+            self._is_away = False
+            self._row.forget_kept()
+            self._row.lose()
+        self._predictor.reset()
+        return data[position:]
 
     def aside(self, data: bytes, screen: Screen, now: float) -> bytes:
         """Write ``data`` of the owner elsewhere on the terminal, while no prediction is drawn."""

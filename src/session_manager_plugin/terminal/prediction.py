@@ -6,12 +6,14 @@ left, which of the messages are acknowledged, and the time. It returns what to d
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from typing import NamedTuple
 
 from session_manager_plugin.session.link_health import StreamProgress
 from session_manager_plugin.terminal.character_width import character_width, width_range
 from session_manager_plugin.terminal.cursor_row import CursorRow
+from session_manager_plugin.terminal.line_prompt import LinePrompt
 from session_manager_plugin.terminal.predict_mode import PredictMode
 
 # For each key a state of the row is expected: the text typed since a start column, and the cursor in that text. As the
@@ -23,14 +25,17 @@ from session_manager_plugin.terminal.predict_mode import PredictMode
 #
 # As in mosh (https://mosh.org/mosh-paper.pdf, 3.2) predictions belong to epochs. A key with an unknown effect, a wrong
 # prediction, and output that is no echo each begin a new epoch. The predictions of an epoch are shown only once one of
-# them is confirmed: the whole row up to the cursor is as expected, and differs from before. So nothing typed at a
-# prompt without echo is ever shown.
+# its characters is confirmed: the whole row up to the cursor is as expected. A character that may stand for any other
+# (a star for each one typed) confirms nothing, and neither does an echo while no program certainly waits for a line
+# (see `LinePrompt`): a command that runs may turn the echo off at any moment.
 #
 # Predicted are characters at the end of the typed text, Backspace there, and the arrows within it. Nothing is predicted
-# while the row is unknown, in its last column, on the alternate screen, or for pasted text.
+# while the row is unknown, in front of other text, in the last column, on the alternate screen, or for pasted text.
 
-ECHO_TIME = 0.05
+ECHO_TIME = 0.08
 """Seconds within which the program answers a message after its acknowledgement."""
+LOOK_INTERVAL = 0.02
+"""Seconds between two looks at the progress, once an acknowledgement is due."""
 SLOW, FAST = 0.060, 0.040
 """Round-trip times in seconds: predictions are shown above the first, until below the second."""
 UNDERLINED, NOT_UNDERLINED = 0.120, 0.080
@@ -42,6 +47,9 @@ LONGEST_READ = 8
 _BACKSPACES = (b"\x7f", b"\x08")
 _LEFTS = (b"\x1b[D", b"\x1bOD")
 _RIGHTS = (b"\x1b[C", b"\x1bOC")
+_ENTERS = re.compile(rb"[\r\n]|\x1bOM|\x1b\[13(?:;[0-9:;]*)?u")
+_MASKS = "xX"
+"""Letters that a prompt may show for any character; such signs are never other letters or digits."""
 
 
 class Overlay(NamedTuple):
@@ -74,9 +82,16 @@ class Predictor:
     def __init__(self, mode: PredictMode, row: CursorRow) -> None:
         self.mode = mode
         self._row = row
+        self._prompt = LinePrompt(row)
         self._keys: list[_Key] = []
         self._start: int | None = None
         """The column where the typed text begins; None while nothing can be predicted."""
+        self._start_row: int | None = None
+        """The row in which typed text has begun last."""
+        self._is_whole_line = False
+        """Whether nothing was typed in the row before the typed text."""
+        self._entered: str | None = None
+        """The typed text at Enter, while its prompt is learned if the remote shows this text."""
         self._before = ""
         """The text of the row before that."""
         self._text, self._cursor = "", 0
@@ -85,9 +100,12 @@ class Predictor:
         """Keys that were not predicted and are not answered yet: message, time, key."""
         self._epoch = 0
         self._confirmed = -1
+        """The last epoch whose predictions are shown."""
         self._acknowledged: deque[tuple[int, float]] = deque()
         self._answered = 0
         """The number of messages that are certainly answered."""
+        self._round_trip = ECHO_TIME
+        """The smoothed round-trip time in seconds, or a guess."""
         self._is_slow = self._is_very_slow = False
         self._is_expected = True
         """Whether the row looks as expected after one of the keys."""
@@ -100,29 +118,57 @@ class Predictor:
         self._judge()
         events = _events(data) if len(data) <= LONGEST_READ else None
         if events is None:
+            for _ in _ENTERS.finditer(data):
+                self._prompt.entered(is_ahead=True)
+                self._entered = None
             self._forget(progress.sent, now, data)
             return
         for event in events:
+            if event in (b"\r", b"\n"):
+                self._enter()
             self._predict(event, progress.sent, now)
 
-    def output(self, progress: StreamProgress, now: float) -> None:
-        """Compare the row with what is expected."""
+    @property
+    def awaits_echo(self) -> bool:
+        """Whether a predicted key is unanswered. Output is then compared up to the end of the line, too."""
+        return bool(self._keys)
+
+    def line_ends(self) -> None:
+        """Compare the row with what is expected, before a newline leads to another."""
+        if self._start is not None:
+            self._compare()
+
+    def output(self, data: bytes, progress: StreamProgress, now: float) -> None:
+        """Compare the row, which has been fed ``data``, with what is expected."""
+        self._prompt.output(data)
         self._note(progress, now)
         self._judge()
+        if not self._prompt.is_waiting and self._confirmed == self._epoch:
+            self._epoch += 1
 
     def reset(self) -> None:
         """Discard all predictions: the screen has changed."""
         self._keys.clear()
         self._unknown.clear()
         self._start = None
+        self._entered = None
         self._epoch += 1
+        self._prompt.reset()
 
     def next_timeout(self, now: float) -> float | None:
         """Return when to call ``output`` even without output; None while no answer is awaited.
 
-        An acknowledgement without output calls nothing here, so the progress is looked at every ``ECHO_TIME`` seconds.
+        An acknowledgement without output calls nothing here, so the progress is looked at when one is due, and then
+        again and again, ever less often.
         """
-        return now + ECHO_TIME if self._keys or self._unknown else None
+        if not self._keys and not self._unknown:
+            return None
+        first = [key.typed_at for key in self._keys[:1]]
+        if self._unknown:
+            first.append(self._unknown[0][1])
+        due_at = min(first) + self._round_trip
+        look_at = max(due_at, now + max(LOOK_INTERVAL, (now - due_at) / 4))
+        return min(look_at, self._acknowledged[0][1] + ECHO_TIME) if self._acknowledged else look_at
 
     def overlay(self, now: float) -> Overlay | None:
         """Return what to draw over the row as the remote has left it; None if nothing is shown."""
@@ -140,8 +186,9 @@ class Predictor:
         text = shown.text[same:]
         width = max(text_width(text), text_width(self._text[same:]))
         cursor = self._start + text_width(shown.text[: shown.cursor])
-        if column + width >= self._row.columns or self._row.cells(column, column + width) is None:
-            return None
+        covered = self._row.cells(column, column + width + 1)
+        if covered is None or not (covered[0].text and covered[-1].text):
+            return None  # unknown, the last column, or half of a wide character
         return Overlay(column, text, width, cursor, self._is_very_slow)
 
     # --- predicting
@@ -155,13 +202,28 @@ class Predictor:
             return
         self._expect(event, message, now)
 
+    def _enter(self) -> None:
+        """Note that a line is entered. If its text is echoed, the prompt in front of it is learned."""
+        self._prompt.entered(is_ahead=bool(self._unknown))
+        self._entered = None
+        if self._start is not None and self._is_whole_line and not self._unknown:
+            self._entered = self._keys[-1].text if self._keys else self._text
+            self._learn()
+
+    def _learn(self) -> None:
+        if self._entered is not None and not self._keys:
+            if self._text == self._entered and any(map(_shows_echo, self._text)):
+                self._prompt.learn(self._before)
+            self._entered = None
+
     def _begin(self) -> bool:
-        """Let the typed text begin at the cursor. Returns False if the row is unknown up to there."""
-        column = self._row.column
-        before = None if column is None else self._row.text(0, column)
-        if column is None or before is None:
+        """Let the typed text begin at the cursor. Returns False if the row is unknown up to there, or goes on."""
+        row, column = self._row, self._row.column
+        before = None if column is None else row.text(0, column)
+        if column is None or before is None or row.text(column, min(column + 2, row.columns)) not in ("  ", " "):
             return False
         self._start, self._before, self._text, self._cursor = column, before, "", 0
+        self._is_whole_line, self._start_row = self._start_row != row.rows_left, row.rows_left
         self._is_expected = True
         return True
 
@@ -199,6 +261,7 @@ class Predictor:
         while self._acknowledged and now >= self._acknowledged[0][1] + ECHO_TIME:
             self._answered = self._acknowledged.popleft()[0]
         if (round_trip := progress.round_trip_time) is not None:
+            self._round_trip = round_trip
             self._is_slow = round_trip > (FAST if self._is_slow else SLOW)
             self._is_very_slow = round_trip > (NOT_UNDERLINED if self._is_very_slow else UNDERLINED)
 
@@ -221,15 +284,20 @@ class Predictor:
                 self._epoch += 1  # output that is no echo, or an incomplete echo
             return
         if reached:
+            for place in range(reached):
+                (before, _), (text, _) = states[place : place + 2]
+                if len(text) > len(before) and _shows_echo(text[-1]) and self._prompt.is_waiting:
+                    self._confirmed = max(self._confirmed, self._keys[place].epoch)
             self._text, self._cursor = states[reached]
-            self._confirmed = max(self._confirmed, self._keys[reached - 1].epoch)
             del self._keys[:reached]
+            self._learn()
 
     def _unexpected(self) -> None:
         """Discard the predictions: one was wrong, or the row has changed without a key."""
         keys = self._keys
         self._keys = []
         self._start = None
+        self._entered = None
         self._epoch += 1
         # The effect of the unanswered keys is now unknown; keys typed later are predicted once these are answered.
         waiting = [(key.message, key.typed_at, b"") for key in keys if key.message > self._answered]
@@ -288,6 +356,11 @@ def _is_plain(event: bytes) -> bool:
         return False
     width = character_width(character) if len(character) == 1 else 0
     return character.isprintable() and width > 0 and width_range(character) == (width, width)
+
+
+def _shows_echo(character: str) -> bool:
+    """Whether a character in the row was certainly typed, and does not stand for another one."""
+    return character.isalnum() and character not in _MASKS
 
 
 def _is_predictable(event: bytes) -> bool:

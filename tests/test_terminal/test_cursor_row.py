@@ -1,0 +1,68 @@
+"""The cells of the cursor's row: known only where they certainly are."""
+
+from __future__ import annotations
+
+import pytest
+
+from session_manager_plugin.terminal.cursor_row import BLANK, CursorRow
+
+
+def row_of(*pieces: bytes, columns: int = 20, rows: int = 5) -> CursorRow:
+    row = CursorRow()
+    row.resize(columns, rows)
+    for piece in pieces:
+        row.feed(piece)
+    return row
+
+
+def test_a_prompt_after_text_at_an_unknown_column_is_known() -> None:
+    row = row_of(b"login: done", b"\r\n$ ")
+    assert (row.column, row.text(0, 3)) == (2, "$  ")
+
+
+def test_text_that_wraps_leaves_the_rows_below_as_they_are() -> None:
+    row = row_of(b"\r\n" + b"x" * 50 + b"\r\n$ ")
+    assert row.text(0, 3) == "$  "
+
+
+def test_a_row_below_a_cursor_that_moved_up_is_unknown() -> None:
+    assert row_of(b"\r\n1\r\n2\x1b[2A\r\n$ ").text(0, 3) is None
+
+
+def test_after_as_many_newlines_as_rows_each_newline_scrolls() -> None:
+    row = row_of(b"\r\n1\r\n2\x1b[2A\r\n$ ", b"\r\n" * 3, b"$ ")
+    assert row.text(0, 3) is None
+    row.feed(b"\r\n$ ")
+    assert row.text(0, 3) == "$  "
+
+
+def test_written_blanks_are_not_erased_ones() -> None:
+    row = row_of(b"\r\na ")
+    cells = row.cells(1, 3)
+    assert cells is not None
+    assert [cell == BLANK for cell in cells] == [False, True]
+
+
+def test_colours_that_were_missed_make_cells_unknown() -> None:
+    row = row_of(b"\r\n\x1b[4", b"1m\r\n$ ")
+    assert row.text(0, 3) is None
+    row.feed(b"\r\n\x1b[J$ ")
+    assert row.text(0, 3) is None
+    row.feed(b"\r\n\x1b[m\x1b[J$ ")
+    assert row.text(0, 3) == "$  "
+
+
+@pytest.mark.parametrize("colours", [b"", b"\x1b[41m"])
+def test_much_output_at_once_is_skipped_to_its_last_row(colours: bytes) -> None:
+    row = row_of(b"\r\n")
+    row.feed(b"line\r\n" * 2000 + colours + b"$ ", scrolls=True, is_plain=not colours)
+    assert (row.text(0, 3) == "$  ") is not bool(colours)
+
+
+def test_the_row_is_known_again_after_another_screen() -> None:
+    row = row_of(b"\r\n$ ")
+    row.leave()
+    assert row.text(0, 1) is None
+    row.come_back()
+    row.feed(b"\x1b[mls")
+    assert row.text(0, 4) == "$ ls"

@@ -1,0 +1,72 @@
+"""Whether a program waits for a line: what line editors show, and prompts that are learned."""
+
+from __future__ import annotations
+
+from session_manager_plugin.terminal.cursor_row import CursorRow
+from session_manager_plugin.terminal.line_prompt import LinePrompt
+
+
+class Prompted:
+    """A prompt and its row, fed together."""
+
+    def __init__(self) -> None:
+        self.row = CursorRow()
+        self.row.resize(40, 10)
+        self.prompt = LinePrompt(self.row)
+
+    def output(self, data: bytes) -> bool:
+        """Whether a program waits after that."""
+        self.row.feed(data)
+        self.prompt.output(data)
+        return self.prompt.is_waiting
+
+    def enter(self, *, is_ahead: bool = False) -> bool:
+        self.prompt.entered(is_ahead=is_ahead)
+        return self.prompt.is_waiting
+
+
+def test_a_line_editor_waits_from_its_prompt_to_enter() -> None:
+    it = Prompted()
+    assert not it.output(b"\r\n")
+    assert it.output(b"\x1b[?2004h$ ")
+    assert it.output(b"ls")
+    assert not it.enter()
+    assert not it.output(b"\r\n\x1b[?2004l\r")
+    assert not it.output(b"file\r\n")
+    assert it.output(b"\x1b[?2004h$ ")
+
+
+def test_a_learned_prompt_waits_in_its_row() -> None:
+    it = Prompted()
+    assert not it.output(b"\r\n$ ")
+    it.enter()
+    it.prompt.learn("$ ")
+    assert not it.output(b"\r\nPassword: ")
+    it.enter()
+    assert not it.output(b"\r\n$ ")  # two lines were entered; this prompt may be the first one's
+    assert not it.enter()
+    assert it.output(b"\r\n$ ")
+    assert not it.output(b"\r\nDone ")
+
+
+def test_the_prompt_after_a_line_typed_ahead_does_not_wait() -> None:
+    it = Prompted()
+    it.output(b"\r\n\x1b[?2004h$ ")
+    it.enter()
+    it.enter(is_ahead=True)
+    assert not it.output(b"\r\n\x1b[?2004l\r\x1b[?2004h$ ")
+    assert not it.output(b"ask\r\n\x1b[?2004l\r")
+    assert it.output(b"\x1b[?2004h$ ")
+
+
+def test_no_blank_text_is_a_prompt() -> None:
+    it = Prompted()
+    it.prompt.learn("  ")
+    assert not it.output(b"\r\n  ")
+
+
+def test_on_another_screen_nothing_waits() -> None:
+    it = Prompted()
+    it.output(b"\r\n\x1b[?2004h$ ")
+    it.prompt.reset()
+    assert not it.prompt.is_waiting
