@@ -92,12 +92,24 @@ def test_an_option_in_front_of_its_command_is_refused_with_the_order_that_works(
         (("sandbox", "--cut-every", "-1"), "'-1' is not a whole number from 0 on"),
         (("sandbox", "--fault-seed", "1.5"), "'1.5' is not a whole number"),
         (("probe", "--count", "many"), "'many' is not a whole number from 0 to "),
+        (("cp", "--streams", "99", "a:b", "c"), "'99' is not a whole number from 1 to 8"),
+        (("exec", "--fanout", "0", "web-1", "--", "true"), "'0' is not a whole number from 1 on"),
+        (("help", "prob"), "there is no command 'prob'. Did you mean probe?"),
     ],
 )
 def test_a_wrong_value_is_answered_with_what_was_expected(smp: Smp, arguments: tuple[str, ...], expected: str) -> None:
     run = smp(*arguments)
     assert (run.status, run.out) == (2, b"")
     assert expected in run.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_number_says_what_was_expected(command: str) -> None:
+    """click's own types answer with ``99 is not in the range 1<=x<=8`` and ``'x' is not a valid integer``."""
+    found = smp.get_command(click.Context(smp), command)
+    assert found is not None
+    types = {type(parameter.type) for parameter in found.params if not getattr(parameter, "count", False)}
+    assert not types & {click.IntRange, click.FloatRange, type(click.INT), type(click.FLOAT), click.Choice}
 
 
 @pytest.mark.parametrize(

@@ -124,8 +124,12 @@ class CommandName(StringParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name."""
-        if value not in _command_names(ctx):
-            self.fail(f"there is no command {value!r}", param, ctx)
+        names = _command_names(ctx)
+        if value not in names:
+            from session_manager_plugin.cli.nearest import nearest
+
+            hint = nearest(str(value), names)
+            self.fail(f"there is no command {value!r}{f'. Did you mean {hint}?' if hint else ''}", param, ctx)
         return str(value)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:

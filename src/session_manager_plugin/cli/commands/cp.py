@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from session_manager_plugin.cli.aws_options import aws_options
-from session_manager_plugin.cli.click_options import command
+from session_manager_plugin.cli.click_options import WholeNumber, command
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import Exit, ExitStatus
 
@@ -36,7 +36,7 @@ smp cp db-1:/tmp/shop.sql - | less
 @click.option("-p", "--preserve", is_flag=True, help="Keep modes and times.")
 @click.option(
     "--streams",
-    type=click.IntRange(1, 8),
+    type=WholeNumber(1, 8),
     default=1,
     show_default=True,
     metavar="N",

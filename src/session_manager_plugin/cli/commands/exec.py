@@ -12,6 +12,7 @@ from session_manager_plugin.cli.click_options import (
     Command,
     FileName,
     Seconds,
+    WholeNumber,
 )
 from session_manager_plugin.cli.click_options import command as smp_command
 from session_manager_plugin.cli.environment import Environment
@@ -96,7 +97,7 @@ class _ExecCommand(Command):
 )
 @click.option(
     "--fanout",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     default=FANOUT,
     show_default=True,
     metavar="N",
@@ -117,7 +118,7 @@ class _ExecCommand(Command):
 @click.option("--fail-fast", is_flag=True, help="Begin with no further target once one has failed.")
 @click.option(
     "--max-errors",
-    type=click.IntRange(0),
+    type=WholeNumber(0),
     metavar="N",
     help="Begin with no further target once more than so many have failed.",
 )
