@@ -1,4 +1,4 @@
-"""The commands of README.md and the programs of docs/library.md, run as they stand there with a local account."""
+"""The commands of README.md, its program and those of docs/library.md, run as they are there with a local account."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ BIN = Path(sys.executable).parent
 DEADLINE = 60
 INVENTORY = Inventory(instances=(Instance(id="i-0123456789abcdef0", name="web-1"),))
 OS_RELEASE = Path("/etc/os-release").read_bytes()
-PROGRAMS = re.findall(r"(?ms)^```python\n(.*?)^```$", (ROOT / "docs" / "library.md").read_text())
+PROGRAMS = [
+    program
+    for name in ("README.md", "docs/library.md")
+    for program in re.findall(r"(?ms)^```python\n(.*?)^```$", (ROOT / name).read_text())
+]
 
 
 def lines_of(name: str) -> list[str]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import re
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -30,8 +28,6 @@ from session_manager_plugin.session.streams import MemoryStreams
 from tests.support.agent_gateway import SESSION_ID, TOKEN, AgentGateway
 from tests.support.raw_server import Peer, RawServer, close_frame, http_answer, read_request
 from tests.support.waiting import DEADLINE, wait_until
-
-README = Path(__file__).parent.parent.parent / "README.md"
 
 
 async def read_until(session: Session, end: bytes) -> bytes:
@@ -89,18 +85,34 @@ async def test_a_session_from_beginning_to_end() -> None:
     assert gateway.close_code == 1000
 
 
-async def test_the_example_of_the_readme() -> None:
-    """The code as it stands there, in a Python of its own."""
-    section = README.read_text(encoding="utf-8").partition("\n## In a program\n")[2]
-    example = re.search(r"```python\n(.*?)```", section, re.DOTALL)
-    assert example is not None
+PROGRAM = r"""import asyncio
+import os
+
+from session_manager_plugin import connect
+
+
+async def main() -> None:
+    async with connect(os.environ["SESSION_URL"], os.environ["SESSION_TOKEN"]) as session:
+        await session.write(b"echo $((40+2)); exit\r")
+        while data := await session.read():
+            print(data.decode(errors="replace"), end="")
+        outcome = await session.wait()
+        print("closed by the far end:", outcome.by_far_end)
+
+
+asyncio.run(main())
+"""
+
+
+async def test_a_program_that_joins_a_session() -> None:
+    """In a Python of its own."""
     async with AgentGateway(greeting=b"$ ") as gateway:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-W",
             "error",
             "-c",
-            example[1],
+            PROGRAM,
             env={**os.environ, "SESSION_URL": gateway.url, "SESSION_TOKEN": TOKEN},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -40,8 +40,8 @@ smp cp db-1:/tmp/shop.sql - | less
     default=1,
     show_default=True,
     metavar="N",
-    help="Sessions at the same time, each for a part of a file of 8 MiB or more: faster on a link that is slow for one "
-    "session. Example: 4.",
+    help="1 to 8 sessions at the same time. Each copies a part of a file of 8 MiB or more, which is faster where one "
+    "session is slow. Example: 4.",
 )
 @click.option(
     "--json",
