@@ -36,7 +36,7 @@ from tests.support.fake_gateway import (
 )
 from tests.support.raw_server import CLOSE, PING, PONG, TEXT, Peer, RawServer, Script, frame, http_answer, read_request
 from tests.test_cli.conftest import SandboxThread, Smp
-from tests.test_cli.probing import TOKEN, Prober
+from tests.test_cli.probing import TOKEN, Prober, executable
 
 DEADLINE = 20.0
 
@@ -498,6 +498,27 @@ async def test_interrupted_by_ctrl_c_it_terminates_the_session_it_started(tmp_pa
         assert session.end_reason is EndReason.TERMINATED
     assert b"TerminateSession: session " in output
     assert b" passed" in output
+
+
+@pytest.mark.slow
+async def test_interrupted_while_the_aws_cli_does_not_answer(tmp_path: Path) -> None:
+    """The AWS CLI is killed, and not waited for."""
+    aws = executable(tmp_path / "bin" / "aws", f"echo $$ > {tmp_path}/pid; exec sleep 600")
+    variables = {"PATH": f"{aws.parent}:/usr/bin:/bin", "AWS_EC2_METADATA_DISABLED": "true"}
+    process = await _start(["--url", "ws://127.0.0.1:1/v1/data-channel/x"], tmp_path, variables)
+    assert process.stdout is not None
+    line = b""
+    while b"session-manager-plugin" not in line:  # all but the AWS CLI is done
+        line = await asyncio.wait_for(process.stdout.readline(), DEADLINE)
+        assert line, "the probe ended"
+    process.send_signal(signal.SIGINT)
+    await asyncio.wait_for(process.communicate(), DEADLINE)
+    assert process.returncode == -signal.SIGINT
+    ps = await asyncio.create_subprocess_exec(
+        *("ps", "-o", "stat=", "-p", (tmp_path / "pid").read_text().strip()), stdout=asyncio.subprocess.PIPE
+    )
+    state, _ = await asyncio.wait_for(ps.communicate(), DEADLINE)
+    assert state.strip()[:1] in (b"", b"Z")
 
 
 @pytest.mark.slow

@@ -102,13 +102,14 @@ def probe(
 ) -> int:
     """Check what a session needs, stage by stage.
 
-    The programs, settings, credentials and clock of this machine; then names, TCP, the proxy, TLS; and with a TARGET
-    (as for smp start) or the --url and token of a session also websocket, token, handshake, agent and latency. Without
-    either it checks the endpoints that a client needs in your region.
+    Region and credentials; names, TCP, the proxy, TLS and the clock; and with a TARGET (as for smp start) or the --url
+    and token of a session also websocket, token, handshake, agent and latency, and the permissions to start, resume and
+    terminate a session. Without either it checks the endpoints that a client needs in your region, and whether AWS
+    accepts your credentials. Meanwhile it asks the AWS CLI for its version.
 
     A session that the probe starts is terminated at the end. Nothing is asked for. Each check passes, warns, fails, or
-    is skipped because an earlier one failed; a failure comes with advice. The exit status is 1 if a check failed,
-    else 0.
+    is skipped because an earlier one failed or it does not apply; skipped ones are shown with -v. A failure comes with
+    advice. The exit status is 1 if a check failed, else 0.
     """
     from session_manager_plugin.cli.commands.connect import parse_dial
     from session_manager_plugin.cli.probe.checks import Report
