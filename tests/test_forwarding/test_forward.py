@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -193,6 +194,24 @@ async def test_connections_are_dealt_to_a_pool_in_turn() -> None:
             assert await say(forward.port) == b"hello"
         used = [event.connection.session_id for event in at.events if isinstance(event, ConnectionOpened)]
         assert sorted(used.count(each) for each in set(used)) == [3, 3, 3]
+
+
+async def test_messages_and_events_number_connections_alike() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        refused = closed.getsockname()[1]
+    async with bench() as at, at.forward(f"0:{refused}", pool=2) as forward:
+        assert forward.port is not None
+        for _ in range(3):
+            reader, writer = await asyncio.wait_for(asyncio.open_connection("127.0.0.1", forward.port), DEADLINE)
+            with contextlib.suppress(ConnectionError):
+                await asyncio.wait_for(reader.read(), DEADLINE)
+            writer.close()
+        await wait_until(lambda: len(at.of(Trouble)) == 3)
+        opened = [event.connection for event in at.events if isinstance(event, ConnectionOpened)]
+        told = [event.sentence for event in at.events if isinstance(event, Trouble)]
+    named = [f"connection {connection.number} from {connection.peer}" for connection in opened]
+    assert [name.split()[1] for name in named] == ["1", "2", "3"]
+    assert all(name in sentence for name, sentence in zip(named, told, strict=True))
 
 
 async def test_a_database_by_its_name() -> None:

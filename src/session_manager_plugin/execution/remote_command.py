@@ -124,6 +124,8 @@ async def attempt_ways(
         fell_back(f"the command runs in a shell session, where standard error is part of the output: {reason}")
         outcome = await attempt(Via.SHELL)
     if via is not Via.TERMINAL and outcome.status is None and outcome.is_normal:
-        ended = SessionEnded("the session ended before the command's exit status was known", output="")
+        ended = SessionEnded(
+            "the command's exit status did not arrive: somebody terminated the session, or its agent failed", output=""
+        )
         return dataclasses.replace(outcome, error=ended)
     return outcome

@@ -27,10 +27,10 @@ class ForwardedPort:
 class ForwardedConnection:
     """One local connection and the bytes counted so far."""
 
-    def __init__(self, number: int, remote: str, session_id: str, connection: LocalConnection, now: float) -> None:
+    def __init__(self, remote: str, session_id: str, connection: LocalConnection, now: float) -> None:
         self._connection = connection
-        self.number = number
-        """Counted from 1 over all ports, in the order of opening."""
+        self.number = connection.number
+        """Counted from 1 over all ports, in the order of accepting; messages name the connection by it too."""
         self.local = connection.local
         """The local end that accepted it: an address with its port, or the path of a unix socket."""
         self.peer = connection.peer

@@ -63,7 +63,7 @@ class SessionPool:
         self.on_event = on_event
         self._count = count
         self._replaces = replaces
-        self._numbers = numbers or itertools.count(1)
+        self.numbers = numbers or itertools.count(1)
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
         self.sessions: list[ForwardedSession] = []
@@ -136,9 +136,7 @@ class SessionPool:
     def connection_opened(self, connection: LocalConnection, session_id: str) -> None:
         """A session has opened a local connection."""
         self._dealt = max(0, self._dealt - 1)
-        opened = ForwardedConnection(
-            next(self._numbers), str(self.destination), session_id, connection, self._loop.time()
-        )
+        opened = ForwardedConnection(str(self.destination), session_id, connection, self._loop.time())
         self.connections[connection] = opened
         self.used_at = opened.opened_at
         self.on_event(ConnectionOpened(opened))
@@ -179,6 +177,7 @@ class _Run:
             settings = PortSettings(
                 opened=lambda connection: pool.connection_opened(connection, session.session_id),
                 closed=pool.connection_closed,
+                numbers=pool.numbers,
             )
             if not agent_supports_mux(ready.peer_version):
                 pool.on_event(Trouble(f"{pool.destination}: the agent is old and serves one connection at a time"))

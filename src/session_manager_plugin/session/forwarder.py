@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,8 @@ class PortSettings:
     """Called with each local connection once it is open."""
     closed: Callable[[LocalConnection], None] | None = None
     """Called with each local connection once it is closed."""
+    numbers: Iterator[int] | None = None
+    """The numbers of the local connections, shared by several sessions; by default they count from 1."""
 
 
 class Forwarder(ConnectionOwner, ABC):
@@ -68,7 +71,8 @@ class Forwarder(ConnectionOwner, ABC):
         """Whether accepting is paused until one of the open connections has been closed."""
         self._told_starved = False
         self._told_cut = False
-        self._accepted = 0
+        self._numbers = settings.numbers or itertools.count(1)
+        self._has_accepted = False
         self._connections: set[LocalConnection] = set()
         self._gone = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,10 +97,10 @@ class Forwarder(ConnectionOwner, ABC):
 
     def _new_connection(self) -> LocalConnection:
         self._starved = False
-        self._accepted += 1
-        if self._accepted == 1:
+        if not self._has_accepted:
+            self._has_accepted = True
             self._notices.connection_accepted(multiplexed=self.multiplexed)
-        return LocalConnection(self, self._accepted)
+        return LocalConnection(self, next(self._numbers))
 
     async def _open(self, connection: LocalConnection, endpoint: socket.socket) -> None:
         await self._loop.connect_accepted_socket(lambda: connection, endpoint)

@@ -63,7 +63,7 @@ class LocalConnection(asyncio.Protocol):
     def __init__(self, owner: ConnectionOwner, number: int) -> None:
         self._owner = owner
         self.number = number
-        """Counted from 1, in the order of accepting."""
+        """Names the connection in messages."""
         self._transport: asyncio.Transport | None = None
         self._kept: deque[bytes | bytearray] = deque()
         self._socket_full = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from session_manager_plugin.errors import NotConnected, SessionEnded, TimedOut
+from session_manager_plugin.errors import NotConnected, TimedOut
 from session_manager_plugin.session.command import KEYS
 from session_manager_plugin.session.ending import describe_missing, wait_for_end
 from session_manager_plugin.session.first_of import first_of
@@ -71,9 +71,9 @@ class MarkedCommandHandler(Interruptible):
         return True
 
     async def run(self, channel: IDataChannel) -> Outcome:
-        """Run the command. The outcome has its exit status.
+        """Run the command. The outcome has its exit status, unless the session ended before.
 
-        Raises the error that ended the session before the command ended, ``TimedOut`` if the shell does not begin the
+        Raises the error that ended the session otherwise, ``TimedOut`` if the shell does not begin the
         command, and ``BrokenPipeError`` if the reader of standard output has closed it.
         """
         streams = self._streams
@@ -103,9 +103,7 @@ class MarkedCommandHandler(Interruptible):
         if self._marked.exit is None:
             if begun.done() and not begun.cancelled():
                 begun.result()
-            outcome = await wait_for_end(channel)
-            outcome.raise_abnormal()
-            raise SessionEnded("the shell ended before the command's exit status was known", output="")
+            return await wait_for_end(channel)
         status, trouble = self._marked.exit
         if trouble:
             self._notices.trouble(trouble)
