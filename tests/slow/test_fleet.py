@@ -17,6 +17,8 @@ from session_manager_plugin.agent.inventory import Instance, Inventory
 MIB = 1024 * 1024
 RUN_COMMAND_TARGETS = int(os.environ.get("SMP_TEST_FLEET", "1000"))
 """Targets of the fleet that Run Command serves; measured with 5,000 as well."""
+API_RATE = 10.0
+"""Calls a second of each operation that the service accepts."""
 MEASURED = """
 import os, resource, sys
 pid = os.fork()
@@ -98,13 +100,24 @@ async def test_every_byte_of_50_targets(tmp_path: Path) -> None:
 
 
 async def test_many_targets_by_run_command(tmp_path: Path) -> None:
-    async with Sandbox(inventory=inventory(RUN_COMMAND_TARGETS)) as sandbox:
+    async with Sandbox(inventory=inventory(RUN_COMMAND_TARGETS), api_rate=API_RATE) as sandbox:
         script = f"mkdir {tmp_path}/first 2>/dev/null && echo first || echo same"
         arguments = ("--via", "send-command", "--fanout", "200", "-b", "--shell", "--", script)
-        run = await smp_exec(sandbox, tmp_path, "--tag", "role=web", *arguments, timeout=115)
+        timeout = max(115, RUN_COMMAND_TARGETS / 10)
+        run = await smp_exec(sandbox, tmp_path, "--tag", "role=web", *arguments, timeout=timeout)
     assert run.status == 0, run.err
     assert f" ({RUN_COMMAND_TARGETS - 1})\n---------------\nsame\n" in run.out.decode()
     assert run.out.decode().endswith("\n---------------\nfirst\n")
     assert f"{RUN_COMMAND_TARGETS} targets: {RUN_COMMAND_TARGETS} succeeded, in " in run.err
     assert run.memory <= 250 * MIB
-    print(f"{RUN_COMMAND_TARGETS} targets by Run Command: {run.seconds:.1f} s, {run.memory / MIB:.0f} MiB")
+    calls, throttled = sandbox.api_calls, sandbox.throttled_calls
+    commands = -(-RUN_COMMAND_TARGETS // 50)
+    assert calls["ssm:SendCommand"] - throttled["ssm:SendCommand"] == commands
+    assert calls["ssm:GetCommandInvocation"] == 0  # the outputs are short
+    for name in ("SendCommand", "ListCommandInvocations"):
+        assert calls[f"ssm:{name}"] <= API_RATE * (run.seconds + 1) + throttled[f"ssm:{name}"]
+        assert throttled[f"ssm:{name}"] <= calls[f"ssm:{name}"] / 4
+    print(
+        f"{RUN_COMMAND_TARGETS} targets by Run Command: {run.seconds:.1f} s, {run.memory / MIB:.0f} MiB, "
+        + ", ".join(f"{name} {count} ({throttled[name]} throttled)" for name, count in sorted(calls.items()))
+    )

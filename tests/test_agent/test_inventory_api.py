@@ -11,8 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from session_manager_plugin.agent import Sandbox
+from session_manager_plugin.agent.call_rate import CallRate
 from session_manager_plugin.agent.inventory import Instance, Inventory, Permissions
-from session_manager_plugin.agent.start_rate import StartRate
 from session_manager_plugin.errors import ApiError
 from tests.support.botocore_clients import AwsClients
 from tests.support.raw_client import RawClient
@@ -307,14 +307,26 @@ async def test_start_session_is_throttled() -> None:
         assert code_of(caught) == "ThrottlingException"
 
 
+async def test_each_operation_is_throttled_and_counted() -> None:
+    async with Sandbox(api_rate=0.001) as sandbox, AwsClients(sandbox) as aws:
+        await aws("ssm", "describe_sessions", State="Active")
+        await aws("ssm", "describe_instance_information")
+        with pytest.raises(ClientError, match="Rate exceeded"):
+            await aws("ssm", "describe_sessions", State="Active")
+        for _ in range(2):
+            await aws("ssm", "start_session", Target="local")
+        assert sandbox.api_calls["ssm:DescribeSessions"] == 2
+        assert sandbox.throttled_calls == {"ssm:DescribeSessions": 1}
+
+
 def test_the_start_rate_by_the_clock() -> None:
     now = 100.0
-    rate = StartRate(2, lambda: now)
+    rate = CallRate(2, lambda: now)
     assert [rate.take() for _ in range(3)] == [True, True, False]
     now += 0.5
     assert [rate.take() for _ in range(2)] == [True, False]
     now += 60
     assert [rate.take() for _ in range(3)] == [True, True, False]
-    assert all(StartRate(0, lambda: now).take() for _ in range(100))
+    assert all(CallRate(0, lambda: now).take() for _ in range(100))
     with pytest.raises(ValueError, match="from 0 on"):
-        StartRate(-1, lambda: now)
+        CallRate(-1, lambda: now)

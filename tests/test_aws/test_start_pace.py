@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from session_manager_plugin.agent.start_rate import StartRate
+from session_manager_plugin.agent.call_rate import CallRate
 from session_manager_plugin.aws.start_pace import MAX_ATTEMPTS, TRANSIENT_ATTEMPTS, StartPace
 from session_manager_plugin.errors import AccessDenied, ConnectError
 
@@ -57,7 +57,7 @@ class SimulatedTime:
 @pytest.mark.parametrize(("rate", "count"), [(20.0, 300), (3.0, 60), (1.0, 20)])
 async def test_sessions_start_as_fast_as_the_service_allows(rate: float, count: int) -> None:
     time = SimulatedTime()
-    service = StartRate(rate, time.clock)
+    service = CallRate(rate, time.clock)
     pace = StartPace(clock=time.clock, sleep=time.sleep, randomness=random.Random(7).random)
     refused = 0
 

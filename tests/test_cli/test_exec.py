@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import pytest
 
+from session_manager_plugin.cli.run_options import TerminalOptions
 from session_manager_plugin.cli.standard_input import has_pending_input
 from tests.test_cli.conftest import Smp
 
@@ -56,3 +58,11 @@ def test_pending_input() -> None:
         assert has_pending_input(file.fileno())
         file.read()
         assert not has_pending_input(file.fileno())
+
+
+def test_the_hint_about_leaving_is_true_of_a_command() -> None:
+    shell = TerminalOptions(escape_character=b"~")
+    assert shell.leave_hint == "exit or Ctrl-D leaves"
+    command = dataclasses.replace(shell, is_shell=False)
+    assert command.leave_hint == "Enter ~. leaves"
+    assert dataclasses.replace(command, escape_character=None).leave_hint == ""

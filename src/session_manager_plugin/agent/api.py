@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+from session_manager_plugin.agent.call_rate import CallRate
 from session_manager_plugin.agent.http_messages import HttpRequest, HttpResponse, text_response
 from session_manager_plugin.agent.query_protocol import error_xml, parse_parameters, result_xml
 from session_manager_plugin.errors import ApiError
@@ -61,17 +64,26 @@ response; raises ``ApiError``."""
 
 class Api:
     """Answers requests. ``find_caller`` returns the owner of an access key id, or None. ``operations`` are keyed by
-    their IAM actions (``ssm:StartSession``). ``authorize`` raises ``ApiError`` if the caller may not call an action."""
+    their IAM actions (``ssm:StartSession``). ``authorize`` raises ``ApiError`` if the caller may not call an action.
+    Above ``rate`` calls a second an operation fails with ThrottlingException; 0 means no limit. StartSession has a rate
+    of its own, elsewhere."""
 
     def __init__(
         self,
         find_caller: Callable[[str], Caller | None],
         operations: Mapping[str, Operation],
         authorize: Callable[[Caller, str], None],
+        *,
+        rate: float = 0.0,
     ) -> None:
         self._find_caller = find_caller
         self._operations = operations
         self._authorize = authorize
+        self._rates = {name: CallRate(rate, time.monotonic) for name in operations if name != "ssm:StartSession"}
+        self.calls: Counter[str] = Counter()
+        """Calls of each operation, by its IAM action."""
+        self.throttled: Counter[str] = Counter()
+        """Those of them that were throttled."""
 
     def respond(self, request: HttpRequest) -> HttpResponse:
         """Return the response to one request. Errors are responses too: this does not raise."""
@@ -110,6 +122,10 @@ class Api:
         caller = self._authenticate(request.headers.get("authorization", ""), operation)
         if operation not in self._operations:
             raise ApiError("UnknownOperationException", f"the sandbox has no operation {operation[:80]}")
+        self.calls[operation] += 1
+        if (rate := self._rates.get(operation)) is not None and not rate.take():
+            self.throttled[operation] += 1
+            raise ApiError("ThrottlingException", "Rate exceeded")
         self._authorize(caller, operation)
         return self._operations[operation](parse(), caller)
 

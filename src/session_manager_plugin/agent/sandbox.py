@@ -15,6 +15,7 @@ from typing import Self
 from session_manager_plugin.agent.agent import AgentSettings, Pace
 from session_manager_plugin.agent.agent_versions import DEFAULT_AGENT_VERSION
 from session_manager_plugin.agent.api import Api, Caller, StartedSession
+from session_manager_plugin.agent.call_rate import CallRate
 from session_manager_plugin.agent.callers import Callers
 from session_manager_plugin.agent.certificate import SandboxCertificate
 from session_manager_plugin.agent.default_inventory import DEFAULT_INVENTORY
@@ -37,7 +38,6 @@ from session_manager_plugin.agent.services.run_command import RunCommand
 from session_manager_plugin.agent.services.sessions import Sessions
 from session_manager_plugin.agent.session import EndReason, SandboxSession
 from session_manager_plugin.agent.signature import SignatureVerifier
-from session_manager_plugin.agent.start_rate import StartRate
 from session_manager_plugin.errors import ApiError
 from session_manager_plugin.utils.logging import register_secret
 
@@ -80,9 +80,10 @@ class Sandbox:
     the default of ``start_session``. Every session runs on this machine, whatever its target. Without both there are
     ``local`` and a small inventory; ``local`` is also added to an inventory with nothing online.
     ``start_rate`` is the number of sessions a second above which StartSession fails with ThrottlingException; 0 means
-    no limit. With ``tls`` the sandbox serves HTTPS and WSS with a certificate of its own; ``ca_bundle`` is the file to
-    trust while the context is entered. ``limits`` are those of the service; ``end_session`` ends a session as the
-    service does.
+    no limit. ``api_rate`` is the same for the calls of each other operation. ``api_calls`` counts the calls of each
+    operation, by its IAM action, and ``throttled_calls`` those that failed so. With ``tls`` the sandbox serves HTTPS
+    and WSS with a certificate of its own; ``ca_bundle`` is the file to trust while the context is entered. ``limits``
+    are those of the service; ``end_session`` ends a session as the service does.
 
     ``stream_port`` is the port in stream URLs, by default (0) the sandbox's own; set it to make clients use a relay.
     """
@@ -102,6 +103,7 @@ class Sandbox:
         inventory: Inventory | None = None,
         targets: Sequence[str] = (),
         start_rate: float = 0.0,
+        api_rate: float = 0.0,
         tls: bool = False,
         limits: Limits = NO_LIMITS,
     ) -> None:
@@ -117,7 +119,7 @@ class Sandbox:
             targets = (TARGET,)
         self.inventory = inventory.with_targets(targets)
         self._targets = tuple(targets)
-        self._start_rate = StartRate(start_rate, time.monotonic)
+        self._start_rate = CallRate(start_rate, time.monotonic)
         self.stream_port = 0
         self.faults = faults
         self.region = REGION
@@ -161,7 +163,8 @@ class Sandbox:
             **Identity(self._get_inventory, callers.admit).operations,
             **({} if self.key_service is None else self.key_service.operations),
         }
-        api = Api(callers.find, operations, self._authorization.check)
+        api = Api(callers.find, operations, self._authorization.check, rate=api_rate)
+        self.api_calls, self.throttled_calls = api.calls, api.throttled
         self._gateway = Gateway(api.respond, self._sessions.get, callers.signature_refusal)
 
     async def __aenter__(self) -> Self:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 BAR_ROWS = 10
 """Least rows of a terminal for showing a bar by default."""
-HINT = "exit or Ctrl-D leaves"
 
 T = TypeVar("T")
 
@@ -69,7 +68,7 @@ class Process(NamedTuple):
         from session_manager_plugin.terminal.status_line import StatusLine
 
         return StatusLine(
-            hint=HINT,
+            hint=options.leave_hint,
             escape=options.leave_escape,
             label=options.label,
             color=self.environment.uses_color(self.environment.stdout),

@@ -66,6 +66,16 @@ class TerminalOptions(RunOptions):
     label: str = ""
     """What the status line calls the session; empty for its id."""
 
+    is_shell: bool = True
+    """Whether ``exit`` and Ctrl-D end the session, which is true of a shell, but not of a command such as ``top``."""
+
+    @property
+    def leave_hint(self) -> str:
+        """The text of the status line about leaving; empty if no key is known that always leaves."""
+        if self.is_shell:
+            return "exit or Ctrl-D leaves"
+        return f"Enter {self.leave_escape} leaves" if self.leave_escape else ""
+
     @property
     def leave_escape(self) -> str:
         """The text of the escape that leaves the session; empty without escapes."""

@@ -102,7 +102,7 @@ def start(
     from session_manager_plugin.cli.process import run_process
     from session_manager_plugin.cli.render import tell_ending, tell_note
     from session_manager_plugin.cli.target_argument import chosen_target
-    from session_manager_plugin.session.document_names import needs_handshake
+    from session_manager_plugin.session.document_names import SHELL, needs_handshake
 
     values = parse_parameters(parameters)
     named = target if target is not None else chosen_target(environment, settings)
@@ -139,6 +139,7 @@ def start(
             run_options = dataclasses.replace(
                 options,
                 label=f"{named} {settings.region or region_of(settings.profile, environment.variables) or ''}".strip(),
+                is_shell=not document_name or document_name == SHELL,
                 listener=listener,
                 terminate=partial(systems_manager.try_to_terminate, started.session_id),
             )

@@ -1,12 +1,12 @@
-"""The rate of sessions above which StartSession is throttled."""
+"""The rates above which calls are throttled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 
-class StartRate:
-    """A token bucket for one second of sessions, refilled at ``rate`` per second; 0 means no limit. ``now`` returns the
+class CallRate:
+    """A token bucket for one second of calls, refilled at ``rate`` per second; 0 means no limit. ``now`` returns the
     time in seconds. Raises ``ValueError`` for a negative rate."""
 
     def __init__(self, rate: float, now: Callable[[], float]) -> None:
@@ -18,7 +18,7 @@ class StartRate:
         self._filled_at = now()
 
     def take(self) -> bool:
-        """Whether one more session may start now. If so, it is counted."""
+        """Whether one more call is accepted now. If so, it is counted."""
         if not self._rate:
             return True
         now = self._now()
