@@ -60,6 +60,19 @@ async def test_output_and_status() -> None:
     assert run.streams.take_output() == b"one\ntwo\n"
 
 
+async def test_further_output_is_discarded() -> None:
+    run = Run()
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
+    run.agent.send(await run.begin() + b" 0\n")
+    await run.result()
+    run.agent.send(b"further output")
+    for _ in range(3):  # until it is delivered
+        await asyncio.sleep(0)
+    assert not errors
+    assert run.streams.take_output() == b""
+
+
 async def test_input_follows_the_command() -> None:
     run = Run(b"a\x03\\b")
     end = await run.begin()

@@ -50,7 +50,7 @@ def run_one(environment: Environment, single: SingleRun, options: TerminalOption
         single.command.session_request(Via.DOCUMENT)
         if has_pending_input(environment.stdin):
             raise UsageError(f"{_NO_INPUT}: redirect it from /dev/null, or use --via shell, which does")
-    options = dataclasses.replace(options, is_shell=False)
+    options = dataclasses.replace(options, is_shell=False, label=single.target)
     if single.via is not Via.TERMINAL:
         options = dataclasses.replace(options, status=None, escape_character=None)
     ending = Ending("")

@@ -111,7 +111,8 @@ class MarkedCommandHandler(Interruptible):
         return Outcome(status, incomplete=missing)
 
     def _received(self, data: bytes) -> None:
-        assert self._to_send is not None
+        if self._to_send is None:  # the command has ended, and the session is being closed
+            return
         if output := self._marked.receive_data(data):
             self._streams.write(output)
         for _ in range(self._marked.take_lines_taken()):

@@ -130,7 +130,7 @@ class SendCommandFleet:
         return (left is not None and left < 0) or self._stop.stopped or self._leaving.is_set()
 
     async def _run(self, chunk: Sequence[FleetTarget], concurrency: int) -> None:
-        """Send the command to some targets, and yield a result for each to which it was sent."""
+        """Send the command to some targets, and report a result for each to which it was sent."""
         work = _Chunk({target.id: target for target in chunk}, time.monotonic())
         self.running += len(chunk)
         try:
@@ -173,7 +173,7 @@ class SendCommandFleet:
         return None
 
     async def _follow(self, command_id: str, work: _Chunk) -> None:
-        """Yield the results of a command as they are known, until it has ended or the program leaves."""
+        """Report the results of a command as they are known, until it has ended or the program leaves."""
         is_cancelled = False
         interval = FIRST_POLL
         while work.pending and not self._leaving.is_set():
@@ -198,7 +198,7 @@ class SendCommandFleet:
             self._fail(work, failure or CANCELLED)
 
     async def _look(self, command_id: str, work: _Chunk) -> None:
-        """Yield the results of the targets where the command has ended since the last look."""
+        """Report the results of the targets where the command has ended since the last look."""
         for invocation in await self._service.list_invocations(command_id):
             target = work.pending.get(invocation.instance_id)
             if target is None or not invocation.is_finished:
