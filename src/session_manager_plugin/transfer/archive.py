@@ -7,17 +7,23 @@ members of type x). Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import struct
+import zlib
 from enum import Enum
+from typing import NamedTuple
 
 from session_manager_plugin.errors import RemoteProtocolError
 
 BLOCK_SIZE = 512
+_HEADER = struct.Struct("100s8s16x12s12s8sc100s6s82x155s12x")
+"""Name, mode, size, time, checksum, type, link, magic, and the beginning of a long name; not the owner."""
+_ZEROS = bytes(BLOCK_SIZE)
 END = bytes(20 * BLOCK_SIZE)
 """The end of an archive: at least two blocks of zeros; tar programs write 20 blocks at a time."""
 _MAX_NAME_SIZE = 100
 _MAX_EXTENSION_SIZE = 1024 * 1024
 """Bytes of a member that holds a long name or pax records."""
+_SUM_MODULUS = 65521
 _MAX_OCTAL = 0o77777777777
 
 
@@ -32,8 +38,7 @@ class MemberKind(Enum):
     """A device, a fifo, a symbolic link."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """The header of a member of any kind; ``size`` bytes of data follow. ``time`` is in seconds since 1970."""
 
     kind: MemberKind
@@ -66,7 +71,8 @@ class ArchiveParser:
     """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._rest = b""
+        """The beginning of a header."""
         self._left = 0
         """Bytes of the member's data that have not arrived."""
         self._padding = 0
@@ -80,77 +86,73 @@ class ArchiveParser:
         """Return the members and pieces of data that ``data`` completes."""
         if self._ended:
             return []
-        self._buffer += data
+        data = self._rest + data
         events: list[Member | bytes] = []
-        position, size = 0, len(self._buffer)
+        position, size = 0, len(data)
         while position < size:
             if self._left:
-                piece = bytes(self._buffer[position : position + self._left])
+                piece = data[position : position + self._left]
                 position += len(piece)
                 self._left -= len(piece)
                 if self._extension is None:
                     events.append(piece)
                 else:
                     self._extension[1].extend(piece)
-            elif self._padding:
+                if self._left:
+                    break
+            if self._padding:
                 skipped = min(self._padding, size - position)
                 position += skipped
                 self._padding -= skipped
-            elif size - position < BLOCK_SIZE:
+            if size - position < BLOCK_SIZE:
                 break
-            else:
-                if self._extension is not None:
-                    self._end_extension(*self._extension)
-                header = bytes(self._buffer[position : position + BLOCK_SIZE])
-                position += BLOCK_SIZE
-                if not any(header):
-                    self._ended = True
-                    return events
-                member = self._header(header)
-                if member is not None:
-                    events.append(member)
-        del self._buffer[:position]
+            if self._extension is not None:
+                self._end_extension(*self._extension)
+            header = data[position : position + BLOCK_SIZE]
+            position += BLOCK_SIZE
+            if header == _ZEROS:
+                self._ended = True
+                return events
+            member = self._header(header)
+            if member is not None:
+                events.append(member)
+        self._rest = data[position:]
         return events
 
     def _header(self, block: bytes) -> Member | None:
         """Parse a header; return None for the header of an extension."""
+        name, mode, size_field, time_field, checksum, kind, link, magic, prefix = _HEADER.unpack(block)
         try:
-            if _number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * 0x20:
+            if (_sum(block) - _sum(checksum) + 8 * 0x20 - _number(checksum)) % _SUM_MODULUS:
                 raise ValueError
-            kind, size = block[156:157], _number(block[124:136])
+            size = _number(size_field)
             if kind in _EXTENSIONS:
                 if size > _MAX_EXTENSION_SIZE:
                     raise ValueError
                 self._extension = (kind, bytearray())
                 member = None
             else:
-                member = self._member(block, kind, size)
-                size = member.size
+                name, link, time = _text(name), _text(link), _number(time_field)
+                if magic == b"ustar\0" and prefix[0] != 0:
+                    name = b"%b/%b" % (_text(prefix), name)
+                if self._overrides:
+                    overrides, self._overrides = self._overrides, {}
+                    name = overrides.get(b"path", name)
+                    link = overrides.get(b"linkpath", link)
+                    size = int(overrides.get(b"size", size))
+                    time = int(float(overrides.get(b"mtime", time)))
+                member_kind = _KINDS.get(kind, MemberKind.OTHER)
+                if member_kind is MemberKind.FILE and name.endswith(b"/"):
+                    member_kind = MemberKind.DIRECTORY
+                if kind in _WITHOUT_DATA:
+                    size = 0
+                member = Member(member_kind, name, _number(mode) & 0o7777, time, size, link)
             if size < 0:
                 raise ValueError
         except (ValueError, OverflowError):
             raise RemoteProtocolError("the tar program on the target wrote an archive that cannot be read") from None
         self._left, self._padding = size, -size % BLOCK_SIZE
         return member
-
-    def _member(self, block: bytes, kind: bytes, size: int) -> Member:
-        overrides, self._overrides = self._overrides, {}
-        name = _text(block[:100])
-        if block[257:263] == b"ustar\0" and block[345] != 0:
-            name = b"%b/%b" % (_text(block[345:500]), name)
-        name = overrides.get(b"path", name)
-        member_kind = _KINDS.get(kind, MemberKind.OTHER)
-        if member_kind is MemberKind.FILE and name.endswith(b"/"):
-            member_kind = MemberKind.DIRECTORY
-        size = int(overrides.get(b"size", size))
-        return Member(
-            member_kind,
-            name,
-            _number(block[100:108]) & 0o7777,
-            int(float(overrides.get(b"mtime", _number(block[136:148])))),
-            0 if kind in _WITHOUT_DATA else size,
-            overrides.get(b"linkpath", _text(block[157:257])),
-        )
 
     def _end_extension(self, kind: bytes, data: bytearray) -> None:
         self._extension = None
@@ -164,7 +166,7 @@ class ArchiveParser:
                 if not length.isdigit() or not 0 < int(length) <= len(data):
                     raise RemoteProtocolError("the tar program on the target wrote an archive that cannot be read")
                 key, _, value = record[: int(length) - len(length) - 1].removesuffix(b"\n").partition(b"=")
-                self._overrides[key] = value
+                self._overrides[key] = _text(value)
                 del data[: int(length)]
 
 
@@ -181,7 +183,7 @@ def _block(name: bytes, mode: int, time: int, size: int, kind: bytes) -> bytes:
     owner = b"%07o\0%07o\0" % (0, 0)
     before = b"%b%07o\0%b%b%b" % (name.ljust(100, b"\0"), mode, owner, _field(size), _field(time))
     after = b"%b%bustar  \0" % (kind, bytes(100))
-    checksum = sum(before) + sum(after) + 8 * 0x20
+    checksum = _sum(before) + _sum(after) + 8 * 0x20  # less than the modulus: most bytes are zeros or digits
     return (b"%b%06o\0 %b" % (before, checksum, after)).ljust(BLOCK_SIZE, b"\0")
 
 
@@ -194,6 +196,11 @@ def _field(number: int) -> bytes:
 
 def _text(field: bytes) -> bytes:
     return field.partition(b"\0")[0]
+
+
+def _sum(data: bytes) -> int:
+    """Return the sum of the bytes modulo ``_SUM_MODULUS``: the low half of Adler-32 is one more (RFC 1950, 8.2)."""
+    return ((zlib.adler32(data) & 0xFFFF) - 1) % _SUM_MODULUS
 
 
 def _number(field: bytes) -> int:

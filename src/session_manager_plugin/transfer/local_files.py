@@ -208,13 +208,13 @@ def read_file(descriptor: int, entry: LocalEntry) -> Iterator[bytes]:
     """Yield ``entry.size`` bytes of a file, then close it. Raises ``CopyFailed`` if the file has become shorter."""
     left = entry.size
     try:
-        while left:
-            with named_errors(entry.path):
+        with named_errors(entry.path):
+            while left:
                 data = os.read(descriptor, min(left, CHUNK_SIZE))
-            if not data:
-                raise CopyFailed(f"{os.fsdecode(entry.path)}: became shorter while it was copied")
-            left -= len(data)
-            yield data
+                if not data:
+                    raise CopyFailed(f"{os.fsdecode(entry.path)}: became shorter while it was copied")
+                left -= len(data)
+                yield data
     finally:
         os.close(descriptor)
 

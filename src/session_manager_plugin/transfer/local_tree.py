@@ -34,6 +34,8 @@ class PartialTree:
         self._directories: list[tuple[bytes, Member]] = []
         """Each by its path below the top, empty for the top itself."""
         self._made = {b""}
+        self._places: dict[bytes, bytes] = {}
+        """The paths of directories, by their names in the archive."""
         self._merged: set[bytes] = set()
         """Directories that existed before."""
         self._descriptor = -1
@@ -82,18 +84,16 @@ class PartialTree:
 
     def _start(self, member: Member) -> None:
         self._member, self._left = member, member.size
-        name = self._below(member.name)
-        path = self._temporary + b"/" + name
         if member.kind is MemberKind.DIRECTORY:
+            name = self._below(member.name)
             self._make_directories(name)
             self._directories.append((name, member))
             return
-        self._make_directories(name.rpartition(b"/")[0])
         if member.kind is MemberKind.OTHER:
             self._report(member.name, "is not a regular file")
             return
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        self._descriptor = os.open(path, flags, self._attributes.new_mode(member.mode))
+        self._descriptor = os.open(self._place(member.name), flags, self._attributes.new_mode(member.mode))
         if member.kind is MemberKind.HARD_LINK:
             linked = self._temporary + b"/" + self._below(member.link)
             with open(linked, "rb") as source, open(self._descriptor, "wb", closefd=False) as copy:
@@ -124,6 +124,17 @@ class PartialTree:
         if (self._prefix and parts[:1] != [self._prefix]) or b".." in parts:
             raise CopyFailed(f"the target sent a file that was not asked for: {os.fsdecode(name)!r}")
         return b"/".join(parts[1:] if self._prefix else parts)
+
+    def _place(self, name: bytes) -> bytes:
+        """Return the path for a file, and make its directory. Raises ``CopyFailed`` as ``_below`` does."""
+        parent, _, last = name.rpartition(b"/")
+        place = self._places.get(parent)
+        if place is None or last in (b".", b".."):
+            self._below(name)
+            below = self._below(parent)
+            self._make_directories(below)
+            place = self._places[parent] = os.path.join(self._temporary, below)
+        return b"%b/%b" % (place, last)
 
     def _make_directories(self, name: bytes) -> None:
         if name in self._made:

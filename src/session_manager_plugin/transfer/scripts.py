@@ -86,8 +86,8 @@ if [ "$zip" ]; then
 s_=$(tar -chf - -C "$1" "./$2" 2>/dev/null | head -c 262144 | gzip -1 | wc -c)
 if [ $s_ -lt 196608 ]; then z_=1; squeeze() { gzip -1; }; fi; fi
 echo ":t $((n - 1)) $start $z_ $(facts "$1/$2") $(shown "$3")"
-o_=$( exec 8>&1; { tar -chf - -C "$1" "./$2" 2>&8 | copy | tail -c +$((start + 1)) | squeeze |
-encode >&3; } 5>&1 >/dev/null | tally )
+o_=$( exec 8>&1; { tar -chf - -C "$1" "./$2" 2>&8 | copy |
+if [ $start = 0 ]; then squeeze; else tail -c +$((start + 1)) | squeeze; fi | encode >&3; } 5>&1 >/dev/null | tally )
 echo ":e $piped ${o_##*
 }"
 case $o_ in *'

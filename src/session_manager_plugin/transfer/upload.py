@@ -55,11 +55,22 @@ class _Stream:
 
     async def send(self, make: Callable[P, bytes], *args: P.args, **kwargs: P.kwargs) -> None:
         """Wait until the plan permits sending, then send what ``make``, a method of the plan, returns."""
+        await self._send_permitted()
+        await self._send(make(*args, **kwargs))
+
+    async def send_frame(self, data: bytes) -> None:
+        """Wait until the plan permits sending, then send bytes of a file; another thread compresses them."""
+        await self._send_permitted()
+        await self._send(await asyncio.to_thread(self.plan.frame, data))
+
+    async def _send_permitted(self) -> None:
         self._acknowledge(self._reader.read_now())
         while not self.plan.may_send:
             await self._wait()
+
+    async def _send(self, data: bytes) -> None:
         try:
-            await self._channel.send_input_data(make(*args, **kwargs))
+            await self._channel.send_input_data(data)
         except NotConnected:
             while True:  # raises the target's reason, if it has printed one
                 await self._wait()
@@ -221,7 +232,7 @@ class _Upload:
             if digest is not None:
                 digest.update(piece)
             size += len(piece)
-            await stream.send(plan.frame, piece)
+            await stream.send_frame(piece)
         await stream.send(plan.end_file, "" if digest is None else digest.hexdigest())
         await stream.settle()
         self._report.copied(shown, size, "" if digest is None else digest.hexdigest())
@@ -244,7 +255,7 @@ class _Upload:
         tasks: list[asyncio.Future[str]] = []
         try:
             await stream.send(plan.start_file, name, mode, mtime, partial)
-            await stream.send(plan.frame, _read_at(descriptor, entry, 0, FRAME_SIZE))
+            await stream.send_frame(_read_at(descriptor, entry, 0, FRAME_SIZE))
             await stream.settle()  # the target has created the file
             tasks = [
                 asyncio.ensure_future(work)
@@ -285,7 +296,7 @@ class _Upload:
         end = min(end_block * BLOCK_SIZE, entry.size)
         for offset in range(first_block * BLOCK_SIZE, end, FRAME_SIZE):
             data = _read_at(descriptor, entry, offset, min(FRAME_SIZE, end - offset))
-            await stream.send(stream.plan.frame, data)
+            await stream.send_frame(data)
         return ""
 
     def _problem(self, path: bytes, text: str) -> None:
