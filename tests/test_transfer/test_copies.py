@@ -13,6 +13,7 @@ import pytest
 from session_manager_plugin.errors import ConnectionLost, CopyFailed
 from session_manager_plugin.transfer.download import download
 from session_manager_plugin.transfer.report import CopyOptions, CopyReport
+from session_manager_plugin.transfer.scripts import MIN_PARTED_SIZE
 from session_manager_plugin.transfer.upload import upload
 from session_manager_plugin.transfer.upload_plan import WINDOW_SIZE
 from tests.support.waiting import DEADLINE
@@ -219,6 +220,70 @@ async def test_a_file_that_does_not_fit_is_named_and_leaves_nothing(sessions: Sc
     (sessions.home / "file").write_bytes(NOISE)
     with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
         await _download(sessions, b"file", to=b"/dev/full")
+
+
+@pytest.mark.parametrize("size", [10, MIN_PARTED_SIZE], ids=["small", "large"])
+async def test_one_file_of_several_that_cannot_be_written_is_named(
+    sessions: ScriptSessions, here: Path, size: int
+) -> None:
+    for directory in (here, sessions.home):
+        (directory / "into" / "2").mkdir(parents=True)
+    for directory in (here, sessions.home):
+        for name in ("1", "2", "3"):
+            (directory / name).write_bytes(name.encode() * size)
+    report = await _download(sessions, b"1", b"2", b"3", to=b"into")
+    assert report.problems == [("into/2", "Is a directory")]
+    assert [file.name for file in report.files] == ["1", "3"]
+    report = await _upload(sessions, b"1", b"2", b"3", to=b"into")
+    assert report.problems == [("into/2", "Is a directory")]
+    assert [file.name for file in report.files] == ["1", "3"]
+    for directory in (here, sessions.home):
+        assert _names(directory / "into") == {"1", "2", "3"}
+        assert (directory / "into" / "3").read_bytes() == b"3" * size
+
+
+@pytest.mark.parametrize("missing", [set(), {"tar"}], ids=["tar", "file by file"])
+async def test_a_tree_is_copied_but_for_what_cannot_be_written(tmp_path: Path, here: Path, missing: set[str]) -> None:
+    home = tmp_path / "home"
+    sessions = ScriptSessions(tools_directory(tmp_path, "dash", frozenset(missing)), home)
+    for top in (here / "tree", home / "tree"):
+        for directory in ("a directory/sub", "another"):
+            (top / directory).mkdir(parents=True)
+            (top / directory / "file").write_text("new")
+    for top in (here / "there", home / "there"):
+        (top / "another" / "file").mkdir(parents=True)
+        (top / "a directory").write_text("in the way")
+    await _check_partial_tree(await _upload(sessions, b"tree/.", to=b"there", recursive=True, preserve=True), home)
+    await _check_partial_tree(await _download(sessions, b"tree/.", to=b"there", recursive=True, preserve=True), here)
+    assert (_names(here), _names(home)) == ({"tree", "there"}, {"tree", "there"})
+
+
+async def _check_partial_tree(report: CopyReport, directory: Path) -> None:
+    assert {name.removeprefix(f"{directory}/") for name, _ in report.problems} == {
+        "there/a directory",
+        "there/another/file",
+    }
+    assert (directory / "there" / "a directory").read_text() == "in the way"
+    assert not list((directory / "there" / "another" / "file").iterdir())
+
+
+@pytest.mark.parametrize("tree", [False, True])
+async def test_a_file_that_becomes_shorter_is_named_and_the_rest_is_copied(
+    sessions: ScriptSessions, here: Path, tree: bool
+) -> None:
+    (here / "tree").mkdir()
+    for name in ("1", "2"):
+        (here / "tree" / name).write_bytes(NOISE)
+    file = here / "tree" / "1"
+    report = CopyReport(on_progress=lambda progress: os.truncate(file, 7) if progress.name else None)
+    sources = [b"tree"] if tree else [b"tree/1", b"tree/2"]
+    async with asyncio.timeout(DEADLINE):
+        await upload(sessions, sources, b"", CopyOptions(recursive=True), report)
+    ((name, text),) = report.problems
+    assert (name, text.split(";")[0]) == ("tree/1", "became shorter while it was copied")
+    arrived = sessions.home / "tree" if tree else sessions.home
+    assert (arrived / "2").read_bytes() == NOISE
+    assert _names(arrived) == ({"1", "2"} if tree else {"2"})
 
 
 def _make_large(path: Path) -> None:

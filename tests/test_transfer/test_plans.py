@@ -158,7 +158,21 @@ def test_the_target_s_reason_is_the_sentence() -> None:
         plan.receive_data(b":x a: Permission denied\n")
 
 
-@pytest.mark.parametrize("answer", [b":k\n", b":o\n", b"$ \n", b":h a\n", HELLO + HELLO, HELLO + b":k\n"])
+def test_files_that_the_target_cannot_write() -> None:
+    plan = UploadPlan()
+    plan.receive_data(HELLO)
+    plan.end_file("")
+    plan.end_file("")
+    plan.receive_data(b":n a: b: Permission denied\n:f\n")
+    assert plan.refused == [("a: b", "Permission denied")]
+    assert not plan.settled
+    assert not plan.succeeded
+    plan.receive_data(b":o\n")
+    assert plan.settled
+    assert plan.succeeded
+
+
+@pytest.mark.parametrize("answer", [b":f\n", b":k\n", b":o\n", b"$ \n", b":h a\n", HELLO + HELLO, HELLO + b":k\n"])
 def test_an_answer_that_fits_nothing_is_an_error(answer: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         UploadPlan().receive_data(answer)

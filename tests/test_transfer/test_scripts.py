@@ -294,8 +294,9 @@ def test_an_upload_does_without_a_tool(home: Path, run_upload: Callable[..., Upl
 
 def test_a_damaged_file_does_not_take_its_name(home: Path, run_upload: Callable[..., UploadPlan]) -> None:
     (home / "name").write_text("before")
-    with pytest.raises(CopyFailed, match="damaged on the way"):
-        run_upload(b"name", lambda plan: _send_file(plan, b"", CONTENTS, "0" * 64))
+    plan = run_upload(b"name", lambda plan: _send_file(plan, b"", CONTENTS, "0" * 64) + plan.finish())
+    assert plan.refused == [("name", "damaged on the way, its sha256 differs")]
+    assert (plan.finished, plan.succeeded) == (True, False)
     assert [path.name for path in home.iterdir()] == ["name"]
     assert (home / "name").read_text() == "before"
 
@@ -338,8 +339,29 @@ def test_a_part_is_written_behind_4_gib(home: Path, run_upload: Callable[..., Up
 
 
 def test_what_cannot_be_written_is_named(home: Path, run_upload: Callable[..., UploadPlan]) -> None:
-    with pytest.raises(CopyFailed, match="absent/name: "):
-        run_upload(b"absent/name", lambda plan: _send_file(plan, b"", CONTENTS))
+    def orders(plan: UploadPlan) -> bytes:
+        names = (b"absent/name", b"directory", b"file/name", b"name")
+        return b"".join(_send_file(plan, name, CONTENTS) for name in names) + plan.finish()
+
+    (home / "directory").mkdir()
+    (home / "file").touch()
+    plan = run_upload(b".", orders)
+    assert [name for name, _ in plan.refused] == ["absent/name", "directory", "file/name"]
+    assert plan.refused[1][1] == "Is a directory"
+    assert plan.finished
+    assert (home / "name").read_bytes() == CONTENTS
+    assert {path.name for path in home.rglob("*")} == {"directory", "file", "name"}
+    assert not (home / "file").read_bytes()
+
+
+def test_a_file_that_could_not_be_read_to_its_end_is_removed(home: Path, run_upload: Callable[..., UploadPlan]) -> None:
+    def orders(plan: UploadPlan) -> bytes:
+        begin = plan.start_file(b"", 0o640, None, ".smp-partial") + plan.frame(CONTENTS)
+        return begin + plan.drop_file() + plan.finish()
+
+    plan = run_upload(b"name", orders)
+    assert (plan.finished, plan.refused) == (True, [])
+    assert not list(home.iterdir())
 
 
 def test_a_full_disk_is_named(home: Path, run_upload: Callable[..., UploadPlan]) -> None:
@@ -378,6 +400,20 @@ def test_a_tree_is_unpacked_and_merged(tmp_path: Path, home: Path, run_upload: C
     assert (home / "top" / "empty").stat().st_mtime == 1_000_000_000
 
 
+def test_a_tree_is_merged_but_for_what_cannot_be_written(
+    tmp_path: Path, home: Path, run_upload: Callable[..., UploadPlan]
+) -> None:
+    _tree(tmp_path / "source")
+    (home / "top" / "empty" / "kept").mkdir(parents=True)
+    (home / "top" / "sub dir" / ".hidden" / "file\n" / "kept").mkdir(parents=True)
+    plan = run_upload(b".", lambda plan: _send_archive(plan, _archive(tmp_path / "source")))
+    assert {name for name, _ in plan.refused} == {"top/empty", "top/sub dir/.hidden/file "}
+    assert (plan.finished, plan.succeeded) == (True, False)
+    assert (home / "top" / "link").is_file()
+    assert (home / "top" / "empty" / "kept").is_dir()
+    assert [path.name for path in home.iterdir()] == ["top"]
+
+
 def test_a_tree_takes_its_name_when_it_is_whole(
     tmp_path: Path, home: Path, run_upload: Callable[..., UploadPlan]
 ) -> None:
@@ -389,14 +425,16 @@ def test_a_tree_takes_its_name_when_it_is_whole(
 
 def test_a_damaged_tree_leaves_nothing(tmp_path: Path, home: Path, run_upload: Callable[..., UploadPlan]) -> None:
     _tree(tmp_path / "source")
-    with pytest.raises(CopyFailed, match="damaged on the way"):
-        run_upload(b".", lambda plan: _send_archive(plan, _archive(tmp_path / "source"), "0" * 64))
+    plan = run_upload(b".", lambda plan: _send_archive(plan, _archive(tmp_path / "source"), "0" * 64))
+    assert plan.refused == [("top", "damaged on the way, its sha256 differs")]
+    assert plan.finished
     assert not list(home.iterdir())
 
 
 def test_what_is_no_archive_leaves_nothing(home: Path, run_upload: Callable[..., UploadPlan]) -> None:
-    with pytest.raises(CopyFailed, match="top: "):
-        run_upload(b".", lambda plan: _send_archive(plan, b"no archive" * 1000))
+    plan = run_upload(b".", lambda plan: _send_archive(plan, b"no archive" * 1000))
+    assert [name for name, _ in plan.refused] == ["top"]
+    assert plan.finished
     assert not list(home.iterdir())
 
 
@@ -413,3 +451,23 @@ def test_directories_are_made_without_tar(home: Path, run_upload: Callable[..., 
     assert run_upload(b"top", orders, without=frozenset({"tar"})).finished
     assert (home / "top" / "a b" / "file").read_bytes() == CONTENTS
     assert (home / "top" / "a b").stat().st_mode & 0o777 == 0o711
+
+
+def test_what_is_below_a_directory_that_cannot_be_made_is_not_named(
+    home: Path, run_upload: Callable[..., UploadPlan]
+) -> None:
+    def orders(plan: UploadPlan) -> bytes:
+        return (
+            plan.make_directory(b"in the way")
+            + plan.make_directory(b"in the way/sub")
+            + _send_file(plan, b"in the way/sub/file", CONTENTS)
+            + _send_file(plan, b"in the way too", CONTENTS)
+            + plan.settle_directory(b"in the way", 0o711, 1_000_000_000)
+            + plan.finish()
+        )
+
+    (home / "in the way").touch()
+    plan = run_upload(b".", orders)
+    assert plan.refused == [("in the way", "File exists")]
+    assert plan.finished
+    assert (home / "in the way too").read_bytes() == CONTENTS

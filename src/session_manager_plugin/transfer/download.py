@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fnmatch
 import os
 import select
@@ -31,7 +32,13 @@ from session_manager_plugin.transfer.download_plan import (
     Warned,
     new_digest,
 )
-from session_manager_plugin.transfer.local_files import PRIVATE_DIRECTORY, Attributes, PartialFile
+from session_manager_plugin.transfer.local_files import (
+    PRIVATE_DIRECTORY,
+    Attributes,
+    PartialFile,
+    concerns_all_files,
+    error_text,
+)
 from session_manager_plugin.transfer.local_tree import PartialTree
 from session_manager_plugin.transfer.names import base_name
 from session_manager_plugin.transfer.report import CopyOptions, CopyReport
@@ -58,8 +65,8 @@ async def download(
 ) -> None:
     """Copy files of the target to ``destination``; ``-`` is standard output.
 
-    A source that cannot be read is reported, the others are copied. Raises ``CopyFailed`` for a problem that
-    concerns all files, and ``OSError`` if a local file cannot be written.
+    A file that cannot be read or written is reported, the others are copied. Raises ``CopyFailed`` for a problem that
+    concerns all files, ``OSError`` if the disk is full, and the errors of the sessions.
     """
     source = _Source(sessions, sources, options, destination, report)
     copy = _Download(source)
@@ -67,6 +74,10 @@ async def download(
         await source.receive(copy)
     finally:
         await copy.close()
+
+
+class _Skipped(Exception):
+    """A large file cannot be written: another session continues with the next one."""
 
 
 class _Receiver(Protocol):
@@ -131,6 +142,8 @@ class _Source:
                 if not self.in_shell:
                     self.in_shell = True
                     self.report.on_notice(f"copying through a shell session, which is slower: {error}")
+                continue
+            except _Skipped:
                 continue
             except _LOST:
                 failures += 1
@@ -222,6 +235,10 @@ class _Download:
         self._file: PartialFile | PartialTree | None = None
         self._size = 0
         self._skipped = 0
+        self._refused = False
+        """Whether the current file cannot be written: its data is dropped."""
+        self._lost: bytes | None = None
+        """The path of a directory that could not be made; the files below it are not reported."""
         self._complete = 0
         self._parts: list[asyncio.Task[None]] = []
         """The tasks that receive the other parts of the file in other sessions."""
@@ -258,7 +275,10 @@ class _Download:
                     self._report.problem("tar", event.text.removeprefix("tar: "))
             case Finished():
                 for path, mode, mtime, made in reversed(self._directories):
-                    self._attributes.settle_directory(path, mode, mtime, made=made)
+                    try:
+                        self._attributes.settle_directory(path, mode, mtime, made=made)
+                    except OSError as error:
+                        self._refuse(path, error)
                 self.finished = True
 
     def _start(self, entry: EntryStarted) -> None:
@@ -272,22 +292,57 @@ class _Download:
         path = self._path(entry)
         self._skipped = self._size = 0
         if entry.kind is Kind.DIRECTORY:
-            made = not os.path.isdir(path)
-            if made:
-                os.mkdir(path, PRIVATE_DIRECTORY)
-            self._directories.append((path, entry.mode, entry.time, made))
+            self._make_directory(path, entry)
             self._complete += 1
             return
-        self._entry = entry
-        self._digest = new_digest(self._algorithm)
         self._report.start(os.fsdecode(entry.name or self._patterns[0] or b"."))
         self._report.expect(entry.size if entry.kind is Kind.FILE else 0)
+        self._refused = False
+        self._digest = new_digest(self._algorithm)
         if self._destination != STDOUT:
-            if entry.kind is Kind.FILE:
-                self._file = PartialFile(path, self._attributes)
-                self._start_parts(entry, self._file)
-            else:
-                self._file = PartialTree(path, base_name(entry.name), self._attributes, self._problem)
+            try:
+                self._open(path, entry)
+            except OSError as error:
+                self._refuse(path, error)
+                if entry.size >= MIN_PARTED_SIZE or entry.kind is Kind.ARCHIVE:
+                    self._complete += 1
+                    raise _Skipped from None
+        self._entry = entry
+
+    def _make_directory(self, path: bytes, entry: EntryStarted) -> None:
+        made = not os.path.isdir(path)
+        if made:
+            try:
+                os.mkdir(path, PRIVATE_DIRECTORY)
+            except OSError as error:
+                self._refuse(path, error)
+                if not self._is_lost(path):
+                    self._lost = path
+                return
+        self._directories.append((path, entry.mode, entry.time, made))
+
+    def _open(self, path: bytes, entry: EntryStarted) -> None:
+        if entry.kind is Kind.ARCHIVE:
+            if os.path.exists(path) and not os.path.isdir(path):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            self._file = PartialTree(path, base_name(entry.name), self._attributes, self._problem)
+            return
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        file = PartialFile(path, self._attributes)
+        self._file = file
+        self._start_parts(entry, file)
+
+    def _is_lost(self, path: bytes) -> bool:
+        return self._lost is not None and path.startswith(self._lost + b"/")
+
+    def _refuse(self, path: bytes, error: OSError) -> None:
+        """Report that a file or directory cannot be written. Raises ``error`` if it concerns all files."""
+        if concerns_all_files(error):
+            raise error
+        self._refused = True
+        if not self._is_lost(path):
+            self._report.problem(os.fsdecode(path), error_text(error))
 
     def _start_parts(self, entry: EntryStarted, file: PartialFile) -> None:
         """Start to receive the other parts of a large file in other sessions."""
@@ -312,9 +367,11 @@ class _Download:
         self._size += len(data)
         if self._file is not None:
             self._file.write(data)
-        else:
+        elif not self._refused:
             await asyncio.to_thread(_write_output, data)
         self._report.advance(len(data))
+        if self._entry is not None and self._entry.kind is Kind.FILE and self._size == self._entry.size:
+            self._report.checking()
 
     async def _end(self, end: EntryEnded) -> None:
         entry = self._entry
@@ -331,13 +388,24 @@ class _Download:
             if self._file is not None:
                 self._file.discard()
             self._report.problem(name, "its digest differs: it was changed while it was copied, or damaged on the way")
-        else:
-            if self._file is not None:
-                self._file.commit(entry.mode, entry.time)
+        elif self._commit(entry):
             self._report.copied(name, self._size, end.digest)
         self._file = self._entry = None
         self._size = 0
         self._complete += 1
+
+    def _commit(self, entry: EntryStarted) -> bool:
+        """Give the file or directory its name; return whether that succeeded."""
+        try:
+            if isinstance(self._file, PartialTree):
+                return self._file.commit()
+            if self._file is not None:
+                self._file.commit(entry.mode, entry.time)
+        except OSError as error:
+            assert self._file is not None
+            self._file.discard()
+            self._refuse(os.fsencode(error.filename or entry.name), error)
+        return not self._refused
 
     def _problem(self, name: bytes, text: str) -> None:
         self._report.problem(os.fsdecode(name), text)
@@ -372,10 +440,7 @@ class _Download:
         if not self._into and len(self._tops) > 1:
             raise CopyFailed(f"{os.fsdecode(self._destination)}: is not a directory")
         root = os.path.join(self._destination, top) if self._into and top else self._destination
-        path = os.path.join(root, *below)
-        if entry.kind is Kind.FILE and os.path.isdir(path):
-            raise CopyFailed(f"{os.fsdecode(path)}: is a directory")
-        return path
+        return os.path.join(root, *below)
 
 
 def _matches(name: bytes, pattern: bytes) -> bool:

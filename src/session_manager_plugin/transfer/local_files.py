@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -19,6 +20,7 @@ CHUNK_SIZE = 256 * 1024
 """Bytes read from a file at a time."""
 
 
+BECAME_SHORTER = "became shorter while it was copied"
 PRIVATE_DIRECTORY = 0o700
 """The mode of a directory until it is complete."""
 
@@ -30,6 +32,16 @@ def named_errors(path: bytes) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fsdecode(path)) from None
+
+
+def concerns_all_files(error: OSError) -> bool:
+    """Return whether the file system is full, so that other files cannot be written either."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def error_text(error: Exception) -> str:
+    """Return the reason of an error, without the file's name."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -186,7 +198,7 @@ def _walk(path: bytes, name: bytes, above: tuple[tuple[int, int], ...], report: 
             return
         inner = sorted(os.listdir(path)) if is_directory else []
     except OSError as error:
-        report(path, error.strerror or str(error))
+        report(path, error_text(error))
         return
     size = 0 if is_directory else found.st_size
     yield LocalEntry(path, name, stat.S_IMODE(found.st_mode), int(found.st_mtime), size, is_directory)
@@ -200,7 +212,7 @@ def open_file(entry: LocalEntry, report: Report) -> int | None:
     try:
         return os.open(entry.path, os.O_RDONLY)
     except OSError as error:
-        report(entry.path, error.strerror or str(error))
+        report(entry.path, error_text(error))
         return None
 
 
@@ -212,7 +224,7 @@ def read_file(descriptor: int, entry: LocalEntry) -> Iterator[bytes]:
             while left:
                 data = os.read(descriptor, min(left, CHUNK_SIZE))
                 if not data:
-                    raise CopyFailed(f"{os.fsdecode(entry.path)}: became shorter while it was copied")
+                    raise CopyFailed(BECAME_SHORTER)
                 left -= len(data)
                 yield data
     finally:
@@ -220,9 +232,10 @@ def read_file(descriptor: int, entry: LocalEntry) -> Iterator[bytes]:
 
 
 def archive(entries: Iterable[LocalEntry], umask: int, report: Report, *, preserve: bool) -> Iterator[bytes]:
-    """Yield a tar archive of a tree, whose top is named ``./``. Raises the errors of ``read_file``.
+    """Yield a tar archive of a tree, whose top is named ``./``.
 
-    A file that cannot be opened is reported and left out.
+    A file that cannot be opened is reported and left out. What cannot be read of a file is reported and replaced by
+    zeros, as tar does it.
     """
     now = int(time.time())
     for entry in entries:
@@ -233,6 +246,13 @@ def archive(entries: Iterable[LocalEntry], umask: int, report: Report, *, preser
         mtime = entry.mtime if preserve else now
         yield member_header(b"./" + entry.name, mode, mtime, entry.size, is_directory=entry.is_directory)
         if descriptor is not None:
-            yield from read_file(descriptor, entry)
+            missing = entry.size
+            try:
+                for data in read_file(descriptor, entry):
+                    missing -= len(data)
+                    yield data
+            except (CopyFailed, OSError) as error:
+                report(entry.path, f"{error_text(error)}; its last {missing} bytes are zeros in the copy")
+                yield from (bytes(min(CHUNK_SIZE, missing - start)) for start in range(0, missing, CHUNK_SIZE))
             yield bytes(-entry.size % BLOCK_SIZE)
     yield END

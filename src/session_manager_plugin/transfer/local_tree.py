@@ -10,7 +10,14 @@ from collections.abc import Callable
 
 from session_manager_plugin.errors import CopyFailed
 from session_manager_plugin.transfer.archive import ArchiveParser, Member, MemberKind
-from session_manager_plugin.transfer.local_files import PRIVATE_DIRECTORY, Attributes, named_errors, write_all
+from session_manager_plugin.transfer.local_files import (
+    PRIVATE_DIRECTORY,
+    Attributes,
+    concerns_all_files,
+    error_text,
+    named_errors,
+    write_all,
+)
 from session_manager_plugin.transfer.names import partial_name
 
 
@@ -18,9 +25,10 @@ class PartialTree:
     """A directory that is given its name when it is complete, or is then merged into an existing one of that name.
 
     ``prefix`` is the name of the archive's top, empty for ``.``. Hard links in the archive become files of their own;
-    symbolic links are not expected, since the target's tar follows them. The name of any other member is passed to
-    ``report`` with the reason. Raises ``OSError``, and ``CopyFailed`` for names that an archive of this
-    directory cannot hold.
+    symbolic links are not expected, since the target's tar follows them. ``report`` is called with the name of any
+    other member and of one that cannot be written, and the reason; the others are unpacked. Raises ``OSError`` if the
+    directory cannot be made or the disk is full, and ``CopyFailed`` for names that an archive of this directory cannot
+    hold.
     """
 
     def __init__(
@@ -38,6 +46,8 @@ class PartialTree:
         """The paths of directories, by their names in the archive."""
         self._merged: set[bytes] = set()
         """Directories that existed before."""
+        self._lost: set[bytes] = set()
+        """What could not be moved to its place; nothing is there below these names."""
         self._descriptor = -1
         self._member: Member | None = None
         self._left = 0
@@ -46,6 +56,7 @@ class PartialTree:
         self._temporary = os.path.join(parent, partial_name(name, secrets.token_hex(4)))
         self._exists = False
         """Whether the temporary directory exists."""
+        self._is_whole = True
         with named_errors(path):
             os.mkdir(self._temporary, PRIVATE_DIRECTORY)
         self._exists = True
@@ -55,12 +66,15 @@ class PartialTree:
         with named_errors(self._path):
             for event in self._parser.receive_data(data):
                 if isinstance(event, Member):
-                    self._start(event)
+                    try:
+                        self._start(event)
+                    except OSError as error:
+                        self._refuse(event.name, error)
                 else:
                     self._receive(event)
 
-    def commit(self, mode: int | None, mtime: int | None) -> None:
-        """Give the directory its name. Modes and times are those of the archive; ``mode`` and ``mtime`` are unused."""
+    def commit(self) -> bool:
+        """Give the directory its name; return whether all of it was written. Modes and times are the archive's."""
         if self._left:
             raise CopyFailed("the archive ended too early")
         with named_errors(self._path):
@@ -72,6 +86,7 @@ class PartialTree:
                 self._settle(self._temporary)
                 os.rename(self._temporary, self._path)
         self._exists = False
+        return self._is_whole
 
     def discard(self) -> None:
         """Remove an incomplete directory. May be called twice, and after ``commit``."""
@@ -93,11 +108,14 @@ class PartialTree:
             self._report(member.name, "is not a regular file")
             return
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        self._descriptor = os.open(self._place(member.name), flags, self._attributes.new_mode(member.mode))
+        path, mode = self._place(member.name), self._attributes.new_mode(member.mode)
         if member.kind is MemberKind.HARD_LINK:
-            linked = self._temporary + b"/" + self._below(member.link)
-            with open(linked, "rb") as source, open(self._descriptor, "wb", closefd=False) as copy:
-                shutil.copyfileobj(source, copy)
+            with open(os.path.join(self._temporary, self._below(member.link)), "rb") as source:
+                self._descriptor = os.open(path, flags, mode)
+                with open(self._descriptor, "wb", closefd=False) as copy:
+                    shutil.copyfileobj(source, copy)
+        else:
+            self._descriptor = os.open(path, flags, mode)
         if not self._left:
             self._end_file(member)
 
@@ -154,15 +172,33 @@ class PartialTree:
             if entry.is_dir() and os.path.isdir(path):
                 self._merge(below)
                 continue
-            if not entry.is_dir():
-                path = os.path.realpath(path)
-                with contextlib.suppress(FileNotFoundError):
-                    self._attributes.keep_existing(path, entry.path)
-            os.replace(entry.path, path)
+            try:
+                if not entry.is_dir():
+                    path = os.path.realpath(path)
+                    with contextlib.suppress(FileNotFoundError):
+                        self._attributes.keep_existing(path, entry.path)
+                os.replace(entry.path, path)
+            except OSError as error:
+                self._refuse(path, error)
+                self._lost.add(below)
 
     def _settle(self, top: bytes) -> None:
         """Set the modes and times of the directories, the innermost first."""
         for name, member in reversed(self._directories):
-            self._attributes.settle_directory(
-                os.path.join(top, name), member.mode, member.time, made=name not in self._merged
-            )
+            path = os.path.join(top, name)
+            if self._lost and self._is_lost(name):
+                continue
+            try:
+                self._attributes.settle_directory(path, member.mode, member.time, made=name not in self._merged)
+            except OSError as error:
+                self._refuse(path, error)
+
+    def _is_lost(self, name: bytes) -> bool:
+        return any(name == lost or name.startswith(lost + b"/") for lost in self._lost)
+
+    def _refuse(self, name: bytes, error: OSError) -> None:
+        """Report what cannot be written. Raises ``error`` if it concerns all files."""
+        if concerns_all_files(error):
+            raise error
+        self._is_whole = False
+        self._report(name, error_text(error))

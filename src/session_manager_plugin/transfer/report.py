@@ -18,11 +18,13 @@ class CopyOptions:
 
 @dataclass(frozen=True)
 class Progress:
-    """``name`` is being copied. ``done`` bytes of all files are copied; ``total`` is the sum of the known sizes."""
+    """``name`` is being copied. ``done`` bytes of all files are copied; ``total`` is the sum of the known sizes.
+    ``checking``: all bytes of the file have arrived, and the target computes its digest."""
 
     name: str
     done: int
     total: int
+    checking: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,10 @@ class CopyReport:
         self._done += size
         self._total = max(self._total, self._done)
         self.on_progress(Progress(self._name, self._done, self._total))
+
+    def checking(self) -> None:
+        """Report that the target computes the digest of the current file."""
+        self.on_progress(Progress(self._name, self._done, self._total, checking=True))
 
     def copied(self, name: str, size: int, digest: str) -> None:
         """Report a complete file."""

@@ -51,7 +51,7 @@ zip=; if has gzip; then zip=1; fi
 if stat -L -c '%a %Y %s' / >/dev/null 2>&1; then facts() { stat -L -c '%a %Y %s' "$1"; }
 else facts() { if [ -d "$1" ]; then echo '- - 0'; else echo "- - $(($(wc -c <"$1" 2>/dev/null)))"; fi; }; fi
 cd ~ 2>/dev/null || cd /
-local_path() { case $1 in '') p_=.;; '~') p_=.;; '~/'*) p_=./${1#'~/'};; /*) p_=$1;; *) p_=./$1;; esac
+local_path() { case $1 in ''|.|'~') p_=.;; '~/'*) p_=./${1#'~/'};; /*) p_=$1;; *) p_=./$1;; esac
 while [ "$p_" != / ] && [ "${p_%/}" != "$p_" ]; do p_=${p_%/}; done; }
 """
 
@@ -117,9 +117,14 @@ echo ":q $n"
 """
 
 _UPLOAD = r"""exec 3>&1
-made=; new=; trap 'trap "" HUP INT TERM; if [ "$made" ]; then rm -rf "$made"; fi' EXIT
+made=; new=; lost=; trap 'trap "" HUP INT TERM; if [ "$made" ]; then rm -rf "$made"; fi' EXIT
 trap 'trap "" HUP INT TERM; exit 1' HUP INT TERM
 fail() { printf ':x %s\n' "$(plain "$1")" >&3; exit 1; }
+fail_because() { fail "${f_#./}: $(reason "$1")"; }
+refuse() { printf ':n %s\n' "$(plain "$1")" >&3; bad=1; }
+refuse_because() { refuse "${f_#./}: $(reason "$1")"; }
+answer() { if [ "$made" ] && [ "$bad" ]; then rm -rf "$made"; fi; made=
+if [ "$bad" ]; then echo :f >&3; else echo :o >&3; fi; bad=; }
 if [ "$(printf abcd | dd bs=2 count=1 iflag=fullblock 2>/dev/null)" = ab ]; then exact=1
 take() { dd bs="$1" count=1 iflag=fullblock; }
 else exact=0; take() { head -c "$1"; }; fi
@@ -135,60 +140,71 @@ z) m_=$(take "$a_" 2>/dev/null | gzip -dc 2>&1 >&6) || { printf '%s\n' "$m_" >&7
 e) return 0;;
 *) return 1;; esac; echo :k >&3; done; return 1; }
 part() { dd bs=65536 seek=$1 count=0 conv=notrunc </dev/null 2>/dev/null >&6 && frames; }
-place() { case $1 in =) f_=$destination;; *) name "$1"; f_=$destination/$n_;; esac
+at() { case $1 in =) f_=$destination;; *) name "$1"; f_=$destination/$n_;; esac
+case $f_ in /*|./*) ;; *) f_=./$f_;; esac; }
+place() { at "$1"
 if [ -L "$f_" ] && has readlink; then l_=$(readlink -f "$f_") && f_=$l_; fi
-case $f_ in /*|./*) ;; *) f_=./$f_;; esac
 made=${f_%/*}/$2; }
-fail_because() { fail "${f_#./}: $(reason "$1")"; }
-settle() { m_=$(chmod "$1" "$3" 2>&1) || fail_because "$m_"
-case $2 in -) ;; *) m_=$(touch -d "@$2" "$3" 2>&1) || fail_because "$m_";; esac; }
-check() { if [ "$algorithm" != none ] && [ "$1" != - ] && [ "$1" != "$2" ]; then
-fail "$n_: the $algorithm of what was received differs: damaged on the way"; fi; }
+is_lost() { [ "$lost" ] && case $f_/ in "$lost"*) bad=1;; *) return 1;; esac; }
+settle() { m_=$(chmod "$1" "$3" 2>&1) || { refuse_because "$m_"; return 1; }
+case $2 in -) ;; *) m_=$(touch -d "@$2" "$3" 2>&1) || { refuse_because "$m_"; return 1; };; esac; }
+is_damaged() { case $1 in !) bad=1; return;; -|"$2") return 1;; esac
+if [ $algorithm = none ]; then return 1; fi; refuse "${f_#./}: damaged on the way, its $algorithm differs"; }
 while IFS=' ' read -r k_ file mode time partial hidden; do case $k_ in
-f) place "$file" "$partial"; if [ -d "$f_" ]; then made=; fail "${f_#./}: Is a directory"; fi
-if [ -e "$f_" ] && ! [ -f "$f_" ]; then made=; w_=$f_; else w_=$made; fi
-m_=$( { : >"$w_"; } 2>&1 ) || { made=; fail_because "$m_"; }
+f) place "$file" "$partial"; w_=$made; made=
+if is_lost; then :
+elif [ -d "$f_" ]; then refuse "${f_#./}: Is a directory"
+else if [ -e "$f_" ] && ! [ -f "$f_" ]; then w_=$f_; else made=$w_; fi
+m_=$( { : >"$w_"; } 2>&1 ) || { made=; refuse_because "$m_"; }; fi
+if [ "$bad" ]; then w_=/dev/null; fi
 m_=$( frames 7>&1 6>"$w_" ) || fail_because "$m_"
 IFS=' ' read -r k_ want || exit 1
-if [ "$made" ]; then check "$want" "$(digest <"$w_")"
+if [ "$made" ] && ! is_damaged "$want" "$(digest <"$w_")"; then
 if [ "$time" = - ] && [ -e "$f_" ]; then o_=$(facts "$f_"); o_=${o_%% *}; if [ "$o_" != - ]; then mode=$o_; fi; fi
-settle "$mode" "$time" "$w_"
-m_=$(mv -f "$w_" "$f_" 2>&1) || fail_because "$m_"; made=; fi
-echo :o >&3;;
+if settle "$mode" "$time" "$w_"; then m_=$(mv -f "$w_" "$f_" 2>&1) || refuse_because "$m_"; fi; fi
+answer;;
 p) place "$file" "$partial"; w_=$made; made=
 m_=$( part $mode 7>&1 6<>"$w_" ) || fail_because "$m_"
-echo :o >&3;;
-d) name "$file"; f_=$destination; case $file in =) ;; *) f_=$destination/$n_;; esac
-if ! [ -d "$f_" ]; then m_=$(mkdir "$f_" 2>&1) || fail_because "$m_"; new="$new $file "; fi
-echo :o >&3;;
-m) name "$file"; f_=$destination; case $file in =) ;; *) f_=$destination/$n_;; esac
-case "$time$new" in -*" $file "*|[!-]*) settle "$mode" "$time" "$f_";; esac; echo :o >&3;;
-t) place "$file" "$partial"; if [ -e "$f_" ] && ! [ -d "$f_" ]; then made=; fail "${f_#./}: Not a directory"; fi
-m_=$(mkdir "$made" 2>&1) || { made=; fail_because "$m_"; }
-o_=$( exec 8>&1; { { frames 6>&1 7>&8 || echo failed >&8; } | copy |
-{ tar -xpof - -C "$made" 2>&8 || echo failed >&8; cat >/dev/null; }; } 5>&1 >/dev/null | tally )
+answer;;
+d) at "$file"; if ! is_lost && ! [ -d "$f_" ]; then
+if m_=$(mkdir "$f_" 2>&1); then new="$new $file "; else refuse_because "$m_"; lost=$f_/; fi; fi
+answer;;
+m) at "$file"; if ! is_lost; then case "$time$new" in -*" $file "*|[!-]*) settle "$mode" "$time" "$f_";; esac; fi
+answer;;
+t) place "$file" "$partial"
+if [ -e "$f_" ] && ! [ -d "$f_" ]; then made=; refuse "${f_#./}: Not a directory"
+else m_=$(mkdir "$made" 2>&1) || { made=; refuse_because "$m_"; }; fi
+if [ "$bad" ]; then m_=$( frames 7>&1 6>/dev/null ) || fail_because "$m_"
+else o_=$( exec 8>&1; { { frames 6>&1 7>&8 || echo broken >&8; } | copy |
+{ tar -xpof - -C "$made" 2>&8 || echo failed >&8; cat >/dev/null; }; } 5>&1 >/dev/null | tally ); fi
 IFS=' ' read -r k_ want || exit 1
+if [ "$made" ]; then
 case "
 $o_" in *'
+broken
+'*) fail_because "$o_";; *'
 failed
-'*) m_=$(dd bs=65536 count=1 2>&1 </dev/zero >"$made/.smp") || o_=$m_
-fail_because "$o_";; esac
-if [ $piped != none ]; then check "$want" "${o_##*
-}"; fi
-if ! [ -e "$f_" ]; then settle "$mode" "$time" "$made"; m_=$(mv "$made" "$f_" 2>&1) || fail_because "$m_"
-else m_=$(merge "$made" "$f_" 2>&1) || fail_because "$m_"
-rm -rf "$made"; fi; made=
-echo :o >&3;;
+'*) m_=$(dd bs=65536 count=1 2>&1 </dev/zero >"$made/.smp") || fail_because "$m_"
+refuse_because "$o_";; esac
+if [ "$bad" ] || { [ $piped != none ] && is_damaged "$want" "${o_##*
+}"; }; then :
+elif [ -e "$f_" ]; then merge "$made" "$f_" || bad=1; rm -rf "$made"
+elif settle "$mode" "$time" "$made"; then m_=$(mv "$made" "$f_" 2>&1) || refuse_because "$m_"; fi; fi
+answer;;
 q) echo :q; exit 0;;
 *) exit 1;; esac; done
 exit 1
 """
-_UPLOAD_FUNCTIONS = r"""if [ $piped = none ]; then tally() { cat >/dev/null; echo -; }; else tally() { digest; }; fi
-merge() ( a_=-; if [ "$time" != - ]; then a_=$(facts "$1"); fi
+_UPLOAD_FUNCTIONS = r"""bad=
+if [ $piped = none ]; then tally() { cat >/dev/null; echo -; }; else tally() { digest; }; fi
+merge() ( e_=0; a_=-; if [ "$time" != - ]; then a_=$(facts "$1"); fi
+not_moved() { refuse "${1#./}: $(reason "$2")"; e_=1; }
 for c_ in "$1"/* "$1"/.[!.]* "$1"/..?*; do
-if [ -d "$c_" ] && ! [ -L "$c_" ] && [ -d "$2/${c_##*/}" ]; then merge "$c_" "$2/${c_##*/}" || exit 1
-elif [ -e "$c_" ] || [ -L "$c_" ]; then mv -f "$c_" "$2/" || exit 1; fi; done
-case $a_ in -*) ;; *) t_=${a_#* }; chmod "${a_%% *}" "$2" && touch -d "@${t_%% *}" "$2";; esac )
+if [ -d "$c_" ] && ! [ -L "$c_" ] && [ -d "$2/${c_##*/}" ]; then merge "$c_" "$2/${c_##*/}" || e_=1
+elif [ -e "$c_" ] || [ -L "$c_" ]; then m_=$(mv -f "$c_" "$2/" 2>&1) || not_moved "$2/${c_##*/}" "$m_"; fi; done
+case $a_ in -*) ;; *) t_=${a_#* }
+m_=$( { chmod "${a_%% *}" "$2" && touch -d "@${t_%% *}" "$2"; } 2>&1 ) || not_moved "$2" "$m_";; esac
+exit $e_ )
 """
 
 

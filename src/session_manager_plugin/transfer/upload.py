@@ -12,7 +12,16 @@ from typing import ParamSpec, Self
 
 from session_manager_plugin.errors import CopyFailed, NotConnected
 from session_manager_plugin.transfer.download_plan import new_digest
-from session_manager_plugin.transfer.local_files import LocalEntry, archive, named_errors, open_file, read_file, walk
+from session_manager_plugin.transfer.local_files import (
+    BECAME_SHORTER,
+    LocalEntry,
+    archive,
+    error_text,
+    named_errors,
+    open_file,
+    read_file,
+    walk,
+)
 from session_manager_plugin.transfer.names import base_name
 from session_manager_plugin.transfer.report import CopyOptions, CopyReport
 from session_manager_plugin.transfer.scripts import BLOCK_SIZE, MIN_PARTED_SIZE, part_blocks, upload_script
@@ -30,8 +39,8 @@ async def upload(
 ) -> None:
     """Copy local files to ``destination`` on the target. ``-`` is standard input.
 
-    A source that cannot be read is reported, the others are copied. Raises ``CopyFailed`` for a problem that
-    concerns all files.
+    A file that cannot be read, or not be written on the target, is reported; the others are copied. Raises
+    ``CopyFailed`` for a problem that concerns all files, and the errors of the sessions.
     """
     async with _Streams(sessions, destination, options.streams, report) as streams:
         await _Upload(streams, options, report).run(sources, destination)
@@ -45,6 +54,8 @@ class _Stream:
         self._report = report
         self._reader = OutputReader(channel)
         self.plan = UploadPlan()
+        self.has_refused = False
+        """Whether the target could not write a file; the caller may reset it."""
 
     async def begin(self, destination: bytes) -> Receiver:
         """Run the script, and return its report on the target."""
@@ -75,10 +86,11 @@ class _Stream:
             while True:  # raises the target's reason, if it has printed one
                 await self._wait()
 
-    async def settle(self) -> None:
-        """Wait until the target has acknowledged everything."""
+    async def settle(self) -> bool:
+        """Wait until the target has acknowledged everything; return whether it has carried out the last order."""
         while not self.plan.settled:
             await self._wait()
+        return self.plan.succeeded
 
     async def finish(self) -> None:
         """End the script, and wait until it has ended."""
@@ -99,6 +111,10 @@ class _Stream:
     def _acknowledge(self, data: bytes) -> None:
         if data:
             self._report.advance(self.plan.receive_data(data))
+            for name, reason in self.plan.refused:
+                self._report.problem(name, reason)
+                self.has_refused = True
+            self.plan.refused.clear()
 
 
 class _Streams:
@@ -228,14 +244,24 @@ class _Upload:
         self._report.start(shown)
         await stream.send(plan.start_file, name, mode, mtime, _new_partial_name(), archive=is_archive)
         size = 0
-        async for piece in pieces:
+        while True:
+            try:
+                piece = await anext(pieces, b"")
+            except (CopyFailed, OSError) as error:  # the file on this machine
+                await stream.send(plan.drop_file)
+                await stream.settle()
+                self._report.problem(shown, error_text(error))
+                return
+            if not piece:
+                break
             if digest is not None:
                 digest.update(piece)
             size += len(piece)
             await stream.send_frame(piece)
         await stream.send(plan.end_file, "" if digest is None else digest.hexdigest())
-        await stream.settle()
-        self._report.copied(shown, size, "" if digest is None else digest.hexdigest())
+        self._report.checking()
+        if await stream.settle():
+            self._report.copied(shown, size, "" if digest is None else digest.hexdigest())
 
     async def _send_parts(
         self,
@@ -254,9 +280,14 @@ class _Upload:
         parts = part_blocks(entry.size, self._streams.count)
         tasks: list[asyncio.Future[str]] = []
         try:
+            stream.has_refused = False
             await stream.send(plan.start_file, name, mode, mtime, partial)
             await stream.send_frame(_read_at(descriptor, entry, 0, FRAME_SIZE))
             await stream.settle()  # the target has created the file
+            if stream.has_refused:
+                await stream.send(plan.drop_file)
+                await stream.settle()
+                return
             tasks = [
                 asyncio.ensure_future(work)
                 for work in (
@@ -277,8 +308,9 @@ class _Upload:
             os.close(descriptor)
         await stream.send(plan.end_first_part)
         await stream.send(plan.check_file, digest)
-        await stream.settle()
-        self._report.copied(shown, entry.size, digest)
+        self._report.checking()
+        if await stream.settle():
+            self._report.copied(shown, entry.size, digest)
 
     async def _send_other_part(
         self, index: int, name: bytes, partial: str, descriptor: int, entry: LocalEntry, first_block: int, blocks: int
@@ -312,7 +344,7 @@ def _read_at(descriptor: int, entry: LocalEntry, offset: int, size: int) -> byte
     with named_errors(entry.path):
         data = os.pread(descriptor, size, offset)
     if len(data) < size:
-        raise CopyFailed(f"{os.fsdecode(entry.path)}: became shorter while it was copied")
+        raise CopyFailed(f"{os.fsdecode(entry.path)}: {BECAME_SHORTER}")
     return data
 
 

@@ -9,7 +9,8 @@ Lines to the target, and bytes after ``r`` and ``z``; a name is escaped as in ``
     p NAME BLOCK - PARTIAL      a part of the file PARTIAL, from this block on; another session has begun it with f
     r SIZE, z SIZE              SIZE bytes of f, t or p follow, plain (r) or compressed by gzip (z)
     e                           the end of f, t or p
-    c DIGEST                    after the ``e`` of f and t: the digest of all bytes; then NAME replaces PARTIAL
+    c DIGEST                    after the ``e`` of f and t: the digest of all bytes; then NAME replaces PARTIAL.
+                                With DIGEST - it is not checked; with ! PARTIAL is removed
     d NAME                      a directory is made, for the files that follow
     m NAME MODE TIME            the mode and time of a directory, after its files
     q                           the end
@@ -20,6 +21,8 @@ Lines of the target::
                                     EXACT 1 if it reads a frame and no byte more, KIND what the destination is
     :k                              one frame was written
     :o                              one ``c``, ``d`` or ``m``, or the ``e`` of a part, was carried out
+    :n NAME: REASON                 a file or directory that could not be written; the rest is read and dropped
+    :f                              instead of ``:o``: that failed, and each ``:n`` about it was printed before
     :x TEXT                         the copy failed; nothing more is read
     :q                              the end
 """
@@ -67,6 +70,10 @@ class UploadPlan:
     def __init__(self) -> None:
         self.receiver: Receiver | None = None
         self.finished = False
+        self.refused: list[tuple[str, str]] = []
+        """Names of files that the target could not write, each with the reason. The caller removes them."""
+        self.succeeded = True
+        """Whether the order acknowledged last was carried out."""
         self._line = b""
         self._sizes: list[int] = []
         """Bytes before compression of each frame on the way."""
@@ -132,6 +139,10 @@ class UploadPlan:
         """Return the lines that end a file; ``digest`` is empty if the target has no tool for it."""
         return self.end_first_part() + self.check_file(digest)
 
+    def drop_file(self) -> bytes:
+        """Return the lines that end a file that could not be read: the target removes it."""
+        return self.end_first_part() + self.check_file("!")
+
     def make_directory(self, name: bytes) -> bytes:
         """Return the line that makes a directory."""
         self._orders += 1
@@ -163,8 +174,12 @@ class UploadPlan:
             self.receiver = _parse_receiver(rest)
         elif kind == ":k" and self._sizes:
             return self._sizes.pop(0)
-        elif kind == ":o" and self._orders:
+        elif kind in (":o", ":f") and self._orders:
             self._orders -= 1
+            self.succeeded = kind == ":o"
+        elif kind == ":n":
+            name, _, reason = rest.rpartition(": ")
+            self.refused.append((name, reason.strip()))
         elif kind == ":q" and self.settled:
             self.finished = True
         else:
