@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
 from collections.abc import AsyncIterator, Callable
@@ -18,13 +19,17 @@ from session_manager_plugin.agent.busybox import busybox_path
 from session_manager_plugin.agent.faults import MessageFaults
 from session_manager_plugin.agent.inventory import load_inventory
 from session_manager_plugin.agent.quirks import Quirk
-from session_manager_plugin.transfer.report import CopyReport
+from session_manager_plugin.transfer.report import CopyReport, Progress
 from tests.support.programs import need_program
+from tests.support.relay import Relay
 from tests.support.sandbox_credentials import use_credentials
 from tests.test_transfer.shells import tools_directory
 
 SMALL = random.Random(4).randbytes(500_000) + b"\xef\xbf\xbd" * 1000 + bytes(range(256)) + bytes(500_000)
 LARGE = random.Random(5).randbytes(8 * 1024 * 1024)
+MAX_SENT_AGAIN = 4 * 1024 * 1024
+"""Bytes of a file that may be sent again after each cut."""
+TURNS = 3
 LIMIT = 100.0
 """Seconds for a copy on a bad link."""
 OpenSandbox = Callable[..., AbstractAsyncContextManager[Sandbox]]
@@ -96,6 +101,39 @@ async def test_a_link_with_100_ms_of_delay(open_sandbox: OpenSandbox, here: Path
 async def test_a_link_that_is_cut(open_sandbox: OpenSandbox, here: Path, there: Path, faults: Faults) -> None:
     async with open_sandbox(faults=faults, pace="real", quirks=Quirk) as sandbox:
         await _there_and_back(sandbox, here, there, LARGE)
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+async def test_after_a_cut_at_most_4_mib_are_sent_again(
+    open_sandbox: OpenSandbox, here: Path, there: Path, direction: str
+) -> None:
+    source, arrived = (here, there / "copy") if direction == "up" else (there, here / "copy")
+    (source / "data").write_bytes(LARGE * 2)
+    names = ("data", "local:copy") if direction == "up" else ("local:data", "copy")
+    async with open_sandbox(pace="real", quirks=Quirk) as sandbox, Relay(sandbox.port) as relay:
+        sandbox.stream_port = relay.port  # stream URLs lead through the relay
+
+        async def relayed(*cuts: int) -> int:
+            """Copy the file, and cut the link after so many bytes of it; return the bytes that passed the relay."""
+            left = list(cuts)
+
+            def cut(progress: Progress) -> None:
+                if left and progress.done >= left[0]:
+                    left.pop(0)
+                    relay.reset()
+
+            before = relay.counts.to_target if direction == "up" else relay.counts.to_client
+            await _copy(sandbox, *names, report=CopyReport(on_progress=cut))
+            assert not left
+            assert hashlib.sha256(arrived.read_bytes()).digest() == hashlib.sha256(LARGE * 2).digest()
+            return (relay.counts.to_target if direction == "up" else relay.counts.to_client) - before
+
+        without_a_cut = await relayed()
+        for _ in range(TURNS):  # a busy machine adds retransmissions of its own
+            sent_again = (await relayed(5_000_000, 11_000_000) - without_a_cut) / without_a_cut * len(LARGE * 2)
+            if sent_again <= 2 * MAX_SENT_AGAIN:
+                break
+        assert sent_again <= 2 * MAX_SENT_AGAIN
 
 
 @pytest.mark.parametrize("shell", ["busybox", "bash"])
