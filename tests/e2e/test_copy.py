@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import random
+import re
+import signal
 from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import NamedTuple
@@ -116,6 +118,28 @@ async def test_a_client_that_is_killed_leaves_no_file_of_that_name_and_no_proces
     await wait_until(lambda: not _processes_with("/".join(there.parts[-3:-1])))
     if direction == "up":
         await wait_until(lambda: not os.listdir(there))
+    assert not (destination / name).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("direction", ["up", "down"])
+async def test_a_signal_ends_a_copy_with_one_sentence_and_leaves_nothing(
+    sandbox: Sandbox, environment: dict[str, str], here: Path, there: Path, direction: str, number: signal.Signals
+) -> None:
+    (source, destination), name = ((here, there) if direction == "up" else (there, here)), "name"
+    (source / name).touch()
+    os.truncate(source / name, 1 << 34)
+    words = (name, f"local:{there}/") if direction == "up" else (f"local:{there}/{name}", ".")
+    process = await asyncio.create_subprocess_exec(
+        SMP, "cp", "--endpoint-url", sandbox.endpoint_url, *words, cwd=here, stdout=PIPE, stderr=PIPE, env=environment
+    )
+    await wait_until(lambda: _partial_size(destination) >= 0)
+    process.send_signal(number)
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    assert (process.returncode, out) == (-number, b"")
+    assert re.fullmatch(rf"smp: the copy(, which had not begun,)? was ended by {number.name}\n", err.decode())
+    await wait_until(lambda: not os.listdir(destination))
     assert not (destination / name).exists()
 
 

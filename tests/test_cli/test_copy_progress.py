@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import tty
 
 import pytest
+from rich.console import Console
 
-from session_manager_plugin.cli.copy_progress import copy_progress
+from session_manager_plugin.cli.copy_bar import CopyBar
+from session_manager_plugin.cli.copy_progress import LONG_CHECK_SIZE, CopyProgressLine, copy_progress
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.render import tell
 from session_manager_plugin.transfer.report import Progress
@@ -41,6 +44,41 @@ def test_messages_stand_on_lines_of_their_own_and_the_progress_is_erased() -> No
         assert erased
         assert not re.sub(rb"\x1b\[[?0-9;]*[A-Za-z]|[\r\n]", b"", behind)
     assert output.endswith(b"end")
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80])
+def test_the_line_fits_the_terminal(width: int) -> None:
+    for checking in (0, 5 << 30):
+        drawn = io.StringIO()
+        with CopyBar(Console(file=drawn, width=width, force_terminal=True, no_color=True)) as bar:
+            line = CopyProgressLine(Environment(), bar)
+            line.show(Progress("directory/a name of some length", 5 << 30, 10 << 30, checking))
+            bar.refresh()
+        lines = [re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", text) for text in re.split("[\r\n]+", drawn.getvalue())]
+        assert max(map(len, lines)) <= width
+        assert any(text.startswith("checking a n" if checking else "a name of") for text in lines)
+        assert any(("50%" if width == 20 else "5.4/10.7 GB") in text for text in lines)
+
+
+def test_a_signal_erases_the_line_at_once() -> None:
+    terminal, inner = os.openpty()
+    tty.setraw(inner)
+    environment = Environment(stderr=inner, variables={"TERM": "xterm", "NO_COLOR": "1"})
+    with copy_progress(environment) as line:
+        line.show(Progress("file", 500_000, 1_000_000))
+        line.erase()
+        output = b""
+        while b"\r\x1b[2K\x1b[?25h" not in output:
+            output += os.read(terminal, 65536)
+
+
+def test_a_terminal_without_ansi_sequences_shows_that_a_large_file_is_checked() -> None:
+    reading, writing = os.pipe()
+    environment = Environment(stderr=writing, variables={"TERM": "dumb"}, is_terminal=lambda _fd: True)
+    with copy_progress(environment) as line:
+        for checking in (0, 1, LONG_CHECK_SIZE):
+            line.show(Progress("directory/file", 1 << 30, 1 << 30, checking))
+    assert os.read(reading, 65536) == b"smp: directory/file: checking\n"
 
 
 @pytest.mark.parametrize("quiet", [True, False])

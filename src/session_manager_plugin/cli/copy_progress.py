@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.render import tell_note
 from session_manager_plugin.utils.text import printable
 
 if TYPE_CHECKING:
@@ -15,23 +17,42 @@ if TYPE_CHECKING:
 
     from session_manager_plugin.transfer.report import Progress as CopyProgress
 
+LONG_CHECK_SIZE = 64 * 1024 * 1024
+"""Bytes of a file whose check takes so long that a terminal without ANSI sequences shows it too."""
+_ERASE = b"\r\x1b[2K\x1b[?25h"
+"""Erases the line, and shows the cursor."""
+
 
 class CopyProgressLine:
     """One line at the terminal with bytes, rate and time left; nothing where it is not shown."""
 
-    def __init__(self, bar: Progress | None = None) -> None:
+    def __init__(self, environment: Environment, bar: Progress | None = None, *, plain: bool = False) -> None:
+        """``plain``: the terminal supports no ANSI sequences. Only the check of a large file is shown there."""
+        self._environment = environment
         self._bar = bar
         self._task = None if bar is None else bar.add_task("connecting", total=None)
+        self._plain = plain
 
     def show(self, progress: CopyProgress) -> None:
         """Show how far the copy is."""
         if self._bar is not None and self._task is not None:
+            name = printable(os.path.basename(progress.name))
             self._bar.update(
                 self._task,
-                description=printable(os.path.basename(progress.name))[:40],
+                description=f"checking {name}" if progress.checking else name,
                 completed=progress.done,
                 total=progress.total or None,
             )
+        elif self._plain and progress.checking >= LONG_CHECK_SIZE:
+            tell_note(self._environment, f"{printable(progress.name)}: checking")
+
+    def erase(self) -> None:
+        """Erase the line and show the cursor, without waiting for the terminal. Called when a signal ends the program,
+        which may then leave no time for the end of ``copy_progress``."""
+        if self._bar is not None:
+            with contextlib.suppress(OSError):
+                if select.select([], [self._environment.stderr], [], 0)[1]:
+                    os.write(self._environment.stderr, _ERASE)
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
@@ -49,28 +70,18 @@ class CopyProgressLine:
 @contextlib.contextmanager
 def copy_progress(environment: Environment) -> Iterator[CopyProgressLine]:
     """Show the line on standard error, if that is a terminal and ``-q`` was not given; erase it at the end."""
-    if environment.quiet or not environment.is_terminal(environment.stderr) or environment.is_dumb:
-        yield CopyProgressLine()
+    if environment.quiet or not environment.is_terminal(environment.stderr):
+        yield CopyProgressLine(environment)
+        return
+    if environment.is_dumb:
+        yield CopyProgressLine(environment, plain=True)
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    from session_manager_plugin.cli.copy_bar import CopyBar
+
     with open(environment.stderr, "w", closefd=False, errors="replace") as stream:
         console = Console(file=stream, no_color=not environment.uses_color(environment.stderr))
         # Messages are written between two drawings of the line, see `hidden`.
-        with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
-            yield CopyProgressLine(bar)
+        with CopyBar(console) as bar:
+            yield CopyProgressLine(environment, bar)

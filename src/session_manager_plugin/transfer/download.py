@@ -371,7 +371,7 @@ class _Download:
             await asyncio.to_thread(_write_output, data)
         self._report.advance(len(data))
         if self._entry is not None and self._entry.kind is Kind.FILE and self._size == self._entry.size:
-            self._report.checking()
+            self._report.checking(self._size)
 
     async def _end(self, end: EntryEnded) -> None:
         entry = self._entry

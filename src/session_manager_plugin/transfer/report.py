@@ -19,12 +19,12 @@ class CopyOptions:
 @dataclass(frozen=True)
 class Progress:
     """``name`` is being copied. ``done`` bytes of all files are copied; ``total`` is the sum of the known sizes.
-    ``checking``: all bytes of the file have arrived, and the target computes its digest."""
+    ``checking`` is the size of a file whose bytes have all arrived, while the target computes its digest; else 0."""
 
     name: str
     done: int
     total: int
-    checking: bool = False
+    checking: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class CopyReport:
         self._total = max(self._total, self._done)
         self.on_progress(Progress(self._name, self._done, self._total))
 
-    def checking(self) -> None:
-        """Report that the target computes the digest of the current file."""
-        self.on_progress(Progress(self._name, self._done, self._total, checking=True))
+    def checking(self, size: int) -> None:
+        """Report that the target computes the digest of the current file, which has ``size`` bytes."""
+        self.on_progress(Progress(self._name, self._done, self._total, size))
 
     def copied(self, name: str, size: int, digest: str) -> None:
         """Report a complete file."""

@@ -259,7 +259,7 @@ class _Upload:
             size += len(piece)
             await stream.send_frame(piece)
         await stream.send(plan.end_file, "" if digest is None else digest.hexdigest())
-        self._report.checking()
+        self._report.checking(size)
         if await stream.settle():
             self._report.copied(shown, size, "" if digest is None else digest.hexdigest())
 
@@ -308,7 +308,7 @@ class _Upload:
             os.close(descriptor)
         await stream.send(plan.end_first_part)
         await stream.send(plan.check_file, digest)
-        self._report.checking()
+        self._report.checking(entry.size)
         if await stream.settle():
             self._report.copied(shown, entry.size, digest)
 

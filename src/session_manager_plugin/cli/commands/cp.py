@@ -12,12 +12,12 @@ import click
 from session_manager_plugin.cli.aws_options import aws_options
 from session_manager_plugin.cli.click_options import WholeNumber, command
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.exit_status import Exit, ExitStatus
+from session_manager_plugin.cli.exit_status import Exit, ExitStatus, Signalled
 
 if TYPE_CHECKING:
     from session_manager_plugin.aws.settings import AwsSettings
     from session_manager_plugin.cli.signals import Interruption
-    from session_manager_plugin.transfer.report import CopyReport
+    from session_manager_plugin.transfer.report import CopyReport, Progress
 
 _EXAMPLES = """
 smp cp i-0123456789abcdef0:/var/log/syslog .
@@ -83,8 +83,16 @@ def cp(
         if as_json:
             environment.write(f"{json.dumps({'event': event, **facts})}\n")
 
-    async def main(_interruption: Interruption) -> CopyReport:
+    began = False
+
+    async def main(interruption: Interruption) -> CopyReport:
         with copy_progress(environment) as line:
+            interruption.restore = line.erase
+
+            def show(progress: Progress) -> None:
+                nonlocal began
+                began = True
+                line.show(progress)
 
             def print_copied(file: CopiedFile) -> None:
                 with line.hidden() if as_json else contextlib.nullcontext():
@@ -100,7 +108,7 @@ def cp(
                     tell_note(environment, sentence)
 
             report = CopyReport(
-                on_progress=line.show, on_copied=print_copied, on_problem=print_problem, on_notice=print_notice
+                on_progress=show, on_copied=print_copied, on_problem=print_problem, on_notice=print_notice
             )
             return await copy(
                 sources,
@@ -117,6 +125,12 @@ def cp(
         report = run(main)
     except SessionManagerError as error:
         print_event("failed", name="", error=str(error))
+        raise
+    except Signalled as error:
+        sentence = f"the copy{'' if began else ', which had not begun,'} was ended {error}"
+        print_event("failed", name="", error=sentence)
+        if not environment.quiet:
+            tell(environment, sentence)
         raise
     print_event(
         "ended",
