@@ -404,9 +404,14 @@ class ForwardSessions:
         )
 
 
+LocalPath = os.PathLike[str]
+"""A path on this machine, whatever characters it contains. A ``str`` with a colon may be ``TARGET:PATH``."""
+MAX_STREAMS = 8
+
+
 async def copy(
-    sources: str | Sequence[str],
-    destination: str,
+    sources: str | LocalPath | Sequence[str | LocalPath],
+    destination: str | LocalPath,
     *,
     recursive: bool = False,
     preserve: bool = False,
@@ -417,13 +422,16 @@ async def copy(
 ) -> CopyReport:
     """Copy files between this machine and a target; return a report of copied files and of problems.
 
-    Either ``destination`` or every source is remote, written ``TARGET:PATH``; remote sources are all on one target.
-    ``recursive`` copies directories, ``preserve`` keeps modes and times. A file of 8 MiB or more is copied in parts
-    over ``streams`` sessions at the same time. ``report`` receives the progress. A source that cannot be read is listed
-    in ``report.problems``; the others are copied.
+    Either ``destination`` or every source is remote, written ``TARGET:PATH``; remote sources are all on one target. A
+    ``pathlib.Path`` is a local path, even if it contains a colon. ``recursive`` copies directories, ``preserve`` keeps
+    modes and times. A file of 8 MiB or more is copied in parts over ``streams`` (1 to 8) sessions at the same time.
+    ``report`` receives the progress. A file that cannot be read or written is listed in ``report.problems``; the others
+    are copied.
 
-    Raises ``UsageError`` unless exactly one side is remote, ``CopyFailed``, ``OSError`` if a local file cannot be
-    written, and the errors of starting a session. After an error no incomplete file has its final name.
+    Raises ``UsageError`` unless exactly one side is remote, ``CopyFailed`` for a problem that concerns all files,
+    ``OSError`` if the local disk is full, ``RemoteProtocolError`` if the target's output is damaged, and the errors of
+    ``start`` for a session that cannot be started or is lost for good, and ``TypeError`` for an argument of a wrong
+    type. After an error no incomplete file has its final name.
     """
     from session_manager_plugin.aws.targets import resolve_target
     from session_manager_plugin.transfer.download import download
@@ -431,9 +439,13 @@ async def copy(
     from session_manager_plugin.transfer.report import CopyOptions
     from session_manager_plugin.transfer.upload import upload
 
-    sources = [sources] if isinstance(sources, str) else list(sources)
-    remote_sources = [location for source in sources if (location := parse_location(source)) is not None]
-    remote_destination = parse_location(destination)
+    sources = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    if any("\0" in os.fspath(path) for path in (*sources, destination)):
+        raise UsageError("a file name cannot contain a NUL byte")
+    if not 1 <= streams <= MAX_STREAMS:
+        raise UsageError(f"a copy has 1 to {MAX_STREAMS} streams, not {streams}")
+    remote_sources = [place for path in sources if isinstance(path, str) and (place := parse_location(path))]
+    remote_destination = parse_location(destination) if isinstance(destination, str) else None
     if not sources or (remote_sources and len(remote_sources) < len(sources)):
         raise UsageError("the sources must be all local, or all on one target (TARGET:PATH)")
     if bool(remote_sources) == (remote_destination is not None):

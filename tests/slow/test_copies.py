@@ -66,16 +66,16 @@ def open_sandbox(monkeypatch: pytest.MonkeyPatch) -> OpenSandbox:
     return opened
 
 
-async def _copy(sandbox: Sandbox, source: str, destination: str, **options: Any) -> CopyReport:
+async def _copy(sandbox: Sandbox, source: str | Path, destination: str | Path, **options: Any) -> CopyReport:
     async with asyncio.timeout(LIMIT):
         return await copy(source, destination, aws=AwsSettings(endpoint_url=sandbox.endpoint_url), **options)
 
 
 async def _there_and_back(sandbox: Sandbox, here: Path, there: Path, data: bytes) -> None:
     (here / "data").write_bytes(data)
-    await _copy(sandbox, "data", "local:")
+    await _copy(sandbox, Path("data"), "local:")
     assert (there / "data").read_bytes() == data
-    await _copy(sandbox, "local:data", "back")
+    await _copy(sandbox, "local:data", Path("back"))
     assert (here / "back").read_bytes() == data
     assert sorted(os.listdir(here)) == ["back", "data"]
     assert os.listdir(there) == ["data"]

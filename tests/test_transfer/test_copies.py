@@ -213,6 +213,24 @@ async def test_what_cannot_be_read_is_named_and_the_rest_is_copied(sessions: Scr
     ]
 
 
+@pytest.mark.parametrize("shell", ["dash", "busybox"])
+async def test_a_link_to_nothing_is_named(tmp_path: Path, here: Path, shell: str) -> None:
+    home = tmp_path / "home"
+    sessions = ScriptSessions(tools_directory(tmp_path, shell), home)
+    for directory in (here, home):
+        (directory / "tree").mkdir(parents=True)
+        (directory / "tree" / "link").symlink_to("nothing")
+        (directory / "tree" / "file").touch()
+    report = await _upload(sessions, b"tree", b"tree/link", to=b"", recursive=True)
+    assert report.problems == [("tree/link", "is a link to nothing")]
+    report = await _download(sessions, b"tree/link")
+    assert report.problems == [("tree/link", "is a link to nothing")]
+    report = await _download(sessions, b"tree", to=b"down", recursive=True)
+    by_tar = "is a link to nothing, or was removed meanwhile" if shell == "dash" else "No such file or directory"
+    assert report.problems == [("tree/link", by_tar)]
+    assert _names(here / "down") == {"file"}
+
+
 async def test_a_file_that_does_not_fit_is_named_and_leaves_nothing(sessions: ScriptSessions, here: Path) -> None:
     (here / "file").write_bytes(NOISE)
     with pytest.raises(CopyFailed, match=r"^/dev/full: No space left on device$"):

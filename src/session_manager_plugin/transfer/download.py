@@ -6,6 +6,7 @@ import asyncio
 import errno
 import fnmatch
 import os
+import re
 import select
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from session_manager_plugin.transfer.download_plan import (
     new_digest,
 )
 from session_manager_plugin.transfer.local_files import (
+    LINK_TO_NOTHING,
     PRIVATE_DIRECTORY,
     Attributes,
     PartialFile,
@@ -54,8 +56,11 @@ from session_manager_plugin.transfer.sessions import OutputReader, Sessions, fai
 STDOUT = b"-"
 _ATTEMPTS = 3
 """Lost sessions in a row without progress, after which the copy fails."""
-_TAR_FAILED = "tar: Exiting with failure status"
-"""The last line of GNU tar's messages; it adds nothing to the others."""
+_TAR_FAILED = ("tar: Exiting with failure status", "tar: error exit delayed")
+"""The last lines of the messages of GNU tar and of busybox; they add nothing to the others."""
+_TAR_REMOVED = "File removed before we read it"
+"""The reason that GNU tar gives for a link to nothing when it follows links."""
+_TAR_MESSAGE = re.compile(r"tar: (?:\./)?(?P<name>.+?)(?:: Cannot [a-z]+)?: (?P<reason>[^:]+)")
 _LOST = (ConnectionLost, TimedOut, SessionExpired, OutputIncomplete)
 """The errors after which another session continues the copy."""
 
@@ -272,7 +277,7 @@ class _Download:
                 self._report.problem(os.fsdecode(event.name), event.text)
             case Warned():
                 if not event.text.startswith(_TAR_FAILED):
-                    self._report.problem("tar", event.text.removeprefix("tar: "))
+                    self._report.problem(*_tar_problem(event.text))
             case Finished():
                 for path, mode, mtime, made in reversed(self._directories):
                     try:
@@ -441,6 +446,15 @@ class _Download:
             raise CopyFailed(f"{os.fsdecode(self._destination)}: is not a directory")
         root = os.path.join(self._destination, top) if self._into and top else self._destination
         return os.path.join(root, *below)
+
+
+def _tar_problem(text: str) -> tuple[str, str]:
+    """Return the name and the reason of a message of the target's tar."""
+    match = _TAR_MESSAGE.fullmatch(text)
+    if match is None:
+        return "tar", text.removeprefix("tar: ")
+    reason = f"{LINK_TO_NOTHING}, or was removed meanwhile" if match["reason"] == _TAR_REMOVED else match["reason"]
+    return match["name"], reason
 
 
 def _matches(name: bytes, pattern: bytes) -> bool:

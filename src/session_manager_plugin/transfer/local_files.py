@@ -20,6 +20,7 @@ CHUNK_SIZE = 256 * 1024
 """Bytes read from a file at a time."""
 
 
+LINK_TO_NOTHING = "is a link to nothing"
 BECAME_SHORTER = "became shorter while it was copied"
 PRIVATE_DIRECTORY = 0o700
 """The mode of a directory until it is complete."""
@@ -198,7 +199,10 @@ def _walk(path: bytes, name: bytes, above: tuple[tuple[int, int], ...], report: 
             return
         inner = sorted(os.listdir(path)) if is_directory else []
     except OSError as error:
-        report(path, error_text(error))
+        report(
+            path,
+            LINK_TO_NOTHING if isinstance(error, FileNotFoundError) and os.path.islink(path) else error_text(error),
+        )
         return
     size = 0 if is_directory else found.st_size
     yield LocalEntry(path, name, stat.S_IMODE(found.st_mode), int(found.st_mtime), size, is_directory)
