@@ -42,20 +42,30 @@ def sessions(tmp_path: Path) -> ScriptSessions:
 
 
 async def _download(
-    sessions: ScriptSessions, *paths: bytes, to: bytes = b".", recursive: bool = False, preserve: bool = False
+    sessions: ScriptSessions,
+    *paths: bytes,
+    to: bytes = b".",
+    recursive: bool = False,
+    preserve: bool = False,
+    streams: int = 1,
 ) -> CopyReport:
     report = CopyReport()
     async with asyncio.timeout(DEADLINE):
-        await download(sessions, paths, to, CopyOptions(recursive, preserve), report)
+        await download(sessions, paths, to, CopyOptions(recursive, preserve, streams), report)
     return report
 
 
 async def _upload(
-    sessions: ScriptSessions, *paths: bytes, to: bytes = b"", recursive: bool = False, preserve: bool = False
+    sessions: ScriptSessions,
+    *paths: bytes,
+    to: bytes = b"",
+    recursive: bool = False,
+    preserve: bool = False,
+    streams: int = 1,
 ) -> CopyReport:
     report = CopyReport()
     async with asyncio.timeout(DEADLINE):
-        await upload(sessions, paths, to, CopyOptions(recursive, preserve), report)
+        await upload(sessions, paths, to, CopyOptions(recursive, preserve, streams), report)
     return report
 
 
@@ -240,19 +250,19 @@ async def test_a_file_that_does_not_fit_is_named_and_leaves_nothing(sessions: Sc
         await _download(sessions, b"file", to=b"/dev/full")
 
 
-@pytest.mark.parametrize("size", [10, MIN_PARTED_SIZE], ids=["small", "large"])
+@pytest.mark.parametrize(("size", "streams"), [(10, 1), (MIN_PARTED_SIZE, 1), (MIN_PARTED_SIZE, 2)])
 async def test_one_file_of_several_that_cannot_be_written_is_named(
-    sessions: ScriptSessions, here: Path, size: int
+    sessions: ScriptSessions, here: Path, size: int, streams: int
 ) -> None:
     for directory in (here, sessions.home):
         (directory / "into" / "2").mkdir(parents=True)
     for directory in (here, sessions.home):
         for name in ("1", "2", "3"):
             (directory / name).write_bytes(name.encode() * size)
-    report = await _download(sessions, b"1", b"2", b"3", to=b"into")
+    report = await _download(sessions, b"1", b"2", b"3", to=b"into", streams=streams)
     assert report.problems == [("into/2", "Is a directory")]
     assert [file.name for file in report.files] == ["1", "3"]
-    report = await _upload(sessions, b"1", b"2", b"3", to=b"into")
+    report = await _upload(sessions, b"1", b"2", b"3", to=b"into", streams=streams)
     assert report.problems == [("into/2", "Is a directory")]
     assert [file.name for file in report.files] == ["1", "3"]
     for directory in (here, sessions.home):
