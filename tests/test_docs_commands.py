@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.main import COMMANDS, smp
+from tests.test_session import test_marked_command
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")] + sorted(ROOT.glob("docs/*.md"))
@@ -139,6 +141,13 @@ def test_contributors_find_every_package() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+
+
+def test_the_readme_counts_the_combinations_that_are_tested() -> None:
+    found = re.search(r"in more than (\d+) combinations", (ROOT / "README.md").read_text())
+    assert found is not None
+    marks = test_marked_command.test_output_and_status.pytestmark  # type: ignore[attr-defined]
+    assert int(found[1]) <= math.prod(len(mark.args[1]) for mark in marks if mark.name == "parametrize")
 
 
 def test_error_texts_are_those_of_the_program() -> None:

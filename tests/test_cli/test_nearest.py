@@ -21,6 +21,9 @@ ALL = ("start", "exec", "forward", "cp", "ssh-proxy", "ssh-config", "ls", "kill"
         ("tag:Name=web", ALL, "Did you mean smp start tag:Name=web?"),
         ("i-0123456789abcdef0", ("connect", "probe"), "smp connect joins a session"),
         ("ssh", ("connect", "probe"), ""),
+        ("web-1", ALL, "Did you mean smp start web-1?"),
+        ("10.0.1.11", ALL, "Did you mean smp start 10.0.1.11?"),
+        ("web-1", ("connect", "probe"), ""),
         ("xyzzy", ALL, ""),
     ],
 )

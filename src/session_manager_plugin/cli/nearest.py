@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable
 from difflib import SequenceMatcher, get_close_matches
 
 _TARGET = re.compile(r"(m?i-[0-9a-f]{8,17}|ecs:.+|tag:.+=.+)")
+_NAME = re.compile(r"(?=.*\d)[A-Za-z0-9][\w.-]*")
+"""The name or address of a target: a word with a digit."""
 _SESSION_COMMANDS = ("start", "connect")
 """The commands that open a session, the best suggestion first."""
 _NEAR = 0.6
@@ -37,8 +39,9 @@ def nearest_command(typed: str, commands: Collection[str]) -> str:
         return f"Did you mean smp {command} {typed}?" if command == "start" else f"smp {command} joins a session"
     if (other := _OTHER_NAMES.get(typed)) in commands:
         return f"Did you mean smp {other}?"
-    near = get_close_matches(typed, commands, n=1)
-    return f"Did you mean smp {near[0]}?" if near else ""
+    if near := get_close_matches(typed, commands, n=1):
+        return f"Did you mean smp {near[0]}?"
+    return f"Did you mean smp start {typed}?" if _NAME.fullmatch(typed) and "start" in commands else ""
 
 
 def nearest(typed: str, names: Iterable[str]) -> str:
