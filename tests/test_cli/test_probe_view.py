@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import struct
@@ -14,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.probe.checks import Group, Latency, Report, Stage
+from session_manager_plugin.cli.probe.checks import Group, Latency, Report, Stage, Verdict
 from session_manager_plugin.cli.probe.view import PlainView, TableView, view_of
 from session_manager_plugin.utils.logging import register_secret
-from tests.support.probe_report import check_schema
+from tests.support.probe_report import CHECK_KEYS, LATENCY_KEYS, check_schema
 
 
 def some_report(report: Report) -> None:
@@ -180,10 +181,18 @@ def test_json_has_the_documented_form() -> None:
     assert value["latency"] == {"count": 4, "lost": 1, "min_ms": 1.0, "avg_ms": 2.0, "max_ms": 3.0, "mdev_ms": 0.816}
 
 
-def test_the_documentation_names_what_the_schema_has() -> None:
+def test_the_documentation_has_the_schema() -> None:
+    """Its example, and the values and keys that its tables name."""
     text = (Path(__file__).parents[2] / "docs" / "probe.md").read_text("utf-8")
-    for word in ("stage", "name", "verdict", "ms", "detail", "advice", "skipped", "latency", "mdev_ms", "websocket"):
-        assert f"`{word}`" in text
+    example = re.search(r"(?ms)^```\n(\{\"ok\".*?)^```", text)
+    assert example is not None
+    check_schema(json.loads(example[1]))
+    tables = dict(re.findall(r"(?m)^\| `(\w+)` \| (.*) \|$", text))
+    assert re.findall(r"`(\w+)`", tables["stage"]) == [stage.value for stage in Stage]
+    assert re.findall(r"`(\w+)`", tables["verdict"]) == [verdict.value for verdict in Verdict]
+    assert {stage.value for stage in Stage} <= set(tables)
+    for key in (*CHECK_KEYS, *LATENCY_KEYS, "ok", "checks", "latency"):
+        assert re.search(rf"(?m)^\|[^|]*`{key}`[^|]*\|", text), key
 
 
 def test_latency_reads_as_ping_prints_it() -> None:
