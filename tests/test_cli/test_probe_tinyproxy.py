@@ -142,4 +142,5 @@ def test_a_proxy_that_no_endpoint_is_reached_through_is_told_once(
     failed, advice = lines[lines.index(hosts) + 1 :][:2]
     assert re.match(f"  fail     {failure}", failed), shown
     assert advice.lstrip().startswith("-> "), shown
+    assert "proxy" in advice
     assert sum("fail  " in line for line in lines) == 1

@@ -185,7 +185,7 @@ async def _check_tcp(group: Group, route: Route, found: list[Addresses], timeout
 def _tcp_check(route: Route, found: Addresses, attempts: list[Attempt], timeout: float, *, works: bool) -> Check:
     family = FAMILIES[found.family]
     name = clean(f"{family} {join_host_and_port(*route.dialled)}")
-    label = f"tcp {family}"
+    label = f"tcp {family}{_short_role(route)}"
     good = [attempt for attempt in attempts if attempt.connected is not None]
     bad = [(attempt, attempt.error) for attempt in attempts if attempt.error is not None]
     failures = "; ".join(f"{attempt.address}: {_tcp_text(error, timeout)}" for attempt, error in bad)
@@ -215,7 +215,8 @@ def _tcp_text(error: Exception, timeout: float) -> str:
 def _tcp_advice(route: Route, error: Exception) -> str:
     place = join_host_and_port(*route.dialled)
     if isinstance(error, ConnectionRefusedError):
-        return f"check host and port: nothing listens at {place}, or a firewall rejects it"
+        whose = "" if route.proxy is None else " of the proxy"
+        return f"check host and port{whose}: nothing listens at {place}, or a firewall rejects it"
     if isinstance(error, OSError) and error.errno in _UNREACHABLE:
         return f"{OFFLINE}: it has no route there; check its network and its VPN"
     if route.proxy is not None:
