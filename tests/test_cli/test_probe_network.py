@@ -185,7 +185,7 @@ def test_through_a_proxy_with_a_password(prober: Prober, monkeypatch: pytest.Mon
     assert report.one("dns").name == "127.0.0.1 (the proxy)"
     found = report.one("proxy")
     assert found.name == f"http://127.0.0.1:{proxy.port}"
-    assert found.detail == f"connected to {HOST}:80 (HTTPS_PROXY)"
+    assert found.detail == f"connected to {HOST}:80 by {found.name} (HTTPS_PROXY)"
     assert report.one("websocket").verdict == "pass"
     assert b"pass-word" not in prober.output
 

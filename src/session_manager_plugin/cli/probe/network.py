@@ -237,18 +237,18 @@ async def _check_proxy(group: Group, route: Route, connected: socket.socket, tim
             check.passed(f"direct to {join_host_and_port(*route.dialled)}: {route.proxy_reason}")
         return Link(connected)
     link: Link | None = None
-    with group.check(Stage.PROXY, route.proxy_place) as check:
+    with group.check(Stage.PROXY, route.proxy_place, "proxy") as check:
         try:
             async with asyncio.timeout(timeout):
                 if route.is_socks:
                     connected.close()
                     link = Link(await connect_through_socks(route))
-                    check.passed(f"connected to {route.place} ({route.proxy_reason})")
+                    check.passed(f"connected to {route.place} by {route.proxy_place} ({route.proxy_reason})")
                     return link
                 link = Link(connected)
                 answer = await link.tunnel(route)
             if answer.is_success:
-                check.passed(f"connected to {route.place} ({route.proxy_reason})")
+                check.passed(f"connected to {route.place} by {route.proxy_place} ({route.proxy_reason})")
                 return link
             what, advice = tunnel_refused(
                 answer, route.place, route.via, has_credentials=route.has_proxy_credentials, names=SMP_SETTINGS
