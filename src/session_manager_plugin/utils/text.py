@@ -29,6 +29,8 @@ def printable(text: str, limit: int = TEXT_LIMIT) -> str:
 
     A byte of a path that is not text in this locale reads `\\xNN`.
     """
+    if len(text) <= limit and text.isprintable():  # nearly all
+        return " ".join(text.split())
     text = _UNDECODED.sub(lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", text[: 4 * limit])
     text = _ESCAPE_SEQUENCE.sub("", text)
     text = "".join(character if character.isprintable() else " " * character.isspace() for character in text)
