@@ -96,6 +96,21 @@ def paced(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
         yield Figure(f"{name}, CPU", cpu / bare, "of bare", "<=" if goal else "", goal, remark)
 
 
+def paced_echo(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
+    """Keystrokes of a person, with a pause after each, and beside a download at the pace of the official agent."""
+    samples = [latency.keystrokes(far_end, options.keys // 5, pause=0.01) for _ in range(options.rounds)]
+    median, late = min(map(latency.percentiles, samples))
+    yield Figure("echo of a key after a pause, p50", median, "ms", "<=", 0.8)
+    yield Figure("echo of a key after a pause, p99", late, "ms", "<=", 1.6)
+    least = {True: math.inf, False: math.inf}
+    for _ in range(options.rounds):
+        for transfer in least:
+            sample = latency.echoes_beside(far_end, max(2, options.keys // 100), transfer=transfer)
+            least[transfer] = min(least[transfer], latency.percentiles(sample)[0])
+    yield Figure("echo beside an idle connection, p50", least[False], "ms")
+    yield Figure("echo beside a paced download, p50", least[True] - least[False], "ms more", "<=", 1.0)
+
+
 def input_(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
     """What the client sends."""
     yield from compare(
@@ -148,8 +163,10 @@ def echo(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
 def connections(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
     """New connections through a forwarded port."""
     for lanes, name in ((1, "one after the other"), (8, "eight at a time")):
-        best = max(latency.connections(far_end, options.connections, lanes) for _ in range(options.rounds))
+        best = max(latency.connections(far_end, options.connections, lanes)[0] for _ in range(options.rounds))
         yield Figure(f"connections through mux, {name}", best, "/s", ">=", 1000)
+    cpu = min(latency.connections(far_end, max(50, options.connections), 50)[1] for _ in range(options.rounds))
+    yield Figure("1,000 connections, 50 at a time, CPU", 1000 * cpu, "s", "<=", 0.9)
 
 
 def idle(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
@@ -252,6 +269,7 @@ def growth(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
 GROUPS: dict[str, Callable[[FarEnd, argparse.Namespace], Iterator[Figure]]] = {
     "output": output,
     "paced": paced,
+    "pacedecho": paced_echo,
     "input": input_,
     "bar": bar,
     "screen": screen_,

@@ -22,6 +22,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from hashlib import sha1
 from types import TracebackType
 from typing import ClassVar, cast
@@ -67,19 +68,27 @@ def frames(block: bytes) -> Iterator[bytes]:
         position = end
 
 
-def pace(peer: Peer, writes: Iterator[bytes], then: Callable[[], None] = lambda: None) -> None:
-    """Make the writes one by one, `PACE` seconds apart; a thread keeps the time, since the loop's is too coarse."""
+def pace(peer: Peer, writes: Iterator[Callable[[], None]], then: Callable[[], None] = lambda: None) -> None:
+    """Make the writes one by one, `PACE` seconds apart, until the connection closes; a thread keeps the time, since the
+    loop's is too coarse."""
     loop = asyncio.get_running_loop()
 
     def work() -> None:
         due_at = time.perf_counter()
         for write in writes:
-            loop.call_soon_threadsafe(peer.transport.write, write)
+            if peer.transport.is_closing():
+                return
+            loop.call_soon_threadsafe(write)
             due_at += PACE
             time.sleep(max(0.0, due_at - time.perf_counter()))
         loop.call_soon_threadsafe(then)
 
     threading.Thread(target=work, daemon=True).start()
+
+
+def paced_frames(peer: Peer, blocks: Iterator[bytes]) -> Iterator[Callable[[], None]]:
+    """Return the writes of single frames of the blocks, for `pace`."""
+    return (partial(peer.transport.write, frame) for block in blocks for frame in frames(block))
 
 
 class Peer(asyncio.Protocol):
@@ -238,7 +247,7 @@ class PourPaced(Pour):
     """`paced-N`: output as the official agent sends it, a message at a time, and the end of the session."""
 
     def begin(self) -> None:
-        pace(self.peer, (frame for block in self._blocks for frame in frames(block)), self.finish)
+        pace(self.peer, paced_frames(self.peer, self._blocks), self.finish)
 
     def writable(self) -> None:
         pass
@@ -493,7 +502,31 @@ class DownloadPaced(Download):
 
     def writable(self) -> None:
         blocks, self._blocks = self._blocks, iter(())
-        pace(self.peer, (frame for block in blocks for frame in frames(block)))
+        pace(self.peer, paced_frames(self.peer, blocks))
+
+
+class Beside(Mux):
+    """`beside-N`: a byte on the first connection begins a download of N messages on it, at the pace of the official
+    agent; what comes on the others is echoed at once. Each message is one frame, so that no echo waits for the rest of
+    a frame."""
+
+    _body = (LINES * 8)[: wire.PAYLOAD_SIZE - HEADER_SIZE]
+
+    def __init__(self, peer: Peer, count: int) -> None:
+        super().__init__(peer)
+        self._count = count
+        self._first: int | None = None
+
+    def data(self, stream_id: int, data: bytes) -> None:
+        if self._first is None:
+            self._first = stream_id
+            frame = smux_frame(PSH, stream_id, self._body)
+            pace(self.peer, itertools.repeat(lambda: self.send_smux(frame), self._count))
+        elif stream_id != self._first:
+            self.send_smux(smux_frame(PSH, stream_id, data))
+
+    def finished(self, stream_id: int) -> None:
+        self.send_smux(smux_frame(FIN, stream_id))
 
 
 class Upload(Mux):
@@ -533,6 +566,7 @@ SCENARIOS: dict[str, Callable[..., Scenario]] = {
     "download": Download,
     "upload": Upload,
     "connections": Connections,
+    "beside": Beside,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -10,11 +11,15 @@ import threading
 import time
 
 from benchmarks.bare import KEY
-from benchmarks.client import DEADLINE, Client
+from benchmarks.client import DEADLINE, Client, Stopwatch
 from benchmarks.far_end import PROMPT, FarEnd
 from benchmarks.throughput import FORWARDING, forwarded_port, run_bare
 from session_manager_plugin.agent.sandbox import TARGET
 
+TYPING_PAUSE = 0.3
+"""Seconds between two keys beside a transfer: longer than the time after a key in which reads wait for nothing."""
+_MESSAGES_FOR_AN_ECHO = 220
+"""At the pace of the agent, for the length of a pause and more."""
 SETTLE_TIME = 3.0
 """Seconds after which a session is idle that was just opened."""
 
@@ -31,8 +36,9 @@ def bare_echo(far_end: FarEnd, count: int) -> list[float]:
     return echoes
 
 
-def keystrokes(far_end: FarEnd, count: int, *, encrypted: bool = False) -> list[float]:
-    """Seconds from each key to what it makes appear, at a terminal with the status bar."""
+def keystrokes(far_end: FarEnd, count: int, *, encrypted: bool = False, pause: float = 0.0) -> list[float]:
+    """Seconds from each key to what it makes appear, at a terminal with the status bar. ``pause`` is the time from an
+    echo to the next key, in seconds."""
     scenario, more = ("secret", far_end.environment) if encrypted else ("echo", None)
     options = ["--status", "bar", "--target", TARGET]
     with Client.smp(far_end.url(scenario), *options, terminal=True, more=more) as client:
@@ -44,7 +50,39 @@ def keystrokes(far_end: FarEnd, count: int, *, encrypted: bool = False) -> list[
             os.write(client.stdin, KEY)
             client.read_until(KEY)
             seconds.append(time.perf_counter() - start)
+            time.sleep(pause)
         return seconds
+
+
+def echoes_beside(far_end: FarEnd, count: int, *, transfer: bool) -> list[float]:
+    """Seconds of each echo on one connection of a forwarded port, with or without a download at the pace of the
+    official agent on another."""
+    with Client.plugin(far_end.url(f"beside-{count * _MESSAGES_FOR_AN_ECHO if transfer else 0}"), FORWARDING) as client:
+        address = ("127.0.0.1", forwarded_port(client))
+        with (
+            socket.create_connection(address, timeout=DEADLINE) as download,
+            socket.create_connection(address, timeout=DEADLINE) as typing,
+        ):
+            download.sendall(KEY)
+            reader = threading.Thread(target=_read_to_the_end, args=(download,))
+            reader.start()
+            seconds = []
+            for _ in range(count):
+                time.sleep(TYPING_PAUSE)
+                start = time.perf_counter()
+                typing.sendall(KEY)
+                if typing.recv(2) != KEY:
+                    raise ValueError("the echo is wrong")
+                seconds.append(time.perf_counter() - start)
+            download.shutdown(socket.SHUT_RDWR)
+            reader.join()
+            return seconds
+
+
+def _read_to_the_end(connection: socket.socket) -> None:
+    with contextlib.suppress(ConnectionError):
+        while connection.recv(1 << 16):
+            pass
 
 
 def _drain(client: Client, quiet: float) -> None:
@@ -53,8 +91,9 @@ def _drain(client: Client, quiet: float) -> None:
         client.read()
 
 
-def connections(far_end: FarEnd, count: int, lanes: int) -> float:
-    """Connections in a second through a forwarded port, so many at a time: each echoes a byte and is closed."""
+def connections(far_end: FarEnd, count: int, lanes: int) -> tuple[float, float]:
+    """Connections in a second through a forwarded port, and CPU seconds of the client for each, so many at a time: each
+    echoes a byte and is closed."""
     with Client.plugin(far_end.url("connections"), FORWARDING) as client:
         port = forwarded_port(client)
         failures: list[Exception] = []
@@ -71,15 +110,16 @@ def connections(far_end: FarEnd, count: int, lanes: int) -> float:
 
         connect_often(50)
         threads = [threading.Thread(target=connect_often, args=(count // lanes,)) for _ in range(lanes)]
-        start = time.perf_counter()
+        watch = Stopwatch(client)
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        took = time.perf_counter() - start
+        took, cpu = watch.stop()
         if failures:
             raise failures[0]
-        return count // lanes * lanes / took
+        made = count // lanes * lanes
+        return made / took, cpu / made
 
 
 def idle(far_end: FarEnd, seconds: float) -> tuple[float, float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
+import random
 import socket
 from typing import Any, cast
 
@@ -51,6 +53,24 @@ def test_jitter_does_not_end_it() -> None:
         waits = coalescer.received([FULL] * count, now)
         assert waits >= 2 * FULL_SIZE
         assert coalescer.wait < 2 * MAX_WAIT
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.5, 1.5, 4.0])
+def test_reads_for_a_message_at_the_pace_of_the_agent(jitter: float) -> None:
+    """A message is late by at most ``jitter`` gaps, as through a network or on a busy machine."""
+    dice = random.Random(1)
+    count, coalescer = 2000, ReadCoalescer()
+    arrivals = sorted(PACE * (number + jitter * dice.random()) for number in range(count))
+    now, position, reads, low_water = 0.0, 0, 0, 1
+    while position < count:
+        wanted = -(-low_water // FULL_SIZE)
+        whole = arrivals[min(count, position + wanted) - 1]
+        now = max(arrivals[position], min(whole, now + coalescer.wait) if low_water > 1 else whole)
+        read = bisect.bisect_right(arrivals, now, lo=position) - position
+        low_water = coalescer.received([FULL] * read, now)
+        position += read
+        reads += 1
+    assert reads <= 0.4 * count
 
 
 def test_a_short_message_ends_it() -> None:
