@@ -11,6 +11,7 @@ import pytest
 from hatchling.builders.sdist import SdistBuilder
 
 import session_manager_plugin
+from session_manager_plugin import errors
 
 CHECKOUT = Path(__file__).parent.parent
 PACKAGE = "session_manager_plugin"
@@ -31,6 +32,13 @@ def test_the_library_is_fetched_when_it_is_used() -> None:
     for name in ("AwsSettings", "LinkOptions", "Outcome", "Session", "connect"):
         assert name in dir(session_manager_plugin)
         assert getattr(session_manager_plugin, name) is getattr(library, name)
+
+
+def test_the_errors_of_the_library_are_exported() -> None:
+    assert session_manager_plugin.CommandTimedOut is errors.CommandTimedOut
+    exported = {name for name in session_manager_plugin.__all__ if hasattr(errors, name)}
+    defined = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+    assert defined - exported == {"ApiError", "LeftByEscape", "TerminalGone"}  # of the sandbox, and of the commands
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

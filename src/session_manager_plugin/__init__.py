@@ -22,13 +22,37 @@ plugin, and for an older one they switch features off or pass the session's toke
 
 __all__ = [
     "PLUGIN_VERSION",
+    "AccessDenied",
+    "AgentTooOld",
+    "AmbiguousTarget",
     "AwsSettings",
+    "CommandTimedOut",
     "CompletedSession",
+    "ConfigurationError",
+    "ConnectError",
+    "ConnectionLost",
+    "CopyFailed",
     "CopyReport",
+    "DocumentDenied",
+    "EncryptionError",
     "Forward",
+    "ForwardEnded",
+    "InvalidURL",
     "LinkOptions",
+    "LocalProtocolError",
+    "NotConnected",
     "Outcome",
+    "OutputIncomplete",
+    "ProtocolError",
+    "ProxyRefused",
+    "Refused",
+    "RemoteProtocolError",
     "Session",
+    "SessionEnded",
+    "SessionExpired",
+    "SessionManagerError",
+    "TimedOut",
+    "UsageError",
     "Via",
     "__version__",
     "connect",
@@ -42,6 +66,32 @@ __all__ = [
 # Type checkers take this name for True wherever it comes from, and `typing` is too much to import for it.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from session_manager_plugin.errors import (
+        AccessDenied,
+        AgentTooOld,
+        AmbiguousTarget,
+        CommandTimedOut,
+        ConfigurationError,
+        ConnectError,
+        ConnectionLost,
+        CopyFailed,
+        DocumentDenied,
+        EncryptionError,
+        ForwardEnded,
+        InvalidURL,
+        LocalProtocolError,
+        NotConnected,
+        OutputIncomplete,
+        ProtocolError,
+        ProxyRefused,
+        Refused,
+        RemoteProtocolError,
+        SessionEnded,
+        SessionExpired,
+        SessionManagerError,
+        TimedOut,
+        UsageError,
+    )
     from session_manager_plugin.forwarding.forward import Forward
     from session_manager_plugin.library import (
         AwsSettings,
@@ -68,6 +118,10 @@ else:
             return Forward
         if name not in _LIBRARY_NAMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from session_manager_plugin import errors
+
+        if hasattr(errors, name):
+            return getattr(errors, name)
         from session_manager_plugin import library
 
         return getattr(library, name)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -58,13 +58,17 @@ async def smp_exec(sandbox: Sandbox, directory: Path, *arguments: str, timeout: 
     smp = str(Path(sys.executable).parent / "smp")
     command = (smp, "exec", "--endpoint-url", sandbox.endpoint_url, *arguments)
     began_at = time.monotonic()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", MEASURED, *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment
-    )
-    async with asyncio.timeout(timeout):
-        out, err = await process.communicate()
+    out, err = directory / "out", directory / "err"
+    # Files, which are always ready: this process, which is the sandbox too, would be a slow reader of pipes, and an
+    # agent ends the session of a client that acknowledges nothing for two seconds after the end of its command.
+    with open(out, "wb") as stdout, open(err, "wb") as stderr:  # noqa: ASYNC230
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", MEASURED, *command, stdin=DEVNULL, stdout=stdout, stderr=stderr, env=environment
+        )
+        async with asyncio.timeout(timeout):
+            await process.wait()
     seconds = time.monotonic() - began_at
-    return Run(process.returncode, out, err.decode(), seconds, int(measured.read_text()) * 1024)
+    return Run(process.returncode, out.read_bytes(), err.read_text(), seconds, int(measured.read_text()) * 1024)
 
 
 async def test_300_targets_where_20_sessions_start_a_second(tmp_path: Path) -> None:
