@@ -19,11 +19,11 @@ from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.api import StartedSession
 from session_manager_plugin.agent.session import EndReason, SandboxSession
 from tests.support.pty_process import PtyProcess
+from tests.support.waiting import DEADLINE
 
 PROMPT = r"[#$] $"
 INTERRUPTED = r"[#$] (\^C)?$"
 """The prompt after Ctrl-C: the kernel sends the signal before it echoes the key, so that the prompt may come first."""
-DEADLINE = 30.0
 
 
 def start_session(aws: str, endpoint_url: str, *arguments: str) -> list[str]:

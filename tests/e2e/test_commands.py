@@ -12,9 +12,9 @@ import pytest
 
 from session_manager_plugin.agent import Sandbox
 from tests.e2e.conftest import BIN
+from tests.support.waiting import DEADLINE
 
 DOCUMENT = "AWS-StartNonInteractiveCommand"
-DEADLINE = 30.0
 
 
 async def run(argv: list[str], environment: dict[str, str]) -> tuple[bytes, bytes, int]:

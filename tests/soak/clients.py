@@ -16,6 +16,7 @@ from pathlib import Path
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.api import StartedSession
 from tests.soak.exchange import READY, blocks, digest
+from tests.support.programs import PATIENCE
 
 SMP = Path(sys.executable).with_name("smp")
 PYTHON_OF_THE_FAR_END = shlex.join([sys.executable, "-I", "-S", str(Path(__file__).with_name("exchange.py"))])
@@ -89,6 +90,7 @@ async def connected(sandbox: Sandbox, started: StartedSession, *options: str) ->
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": "/nonexistent",
+        "PYTHONPATH": PATIENCE,
         "AWS_EC2_METADATA_DISABLED": "true",
         "SMP_TOKEN": started.token or "",
         **sandbox.environment,

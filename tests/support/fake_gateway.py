@@ -12,8 +12,7 @@ from typing import TypeVar
 from session_manager_plugin.protocol.messages import PayloadType
 from tests.support import pair
 from tests.support.raw_server import BINARY, CLOSE, Peer, Script, close_frame, frame, http_answer, read_request
-
-DEADLINE = 20.0
+from tests.support.waiting import DEADLINE
 
 T = TypeVar("T")
 

@@ -17,10 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support.waiting import wait_until
-
-DEADLINE = 30.0
-"""Seconds after which what a test waits for counts as not having come."""
+from tests.support.waiting import DEADLINE, wait_until
 
 
 class PtyProcess:

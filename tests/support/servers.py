@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-DEADLINE = 30.0
+from tests.support.waiting import DEADLINE
+
 MOST_TRIES = 5
 
 

@@ -12,9 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.programs import PATIENCE
-
-DEADLINE = 30.0
-"""Seconds after which what a test waits for counts as not having come."""
+from tests.support.waiting import DEADLINE
 
 _INTERVAL = 0.02
 """Seconds between two looks: tmux tells nobody when a screen has changed."""

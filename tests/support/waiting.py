@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from session_manager_plugin.cli.signals import REPEAT_TIME
 
-DEADLINE = 20.0
-"""Seconds after which what was awaited counts as not having come."""
+DEADLINE = 60.0
+"""Seconds after which what was awaited counts as not having come: far more than a busy machine needs."""
 
 
 class Happenings:

@@ -20,9 +20,7 @@ from session_manager_plugin.aws.systems_manager import SystemsManager
 from session_manager_plugin.errors import AccessDenied
 from tests.support.raw_server import Peer, RawServer, http_answer, read_request
 from tests.support.sandbox_credentials import use_credentials
-
-DEADLINE = 20.0
-
+from tests.support.waiting import DEADLINE
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 

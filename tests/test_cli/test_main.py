@@ -32,10 +32,10 @@ from session_manager_plugin.errors import (
     TimedOut,
     UsageError,
 )
+from tests.support.waiting import DEADLINE
 from tests.test_cli.conftest import SandboxThread, Smp, ended
 
 SMP = [sys.executable, "-m", "session_manager_plugin"]
-DEADLINE = 20
 
 
 def test_version() -> None:

@@ -35,10 +35,9 @@ from tests.support.fake_gateway import (
     stream,
 )
 from tests.support.raw_server import CLOSE, PING, PONG, TEXT, Peer, RawServer, Script, frame, http_answer, read_request
+from tests.support.waiting import DEADLINE
 from tests.test_cli.conftest import SandboxThread, Smp
 from tests.test_cli.probing import TOKEN, Prober, executable
-
-DEADLINE = 20.0
 
 
 @pytest.fixture(autouse=True)

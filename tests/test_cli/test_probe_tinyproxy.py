@@ -16,9 +16,9 @@ from tests.support.certificates import Authority
 from tests.support.fake_gateway import served
 from tests.support.raw_server import Peer, RawServer
 from tests.support.servers import free_port, need
+from tests.support.waiting import DEADLINE
 from tests.test_cli.probing import Prober, Smp
 
-DEADLINE = 20.0
 MOST_TRIES = 5
 HOST = "gateway.test"
 ANY = "0.0.0.0"

@@ -26,12 +26,11 @@ from tests.support.programs import PATIENCE
 from tests.support.pty_process import PtyProcess
 from tests.support.raw_server import RawServer
 from tests.support.relay import Relay
-from tests.support.waiting import until_a_signal_counts_again, wait_until
+from tests.support.waiting import DEADLINE, until_a_signal_counts_again, wait_until
 
 pytestmark = pytest.mark.slow
 
 SMP = [sys.executable, "-m", "session_manager_plugin"]
-DEADLINE = 20.0
 
 
 @pytest.fixture

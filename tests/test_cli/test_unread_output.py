@@ -17,11 +17,11 @@ import pytest
 
 from session_manager_plugin.agent import Sandbox
 from tests.support.servers import free_port
+from tests.support.waiting import DEADLINE
 from tests.test_cli.test_signals import PLUGIN, SMP, VARIABLE, end_of, environment, listens
 
 pytestmark = pytest.mark.slow
 
-DEADLINE = 20.0
 PIPE_SIZE = 4096
 REFUSALS = 200
 """Refused connections, each with a line of 60 bytes or more: together more than the pipe takes."""

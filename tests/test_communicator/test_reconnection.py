@@ -653,7 +653,8 @@ async def test_a_refusal_after_a_long_outage_is_followed_by_resuming_at_once(
     monkeypatch: pytest.MonkeyPatch, refusal: Exception
 ) -> None:
     """The refusal shows that the network is back. By then the delay between attempts has grown beyond ``DEADLINE``."""
-    monkeypatch.setattr(RECONNECTION, "MAX_DELAY", 60.0)
+    monkeypatch.setattr(RECONNECTION, "FIRST_DELAY", 0.2)
+    monkeypatch.setattr(RECONNECTION, "MAX_DELAY", 3600.0)
     down = [ConnectError("no route")] * 12
     websocket = Scripted(*down, *([refusal] if isinstance(refusal, Refused) else []))
     service = Tokens(ResumedSession("new"))

@@ -25,8 +25,8 @@ from session_manager_plugin.session.marked_command import (
 )
 from session_manager_plugin.session.outcome import KILLED, CommandExit, command_exit
 from tests.support.programs import need_program
+from tests.support.waiting import DEADLINE
 
-DEADLINE = 20.0
 SHELLS = ["dash -i", "bash --norc -i", "zsh -f -i", "busybox ash -i", "fish --no-config -i"]
 
 
