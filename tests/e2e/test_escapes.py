@@ -19,8 +19,8 @@ from session_manager_plugin.terminal.escapes import CHUNK_INTERVAL
 from tests.e2e.conftest import BIN
 from tests.support.pty_process import PtyProcess
 from tests.support.relay import Relay
-from tests.support.tmux import DEADLINE, Terminal, Tmux, View
-from tests.support.waiting import wait_until
+from tests.support.tmux import Terminal, Tmux, View
+from tests.support.waiting import DEADLINE, wait_until
 
 ROWS, COLUMNS = 24, 80
 LOCAL, REMOTE = "local>", "remote>"

@@ -7,6 +7,7 @@ import dataclasses
 import time
 from asyncio.subprocess import PIPE
 from collections import Counter
+from contextlib import AsyncExitStack
 
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.inventory import Database
@@ -37,19 +38,22 @@ async def name_host(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
     writer.close()
 
 
-async def test_parallel_fetches_from_several_hosts(sandbox: Sandbox, environment: dict[str, str]) -> None:
-    """By one curl, so that the fetches are parallel on any machine."""
+async def test_parallel_fetches_from_several_servers(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    """By one curl, so that the fetches are parallel on any machine. All names of a server are served by one session."""
     curl = need("curl")
-    server = await asyncio.start_server(name_host, "0.0.0.0", 0)
-    port = server.sockets[0].getsockname()[1]
-    hosts = ["localhost", *(f"127.0.0.{number}" for number in range(2, 6))]
-    urls = [f"http://{host}:{port}/{number}" for number in range(10) for host in hosts]
-    async with server, forwarding(sandbox, environment, "-D", "0") as process:
+    async with AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(await asyncio.start_server(name_host, "0.0.0.0", 0)) for _ in "12345"
+        ]
+        ports = [server.sockets[0].getsockname()[1] for server in servers]
+        hosts = [f"{name}:{port}" for name in ("localhost", "127.0.0.2") for port in ports]
+        urls = [f"http://{host}/{number}" for number in range(5) for host in hosts]
+        process = await stack.enter_async_context(forwarding(sandbox, environment, "-D", "0"))
         proxy = f"localhost:{await ready_port(process)}"
         fetch = [curl, "-sS", "--fail", "--parallel", "--parallel-immediate", "--parallel-max", "50"]
         output = await output_of(*fetch, "--socks5-hostname", proxy, *urls, env=environment)
-        assert Counter(output.decode().split()) == Counter(f"{host}:{port}" for host in hosts * 10)
-        assert len(sandbox.sessions) == len(hosts)
+        assert Counter(output.decode().split()) == Counter(hosts * 5)
+        assert len(sandbox.sessions) == len(ports)
         process.terminate()
         await process.communicate()
         assert is_over(sandbox)

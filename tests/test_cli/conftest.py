@@ -17,7 +17,8 @@ from session_manager_plugin.agent.session import EndReason
 from session_manager_plugin.cli import drop_in, main
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.utils.logging import configure
-from tests.support.fake_gateway import DEADLINE, served
+from tests.support.fake_gateway import served
+from tests.support.waiting import DEADLINE
 from tests.test_cli import probing
 
 

@@ -18,8 +18,9 @@ from session_manager_plugin.cli.aws_options import check_proxy
 from session_manager_plugin.cli.commands.connect import parse_dial
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.errors import UsageError
-from tests.support.fake_gateway import DEADLINE, channel_closed, say_with_the_answer, served, stream
+from tests.support.fake_gateway import channel_closed, say_with_the_answer, served, stream
 from tests.support.raw_server import Peer, RawServer
+from tests.support.waiting import DEADLINE
 from tests.test_cli.conftest import Run, SandboxThread, Smp, ended, run_captured
 
 TOKEN = "a-token-that-must-stay-secret"
