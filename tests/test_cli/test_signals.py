@@ -347,7 +347,7 @@ async def test_a_credential_process_that_hangs_is_ended(sandbox: Sandbox, tmp_pa
     config.write_text(f"[profile slow]\ncredential_process = sh -c 'echo $$ > {pid_file}; sleep 600; :'\n")
     _, arguments = await connect_arguments(sandbox)
     arguments += ["--profile", "slow", "--region", sandbox.region, "--endpoint-url", sandbox.endpoint_url]
-    async with PtyProcess([*SMP, *arguments], env=environment(AWS_CONFIG_FILE=str(config))) as program:
+    async with PtyProcess([*SMP, *arguments], env=environment(AWS_CONFIG_FILE=str(config), PYTHONPATH="")) as program:
         await program.expect("ready")
         program.process.send_signal(signal.SIGTERM)
         assert await program.wait() == -signal.SIGTERM

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from importlib import import_module
 
 import pytest
 
@@ -24,6 +25,7 @@ from tests.support.raw_server import Peer, RawServer, http_answer, read_request
 from tests.support.sandbox_credentials import use_credentials
 from tests.support.waiting import DEADLINE, wait_until
 
+SESSION = import_module("session_manager_plugin.session.session")
 COMMAND = "AWS-StartNonInteractiveCommand"
 
 
@@ -54,23 +56,23 @@ async def test_the_outputs_and_the_exit_status_of_a_command() -> None:
     assert (outcome.text, outcome.by_far_end, outcome.incomplete, outcome.discarded) == ("", True, "", 0)
 
 
-@pytest.mark.slow
-async def test_waiting_alone_returns_after_50_mb_of_output() -> None:
-    size = 50_000_000
+async def test_waiting_alone_returns_after_much_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SESSION, "READ_BUFFER_SIZE", 1024 * 1024)
+    size = 5_000_000
     async with Sandbox() as sandbox, await start_command(sandbox, f"head -c {size} /dev/zero") as session:
         outcome = await asyncio.wait_for(session.wait(), DEADLINE)
         assert outcome.status == 0
         kept = await session.read()
         # What was received at once and does not fit is discarded as a whole.
-        assert READ_BUFFER_SIZE // 2 <= len(kept) <= READ_BUFFER_SIZE
+        assert 512 * 1024 <= len(kept) <= 1024 * 1024
         assert len(kept) + outcome.discarded == size
         with pytest.raises(OutputIncomplete, match=f"{outcome.discarded} bytes"):
             await session.read()
 
 
-@pytest.mark.slow
-async def test_a_reader_beside_wait_loses_nothing() -> None:
-    size = 3 * READ_BUFFER_SIZE
+async def test_a_reader_beside_wait_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SESSION, "READ_BUFFER_SIZE", 256 * 1024)
+    size = 1024 * 1024
     async with Sandbox() as sandbox, await start_command(sandbox, f"head -c {size} /dev/zero") as session:
         waiting = asyncio.ensure_future(session.wait())
         async with asyncio.timeout(DEADLINE):
