@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,16 @@ def pytest_configure(config: pytest.Config) -> None:
     given_paths = config.args_source is pytest.Config.ArgsSource.ARGS
     if not given_paths and not config.option.markexpr:
         config.option.markexpr = "not slow"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that is skipped fails where SMP_TEST_REQUIRE_PROGRAMS says that nothing is missing."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("SMP_TEST_REQUIRE_PROGRAMS"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, with SMP_TEST_REQUIRE_PROGRAMS set: {report.longrepr}"
+    return report
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -19,20 +18,11 @@ from session_manager_plugin import __version__
 from session_manager_plugin.cli.commands import help as help_command
 from session_manager_plugin.cli.main import COMMANDS, smp
 from session_manager_plugin.errors import ConfigurationError
+from tests.support.programs import need
 from tools.docs import ROOT, captured, generated, release_date
 
 PAGES = ["smp", *(f"smp-{name}" for name in COMMANDS), "session-manager-plugin"]
 SMP = [sys.executable, "-m", "session_manager_plugin"]
-
-
-def need(program: str) -> str:
-    """The path of a program that checks pages."""
-    path = shutil.which(program)
-    if path is None:
-        if os.environ.get("SMP_TEST_REQUIRE_PROGRAMS"):
-            pytest.fail(f"{program} is not installed")
-        pytest.skip(f"{program} is not installed")
-    return path
 
 
 def rendered(page: Path) -> str:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
-
-import pytest
 
 from tests.e2e.conftest import BIN
 from tests.support.tmux import Tmux, View, shell_environment
@@ -20,8 +17,6 @@ def shown(view: View) -> list[str]:
 
 
 def test_a_demo_with_a_bad_link(tmp_path: Path) -> None:
-    if shutil.which("tmux") is None:
-        pytest.skip("tmux is not installed, and it is the terminal this test looks at")
     with Tmux(shell_environment(tmp_path, BIN), tmp_path) as tmux:
         terminal = tmux.terminal("/bin/sh", rows=24, columns=80)
         terminal.wait_for("$")
@@ -33,8 +28,6 @@ def test_a_demo_with_a_bad_link(tmp_path: Path) -> None:
 
 
 def test_a_demo(tmp_path: Path) -> None:
-    if shutil.which("tmux") is None:
-        pytest.skip("tmux is not installed, and it is the terminal this test looks at")
     with Tmux(shell_environment(tmp_path, BIN), tmp_path) as tmux:
         terminal = tmux.terminal("/bin/sh", rows=24, columns=80)
         terminal.wait_for("$")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
-import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.session import EndReason, SandboxSession
 from session_manager_plugin.terminal.escapes import CHUNK_INTERVAL
 from tests.e2e.conftest import BIN
+from tests.support.programs import need
 from tests.support.pty_process import PtyProcess
 from tests.support.relay import Relay
 from tests.support.tmux import Terminal, Tmux, View
@@ -30,8 +30,6 @@ HELP = "Escapes, at the start of a line:"
 
 @pytest.fixture
 def tmux(environment: dict[str, str], tmp_path: Path) -> Iterator[Tmux]:
-    if shutil.which("tmux") is None:
-        pytest.skip("tmux is not installed, and it is the terminal these tests look at")
     (tmp_path / "start").write_text(f"PS1='{LOCAL} '\n")
     with Tmux({**environment, "SHELL": "/bin/sh"}, tmp_path) as running:
         yield running
@@ -141,8 +139,7 @@ def suspend_in_vim(tmux: Tmux, command: str) -> None:
 
 
 async def test_a_program_repaints_its_screen_after_a_stop(tmux: Tmux, sandbox: Sandbox) -> None:
-    if shutil.which("vim") is None:
-        pytest.skip("vim is not installed, and it is the program that repaints here")
+    need("vim")
     await asyncio.to_thread(suspend_in_vim, tmux, await joining(sandbox))
 
 

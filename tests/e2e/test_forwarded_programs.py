@@ -12,7 +12,8 @@ from contextlib import AsyncExitStack
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.inventory import Database
 from tests.e2e.test_forward import forwarding, is_over, ready_port
-from tests.support.servers import need, postgresql
+from tests.support.programs import need
+from tests.support.servers import postgresql
 
 DEADLINE = 60.0
 

@@ -20,7 +20,8 @@ import pytest
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.session import EndReason
 from tests.e2e.conftest import BIN
-from tests.support.servers import SshServer, free_port, listening, need, postgresql, ssh_server
+from tests.support.programs import need
+from tests.support.servers import SshServer, free_port, listening, postgresql, ssh_server
 
 MIB = 1024 * 1024
 DEADLINE = 180.0

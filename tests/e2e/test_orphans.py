@@ -14,8 +14,9 @@ import pytest
 
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.session import EndReason
+from tests.support.programs import need
 from tests.support.relay import Relay
-from tests.support.servers import need, ssh_server
+from tests.support.servers import ssh_server
 from tests.support.waiting import wait_until
 
 DEADLINE = 60.0

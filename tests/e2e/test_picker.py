@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +17,6 @@ KEYS = "Enter starts, Esc leaves"
 @pytest.fixture(params=[(80, ""), (40, "1")], ids=["80 columns", "40 columns without colours"])
 def terminal(request: pytest.FixtureRequest, tmp_path: Path, session_manager: BackgroundSandbox) -> Iterator[Terminal]:
     """A shell in the middle of a screen, whose `smp` finds the sandbox."""
-    if shutil.which("tmux") is None:
-        pytest.skip("tmux is not installed, and it is the terminal this test looks at")
     columns, no_color = request.param
     variables = {**shell_environment(tmp_path, BIN), **session_manager.environment, "NO_COLOR": no_color}
     with Tmux(variables, tmp_path) as tmux:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +20,6 @@ CHECKOUT = Path(__file__).parents[2]
 @pytest.fixture
 def tmux(tmp_path: Path) -> Iterator[Tmux]:
     """Terminals in which `smp` and the sandbox's credentials are there, and an AWS CLI that needs no time."""
-    if shutil.which("tmux") is None:
-        pytest.skip("tmux is not installed, and it is the terminal these tests look at")
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "session-manager-plugin").symlink_to(BIN / "session-manager-plugin")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
 import stat
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from session_manager_plugin.agent import Sandbox
 from tests.e2e.conftest import BIN
 from tests.support.asciicast import check_asciicast
+from tests.support.programs import need
 from tests.support.pty_process import PtyProcess
 
 PROMPT = r"[#$] $"
@@ -137,9 +135,7 @@ async def test_a_directory_that_cannot_be_used_keeps_nobody_from_working(
 
 
 async def test_asciinema_plays_it(sandbox: Sandbox, environment: dict[str, str], tmp_path: Path) -> None:
-    asciinema = shutil.which("asciinema")
-    if asciinema is None:
-        pytest.skip("asciinema is not installed, and it is the player that has to read our recordings")
+    asciinema = need("asciinema")
     path = tmp_path / "shell.cast"
     argv = await command(sandbox, "--record", str(path), "--record-input", "--status", "bar")
     async with PtyProcess(argv, env=environment) as terminal:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import BIN
+from tests.support.programs import need
 from tests.support.tmux import Terminal, Tmux, View, shell_environment
 
 PROMPT = "$ "
@@ -27,8 +27,6 @@ SCREENS = Path(__file__).parents[2] / "docs" / "screens"
 
 @pytest.fixture
 def tmux(tmp_path: Path) -> Iterator[Tmux]:
-    if shutil.which("tmux") is None:
-        pytest.skip("tmux is not installed, and it is the terminal these tests look at")
     home = tmp_path / "home"
     home.mkdir()
     (home / "text").write_text(text())
@@ -43,11 +41,6 @@ def text() -> str:
     wide = "漢字かな交じり文、全角文字。"
     tails = ["", " long" * 30, f" {wide * 7}", "\ttab\ttab", " a needle in it", " e\u0301a\u0308 combined"]
     return "".join(f"line {number}{tails[number % len(tails)]}\n" for number in range(1, TEXT_LINES + 1))
-
-
-def need(program: str) -> None:
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed, and its screen is what this test looks at")
 
 
 @dataclass

@@ -17,7 +17,8 @@ from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.services.instance_connect import InstanceConnect
 from session_manager_plugin.agent.session import EndReason
 from tests.e2e.conftest import BIN
-from tests.support.servers import SshServer, need, ssh_server
+from tests.support.programs import need
+from tests.support.servers import SshServer, ssh_server
 from tests.support.tcp_server import TcpServer
 from tests.support.waiting import wait_until
 

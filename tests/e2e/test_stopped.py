@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.session import EndReason
+from tests.support.programs import need
 from tests.support.tmux import Terminal, Tmux, View
 from tests.support.waiting import wait_until
 
@@ -23,8 +23,6 @@ SHELLS = {"bash": ["bash", "--noprofile", "--rcfile", "start", "-i"], "zsh": ["z
 
 @pytest.fixture
 def tmux(environment: dict[str, str], tmp_path: Path) -> Iterator[Tmux]:
-    if shutil.which("tmux") is None:
-        pytest.skip("tmux is not installed, and it is the terminal these tests look at")
     (tmp_path / "start").write_text(f"PS1='{LOCAL} '\n")
     with Tmux({**environment, "SHELL": "/bin/sh", "PS1": f"{LOCAL} "}, tmp_path) as running:
         yield running
@@ -33,8 +31,7 @@ def tmux(environment: dict[str, str], tmp_path: Path) -> Iterator[Tmux]:
 @pytest.fixture(params=list(SHELLS))
 def shell(request: pytest.FixtureRequest, tmux: Tmux) -> Terminal:
     """An interactive shell, which keeps jobs."""
-    if shutil.which(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
+    need(request.param)
     terminal = tmux.terminal(*SHELLS[request.param])
     terminal.wait(at(LOCAL), "the prompt of the shell")
     terminal.enter("clear; stty -g > before")

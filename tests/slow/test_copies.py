@@ -20,7 +20,7 @@ from session_manager_plugin.agent.faults import MessageFaults
 from session_manager_plugin.agent.inventory import load_inventory
 from session_manager_plugin.agent.quirks import Quirk
 from session_manager_plugin.transfer.report import CopyReport, Progress
-from tests.support.programs import need_program
+from tests.support.programs import need
 from tests.support.relay import Relay
 from tests.support.sandbox_credentials import use_credentials
 from tests.test_transfer.shells import tools_directory
@@ -140,7 +140,7 @@ async def test_after_a_cut_at_most_4_mib_are_sent_again(
 async def test_a_target_with_another_shell(
     open_sandbox: OpenSandbox, here: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str
 ) -> None:
-    need_program(shell)
+    need(shell)
     with ExitStack() as stack:
         path = stack.enter_context(busybox_path()) if shell == "busybox" else str(tools_directory(tmp_path, shell))
         monkeypatch.setenv("PATH", path)

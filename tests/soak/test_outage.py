@@ -23,8 +23,9 @@ import pytest
 from session_manager_plugin.agent import Sandbox
 from tests.soak.clients import PYTHON_OF_THE_FAR_END, Client, connected
 from tests.soak.exchange import digest
+from tests.support.programs import need
 from tests.support.relay import Relay
-from tests.support.servers import need, ssh_server
+from tests.support.servers import ssh_server
 from tests.support.waiting import wait_until
 
 OUTAGE = float(os.environ.get("SMP_SOAK_OUTAGE", "8"))

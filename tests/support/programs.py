@@ -12,10 +12,9 @@ PATIENCE = str(Path(__file__).with_name("patience"))
 """What is in PYTHONPATH of a program that is not to hurry when it ends; see ``sitecustomize.py`` there."""
 
 
-def need_program(name: str) -> None:
-    """Skip the test where ``name`` is not installed; fail it where SMP_TEST_REQUIRE_PROGRAMS wants all of them."""
-    if shutil.which(name) is not None:
-        return
-    if os.environ.get("SMP_TEST_REQUIRE_PROGRAMS"):
-        pytest.fail(f"{name} is not installed")
-    pytest.skip(f"{name} is not installed")
+def need(program: str, *directories: str) -> str:
+    """Return the path of ``program``, on PATH or in ``directories``; skip the test where it is not installed."""
+    path = shutil.which(program, path=os.pathsep.join([os.environ["PATH"], *directories]))
+    if path is None:
+        pytest.skip(f"{program} is not installed")
+    return path

@@ -14,21 +14,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
+from tests.support.programs import need
 from tests.support.waiting import DEADLINE
 
 MOST_TRIES = 5
-
-
-def need(program: str, *places: str) -> str:
-    """The path of a program; where it is absent the test is skipped, aloud, or fails where nothing may be absent."""
-    path = shutil.which(program, path=os.pathsep.join([os.environ["PATH"], *places]))
-    if path is None:
-        if os.environ.get("SMP_TEST_REQUIRE_PROGRAMS"):
-            pytest.fail(f"{program} is not installed")
-        pytest.skip(f"{program} is not installed")
-    return path
 
 
 def free_port() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.support.programs import PATIENCE
+from tests.support.programs import PATIENCE, need
 from tests.support.waiting import DEADLINE
 
 _INTERVAL = 0.02
@@ -66,6 +66,7 @@ class Tmux:
     """
 
     def __init__(self, env: Mapping[str, str], directory: Path) -> None:
+        need("tmux")
         # A socket's path must be short, which those of pytest's directories are not.
         self._sockets = tempfile.TemporaryDirectory(prefix="tmux-")
         self._env = {**env, "TMUX_TMPDIR": self._sockets.name}

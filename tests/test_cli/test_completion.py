@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import stat
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from session_manager_plugin.aws.managed_instances import ManagedInstance
 from session_manager_plugin.aws.name_cache import NameCache
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.cli.main import COMMANDS
+from tests.support.programs import need
 from tests.support.pty_process import PtyProcess
 from tests.support.waiting import wait_until
 from tests.test_cli.conftest import Smp
@@ -158,10 +158,7 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path, zsh_cache: Path) -> Sh
     There `smp` is a script that completes as the real one does, but shows its arguments when it is run.
     """
     argv, set_up = SHELLS[request.param]
-    if shutil.which(argv[0]) is None:
-        if os.environ.get("SMP_TEST_REQUIRE_PROGRAMS"):
-            pytest.fail(f"{argv[0]} is not installed")
-        pytest.skip(f"{argv[0]} is not installed")
+    need(argv[0])
     script = tmp_path / "bin" / "smp"
     script.parent.mkdir()
     script.write_text(

@@ -14,8 +14,9 @@ import pytest
 
 from tests.support.certificates import Authority
 from tests.support.fake_gateway import served
+from tests.support.programs import need
 from tests.support.raw_server import Peer, RawServer
-from tests.support.servers import free_port, need
+from tests.support.servers import free_port
 from tests.support.waiting import DEADLINE
 from tests.test_cli.probing import Prober, Smp
 

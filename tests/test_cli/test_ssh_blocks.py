@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from session_manager_plugin.cli.ssh_blocks import (
     path_word,
 )
 from session_manager_plugin.errors import UsageError
+from tests.support.programs import need
 
 WEB, DB = "i-0a1b2c3d4e5f60001", "i-0a1b2c3d4e5f60002"
 NO_LOGIN = Login()
@@ -120,9 +120,9 @@ def test_a_file_is_read_as_it_was_written() -> None:
     assert parse_blocks(f"{damaged}\n# smp {{\n") == blocks[1:]
 
 
-@pytest.mark.skipif(shutil.which("ssh") is None, reason="ssh is not installed")
 def test_ssh_reads_what_is_written(tmp_path: Path) -> None:
     """ssh's own parser, and the words that a shell makes of the ProxyCommand."""
+    need("ssh")
     command = ["/opt/my smp's/100%/smp"]
     options = ['--profile=it\'s 100% "mine"; $(id) # no comment']
     login = Login("bob", "/keys/a b.pub", lambda _target: path_word("/keys/a b"))

@@ -24,7 +24,7 @@ from session_manager_plugin.session.marked_command import (
     encode_input,
 )
 from session_manager_plugin.session.outcome import KILLED, CommandExit, command_exit
-from tests.support.programs import need_program
+from tests.support.programs import need
 from tests.support.waiting import DEADLINE
 
 SHELLS = ["dash -i", "bash --norc -i", "zsh -f -i", "busybox ash -i", "fish --no-config -i"]
@@ -66,7 +66,7 @@ class Shell:
 
 def run(shell: str, command: bytes) -> tuple[bytes, CommandExit | None]:
     argv = shell.split()
-    need_program(argv[0])
+    need(argv[0])
     running = Shell(argv, command)
     try:
         running.run()
@@ -123,7 +123,7 @@ TRAPS = """sh -c 'trap "echo trapped" INT; echo began; until [ -e {stop} ]; do s
 @pytest.mark.parametrize("command", [f"exec {TRAPS}", f"{TRAPS}; exit 3"], ids=["program", "program of a shell"])
 @pytest.mark.parametrize("has_input", [True, False])
 def test_a_command_that_traps_ctrl_c_continues(sh: str, command: str, has_input: bool, tmp_path: Path) -> None:
-    need_program(sh.split()[0])
+    need(sh.split()[0])
     stop = tmp_path / "stop"
     running = Shell(["dash", "-i"], command.format(stop=stop).encode(), sh.encode(), has_input=has_input)
     try:
@@ -141,7 +141,7 @@ def test_a_command_that_traps_ctrl_c_continues(sh: str, command: str, has_input:
 
 @pytest.mark.parametrize("sh", ["dash", "bash --posix", "busybox sh"])
 def test_input_of_all_byte_values_arrives_as_it_is(sh: str) -> None:
-    need_program(sh.split()[0])
+    need(sh.split()[0])
     data = (bytes(range(256)) + b"\n\n -n \\c %s .\n") * 20
     lines = [*encode_input(data), END_OF_INPUT]
     running = Shell(["dash", "-i"], b"od -An -v -tx1 | tr -d ' \\n'", sh.encode(), has_input=True)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.support.programs import need_program
+from tests.support.programs import need
 
 SHELLS = ("dash", "bash", "busybox")
 _TOOLS = (
@@ -18,7 +18,7 @@ TOOLS = tuple(f"{_TOOLS} mkdir rm readlink stty".split())
 
 def tools_directory(parent: Path, shell: str, without: frozenset[str] = frozenset()) -> Path:
     """Make a directory that holds all the tools that a target has, as links; with ``busybox``, only its applets."""
-    need_program(shell)
+    need(shell)
     directory = parent / "bin"
     directory.mkdir()
     for tool in TOOLS:

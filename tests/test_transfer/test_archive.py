@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from session_manager_plugin.errors import RemoteProtocolError
 from session_manager_plugin.transfer.archive import END, ArchiveParser, Member, MemberKind, member_header
-from tests.support.programs import need_program
+from tests.support.programs import need
 
 LONG = "directory/" * 20 + "ä" * 60
 FILES = {"./a": b"x" * 1000, "./empty": b"", f"./{LONG}": bytes(512)}
@@ -101,7 +101,7 @@ def test_the_archives_of_tar_programs(tmp_path: Path) -> None:
     inner.mkdir(parents=True)
     (inner / ("n" * 200)).write_bytes(b"data")
     for program in ("tar", "busybox"):
-        need_program(program)
+        need(program)
         words = ["busybox", "tar"] if program == "busybox" else ["tar"]
         made = subprocess.run(
             [*words, "-chf", "-", "-C", tmp_path, "./top"], capture_output=True, check=True, timeout=20
