@@ -185,7 +185,7 @@ def test_ctrl_c_interrupts_a_command_with_input(shell: str) -> None:
 
 @pytest.mark.parametrize("sh", ["dash", "bash --posix", "busybox sh"])
 def test_ctrl_c_reaches_a_command_that_does_not_read_its_input(sh: str) -> None:
-    need_program(sh.split()[0])
+    need(sh.split()[0])
     running = Shell(["dash", "-i"], b"yes began", sh.encode(), has_input=True)
     try:
         running.run(until=b"began\n")
