@@ -19,6 +19,7 @@ from session_manager_plugin.agent.api import StartedSession
 from session_manager_plugin.agent.session import EndReason
 from tests.e2e.conftest import BIN
 from tests.support.pty_process import PtyProcess
+from tests.support.waiting import DEADLINE
 
 PROMPT = r"[#$] $"
 SMP = str(BIN / "smp")
@@ -157,13 +158,13 @@ async def test_a_signal_leaves_the_terminal_as_it_was(
 
 
 async def test_a_closed_terminal(sandbox: Sandbox, environment: dict[str, str]) -> None:
-    """The process is gone and the session terminated within 2 s; the deadline here allows a busy machine more."""
+    """The process is gone and the session terminated within 2 s, or when a busy machine allows."""
     started = await sandbox.start_session()
     api = ["--region", sandbox.region, "--endpoint-url", sandbox.endpoint_url]
     async with PtyProcess(connect(started, *api), env=environment) as terminal:
         await terminal.expect(r"[#$] ")
         terminal.close_terminal()
-        assert await terminal.wait(10) == -signal.SIGHUP
+        assert await terminal.wait() == -signal.SIGHUP
     assert sandbox.session(started.session_id).end_reason is EndReason.TERMINATED
 
 
@@ -178,7 +179,7 @@ async def test_nobody_reads_the_output_any_more(sandbox: Sandbox, environment: d
     process.stdin.write(b"while :; do echo y; done\n")
     await asyncio.to_thread(os.read, reader, 100)
     os.close(reader)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         _, errors = await process.communicate()
     assert process.returncode == -signal.SIGPIPE
     assert errors == b""

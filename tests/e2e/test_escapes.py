@@ -408,7 +408,7 @@ def opened_port(terminal: Terminal) -> int:
 
 def answers(port: int) -> None:
     """Something is forwarded there: the API of the sandbox, which does not take our word for a request."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
         connection.sendall(b"nonsense\r\n\r\n")
         assert connection.recv(9) == b"HTTP/1.1 "
 

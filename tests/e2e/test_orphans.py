@@ -104,7 +104,7 @@ async def test_nothing_is_left_of_the_chain(
             await ssh.wait()
             # A killed plugin can tell nobody, and the service then waits for it to come back.
             if not (victim == "plugin" and number == signal.SIGKILL):
-                await asyncio.wait_for(session.ended.wait(), 10)
+                await asyncio.wait_for(session.ended.wait(), DEADLINE)
                 assert session.end_reason in (EndReason.TERMINATED, EndReason.EXITED)
             await wait_until(lambda: not any(command_line(pid) for pid in chain))
         finally:

@@ -167,4 +167,4 @@ async def test_a_signal_ends_a_client_whose_link_is_away() -> None:
             status, _ = await client.ended()
             assert status == -signal.SIGTERM
         # TerminateSession has another way than the link.
-        await asyncio.wait_for(sandbox.session(started.session_id).ended.wait(), 10)
+        await asyncio.wait_for(sandbox.session(started.session_id).ended.wait(), DEADLINE)

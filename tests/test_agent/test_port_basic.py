@@ -17,7 +17,7 @@ from session_manager_plugin.agent.documents import DOCUMENTS, SessionType
 from session_manager_plugin.agent.port_basic import READ_HIGH_WATER, READ_LOW_WATER, BasicPort
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, ClientMessageType, Flag, PayloadType
 from tests.support.tcp_server import TcpServer, free_port
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE, wait_until
 from tests.test_agent.far_end import SETTINGS, FarEnd, publication
 
 SSH = "AWS-StartSSHSession"
@@ -338,6 +338,6 @@ async def test_closing_the_agent_while_it_dials(forward: Forward, monkeypatch: p
 
     monkeypatch.setattr(destination_module.Destination, "dial", dial_for_ever)
     far = forward(SSH, free_port())
-    await asyncio.wait_for(dialling.wait(), 20)
+    await asyncio.wait_for(dialling.wait(), DEADLINE)
     await far.agent.close()
     assert far.result is None

@@ -37,6 +37,7 @@ from session_manager_plugin.errors import ConnectionLost
 from session_manager_plugin.session.listener import listen_on_path, listen_on_port
 from session_manager_plugin.session.outcome import Outcome, outcome_of
 from session_manager_plugin.utils.setting_names import PLUGIN_SETTINGS, SMP_SETTINGS, SettingNames
+from tests.support.waiting import DEADLINE
 
 HOST = "ssmmessages.eu-west-1.amazonaws.com:443"
 
@@ -73,7 +74,7 @@ def network(
         error,
         HOST,
         via=via,
-        timeout=30.0,
+        timeout=DEADLINE,
         stage=stage,
         certificate=certificate,
         has_credentials=has_credentials,

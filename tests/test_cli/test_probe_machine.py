@@ -18,6 +18,7 @@ from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.cli.probe import machine
 from session_manager_plugin.cli.probe.checks import Group, Stage
 from tests.support.probe_report import Found, ProbeReport
+from tests.support.waiting import DEADLINE
 from tests.test_cli.probing import Prober, executable
 
 URL = ("--url", "ws://127.0.0.1:1/v1/data-channel/x")
@@ -133,7 +134,7 @@ def test_credentials_that_do_not_come(prober: Prober, monkeypatch: pytest.Monkey
     asked = threading.Event()
 
     def find_credentials(_settings: AwsSettings) -> None:
-        asked.wait(20)
+        asked.wait(DEADLINE)
 
     monkeypatch.setattr(machine, "CREDENTIALS_TIMEOUT", 0.05)
     monkeypatch.setattr(diagnosis, "find_credentials", find_credentials)

@@ -28,6 +28,7 @@ from session_manager_plugin.errors import (
 from session_manager_plugin.session.outcome import EndReason, Outcome, outcome_of
 from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.utils.logging import register_secret
+from tests.support.waiting import DEADLINE
 
 
 class Pipe:
@@ -241,7 +242,7 @@ def test_output_is_written_whole_to_a_descriptor_that_others_made_non_blocking()
     reader.start()
     Environment(stdout=writing).write(text)
     os.close(writing)
-    reader.join(20)
+    reader.join(DEADLINE)
     os.close(reading)
     assert received.decode() == text
 

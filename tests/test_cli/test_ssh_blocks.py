@@ -19,6 +19,7 @@ from session_manager_plugin.cli.ssh_blocks import (
 )
 from session_manager_plugin.errors import UsageError
 from tests.support.programs import need
+from tests.support.waiting import DEADLINE
 
 WEB, DB = "i-0a1b2c3d4e5f60001", "i-0a1b2c3d4e5f60002"
 NO_LOGIN = Login()
@@ -129,7 +130,7 @@ def test_ssh_reads_what_is_written(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text(format_blocks(make_blocks([Host(WEB, "web x")], command, options, login)))
     run = subprocess.run(
-        ["ssh", "-F", str(config), "-G", "web-x"], capture_output=True, text=True, check=True, timeout=20
+        ["ssh", "-F", str(config), "-G", "web-x"], capture_output=True, text=True, check=True, timeout=DEADLINE
     )
     settings = dict(line.split(" ", 1) for line in run.stdout.splitlines())
     assert (settings["user"], settings["hostkeyalias"], settings["identityfile"]) == ("bob", WEB, "/keys/a b")

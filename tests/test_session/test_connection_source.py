@@ -19,7 +19,7 @@ from session_manager_plugin.session.connection_source import (
     receive_socks_request,
 )
 from session_manager_plugin.session.listener import listen_on_port
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE, wait_until
 
 REQUEST = b"\x05\x01\x00\x03\x02db\x15\x38"
 
@@ -160,5 +160,5 @@ async def test_a_client_that_says_nothing(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_source, "HANDSHAKE_TIMEOUT", 0.0)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         assert (await receive_socks_request(pair[1]))[1] is None

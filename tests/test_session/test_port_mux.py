@@ -774,13 +774,14 @@ async def test_a_cancelled_handler_sends_the_flag_and_leaves_nothing() -> None:
         await agent.until(lambda: agent.flags == [TERMINATE])
 
 
-async def test_d15_what_has_arrived_is_delivered_although_the_session_is_over() -> None:
+async def test_d15_what_has_arrived_is_delivered_although_the_session_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reference defect D15: channel_closed ends the process at once; what was not yet copied to a local
     connection is lost.
 
     It would be back if ``session/port.py``: ``PortHandler.run`` had ``await forwarder.close()`` in place of
     ``await forwarder.deliver()``.
     """
+    monkeypatch.setattr(LOCAL, "LINGER_TIMEOUT", 3600.0)
     async with (
         mux(lambda: Source(MAX_STREAM_UNREAD)) as (forwarding, agent),
         stalled(forwarding.notices.port) as program,
@@ -790,7 +791,7 @@ async def test_d15_what_has_arrived_is_delivered_although_the_session_is_over() 
         await wait_until(lambda: not forwarding.channel.is_open)
         assert len(await receive_all(program)) == MAX_STREAM_UNREAD
         # It has not closed its end, and nobody waits for that.
-        assert (await asyncio.wait_for(asyncio.shield(forwarding.running), LOCAL.LINGER_TIMEOUT - 1)).is_normal
+        assert (await asyncio.wait_for(asyncio.shield(forwarding.running), DEADLINE)).is_normal
 
 
 async def test_an_unfinished_stream_ends_in_a_reset() -> None:
@@ -817,7 +818,17 @@ async def test_a_program_that_never_reads_does_not_keep_the_end(monkeypatch: pyt
 
 async def test_a_program_that_never_reads_affects_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is reset while another one still reads, which then receives everything."""
-    monkeypatch.setattr(FORWARDER, "DELIVERY_PATIENCE", 0.1)
+    patience, real_timeout = 3600.0, asyncio.timeout
+    waits: list[asyncio.Timeout] = []
+
+    def timeout(delay: float | None) -> asyncio.Timeout:
+        if delay != patience:
+            return real_timeout(delay)
+        waits.append(real_timeout(None))
+        return waits[-1]
+
+    monkeypatch.setattr(FORWARDER, "DELIVERY_PATIENCE", patience)
+    monkeypatch.setattr(FORWARDER.asyncio, "timeout", timeout)
     async with (
         mux(lambda: Source(MAX_STREAM_UNREAD)) as (forwarding, agent),
         stalled(forwarding.notices.port),
@@ -827,9 +838,11 @@ async def test_a_program_that_never_reads_affects_no_other(monkeypatch: pytest.M
         agent.agent.close_channel()
         await wait_until(lambda: not forwarding.channel.is_open)
         received = bytearray()
-        while len(forwarding.handler.connections()) == 2:
-            received += await asyncio.get_running_loop().sock_recv(reading, 16384)
-            await asyncio.sleep(0.002)
+        loop = asyncio.get_running_loop()
+        while len(received) < MAX_STREAM_UNREAD // 2:
+            received += await loop.sock_recv(reading, 16384)
+        waits[-1].reschedule(loop.time())
+        await wait_until(lambda: len(forwarding.handler.connections()) < 2)
         [left] = forwarding.handler.connections()
         assert left.startswith("connection 2")
         received += await receive_all(reading)

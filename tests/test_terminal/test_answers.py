@@ -7,13 +7,14 @@ import time
 import tty
 
 from session_manager_plugin.terminal.answers import DISCARD_TIME, discard_answers
+from tests.support.waiting import DEADLINE
 from tests.test_terminal.conftest import Pty
 
 
 def test_everything_up_to_the_last_answer_is_dropped(terminal: Pty) -> None:
     tty.setraw(terminal.slave)
     os.write(terminal.master, b"\x1b]11;rgb:0000/0000/0000\x1b\\\x1b[?62;22c\x1b[>1;2;3c\x1b[?62;22c")
-    discard_answers(terminal.slave, 2, timeout=20.0)
+    discard_answers(terminal.slave, 2, timeout=DEADLINE)
     os.write(terminal.master, b"ls")
     assert os.read(terminal.slave, 100) == b"ls"
 
@@ -29,4 +30,4 @@ def test_a_terminal_that_does_not_answer(terminal: Pty) -> None:
 
 def test_a_terminal_that_is_gone(terminal: Pty) -> None:
     os.close(terminal.master)
-    discard_answers(terminal.slave, 1, timeout=20.0)
+    discard_answers(terminal.slave, 1, timeout=DEADLINE)

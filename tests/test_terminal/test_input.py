@@ -13,6 +13,7 @@ import pytest
 
 from session_manager_plugin.terminal.input import InputReader
 from session_manager_plugin.terminal.raw import RawMode
+from tests.support.waiting import DEADLINE
 from tests.test_terminal.conftest import Pty
 
 
@@ -25,7 +26,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 async def read(reader: InputReader) -> bytes:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         return await reader.read()
 
 

@@ -22,6 +22,7 @@ import pytest
 import session_manager_plugin
 from session_manager_plugin.terminal.output import OutputWriter
 from session_manager_plugin.terminal.raw import RawMode
+from tests.support.waiting import DEADLINE
 from tests.test_terminal.conftest import Pty
 
 MIB = 1024 * 1024
@@ -236,7 +237,7 @@ async def test_reader_that_is_gone(pipe: tuple[int, int]) -> None:
     assert [error.errno for error in errors] == [errno.EPIPE]
     assert writer.error is errors[0]
     assert writer.buffered == 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         await writer.drain()
     writer.close()
 
@@ -249,7 +250,7 @@ async def test_reader_that_goes_while_much_is_queued(ends: tuple[int, int]) -> N
     draining = asyncio.create_task(writer.drain())
     await asyncio.sleep(0)
     os.close(ends[0])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         await draining
     assert events == ["pause", "error", "resume"]
     assert writer.error is not None
@@ -277,7 +278,7 @@ async def test_close_drops_the_queue_and_nothing_else(pipe: tuple[int, int]) -> 
     await asyncio.sleep(0)
     writer.close()
     writer.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         await draining
     assert writer.buffered == 0
     writer.write(b"dropped")
@@ -298,7 +299,7 @@ async def test_description_somebody_made_non_blocking(pipe: tuple[int, int], mon
     writer.write(b"x" * MIB)
     sink = Sink(pipe[0], 65536)
     sink.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         await writer.drain()
     assert await sink.digest_of(MIB) == hashlib.sha256(b"x" * MIB).hexdigest()
     assert not os.get_blocking(pipe[1])
@@ -343,7 +344,7 @@ asyncio.run(main())
         stderr=subprocess.PIPE,
         check=False,
         start_new_session=True,
-        timeout=20,
+        timeout=DEADLINE,
         env={**os.environ, "PYTHONPATH": source},
     )
     assert (result.returncode, result.stderr) == (0, b"")

@@ -17,6 +17,7 @@ import pytest
 
 import session_manager_plugin
 from session_manager_plugin.terminal.raw import RawMode
+from tests.support.waiting import DEADLINE
 from tests.test_terminal.conftest import Pty
 
 SOURCE = str(Path(session_manager_plugin.__file__).parents[1])
@@ -145,7 +146,7 @@ print(raw.active, flush=True)
 {last_words}
 """,
     )
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=DEADLINE)
     assert out == b"True\n"
     assert process.returncode == status
     assert termios.tcgetattr(terminal.slave) == saved
@@ -285,7 +286,7 @@ os.write(go_write, b"g")
 print(report(pid), flush=True)
 """,
     )
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=DEADLINE)
     assert (out, err) == (b"exit 7\n", b"")
     assert termios.tcgetattr(terminal.slave) == saved
 
@@ -312,6 +313,6 @@ os.kill(pid, signal.SIGCONT)
 print(report(pid), flush=True)
 """,
     )
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=DEADLINE)
     assert (out, err) == (f"stopped {int(signal.SIGTTOU)}\nexit 7\n".encode(), b"")
     assert termios.tcgetattr(terminal.slave) == saved

@@ -20,6 +20,7 @@ from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.session.protocols import TerminalSize
 from session_manager_plugin.terminal.recording import LONGEST_NAME, Recording, recording_path
 from tests.support.asciicast import check_asciicast
+from tests.support.waiting import DEADLINE
 
 SIZE = TerminalSize(100, 30)
 VARIABLES = {
@@ -209,7 +210,7 @@ recording.close()
 
 def test_a_disk_that_is_full_ends_the_recording_only(path: Path) -> None:
     """A limit of the file's size stands for the disk: with its signal ignored write(2) writes less, then fails."""
-    finished = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=30)
+    finished = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=DEADLINE)
     assert finished.stderr == ""
     assert re.fullmatch(
         rf"the recording {re.escape(str(path))} has ended: .+; the session continues\n", finished.stdout

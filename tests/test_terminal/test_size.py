@@ -15,6 +15,7 @@ import pytest
 import session_manager_plugin
 from session_manager_plugin.session.protocols import DEFAULT_SIZE, TerminalSize
 from session_manager_plugin.terminal.size import SizeWatcher, terminal_size
+from tests.support.waiting import DEADLINE
 from tests.test_terminal.conftest import Pty
 
 
@@ -34,7 +35,7 @@ class Sizes:
         self._called.set()
 
     async def next(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             await self._called.wait()
         self._called.clear()
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from session_manager_plugin.errors import RemoteProtocolError
 from session_manager_plugin.transfer.archive import END, ArchiveParser, Member, MemberKind, member_header
 from tests.support.programs import need
+from tests.support.waiting import DEADLINE
 
 LONG = "directory/" * 20 + "ä" * 60
 FILES = {"./a": b"x" * 1000, "./empty": b"", f"./{LONG}": bytes(512)}
@@ -104,7 +105,7 @@ def test_the_archives_of_tar_programs(tmp_path: Path) -> None:
         need(program)
         words = ["busybox", "tar"] if program == "busybox" else ["tar"]
         made = subprocess.run(
-            [*words, "-chf", "-", "-C", tmp_path, "./top"], capture_output=True, check=True, timeout=20
+            [*words, "-chf", "-", "-C", tmp_path, "./top"], capture_output=True, check=True, timeout=DEADLINE
         )
         assert b"data" in _contents(ArchiveParser().receive_data(made.stdout)).values()
 
