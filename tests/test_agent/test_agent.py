@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import hashlib
 import json
 import random
@@ -128,28 +127,22 @@ async def test_the_result_waits_for_the_last_output_but_not_for_ever(
     assert far.states() == ["Connected", "Terminating"]
 
 
-async def test_the_result_waits_as_long_as_acknowledgements_come(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(closing, "DRAIN_TIMEOUT", 1.0)
-    loop = asyncio.get_running_loop()
-    far = join("stty raw; head -c 4096 /dev/zero")
+async def test_the_result_waits_as_long_as_acknowledgements_come(join: Join) -> None:
+    clock = ManualClock()
+    far = join("stty raw; head -c 4096 /dev/zero", clock=clock)
     far.receiving = False
     far.agent.start()
     await far.until(lambda: far.agent.state is AgentState.DRAINING)
-    drained_at = loop.time()
     output = [each for each in far.delivered if each.message_type == ClientMessageType.OUTPUT_STREAM_DATA]
     for number in range(3):
-        await far.until(functools.partial(is_past, drained_at + 0.4 * (number + 1)))
+        clock.advance(0.9 * closing.DRAIN_TIMEOUT)
         assert far.result is None
-        far.connection.receive_message(output[number].serialize(), loop.time())
+        far.connection.receive_message(output[number].serialize(), clock.time())
         far.answer()
     far.receiving = True
+    clock.advance(0.9 * closing.DRAIN_TIMEOUT)  # the rest is sent again
     assert await far.until_finished() == ""
     assert far.output == bytes(4096)
-
-
-def is_past(moment: float) -> bool:
-    """Whether the loop's clock has passed ``moment``."""
-    return asyncio.get_running_loop().time() > moment
 
 
 async def test_what_is_unacknowledged_leaves_at_once_when_the_client_is_back(join: Join) -> None:

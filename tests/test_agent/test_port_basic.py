@@ -199,7 +199,7 @@ async def test_output_that_its_reader_no_longer_wants_is_dropped(forward: Forwar
         far.send(publication(ClientMessageType.PAUSE_PUBLICATION))
         far.agent.set_congested(True)
         program = await until_basic(far)
-        await wait_until(lambda: program.output_size > READ_HIGH_WATER)
+        await wait_until(lambda: program.output_size > MAX_PAYLOAD_SIZE)
         send_flag(far, Flag.DISCONNECT_TO_PORT)
         assert program.output_size == 0
         server.greeting = b"the second"

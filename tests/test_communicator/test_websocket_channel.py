@@ -198,6 +198,9 @@ async def test_facts_for_monitoring() -> None:
             "last_pong_time": None,
             "queue_size": 0,
             "ping_interval": 0.05,
+            "bytes_received": 0,
+            "bytes_sent": 0,
+            "tls": "",
         }
 
         started_at = time.time()

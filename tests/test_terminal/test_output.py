@@ -94,7 +94,7 @@ def close_both(pair: tuple[int, int]) -> None:
             os.close(fd)
 
 
-def refuse_to_open(path: str, flags: int) -> int:
+def refuse_to_open(path: str, flags: int, **_options: object) -> int:
     raise PermissionError(errno.EACCES, "Permission denied", path)
 
 
