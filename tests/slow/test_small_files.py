@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from session_manager_plugin.agent import Sandbox
-from tests.support.servers import SshServer, need, ssh_server
+from tests.support.programs import need
+from tests.support.servers import SshServer, ssh_server
 
 SMP = Path(sys.executable).parent / "smp"
 DIRECTORIES, FILES = 100, 100
