@@ -9,6 +9,7 @@ import pytest
 
 from session_manager_plugin.errors import AccessDenied, AgentTooOld, DocumentDenied, SessionEnded, UsageError
 from session_manager_plugin.execution.remote_command import RemoteCommand, Via, attempt_ways, command_of
+from session_manager_plugin.session.marked_command import MAX_SIZE
 from session_manager_plugin.session.outcome import Outcome, outcome_of
 
 
@@ -54,9 +55,9 @@ def test_a_word_is_a_program_in_a_shell_too() -> None:
 
 
 def test_a_command_that_is_too_long_for_a_shell() -> None:
-    command_of("#" * 131_071).session_request(Via.SHELL)
+    command_of("#" * MAX_SIZE).session_request(Via.SHELL)
     with pytest.raises(UsageError, match="send it as standard input"):
-        command_of("#" * 131_072).session_request(Via.SHELL)
+        command_of("#" * (MAX_SIZE + 1)).session_request(Via.SHELL)
 
 
 def test_bytes_that_are_not_utf_8_need_a_shell() -> None:

@@ -19,6 +19,7 @@ from session_manager_plugin.session.marked_command import (
     END_OF_INPUT,
     INPUT_LINE,
     INPUT_WINDOW,
+    MAX_SIZE,
     MarkedCommand,
     MarkedState,
     encode_input,
@@ -116,6 +117,30 @@ def test_ctrl_c_interrupts_the_command_alone(shell: str) -> None:
     assert b"went on" not in running.output
 
 
+@pytest.mark.parametrize("sh", ["dash", "bash --posix", "busybox sh"])
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [(b"echo out; kill -9 $$", KILLED), (b"echo out; exec sh -c 'kill $$'", KILLED), (b"echo out; exit 137", 137)],
+)
+def test_a_killed_command_is_told_from_an_exit_status(sh: str, command: bytes, status: int) -> None:
+    need(sh.split()[0])
+    running = Shell(["dash", "-i"], command, sh.encode())
+    try:
+        running.run()
+    finally:
+        running.close()
+    assert (running.output, running.marked.exit) == (b"out\n", command_exit(status))
+
+
+def test_a_command_of_any_allowed_size() -> None:
+    running = Shell(["dash", "-i"], b"echo out; exit 3 #".ljust(MAX_SIZE, b"x"))
+    try:
+        running.run()
+    finally:
+        running.close()
+    assert (running.output, running.marked.exit) == (b"out\n", CommandExit(3))
+
+
 TRAPS = """sh -c 'trap "echo trapped" INT; echo began; until [ -e {stop} ]; do sleep 0.05; done; echo end; exit 3'"""
 
 
@@ -196,6 +221,19 @@ def test_ctrl_c_reaches_a_command_that_does_not_read_its_input(sh: str) -> None:
             running.run_once()
             room = running.marked.take_lines_taken()
         running.type(running.marked.interrupt())
+        running.run()
+    finally:
+        running.close()
+    assert running.marked.exit == command_exit(KILLED)
+
+
+@pytest.mark.parametrize("sh", ["dash", "bash --posix", "busybox sh"])
+def test_ctrl_backslash_ends_the_command_alone(sh: str) -> None:
+    need(sh.split()[0])
+    running = Shell(["dash", "-i"], b"ulimit -c 0; exec yes began", sh.encode())
+    try:
+        running.run(until=b"began\n")
+        running.type(running.marked.interrupt(b"\x1c"))
         running.run()
     finally:
         running.close()

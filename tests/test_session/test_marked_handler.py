@@ -104,6 +104,8 @@ async def test_the_first_interrupt_is_the_commands() -> None:
     assert run.handler.interrupt(signal.SIGINT)
     assert not run.handler.interrupt(signal.SIGINT)
     await run.agent.until(lambda: run.agent.data().endswith(b"\x03"))
+    assert run.handler.interrupt(signal.SIGQUIT)
+    await run.agent.until(lambda: run.agent.data().endswith(b"\x1c"))
     run.agent.send(end + b" 130\n")
     assert (await run.result()).status == 255
     assert run.troubles == ["the command was killed by a signal"]

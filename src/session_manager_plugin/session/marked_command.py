@@ -19,7 +19,8 @@ input, a pipe; its standard output and standard error are one pipe.
 
 The command is a ``/bin/sh -c`` of its own, as it is in a command session. A shell reports the same number, 128 + n, for
 a process that signal n has killed and for one that exits with that status. dash, bash and busybox ash print a word such
-as "Killed" for the former, except for SIGINT and SIGPIPE; it is kept out of the output, and becomes ``k``.
+as "Killed" for the former, except for SIGINT and SIGPIPE; it is kept out of the output, and becomes ``k``. bash does
+so for commands that it reads from a file or a pipe, but not for those of ``-c``.
 
 Ctrl-C (and Ctrl-Backslash) reaches the command, but not the shell that runs it; the terminal discards no output then
 (``noflsh``). The command's shell may be killed by it while a program that it runs continues. So after the status 130
@@ -62,20 +63,23 @@ _BEGIN_SEARCHED = 64
 """Bytes kept while searching for the begin-marker: longer than the marker and its line ends."""
 _INTERRUPTED = 128 + signal.SIGINT
 CTRL_C = b"\x03"
-MAX_SIZE = 131_071
-"""Bytes of a command at most: the kernel's limit for one argument of a program (Linux, MAX_ARG_STRLEN)."""
+MAX_SIZE = 131_069
+"""Bytes of a command at most: with ``c=`` the kernel's limit for one variable of a program (Linux, MAX_ARG_STRLEN)."""
+_RUN = (
+    r"exec 2>&1; trap : INT QUIT; d=\$c; unset c; "
+    r"( trap - INT QUIT; exec /bin/sh -c \"\$d\" ) <&5 >&3 2>&3 3>&- 4>&- 5<&-; echo \$?"
+)
 _LINE = (
     ' exec /bin/sh -c \'stty raw -echo; printf "\\n%s%s\\n" {begin_head} {begin_tail}; '
     "c=$(dd bs=1 count={size} 2>/dev/null; echo .); c=${{c%.}}; stty isig noflsh; trap : INT QUIT; "
     'e() {{ printf "\\036\\n%s%s %s\\n" {end_head} {end_tail} $1; }}; '
-    "exec 4>&1; {feed}{{ trap : INT QUIT; {{ trap : INT QUIT; s=$(trap : INT QUIT; exec 2>&1; "
-    '( trap - INT QUIT; exec /bin/sh -c "$c" ) {redirection}>&3 2>&3 3>&- 4>&-; echo $?); '
+    "exec 4>&1; {feed}{{ trap : INT QUIT; {{ trap : INT QUIT; exec 5<{input}; "
+    's=$(trap : INT QUIT; echo "{run}" | c=$c /bin/sh 2>/dev/null); '
     'n=${{s##*[!0-9]}}; [ "$s" = "$n" ] || n=${{n}}k; [ "$n" = 130 ] || e $n; }} 3>&1 '
     '| ( trap "" INT QUIT; exec cat ); e 130; }}\'\r'
 )
 
 _FEED = '( trap "" INT QUIT; while IFS= read -r l && [ -n "$l" ]; do printf %b "$l" && e + >&4; done ) | '
-_NO_INPUT = "</dev/null "
 _ENCODED = [chr(byte) if 0x20 <= byte < 0x7F and byte != 0x5C else f"\\0{byte:03o}" for byte in range(256)]
 _ESCAPE_SIZE = 5
 INPUT_LINE = 960
@@ -134,8 +138,9 @@ class MarkedCommand:
             end_head=end[:half],
             end_tail=end[half:],
             size=len(command),
+            run=_RUN,
             feed=_FEED if has_input else "",
-            redirection="" if has_input else _NO_INPUT,
+            input="&0" if has_input else "/dev/null",
         ).encode()
         """The bytes to send first."""
         self._begin = re.compile(rb"\n" + begin.encode() + rb"\r?\n")
