@@ -15,6 +15,8 @@ from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.inventory import Instance, Inventory
 
 MIB = 1024 * 1024
+DEADLINE = 240.0
+"""Seconds for a run, on whatever machine this is."""
 RUN_COMMAND_TARGETS = int(os.environ.get("SMP_TEST_FLEET", "1000"))
 """Targets of the fleet that Run Command serves; measured with 5,000 as well."""
 API_RATE = 10.0
@@ -55,6 +57,8 @@ async def smp_exec(sandbox: Sandbox, directory: Path, *arguments: str, timeout: 
     """Run `smp exec` in a process of its own."""
     measured = directory / "measured"
     environment = {**os.environ, **sandbox.environment, "HOME": str(directory), "MEASURED": str(measured)}
+    # A busy machine may not answer a ping within ten seconds, and a command prints nothing more once its link is lost.
+    environment["SMP_KEEPALIVE"] = "0"
     smp = str(Path(sys.executable).parent / "smp")
     command = (smp, "exec", "--endpoint-url", sandbox.endpoint_url, *arguments)
     began_at = time.monotonic()
@@ -74,7 +78,7 @@ async def smp_exec(sandbox: Sandbox, directory: Path, *arguments: str, timeout: 
 async def test_300_targets_where_20_sessions_start_a_second(tmp_path: Path) -> None:
     async with Sandbox(inventory=inventory(300), start_rate=20.0) as sandbox:
         script = f"mkdir {tmp_path}/first 2>/dev/null && echo first || echo same"
-        run = await smp_exec(sandbox, tmp_path, "--tag", "role=web", "-b", "--shell", "--", script, timeout=110)
+        run = await smp_exec(sandbox, tmp_path, "--tag", "role=web", "-b", "--shell", "--", script, timeout=DEADLINE)
     assert run.status == 0, run.err
     assert " (299)\n---------------\nsame\n" in run.out.decode()
     assert run.out.decode().endswith("\n---------------\nfirst\n")
@@ -90,8 +94,8 @@ async def test_every_byte_of_50_targets(tmp_path: Path) -> None:
     async with Sandbox(inventory=inventory(50)) as sandbox:
         script = f"seq -f '{line.replace('%s', 'out').replace('%011d', '%011g')[:-1]}' {count} & "
         script += f"seq -f '{line.replace('%s', 'err').replace('%011d', '%011g')[:-1]}' {count} >&2; wait"
-        run = await smp_exec(sandbox, tmp_path, "--tag", "role=web", "-q", "--", "sh", "-c", script, timeout=110)
-    assert run.status == 0
+        run = await smp_exec(sandbox, tmp_path, "--tag", "role=web", "-q", "--", "sh", "-c", script, timeout=DEADLINE)
+    assert run.status == 0, [line for line in run.err.splitlines() if line.startswith("smp: ")]
     for name, text in (("out", run.out.decode()), ("err", run.err)):
         numbers: Counter[str] = Counter()
         for received in text.splitlines(keepends=True):
@@ -107,7 +111,7 @@ async def test_many_targets_by_run_command(tmp_path: Path) -> None:
     async with Sandbox(inventory=inventory(RUN_COMMAND_TARGETS), api_rate=API_RATE) as sandbox:
         script = f"mkdir {tmp_path}/first 2>/dev/null && echo first || echo same"
         arguments = ("--via", "send-command", "--fanout", "200", "-b", "--shell", "--", script)
-        timeout = max(115, RUN_COMMAND_TARGETS / 10)
+        timeout = max(DEADLINE, RUN_COMMAND_TARGETS / 10)
         run = await smp_exec(sandbox, tmp_path, "--tag", "role=web", *arguments, timeout=timeout)
     assert run.status == 0, run.err
     assert f" ({RUN_COMMAND_TARGETS - 1})\n---------------\nsame\n" in run.out.decode()
