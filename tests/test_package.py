@@ -67,7 +67,8 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "transfer": (*EVERYWHERE, "protocol", "session.protocols"),
     "forwarding": (*EVERYWHERE, "protocol", "session"),
     "execution": (*EVERYWHERE, "protocol", "session"),
-    "library": (*EVERYWHERE, "aws", "communicator", "execution", "forwarding", "session", "transfer"),
+    "arguments": (*EVERYWHERE, "aws"),
+    "library": (*EVERYWHERE, "arguments", "aws", "communicator", "execution", "forwarding", "session", "transfer"),
 }
 """Who may import whom; `cli` may import everything."""
 

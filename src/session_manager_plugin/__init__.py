@@ -54,6 +54,7 @@ __all__ = [
     "TimedOut",
     "UsageError",
     "Via",
+    "WrongType",
     "__version__",
     "connect",
     "copy",
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
         SessionManagerError,
         TimedOut,
         UsageError,
+        WrongType,
     )
     from session_manager_plugin.forwarding.forward import Forward
     from session_manager_plugin.library import (

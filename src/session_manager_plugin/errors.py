@@ -6,6 +6,7 @@
     ├── UsageError                  the request cannot be carried out as given
     │   ├── AmbiguousTarget           several targets match a name
     │   ├── InvalidURL                the stream URL cannot be used
+    │   ├── WrongType                 an argument of the library has a wrong type (also a TypeError)
     │   └── ApiError                  the sandbox refuses a call of its API
     ├── ConfigurationError          a setting or a program of this machine is wrong or missing
     ├── ConnectError                a data channel could not be opened
@@ -63,6 +64,10 @@ class AmbiguousTarget(UsageError):
 
 class InvalidURL(UsageError, ValueError):
     """A stream URL that cannot be used."""
+
+
+class WrongType(UsageError, TypeError):
+    """An argument of the library has a wrong type."""
 
 
 class ApiError(UsageError):

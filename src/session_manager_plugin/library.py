@@ -1,4 +1,8 @@
-"""The asyncio API: sessions on a stream URL or with a target, commands, forwarded ports, and copies of files."""
+"""The asyncio API: sessions on a stream URL or with a target, commands, forwarded ports, and copies of files.
+
+Every function raises ``UsageError`` for an argument of a wrong value, and ``WrongType``, which is a ``UsageError`` and
+a ``TypeError``, for one of a wrong type, before anything else happens.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from session_manager_plugin import arguments
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.communicator import LinkOptions, SessionDataChannel, complete_stream_url
 from session_manager_plugin.communicator.config import session_websocket_config
@@ -81,6 +86,11 @@ def connect(
     Raises ``InvalidURL`` for an invalid URL, and for ``ws://`` to another machine unless ``link.insecure`` is set,
     because the token would be sent unencrypted.
     """
+    arguments.check_text("url", url)
+    arguments.check_text("token", token, optional=False)
+    arguments.check_text("session_id", session_id or "")
+    arguments.check_text("target", target)
+    arguments.check_settings(aws, link)
     url, session_id = complete_stream_url(url, session_id, token)
     link = link or LinkOptions()
     if aws is not None:
@@ -136,6 +146,11 @@ def start(
     Opening raises ``UsageError`` and ``ConnectError`` for a target that is not found, ``AccessDenied``, and the errors
     of connecting. A cancelled ``open`` leaves no session behind.
     """
+    arguments.check_text("target", target)
+    arguments.check_text("document", document)
+    arguments.check_text("reason", reason)
+    arguments.check_parameters({} if parameters is None else parameters)
+    arguments.check_settings(aws, link)
     return Session(
         starter=_TargetStarter(
             target, document, parameters or {}, reason, aws or AwsSettings(), link or LinkOptions(), signer, pace
@@ -223,10 +238,12 @@ async def run(
     agent is too old. ``input`` needs ``Via.SHELL``. The session is terminated when this call is cancelled.
 
     Raises ``CommandTimedOut`` after ``timeout`` seconds, ``OutputIncomplete`` if output was lost, ``SessionEnded`` if
-    the session ended before the command's status was known, ``UsageError``, the errors of starting a session, and
-    ``TypeError`` for an argument of a wrong type.
+    the session ended before the command's status was known, ``UsageError``, and the errors of starting a session.
     """
-    _check_types([target], via, timeout, input)
+    arguments.check_text("target", target)
+    arguments.check_bytes("input", input)
+    arguments.check_member("via", via, Via)
+    arguments.check_run(timeout, reason, aws, link)
     completed = await _run(
         target, command_of(command), input, via, timeout, reason, aws or AwsSettings(), link, pace=None
     )
@@ -252,17 +269,14 @@ async def run_many(
     continue. Where the service throttles StartSession, sessions are started as fast as it allows. A caller that leaves
     the iteration early must close it, with ``contextlib.aclosing``, which terminates the sessions.
 
-    Raises, before any session is started, ``UsageError`` for a command that cannot be sent and a ``fanout`` below 1,
-    and ``TypeError`` for an argument of a wrong type.
+    Raises ``UsageError``, before any session is started, for a command that cannot be sent and a ``fanout`` below 1.
     """
-    if isinstance(targets, str):
-        raise TypeError("targets is an iterable of strings, not one string")
-    targets = list(targets)
-    _check_types(targets, via, timeout)
-    if fanout < 1:
-        raise UsageError(f"fanout is {fanout}, but at least one target runs at a time")
     from session_manager_plugin.aws.start_pace import StartPace
 
+    targets = arguments.checked_targets(targets)
+    arguments.check_whole_number("fanout", fanout, 1)
+    arguments.check_member("via", via, Via)
+    arguments.check_run(timeout, reason, aws, link)
     remote, settings, pace = command_of(command), aws or AwsSettings(), StartPace()
 
     async def run_one(target: str) -> CompletedSession:
@@ -271,18 +285,6 @@ async def run_many(
     async with aclosing(run_on_all(targets, run_one, fanout=fanout)) as all_completed:
         async for completed in all_completed:
             yield completed
-
-
-def _check_types(targets: Sequence[object], via: object, timeout: object, input: object = b"") -> None:
-    """Raise ``TypeError`` for an argument that would fail far from here, or be misunderstood."""
-    if wrong := [target for target in targets if not isinstance(target, str)]:
-        raise TypeError(f"a target is a string, not {type(wrong[0]).__name__}")
-    if not isinstance(via, Via):
-        raise TypeError(f"via is a member of Via, not {type(via).__name__}")
-    if timeout is not None and not isinstance(timeout, int | float):
-        raise TypeError(f"timeout is a number of seconds, not {type(timeout).__name__}")
-    if not isinstance(input, bytes):
-        raise TypeError(f"input is a bytes object, not {type(input).__name__}")
 
 
 async def _run(
@@ -361,6 +363,12 @@ def forward(
     from session_manager_plugin.forwarding.forward import Forward
     from session_manager_plugin.session.forward_spec import ForwardSpec, LocalAddress
 
+    arguments.check_text("target", target)
+    arguments.check_whole_number("port", port, 1, arguments.MAX_PORT)
+    arguments.check_text("host", host)
+    arguments.check_whole_number("local_port", local_port, 0, arguments.MAX_PORT)
+    arguments.check_whole_number("pool", pool, 1)
+    arguments.check_settings(aws, link)
     spec = ForwardSpec(LocalAddress(port=local_port), host, port)
     return Forward(ForwardSessions(target, aws, link), [spec], pool=pool, new_session=new_session)
 
@@ -439,11 +447,10 @@ async def copy(
     from session_manager_plugin.transfer.report import CopyOptions
     from session_manager_plugin.transfer.upload import upload
 
-    sources = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
-    if any("\0" in os.fspath(path) for path in (*sources, destination)):
-        raise UsageError("a file name cannot contain a NUL byte")
-    if not 1 <= streams <= MAX_STREAMS:
-        raise UsageError(f"a copy has 1 to {MAX_STREAMS} streams, not {streams}")
+    sources = arguments.checked_paths("sources", sources)
+    arguments.check_path("destination", destination)
+    arguments.check_whole_number("streams", streams, 1, MAX_STREAMS)
+    arguments.check_settings(aws, link)
     remote_sources = [place for path in sources if isinstance(path, str) and (place := parse_location(path))]
     remote_destination = parse_location(destination) if isinstance(destination, str) else None
     if not sources or (remote_sources and len(remote_sources) < len(sources)):

@@ -77,7 +77,7 @@ async def test_input(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=repr,
 )
 async def test_arguments_of_a_wrong_type(arguments: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match=" is a "):
+    with pytest.raises(TypeError, match=r" is a | must be "):
         await run(**{"target": NEW, "command": "uptime", **arguments})
 
 
@@ -86,7 +86,7 @@ async def test_many_targets_that_are_none() -> None:
     for targets in everything:
         with pytest.raises(TypeError, match="target"):
             await anext(run_many(targets, "uptime"))
-    with pytest.raises(UsageError, match="fanout is 0"):
+    with pytest.raises(UsageError, match="fanout must be 1 or more, not 0"):
         await anext(run_many([NEW], "uptime", fanout=0))
 
 

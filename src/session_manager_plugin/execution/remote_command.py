@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from session_manager_plugin.errors import AgentTooOld, DocumentDenied, SessionEnded, UsageError
+from session_manager_plugin.errors import AgentTooOld, DocumentDenied, SessionEnded, UsageError, WrongType
 from session_manager_plugin.session.document_names import COMMAND, INTERACTIVE_COMMAND, SEPARATE_OUTPUTS
 from session_manager_plugin.session.marked_command import MAX_SIZE
 from session_manager_plugin.session.outcome import Outcome
@@ -91,12 +91,12 @@ def command_of(arguments: str | Sequence[str], *, shell: bool = False) -> Remote
     """Return the command of ``arguments``. A list of words is executed without a shell; with ``shell`` the words are
     joined with spaces and run by ``sh -c``, as a string always is.
 
-    Raises ``UsageError`` if the command cannot be sent, and ``TypeError`` if an argument is not a string.
+    Raises ``UsageError`` if the command cannot be sent, and ``WrongType`` if an argument is not a string.
     """
     if isinstance(arguments, str):
         arguments, shell = [arguments], True
     if not _are_words(arguments):
-        raise TypeError("a command is a string for sh -c, or a sequence of strings, its words")
+        raise WrongType("a command is a string for sh -c, or a sequence of strings, its words")
     if shell:
         line = " ".join(arguments)
         return RemoteCommand(shlex.join(["sh", "-c", line]) if line.strip() else "", line)

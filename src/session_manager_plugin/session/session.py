@@ -8,7 +8,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from session_manager_plugin.errors import ConnectError, NotConnected, OutputIncomplete, SessionManagerError, UsageError
+from session_manager_plugin.errors import (
+    ConnectError,
+    NotConnected,
+    OutputIncomplete,
+    SessionManagerError,
+    UsageError,
+    WrongType,
+)
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.ending import describe_missing, wait_for_end
@@ -18,6 +25,10 @@ from session_manager_plugin.session.protocols import IDataChannel, SessionStarte
 
 READ_BUFFER_SIZE = 8 * 1024 * 1024
 """Bytes of one output that are kept until they are read. With more, reading from the network pauses."""
+
+
+MAX_SIZE = 65535
+"""The most columns or rows of a terminal."""
 
 
 class _Output:
@@ -183,11 +194,17 @@ class Session:
         return await self._read(self._error_output)
 
     async def write(self, data: bytes) -> None:
-        """Send ``data`` to the remote's input. Waits while the window is full."""
+        """Send ``data`` to the remote's input. Waits while the window is full. Raises ``NotConnected`` if the session
+        is not open, and ``WrongType`` for anything but bytes."""
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise WrongType(f"data must be bytes, not {type(data).__name__}")
         await self._channel.send_input_data(data)
 
     async def resize(self, columns: int, rows: int) -> None:
-        """Send the size of the terminal."""
+        """Send the size of the terminal, in characters: 1 to ``MAX_SIZE`` each. Raises ``UsageError`` for others."""
+        for size in (columns, rows):
+            if type(size) is not int or not 1 <= size <= MAX_SIZE:
+                raise UsageError(f"the size of a terminal must be 1 to {MAX_SIZE}, not {size!r}")
         await self._channel.send_size(columns, rows)
 
     async def wait(self) -> Outcome:
