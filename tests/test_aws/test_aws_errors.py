@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import botocore.exceptions
+import botocore.session
 import pytest
 
 from session_manager_plugin.aws.aws_errors import EXCEPTIONS, aws_failure, explain, refuses_credentials
@@ -93,3 +94,24 @@ def test_a_denial_names_the_action_and_the_resource_once(code: str, message: str
 def test_a_denial_in_other_words_is_shown_with_the_permission() -> None:
     error = aws_failure(refused("AccessDenied"), "Listing failed", permission="x:Y", profile=None)
     assert str(error) == "Listing failed: AccessDenied: no; these credentials need the permission x:Y"
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"region_name": "us east"}, "correct --region, AWS_REGION or the region of the profile"),
+        ({"endpoint_url": "foo"}, "correct --endpoint-url, or the AWS_ENDPOINT_URL that is set"),
+        ({"endpoint_url": "http://127.0.0.1:99999"}, "correct --endpoint-url, or the AWS_ENDPOINT_URL that is set"),
+        ({}, "correct that value"),
+    ],
+)
+def test_a_wrong_value_is_not_called_a_matter_of_credentials(options: dict[str, str], advice: str) -> None:
+    """A region or an endpoint may come from the environment; botocore refuses them by itself."""
+    session = botocore.session.Session()
+    keys = {"aws_access_key_id": "AKIAX", "aws_secret_access_key": "x"}
+    with pytest.raises(Exception, match=r"\w") as raised:
+        session.create_client("ssm", **{"region_name": "eu-west-1", **keys, **options}).terminate_session(
+            SessionId="a" if options else ""
+        )
+    found = explain(raised.value, permission="x", profile=None)
+    assert found.advice == advice

@@ -414,9 +414,10 @@ def test_tls_that_goes_nowhere(prober: Prober, script: Script, detail: str) -> N
     assert "firewall" in tls.advice
 
 
-def test_a_bundle_that_cannot_be_read(prober: Prober) -> None:
+def test_a_bundle_that_cannot_be_read(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
     with served(RawServer(silence)) as gateway:
-        tls = prober(*url_of(gateway.port, "wss", "127.0.0.1"), "--ca-bundle", "/nonexistent").one("tls")
+        monkeypatch.setenv("AWS_CA_BUNDLE", "/nonexistent")
+        tls = prober(*url_of(gateway.port, "wss", "127.0.0.1")).one("tls")
     assert tls.verdict == "fail"
     assert "/nonexistent" in tls.detail
 

@@ -18,6 +18,7 @@ from session_manager_plugin.errors import (
     ConfigurationError,
     ConnectError,
     SessionManagerError,
+    UsageError,
 )
 from session_manager_plugin.utils.logging import redact
 from session_manager_plugin.utils.proxy_url import environments_fault
@@ -49,6 +50,7 @@ EXCEPTIONS = {
     "CredentialRetrievalError": _Row(ConfigurationError, _CREDENTIALS),
     "HTTPClientError": _NETWORK,
     "InvalidConfigError": _CONFIG_FILE,
+    "InvalidRegionError": _Row(ConfigurationError, "correct --region, AWS_REGION or the region of the profile"),
     "JSONDecodeError": _Row(
         ConfigurationError,
         "run aws sts get-caller-identity{option} to see which",
@@ -65,6 +67,7 @@ EXCEPTIONS = {
     "NoCredentialsError": _Row(ConfigurationError, _CREDENTIALS, "there are no AWS credentials"),
     "NoRegionError": _Row(ConfigurationError, "give --region, or set AWS_REGION", "the region is not known"),
     "OSError": _Row(ConfigurationError, "check the credential_process and the files of the profile"),
+    "ParamValidationError": _Row(UsageError, "correct that value"),
     "PartialCredentialsError": _Row(ConfigurationError, "set the missing one too, or remove the others"),
     "ProfileNotFound": _Row(ConfigurationError, "run aws configure list-profiles to see the profiles"),
     "ProxyConnectionError": _Row(ConnectError, "check HTTPS_PROXY and NO_PROXY", retryable=True),
@@ -77,8 +80,11 @@ EXCEPTIONS = {
 }
 """By the name of the exception's class, or of the nearest base class in this table."""
 _CREDENTIAL_PROCESS = "Error when retrieving credentials from custom-process: "
+_WRONG_ENDPOINT = _Row(ConfigurationError, "correct --endpoint-url, or the AWS_ENDPOINT_URL that is set")
 TEXTS = {
     _CREDENTIAL_PROCESS: _Row(ConfigurationError, "check the credential_process of the profile"),
+    "Invalid endpoint: ": _WRONG_ENDPOINT,
+    "Port out of range": _WRONG_ENDPOINT,
     "Credentials were refreshed, but the refreshed credentials are still expired": _Row(
         AccessDenied, "renew them where they come from", "the credentials of the profile have expired"
     ),

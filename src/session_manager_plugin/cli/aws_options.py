@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 from click.types import StringParamType
 
 from session_manager_plugin.cli.click_options import FileName
@@ -80,6 +84,12 @@ class RegionName(StringParamType):
 
     name = "region"
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the region, if its name is well-formed."""
+        if _REGION.fullmatch(value) is None:
+            self.fail(f"{value!r} is not the name of a region, such as eu-west-1", param, ctx)
+        return str(value)
+
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
         """Return the regions that begin with ``incomplete``."""
         from click.shell_completion import CompletionItem
@@ -96,6 +106,12 @@ class ProfileName(StringParamType):
 
     name = "profile"
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, if it is not empty."""
+        if not value:
+            self.fail("the name is empty", param, ctx)
+        return str(value)
+
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
         """Return the profiles that begin with ``incomplete``."""
         from click.shell_completion import CompletionItem
@@ -106,6 +122,41 @@ class ProfileName(StringParamType):
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+class EndpointURL(StringParamType):
+    """The URL of an API."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the URL, if a request can be sent there."""
+        try:
+            parts = urlsplit(value)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # the port
+            usable = False
+        if not usable or not value.isascii() or any(character.isspace() for character in value):
+            self.fail(f"{value!r} is not a URL such as https://HOST or http://127.0.0.1:8080", param, ctx)
+        return str(value)
+
+
+class CertificatesFile(FileName):
+    """A file of CA certificates. One that is named on the command line must be readable."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name of the file. Raises ``UsageError``."""
+        if ctx is not None and param is not None and not ctx.resilient_parsing:
+            source = ctx.get_parameter_source(param.name or "")
+            if source is ParameterSource.COMMANDLINE:
+                try:
+                    Path(value).open("rb").close()
+                except (OSError, ValueError) as error:
+                    reason = getattr(error, "strerror", None) or error
+                    raise UsageError(f"the CA bundle {value} cannot be read: {reason}") from None
+        return str(value)
+
+
+_REGION = re.compile(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
+"""The names that botocore accepts: a label of a host name that is not a number."""
 _OPTIONS = [
     click.option(
         "--region",
@@ -121,12 +172,13 @@ _OPTIONS = [
     ),
     click.option(
         "--endpoint-url",
+        type=EndpointURL(),
         metavar="URL",
         help="Endpoint of the Systems Manager API, instead of the region's. Example: http://127.0.0.1:8080.",
     ),
     click.option(
         "--ca-bundle",
-        type=FileName(),
+        type=CertificatesFile(),
         metavar="FILE",
         envvar="AWS_CA_BUNDLE",
         show_envvar=True,

@@ -40,6 +40,8 @@ def kill(environment: Environment, *, sessions: tuple[str, ...], mine: bool, set
 
     if bool(sessions) == mine:
         raise UsageError("give the ids of sessions, or --mine" + (", not both" if mine else ""))
+    if not all(map(str.strip, sessions)):
+        raise UsageError("the id of a session is empty")
     outcomes: dict[str, SessionManagerError | None] = {}
 
     def work() -> None:
