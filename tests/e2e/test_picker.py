@@ -39,6 +39,8 @@ def test_the_screen_is_as_before_when_none_is_chosen(terminal: Terminal, key: st
     terminal.press(key)
     view = terminal.wait(lambda view: [row for row in view.rows if row][-1] == "$", "the prompt of the shell")
     assert [row for row in view.rows if row] == ["$ seq 5", "1", "2", "3", "4", "5", "$ smp start", "$"]
+    blank = 1 if key == "C-c" else 0  # a shell begins a new line after a program that SIGINT has ended
+    assert view.rows.index("$") == view.rows.index("$ smp start") + 1 + blank
     assert "alternate=0" in view.state
     assert "cursor=1" in view.state
     terminal.enter("echo status $?")

@@ -140,3 +140,19 @@ def test_the_parts_of_texts() -> None:
     assert split_example("smp ls | cut -f 1    the ids alone") == ("smp ls | cut -f 1", "the ids alone")
     assert split_example("smp ls  (a note)") == ("smp ls", "a note")
     assert split_example("smp ls") == ("smp ls", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("ls", "--help", "--color", "always"), ("ls", "--color=always", "-h")],
+)
+def test_color_is_for_the_help_too(arguments: tuple[str, ...]) -> None:
+    always = CliRunner().invoke(smp, arguments, color=True).output
+    never = CliRunner().invoke(smp, [each.replace("always", "never") for each in arguments], color=True).output
+    assert "\x1b[" in always
+    assert "\x1b[" not in never
+
+
+def test_color_is_for_wrong_options_too(smp: Smp) -> None:
+    assert smp("ls", "--region", "us east", "--color", "always").err.startswith("\x1b[1;31msmp:")
+    assert smp("exec", "web-1", "--region", "us east", "--", "--color", "always").err.startswith("smp: ")

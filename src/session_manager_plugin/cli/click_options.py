@@ -11,12 +11,14 @@ import click
 from click.types import FloatParamType, IntParamType, StringParamType
 
 from session_manager_plugin.cli.environment import Environment, named_output_errors, parse_seconds
-from session_manager_plugin.cli.help_page import ALL, asks_for_everything, asks_for_help, command_page
+from session_manager_plugin.cli.help_page import ALL, asks_for_everything, asks_for_help, command_page, given_color
 from session_manager_plugin.cli.render import tell
 from session_manager_plugin.errors import UsageError
 from session_manager_plugin.utils.logging import configure
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
+COLORS = ("auto", "always", "never")
+"""The values of ``--color``."""
 _EVERYTHING = "session_manager_plugin.help.everything"
 
 
@@ -51,6 +53,8 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments. Errors do not contain them."""
+        if (color := given_color(args)) in COLORS:  # for help and errors, which come before the options are parsed
+            ctx.ensure_object(Environment).color = color
         prepare_help(ctx, args)
         if asks_for_everything(args) and not any(ALL in each.opts for each in self.params):
             args = [each for each in args if each != ALL]
@@ -261,7 +265,7 @@ def _common_options() -> list[click.Parameter]:
         ),
         click.Option(
             ["--color"],
-            type=Choice("auto", "always", "never"),
+            type=Choice(*COLORS),
             default="auto",
             show_default=True,
             help="Whether messages and the status line are coloured. auto colours them at a terminal, and honours "

@@ -55,6 +55,17 @@ def asks_for_everything(arguments: Sequence[str]) -> bool:
     return asks_for_help(arguments) and ALL in _before_dashes(arguments)
 
 
+def given_color(arguments: Sequence[str]) -> str:
+    """Return the last value of ``--color`` among the arguments before ``--``; empty if there is none."""
+    before = _before_dashes(arguments)
+    for index in reversed(range(len(before))):
+        if before[index].startswith("--color="):
+            return before[index].partition("=")[2]
+        if before[index] == "--color" and index + 1 < len(before):
+            return before[index + 1]
+    return ""
+
+
 def _before_dashes(arguments: Sequence[str]) -> Sequence[str]:
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 

@@ -126,12 +126,14 @@ def smp(context: click.Context) -> None:
 def program(arguments: Sequence[str], environment: Environment) -> Exit:
     """Run a command, write any error to stderr, and return the ``Exit``. Does not raise."""
     try:
-        outcome: Any = smp.main(list(arguments), prog_name=environment.program, standalone_mode=False, obj=environment)
+        # Not ``smp.main``, which writes an empty line after Ctrl-C.
+        with smp.make_context(environment.program, list(arguments), obj=environment) as context:
+            outcome: Any = smp.invoke(context)
         return outcome if isinstance(outcome, Exit) else Exit(int(outcome or 0))
-    except click.Abort:  # click's exception for Ctrl-C
+    except click.exceptions.Exit as end:
+        return Exit(end.exit_code)
+    except (click.Abort, EOFError):  # Ctrl-D instead of an answer
         return exit_of(KeyboardInterrupt())
-    except SystemExit:  # click's exception for EPIPE
-        return exit_of(BrokenPipeError())
     except click.NoSuchOption as error:
         from session_manager_plugin.cli.nearest import nearest
 

@@ -78,11 +78,14 @@ def _refresh(environment: Environment, given: Mapping[str, str | None]) -> None:
 def chosen_target(environment: Environment, settings: AwsSettings) -> str:
     """Let the user choose an online target from a list, and return its id.
 
-    Raises ``UsageError`` without a terminal, ``KeyboardInterrupt`` if none is chosen, ``ConnectError`` if none is
-    online, and the errors of reading the list.
+    Raises ``UsageError`` without a terminal, click's ``Exit`` if none is chosen, ``Signalled`` after Ctrl-C,
+    ``ConnectError`` if none is online, and the errors of reading the list.
     """
     if not environment.is_interactive or environment.is_dumb:
         raise UsageError("no TARGET: give an id, a name, an address or tag:KEY=VALUE; smp ls lists them")
+    from click.exceptions import Exit
+
+    from session_manager_plugin.cli.exit_status import ExitStatus
     from session_manager_plugin.cli.signals import run
 
     async def main(_interruption: Interruption) -> str | None:
@@ -90,15 +93,17 @@ def chosen_target(environment: Environment, settings: AwsSettings) -> str:
 
     chosen = run(main)
     if chosen is None:
-        raise KeyboardInterrupt
+        raise Exit(ExitStatus.INTERRUPTED)  # not by SIGINT, after which a shell begins a new line
     return chosen
 
 
 async def _pick(environment: Environment, settings: AwsSettings) -> str | None:
     import asyncio
+    import signal
 
     from session_manager_plugin.aws.targets import ONLINE, find_all
     from session_manager_plugin.aws.threads import in_thread
+    from session_manager_plugin.cli.exit_status import Signalled
 
     loop = asyncio.get_running_loop()
 
@@ -125,7 +130,10 @@ async def _pick(environment: Environment, settings: AwsSettings) -> str | None:
             show(future.result())
 
     loading.add_done_callback(loaded)
-    return await picker.choose()
+    chosen = await picker.choose()
+    if picker.is_interrupted:
+        raise Signalled(signal.SIGINT)
+    return chosen
 
 
 def _cells(instance: ManagedInstance) -> tuple[str, ...]:

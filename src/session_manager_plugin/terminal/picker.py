@@ -42,6 +42,8 @@ class Picker:
         self._widths = [len(each) for each in headings]
         self._selected = 0
         self._has_moved = False
+        self.is_interrupted = False
+        """Whether Ctrl-C has ended ``choose``."""
         self._top = 0
         self.note = "loading"
         """Shown beside the number of rows."""
@@ -126,9 +128,13 @@ class Picker:
                 event.app.exit(result=chosen)
 
         @bindings.add("escape", eager=True)
-        @bindings.add("c-c")
         @bindings.add("c-d")
         def _leave(event: KeyPressEvent) -> None:
+            event.app.exit(result=None)
+
+        @bindings.add("c-c")
+        def _interrupt(event: KeyPressEvent) -> None:
+            self.is_interrupted = True
             event.app.exit(result=None)
 
         return bindings
