@@ -58,7 +58,8 @@ class Authorization:
         if target.startswith("mi-"):
             return self._arn("ssm", f"managed-instance/{target}")
         if target.startswith("ecs:"):
-            cluster, task = (*target.removeprefix("ecs:").split("_"), "")[:2]
+            # The cluster may contain underscores; the task's and the container's runtime id do not.
+            cluster, _, task = target.removeprefix("ecs:").rpartition("_")[0].rpartition("_")
             return self._arn("ecs", f"task/{cluster}/{task}")
         return self._arn("ec2", f"instance/{target}")
 

@@ -186,7 +186,7 @@ async def check_region(group: Group, settings: AwsSettings, *, needed: bool) -> 
             _say_missing(check, needed, *explain(error, settings))
             return None
         if region is None:
-            _say_missing(check, needed, "none is set", "give --region or set AWS_REGION")
+            _say_missing(check, needed, "none is set", "give --region, or set AWS_REGION")
         else:
             check.passed(f"{region.name}, from {region.source}")
         return region
