@@ -91,7 +91,10 @@ def parse_socks(text: str) -> LocalAddress:
     fields = _fields(text)
     if len(fields) not in (1, 2):
         raise UsageError(f"-D {text}: expected PORT or BIND:PORT, as in 1080 or [::1]:1080")
-    return LocalAddress(fields[0] if len(fields) == 2 else "", _local_port(text, fields[-1]))
+    host, port = fields[0] if len(fields) == 2 else "", fields[-1]
+    if not _is_local_port(port):
+        raise UsageError(f"-D {text}: {port!r} is not a port; expected 0 to 65535")
+    return LocalAddress(host, int(port or 0))
 
 
 def is_loopback_name(host: str) -> bool:
@@ -122,11 +125,13 @@ def _fields(text: str) -> list[str]:
 
 
 def _local_port(text: str, field: str) -> int:
-    if not field:
-        return 0
-    if not _PORT.fullmatch(field) or int(field) > 65535:
+    if not _is_local_port(field):
         raise UsageError(f"{text}: {field!r} is not a local port; expected 0 to 65535, or the path of a unix socket")
-    return int(field)
+    return int(field or 0)
+
+
+def _is_local_port(field: str) -> bool:
+    return not field or (_PORT.fullmatch(field) is not None and int(field) <= 65535)
 
 
 def _remote_port(text: str, field: str) -> int:

@@ -14,6 +14,7 @@ from session_manager_plugin.cli.click_options import command
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.session_options import link_options, terminal_options
 from session_manager_plugin.cli.target_argument import TargetName
+from session_manager_plugin.errors import UsageError
 
 if TYPE_CHECKING:
     from session_manager_plugin.aws.settings import AwsSettings
@@ -104,6 +105,8 @@ def start(
     from session_manager_plugin.cli.target_argument import chosen_target
     from session_manager_plugin.session.document_names import SHELL, needs_handshake
 
+    if request is not None and not request.strip():
+        raise UsageError("--request: the reason is empty")
     values = parse_parameters(parameters)
     named = target if target is not None else chosen_target(environment, settings)
 
