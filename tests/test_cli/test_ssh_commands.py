@@ -41,6 +41,42 @@ def test_blocks_are_printed(call: Call, sandbox: SandboxThread) -> None:
     assert f"ssh-proxy {WEB} %p --region=us-east-1 --endpoint-url={sandbox.endpoint_url}\n" in text
 
 
+def test_accounts_of_credentials_in_the_environment_are_told_apart(
+    smp: Smp, sandbox: SandboxThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--all`` removes the targets that are gone, not those of another account."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", sandbox.endpoint_url)
+    file = tmp_path / "smp" / "ssh_config"
+    identity = "session_manager_plugin.aws.diagnosis.find_identity"
+    monkeypatch.setattr(identity, lambda _settings, _timeout: "arn:aws:iam::111122223333:user/alice")
+    assert smp("ssh-config", "--write", "--all").status == 0
+    text = file.read_text()
+    assert '"origin": "--region=us-east-1 \'account 111122223333\'"' in text
+    other = text.replace(WEB, "i-0b1b2c3d4e5f60001").replace("account 111122223333", "account 444455556666")
+    file.write_text(text + other.partition("\n\n")[2])
+    before = hosts(file.read_text())
+    assert smp("ssh-config", "--write", "--all").status == 0
+    after = hosts(file.read_text())
+    assert "web-1 i-0b1b2c3d4e5f60001" in after
+    assert f"web-1.{WEB} {WEB}" in after
+    assert len(after) <= len(before)
+
+
+def test_the_account_is_not_needed(
+    smp: Smp, sandbox: SandboxThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", sandbox.endpoint_url)
+
+    def refuse(*_arguments: object) -> str:
+        raise ConnectionError
+
+    monkeypatch.setattr("session_manager_plugin.aws.diagnosis.find_identity", refuse)
+    assert smp("ssh-config", "--write", "web-1").status == 0
+    assert '"origin": "--region=us-east-1"' in (tmp_path / "smp" / "ssh_config").read_text()
+
+
 def test_all_targets_and_a_file_of_our_own(call: Call, tmp_path: Path) -> None:
     file = tmp_path / ".config" / "smp" / "ssh_config"
     first = call("ssh-config", "--write", WEB_2, "--user", "bob")

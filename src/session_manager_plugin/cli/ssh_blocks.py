@@ -52,7 +52,7 @@ class Login:
 
 @dataclass(frozen=True)
 class Block:
-    """One block, with the id of its target and the options of AWS that it was written with."""
+    """One block, with the id of its target and what ``origin_of`` returns for the account that it was written from."""
 
     id: str
     origin: str
@@ -66,15 +66,23 @@ class Block:
 
 
 def make_blocks(
-    hosts: Sequence[Host], command: Sequence[str], options: Sequence[str], login: Login, *, taken: Collection[str] = ()
+    hosts: Sequence[Host],
+    command: Sequence[str],
+    options: Sequence[str],
+    login: Login,
+    *,
+    account: str = "",
+    taken: Collection[str] = (),
 ) -> list[Block]:
-    """Return a block for each of ``hosts``. ``command`` runs smp; ``options`` are those of AWS.
+    """Return a block for each of ``hosts``. ``command`` runs smp; ``options`` are those of AWS; ``account`` is the
+    number of the account if no option selects it.
 
     A name that several targets have, or that is in ``taken``, is written as NAME.ID. Raises ``UsageError`` for what
     ``ssh_config`` cannot hold.
     """
     if login.user and _USER.fullmatch(login.user) is None:
         raise UsageError(f"{login.user!r} cannot be the name of a user in ssh_config")
+    origin = origin_of(options, account)
     names = {host.id: _plain_name(host) for host in hosts}
     counts = Counter(names.values())
     blocks = []
@@ -84,7 +92,7 @@ def make_blocks(
             name = f"{name}.{host.id}"
         words = [*map(_word, [*command, "ssh-proxy", host.id]), "%p", *map(_word, options)]
         lines = [
-            _MARK + json.dumps({"id": host.id, "origin": origin_of(options)}),
+            _MARK + json.dumps({"id": host.id, "origin": origin}),
             " ".join(["Host", *([name] if names[host.id] else []), host.id]),
             f"    HostKeyAlias {host.id}",
         ]
@@ -95,13 +103,13 @@ def make_blocks(
             # The quotes are for ssh before version 9.6: later ones refuse users with characters of the shell.
             words += ["--user='%r'", _word(f"--push-key={login.push_key}") if login.push_key else "--push-key"]
         lines.append(f"    ProxyCommand {' '.join(words)}")
-        blocks.append(Block(host.id, origin_of(options), "\n".join(lines) + "\n"))
+        blocks.append(Block(host.id, origin, "\n".join(lines) + "\n"))
     return blocks
 
 
-def origin_of(options: Sequence[str]) -> str:
-    """Return the ``origin`` of blocks with these options of AWS."""
-    return shlex.join(options)
+def origin_of(options: Sequence[str], account: str = "") -> str:
+    """Return the ``origin`` of blocks with these options of AWS, from this account."""
+    return shlex.join([*options, *([f"account {account}"] if account else [])])
 
 
 def parse_blocks(text: str) -> list[Block]:

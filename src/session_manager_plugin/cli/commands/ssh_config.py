@@ -31,6 +31,8 @@ smp ssh-config --write --all --user ec2-user --push-key      (no key on the inst
 smp ssh-config tag:role=bastion --profile prod >> ~/.ssh/config
 """
 
+_IDENTITY_TIMEOUT = 5.0
+"""Seconds for asking STS about the account."""
 _TOLD = 10
 """Names of written targets that are listed, at most."""
 
@@ -74,11 +76,15 @@ def ssh_config(
     A target is known to ssh by its id and its name. In names, what is no letter, digit, hyphen or underscore becomes a
     hyphen; a dot stays if TARGET is that name. A name that several targets have is written NAME.ID.
 
-    The region, the profile and the other options of AWS that are used now are used for each connection.
+    The region, the profile and the other options of AWS that are used now are used for each connection. Credentials of
+    the environment are not: set them again for ssh, or give --profile.
 
     Needs ssm:DescribeInstanceInformation, and ec2:DescribeInstances for names; for ids alone neither.
     """
+    import asyncio
+
     from session_manager_plugin.aws.targets import describe_targets, list_targets
+    from session_manager_plugin.aws.threads import in_thread
     from session_manager_plugin.cli.signals import run
     from session_manager_plugin.cli.ssh_blocks import Host, format_blocks, make_blocks, origin_of
     from session_manager_plugin.utils.private_files import locked_directory, replace_file
@@ -92,20 +98,23 @@ def ssh_config(
     login = _login(environment, user, push_key)
     options = pinned_options(settings, environment.variables)
 
-    async def main(_interruption: Interruption) -> list[ManagedInstance]:
+    async def main(_interruption: Interruption) -> tuple[list[ManagedInstance], str]:
+        account = in_thread(lambda: _account(settings, options)) if write else None
         found = await (list_targets(settings) if everything else describe_targets(settings, targets))
-        return sorted(found, key=lambda each: (each.name == "", each.name, each.id))
+        number = "" if account is None else await asyncio.wrap_future(account)
+        return sorted(found, key=lambda each: (each.name == "", each.name, each.id)), number
 
-    hosts = [Host(each.id, each.name, each.name in targets) for each in run(main)]
+    instances, account = run(main)
+    hosts = [Host(each.id, each.name, each.name in targets) for each in instances]
     program = own_command()
     if not write:
         environment.write("\n".join(block.text for block in make_blocks(hosts, program, options, login)))
         return 0
     path = _our_file(environment)
     with locked_directory(path.parent):
-        kept = _kept(path, {host.id for host in hosts}, origin_of(options), everything=everything)
+        kept = _kept(path, {host.id for host in hosts}, origin_of(options, account), everything=everything)
         taken = {name for block in kept for name in block.hosts}
-        blocks = make_blocks(hosts, program, options, login, taken=taken)
+        blocks = make_blocks(hosts, program, options, login, account=account, taken=taken)
         replace_file(path, format_blocks([*kept, *blocks]).encode(errors="surrogateescape"))
     _tell_include(environment, path, blocks)
     return 0
@@ -131,6 +140,19 @@ def pinned_options(settings: AwsSettings, variables: Mapping[str, str]) -> list[
         "--proxy": settings.proxy,
     }
     return [f"{name}={value}" for name, value in values.items() if value]
+
+
+def _account(settings: AwsSettings, options: Sequence[str]) -> str:
+    """Return the number of the account whose targets are listed, so that ``--all`` does not remove those of another
+    account; empty if an option selects the account, or if STS does not answer."""
+    from session_manager_plugin.aws.diagnosis import find_identity
+
+    if any(option.startswith(("--profile=", "--endpoint-url=")) for option in options):
+        return ""
+    try:
+        return find_identity(settings, _IDENTITY_TIMEOUT).split(":")[4]
+    except Exception:  # botocore's, of any kind: the number is a convenience
+        return ""
 
 
 def own_command() -> list[str]:
