@@ -37,7 +37,6 @@ from session_manager_plugin.errors import ConnectionLost
 from session_manager_plugin.session.listener import listen_on_path, listen_on_port
 from session_manager_plugin.session.outcome import Outcome, outcome_of
 from session_manager_plugin.utils.setting_names import PLUGIN_SETTINGS, SMP_SETTINGS, SettingNames
-from tests.support.waiting import DEADLINE
 
 HOST = "ssmmessages.eu-west-1.amazonaws.com:443"
 
@@ -74,7 +73,7 @@ def network(
         error,
         HOST,
         via=via,
-        timeout=DEADLINE,
+        timeout=30.0,
         stage=stage,
         certificate=certificate,
         has_credentials=has_credentials,
