@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.e2e.conftest import BIN
 from tests.support.tmux import Tmux, View, shell_environment
 
-BAR = re.compile(r" connected   local us-east-1  \d+(\.\d)? ms .*exit or Ctrl-D leaves")
+BAR = re.compile(r" connected   local us-east-1  \d+(\.\d)? ms .*~\? help")
 
 
 def shown(view: View) -> list[str]:

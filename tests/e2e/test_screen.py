@@ -20,7 +20,7 @@ from tests.support.tmux import Terminal, Tmux, View, shell_environment
 
 PROMPT = "$ "
 ROWS, COLUMNS = 24, 80
-BAR = re.compile(r" connected +(local us-east-1 +)?\d+(\.\d)? ms .*exit or Ctrl-D leaves")
+BAR = re.compile(r" connected +(local us-east-1 +)?\d+(\.\d)? ms .*~\? help")
 TEXT_LINES = 120
 SCREENS = Path(__file__).parents[2] / "docs" / "screens"
 
@@ -403,7 +403,7 @@ def picture(view: View) -> str:
 
     def same_bar(found: re.Match[str]) -> str:
         left = f" connected   local us-east-1  23.1 ms  {'▁▂▁'}"
-        return left + "exit or Ctrl-D leaves".rjust(COLUMNS - len(left))
+        return left + "exit or Ctrl-D leaves, ~? help".rjust(COLUMNS - len(left))
 
     return "".join(f"{BAR.sub(same_bar, row)}\n" for row in view.rows)
 

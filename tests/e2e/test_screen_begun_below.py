@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.conftest import BIN
 from tests.support.tmux import Terminal, Tmux, View, shell_environment
 
-BAR = re.compile(r" connected .*exit or Ctrl-D leaves")
+BAR = re.compile(r" connected .*~\? help")
 ROWS, COLUMNS = 22, 72
 ABOVE = ("$ seq 6; smp demo --status bar", "1", "2", "3", "4", "5", "6")
 

@@ -56,14 +56,14 @@ CALM = LinkHealth(LinkState.CONNECTED, latency=0.0234)
 BARS = [
     CALM,
     CALM._replace(retransmitting=3),
-    LinkHealth(LinkState.SILENT, True, 7.2, latency=0.0234),
+    LinkHealth(LinkState.SILENT, True, 7.2),
     LinkHealth(LinkState.RECONNECTING, True, 23.9, "attempt 5 in 3 s", "no route to host"),
     CALM._replace(restored_after=31.0),
 ]
 
 
 def test_the_bar() -> None:
-    line = StatusLine(hint="exit or Ctrl-D leaves", escape="~.", color=False, unicode=True)
+    line = StatusLine(hint="exit or Ctrl-D leaves", escape="~", color=False, unicode=True)
     rows = [line.render(LinkStatus(health, SESSION, LATENCIES), 80).decode() for health in BARS]
     assert_documented("bar", "".join(f"{SGR.sub('', row).rstrip()}\n" for row in rows))
 

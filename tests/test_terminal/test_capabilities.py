@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from session_manager_plugin.terminal.capabilities import has_margins, is_utf8
+from session_manager_plugin.terminal.capabilities import has_256_colors, has_margins, is_utf8
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,26 @@ def test_terminfo_is_asked_about_rare_terminals(term: str, expected: str) -> Non
     code = f"from session_manager_plugin.terminal.capabilities import has_margins; print(has_margins({term!r}))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert found.stdout.decode().strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"TERM": "xterm"}, True),
+        ({"TERM": "xterm-256color"}, True),
+        ({"TERM": "xterm-kitty"}, True),
+        ({"TERM": "xterm-direct"}, True),
+        ({"TERM": "screen"}, True),
+        ({"TERM": "screen.xterm-256color"}, True),
+        ({"TERM": "rxvt-unicode-256color"}, True),
+        ({"TERM": "st-16color", "COLORTERM": "truecolor"}, True),
+        ({"TERM": "xterm-mono"}, False),
+        ({"TERM": "xterm-16color"}, False),
+        ({"TERM": "linux"}, False),
+        ({"TERM": "vt100"}, False),
+        ({"TERM": "dumb"}, False),
+        ({}, False),
+    ],
+)
+def test_terminals_with_256_colours(variables: dict[str, str], expected: bool) -> None:
+    assert has_256_colors(variables) is expected

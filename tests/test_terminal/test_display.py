@@ -28,7 +28,7 @@ RESTORED = LinkStatus(WELL._replace(restored_after=14.0), "alice-0123")
 WORDS = b"for 3 s, attempt 2: cut"
 PUSH, RESTORE = b"\x1b[22;2t", b"\x1b]2;\x07\x1b[23;2t"
 CALM_TITLE = b"\x1b]2;connected, 23 ms (alice-0123)\x07"
-TROUBLE_TITLE = b"\x1b]2;reconnecting, for 3 s, attempt 2: cut, Enter ~. leaves (alice-0123)\x07"
+TROUBLE_TITLE = b"\x1b]2;reconnecting for 3 s, attempt 2: cut, Enter ~. leaves (alice-0123)\x07"
 RESTORED_TITLE = b"\x1b]2;connected, restored after 14 s (alice-0123)\x07"
 
 
@@ -48,7 +48,7 @@ class Shown:
         self.answers: list[bytes] = []
         self.reports = TerminalReports()
         self.discarded: list[int] = []
-        line = StatusLine(hint="exit leaves", escape="~.", color=True, unicode=True)
+        line = StatusLine(hint="exit leaves", escape="~", color=True, unicode=True)
         self.display = StatusDisplay(
             mode,
             line,

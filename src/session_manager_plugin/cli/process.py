@@ -11,7 +11,7 @@ from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import die_of
 from session_manager_plugin.cli.signals import Interruption
 from session_manager_plugin.errors import ConfigurationError
-from session_manager_plugin.terminal.capabilities import has_margins, is_utf8
+from session_manager_plugin.terminal.capabilities import has_256_colors, has_margins, is_utf8
 from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.terminal.size import terminal_size
 
@@ -69,9 +69,9 @@ class Process(NamedTuple):
 
         return StatusLine(
             hint=options.leave_hint,
-            escape=options.leave_escape,
+            escape=options.escape_name,
             label=options.label,
-            color=self.environment.uses_color(self.environment.stdout),
+            color=self.environment.uses_color(self.environment.stdout) and has_256_colors(self.environment.variables),
             unicode=is_utf8(self.environment.variables),
         )
 

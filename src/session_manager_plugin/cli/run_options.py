@@ -77,6 +77,11 @@ class TerminalOptions(RunOptions):
         return f"Enter {self.leave_escape} leaves" if self.leave_escape else ""
 
     @property
+    def escape_name(self) -> str:
+        """The text for the character that begins an escape; empty without escapes."""
+        return "" if self.escape_character is None else show_escape_character(self.escape_character)
+
+    @property
     def leave_escape(self) -> str:
         """The text of the escape that leaves the session; empty without escapes."""
-        return "" if self.escape_character is None else f"{show_escape_character(self.escape_character)}."
+        return f"{self.escape_name}." if self.escape_name else ""

@@ -1,4 +1,4 @@
-"""Capabilities of the terminal, derived from the variables TERM, LC_ALL, LC_CTYPE and LANG."""
+"""Capabilities of the terminal, derived from the variables TERM, COLORTERM, LC_ALL, LC_CTYPE and LANG."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ _CAPABLE = re.compile(
 )
 """Terminals with margins, many of which are missing from the terminfo of some hosts. For these types terminfo, which
 takes 2 ms to load, is not read."""
+_MANY_COLORS = re.compile(
+    r".*(256color|direct)|(alacritty|contour|foot|ghostty|kitty|konsole|mintty|ms-terminal|screen|tmux|vte|wezterm"
+    r"|xterm(-kitty|-ghostty)?)([.+].*)?$"
+)
 _SET_BY_PYTHON = ("C.UTF-8", "C.utf8")
 """Values of LC_CTYPE that are ignored: Python sets them in the environment where the locale is C (PEP 538), so they
 come from this process or from the AWS CLI, not from the user."""
@@ -36,6 +40,11 @@ def has_margins(term: str) -> bool:
         return False
     sequences = [curses.tigetstr(name) or b"" for name in ("csr", "cup", "sc", "rc")]
     return sequences[2:] == [b"\x1b7", b"\x1b8"] and all(sequence.startswith(b"\x1b[") for sequence in sequences[:2])
+
+
+def has_256_colors(variables: Mapping[str, str]) -> bool:
+    """Whether the terminal has the 256 colours of xterm."""
+    return variables.get("COLORTERM") in ("truecolor", "24bit") or bool(_MANY_COLORS.match(variables.get("TERM", "")))
 
 
 def is_utf8(variables: Mapping[str, str]) -> bool:

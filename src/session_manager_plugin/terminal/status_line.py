@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from session_manager_plugin.session.link_health import LinkState, LinkStatus
-from session_manager_plugin.terminal.capabilities import is_utf8
+from session_manager_plugin.session.link_health import LinkHealth, LinkState, LinkStatus
+from session_manager_plugin.terminal.capabilities import has_256_colors, is_utf8
 
 if TYPE_CHECKING:
     from rich.segment import Segment
@@ -22,18 +22,20 @@ _ASCII_BLOCKS = "_.-:=+*#"
 _SMALLEST_SPAN = 0.005
 """Least seconds for the whole height of the trend, so that small variations look small."""
 
+# Only the colours 16 to 255 are used: they are the same in every theme, while 0 to 15 and the default colours are the
+# theme's. Each pair has a contrast of at least 4.5 (WCAG 2, level AA).
+_BAR = "color(252) on color(236)"
+_GOOD, _DOUBTFUL, _BAD = "bold color(231) on color(28)", "bold color(16) on color(220)", "bold color(231) on color(160)"
 _STATE_COLOURS = {
-    LinkState.CONNECTED: "green",
-    LinkState.CONNECTING: "yellow",
-    LinkState.DELAYED: "yellow",
-    LinkState.CLOSING: "yellow",
+    LinkState.CONNECTED: _GOOD,
+    LinkState.CONNECTING: _DOUBTFUL,
+    LinkState.DELAYED: _DOUBTFUL,
+    LinkState.CLOSING: _DOUBTFUL,
 }
-"""Colours by state. All other states are red."""
+"""Styles by state. All other states have the style ``_BAD``."""
 _GAP = "  "
-_STAYS = 7
-"""The rank of a part that is never left out, only cut off at the width."""
-_TITLE_CLAUSE = 60
-"""Longest clause in the title, in characters."""
+_LONGEST_IN_TITLE = 75
+"""Longest wording of state and trouble in the title, in characters."""
 
 
 class StatusLine:
@@ -45,15 +47,17 @@ class StatusLine:
     def __init__(
         self, *, hint: str, escape: str = "", label: str = "", color: bool | None = None, unicode: bool | None = None
     ) -> None:
-        """``hint`` is the text about leaving while the link works; ``escape`` the keys that always leave (``~.``), or
-        empty. ``label`` is shown in place of the session's id.
+        """``hint`` is the text about leaving while the link works; ``escape`` the character that begins escapes, as
+        shown (``~``), or empty. ``label`` is shown in place of the session's id.
 
-        ``color`` depends on NO_COLOR by default, ``unicode`` on the locale.
+        ``color``: the terminal has 256 colours, and they are wanted; by default that depends on NO_COLOR, TERM and
+        COLORTERM. Without colours the state is bold and reversed. ``unicode`` depends on the locale by default.
         """
-        self._hint = hint
         self._label = label
-        self._escape_hints = [f"Enter {escape} leaves", f"{escape} leaves", escape] if escape else ["", ""]
-        self._color = not os.environ.get("NO_COLOR") if color is None else color
+        self._hints = [f"{hint}, {escape}? help", f"{escape}? help", ""] if escape else [hint, ""]
+        leave = f"{escape}."
+        self._leave_hints = [f"Enter {leave} leaves", f"{leave} leaves", leave] if escape else [""]
+        self._color = has_256_colors(os.environ) and not os.environ.get("NO_COLOR") if color is None else color
         self._unicode = is_utf8(os.environ) if unicode is None else unicode
         self._status: LinkStatus | None = None
         self._columns = 0
@@ -87,60 +91,64 @@ class StatusLine:
     def render(self, status: LinkStatus, columns: int) -> bytes:
         """Return one line of at most ``columns`` cells, with SGR sequences and no newline, in the terminal's encoding.
 
-        On a narrow terminal the least important parts are left out, and the longest wording that fits is used. The
-        state, and in trouble the keys that leave, are kept longest.
+        State and trouble are one field at the left, hints stand at the right. On a narrow terminal the least important
+        parts are left out, and the longest wording that fits is used. The state, and in trouble the keys that leave,
+        are kept longest.
         """
         from rich.segment import Segment
         from rich.style import Style
 
-        def part(text: str, words: str = "") -> Segment:
-            style = Style.parse(words)
-            return Segment(_printable(text), style if self._color else style.without_color)
+        health = status.health
+        base = Style.parse(_BAR) if self._color else Style.null()
+        style = _DOUBTFUL if health.silent_for is not None else _STATE_COLOURS.get(health.state, _BAD)
+        state_style = Style.parse(style if self._color else "bold reverse")
+
+        def part(text: str) -> Segment:
+            return Segment(_printable(text), base)
 
         def width(parts: Iterable[Segment]) -> int:
             cells = [part.cell_length for part in parts if part.text]
             return sum(cells) + len(_GAP) * (len(cells) - 1)
 
-        health = status.health
-        label = self._label or status.label
-        state = part(f" {health.state.value} ", f"bold reverse {_STATE_COLOURS.get(health.state, 'red')}")
-        clause_style = "bold red" if health.troubled else "bold yellow" if health.silent_for is not None else "green"
-        clauses = [part(clause, clause_style) for clause in (*health.clauses, "")]
-        if health.troubled:  # the clause is shortened before the hint is
-            hints, brief = [part(hint, "dim") for hint in self._escape_hints], 1
-        else:
-            hints, brief = [part(self._hint, "dim"), part("")], 0
-        wordings = [(clause, hint) for clause in clauses for hint in hints[: len(hints) - brief]]
-        wordings += [(clause, hint) for clause in clauses for hint in hints[len(hints) - brief :]]
-        clause, hint = next((words for words in wordings if width((state, *words)) <= columns), wordings[-1])
-
+        states = [Segment(_printable(f" {words} "), state_style) for words in _wordings(health)]
         # In the order of the line. The numbers are ranks: the part of the lowest rank is left out first.
-        parts = [(_STAYS, state), (_STAYS, clause), (3, part(label))]
+        facts = [(3, part(self._label or status.label))]
         if health.latency is not None:
-            parts.append((4, part(_milliseconds(health.latency))))
+            facts.append((4, part(_milliseconds(health.latency))))
             if len(status.latencies) > 1:
-                parts.append((0, part(self._trend(status.latencies[-_TREND_LENGTH:]), "cyan")))
+                facts.append((0, part(self._trend(status.latencies[-_TREND_LENGTH:]))))
         if health.retransmitting > 0:
-            parts.append((1, part(f"resending {health.retransmitting}", "yellow")))
-        parts.append((_STAYS if health.troubled else 5, hint))
-        parts = [(rank, part) for rank, part in parts if part.text]
-        while width(part for _, part in parts) > columns:
-            least = min(parts, key=lambda ranked: ranked[0])
-            if least[0] == _STAYS:
-                break
-            parts.remove(least)
-        line = [parts[0][1]]
-        for _, following in parts[1:]:
-            if following is hint:
-                line.append(Segment(" " * (columns - width(part for _, part in parts))))
-            line += (Segment(_GAP), following)
+            facts.append((1, part(f"resending {health.retransmitting}")))
+        facts = [(rank, fact) for rank, fact in facts if fact.text]
+
+        if health.troubled:  # the clause is shortened before the hint is
+            hints = [part(hint) for hint in self._leave_hints]
+            wordings = [(state, hint) for state in states for hint in hints[:-1]]
+            wordings += [(state, hints[-1]) for state in states]
+            state, hint = next((words for words in wordings if width(words) <= columns), wordings[-1])
+        else:
+            state = next((state for state in states if width((state,)) <= columns), states[-1])
+            longest, *others = (part(hint) for hint in self._hints)
+            hint = next((hint for hint in others if width((state, hint)) <= columns), part(""))
+            if width((state, *(fact for _, fact in facts), longest)) <= columns:
+                hint = longest
+        while facts and width((state, *(fact for _, fact in facts), hint)) > columns:
+            facts.remove(min(facts, key=lambda ranked: ranked[0]))
+        line = [state]
+        for _, fact in facts:
+            line += (part(_GAP), fact)
+        filling = columns - sum(each.cell_length for each in line) - hint.cell_length
+        if hint.text:
+            line += (part(" " * max(filling, len(_GAP))), hint)
+        elif self._color:
+            line.append(part(" " * filling))
         return self._to_bytes(Segment.adjust_line_length(line, columns, pad=False))
 
     def _to_bytes(self, line: Iterable[Segment]) -> bytes:
         from rich.color import ColorSystem
 
         text = "".join(
-            part.style.render(part.text, color_system=ColorSystem.STANDARD) if part.style else part.text
+            part.style.render(part.text, color_system=ColorSystem.EIGHT_BIT) if part.style else part.text
             for part in line
         )
         return text.encode("utf-8" if self._unicode else "ascii", "replace")
@@ -149,13 +157,10 @@ class StatusLine:
         """Return the text for the window's title, in the terminal's encoding, without values that change constantly."""
         health = status.health
         label = self._label or status.label
-        words = [health.state.value]
-        clause = next((clause for clause in health.clauses if len(clause) <= _TITLE_CLAUSE), "")
+        words = [next((words for words in _wordings(health) if len(words) <= _LONGEST_IN_TITLE), health.state.value)]
         if health.troubled:
-            words += [clause, self._escape_hints[0]]
-        elif clause:
-            words.append(clause)
-        elif health.latency is not None:
+            words.append(self._leave_hints[0])
+        elif not health.clauses and health.latency is not None:
             words.append(_milliseconds(health.latency))
         text = " ".join(filter(None, (", ".join(filter(None, words)), label and f"({label})")))
         return _printable(text).encode("utf-8" if self._unicode else "ascii", "replace")
@@ -166,6 +171,13 @@ class StatusLine:
         lowest = min(latencies)
         span = max(max(latencies) - lowest, lowest / 2, _SMALLEST_SPAN)
         return "".join(blocks[round((value - lowest) / span * (len(blocks) - 1))] for value in latencies)
+
+
+def _wordings(health: LinkHealth) -> list[str]:
+    """Return wordings of state and trouble, the longest first."""
+    state = health.state.value
+    clauses = [f"{state} {clause}" if clause.startswith("for ") else f"{state}, {clause}" for clause in health.clauses]
+    return [*clauses, state]
 
 
 def _milliseconds(seconds: float) -> str:
