@@ -98,7 +98,6 @@ if TYPE_CHECKING:
     from session_manager_plugin.library import (
         AwsSettings,
         CompletedSession,
-        CopyReport,
         LinkOptions,
         Outcome,
         Session,
@@ -110,23 +109,21 @@ if TYPE_CHECKING:
         run_many,
         start,
     )
+    from session_manager_plugin.transfer.report import CopyReport
 else:
     _LIBRARY_NAMES = frozenset(__all__) - {"PLUGIN_VERSION", "__version__"}
+    _ELSEWHERE = {"CopyReport": "transfer.report", "Forward": "forwarding.forward"}
 
     def __getattr__(name):
-        if name == "Forward":
-            from session_manager_plugin.forwarding.forward import Forward
-
-            return Forward
         if name not in _LIBRARY_NAMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from session_manager_plugin import errors
 
         if hasattr(errors, name):
             return getattr(errors, name)
-        from session_manager_plugin import library
+        from importlib import import_module
 
-        return getattr(library, name)
+        return getattr(import_module(f"{__name__}.{_ELSEWHERE.get(name, 'library')}"), name)
 
     def __dir__():
         return sorted({*globals(), *_LIBRARY_NAMES})

@@ -31,18 +31,17 @@ from session_manager_plugin.session.protocols import IDataChannel, KeyService, R
 from session_manager_plugin.session.runner import HANDLERS, SessionRunner
 from session_manager_plugin.session.session import Session
 from session_manager_plugin.session.streams import MemoryStreams
-from session_manager_plugin.transfer.report import CopyReport
 from session_manager_plugin.utils.hosts import is_loopback
 
 if TYPE_CHECKING:
     from session_manager_plugin.aws.start_pace import StartPace
     from session_manager_plugin.forwarding.destination import Destination
     from session_manager_plugin.forwarding.forward import Forward
+    from session_manager_plugin.transfer.report import CopyReport
 
 __all__ = [
     "AwsSettings",
     "CompletedSession",
-    "CopyReport",
     "LinkOptions",
     "Outcome",
     "Session",
@@ -100,13 +99,12 @@ def connect(
         otherwise = f", or {link.names.insecure}" if link.names.insecure else ""
         raise InvalidURL(f"refusing ws:// to {host}: the token would travel unencrypted; use wss://{otherwise}")
     if aws is not None:
-        from session_manager_plugin.aws.kms import KmsKeyService
-        from session_manager_plugin.aws.resume import SessionResumer
+        from session_manager_plugin.aws.session_services import SessionServices
         from session_manager_plugin.aws.signing import OpeningSigner
-        from session_manager_plugin.aws.systems_manager import SystemsManager
 
-        key_service = key_service or KmsKeyService(aws, session_id, target)
-        resume_service = resume_service or SessionResumer(SystemsManager(aws), session_id)
+        services = SessionServices(aws, session_id, target)
+        key_service = key_service or services
+        resume_service = resume_service or services
         signer = signer or OpeningSigner(aws)
     channel = SessionDataChannel(
         session_websocket_config(link, url, token, signer),
@@ -444,7 +442,7 @@ async def copy(
     from session_manager_plugin.aws.targets import resolve_target
     from session_manager_plugin.transfer.download import download
     from session_manager_plugin.transfer.names import parse_location
-    from session_manager_plugin.transfer.report import CopyOptions
+    from session_manager_plugin.transfer.report import CopyOptions, CopyReport
     from session_manager_plugin.transfer.upload import upload
 
     sources = arguments.checked_paths("sources", sources)

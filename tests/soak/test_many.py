@@ -28,13 +28,12 @@ pytestmark = pytest.mark.timeout(DEADLINE + 30)
 
 async def echo(url: str, token: str, endpoint_url: str, seed: int) -> bool:
     """Open a session with a program that echoes, send it bytes, and tell whether the same came back."""
-    from session_manager_plugin.aws.resume import SessionResumer
+    from session_manager_plugin.aws.session_services import SessionServices
     from session_manager_plugin.aws.settings import AwsSettings
-    from session_manager_plugin.aws.systems_manager import SystemsManager
     from session_manager_plugin.library import LinkOptions, connect
 
     session_id = url.partition("/data-channel/")[2].partition("?")[0]
-    resumer = SessionResumer(SystemsManager(AwsSettings("us-east-1", endpoint_url=endpoint_url)), session_id)
+    resumer = SessionServices(AwsSettings("us-east-1", endpoint_url=endpoint_url), session_id, "")
     data = bytes(random.Random(seed).choices(b"abcdefghijklmnopqrstuvwxyz", k=SIZE))
     received = bytearray()
     async with connect(url, token, link=LinkOptions(keepalive=0), resume_service=resumer) as session:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import pytest
 
 from session_manager_plugin.agent import Faults, Sandbox
-from session_manager_plugin.aws.resume import SessionResumer
+from session_manager_plugin.aws.session_services import SessionServices
 from session_manager_plugin.aws.settings import AwsSettings
-from session_manager_plugin.aws.systems_manager import SystemsManager
 from session_manager_plugin.errors import AccessDenied, ConfigurationError, ConnectError, SessionExpired
 from tests.support.sandbox_credentials import use_credentials
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
-def resumer_of(session_id: str, **settings: str) -> SessionResumer:
+def resumer_of(session_id: str, **settings: str) -> SessionServices:
     """Resumes a session with ``AwsSettings``."""
-    return SessionResumer(SystemsManager(AwsSettings(**settings)), session_id)
+    return SessionServices(AwsSettings(**settings), session_id, "")
 
 
 async def test_a_fresh_token_and_the_url(monkeypatch: pytest.MonkeyPatch) -> None:

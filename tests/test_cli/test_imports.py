@@ -41,9 +41,18 @@ NEVER = {
     "websockets.server",
     "xml",
     "html",
+    f"{PACKAGE}aws.aws_errors",
+    f"{PACKAGE}aws.botocore_session",
+    f"{PACKAGE}aws.kms",
+    f"{PACKAGE}aws.systems_manager",
+    f"{PACKAGE}communicator.certificate",
+    f"{PACKAGE}communicator.connect_errors",
+    f"{PACKAGE}transfer",
 }
-"""What no session imports by itself: what calls AWS, what encrypts, what asks, the sandbox. None of these is opened at
-AWS: nothing is signed, whatever credentials there are."""
+"""What no session imports by itself: what calls AWS, what encrypts, what asks, the sandbox, what explains a failure.
+None of these is opened at AWS: nothing is signed, whatever credentials there are."""
+SIGNING = {"botocore", "xml", f"{PACKAGE}aws.aws_errors", f"{PACKAGE}aws.botocore_session"}
+"""What a signature needs of it."""
 HANDLERS = {
     f"{PACKAGE}session.{name}" for name in ("shell", "command", "port", "port_mux", "port_basic", "stdio", "listener")
 }
@@ -110,7 +119,7 @@ async def test_the_plugin_that_signs_with_a_key_of_the_environment(report: Path)
         await run_at_terminal(sandbox, started, arguments, {**variables, **sandbox.environment}, LINE_CAME_BACK)
     modules = imported(report)
     assert "botocore.auth" in modules
-    assert not modules & {*(NEVER - {"botocore", "xml"}), "botocore.session", "botocore.client", "click", "rich"}
+    assert not modules & {*(NEVER - SIGNING), "botocore.session", "botocore.client", "click", "rich"}
 
 
 async def test_the_plugin_with_a_shell_in_a_pipe(report: Path) -> None:

@@ -12,12 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from session_manager_plugin.aws.kms import KmsKeyService
 from session_manager_plugin.aws.profile import ca_bundle
-from session_manager_plugin.aws.resume import SessionResumer
+from session_manager_plugin.aws.session_services import SessionServices
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.signing import OpeningSigner
-from session_manager_plugin.aws.systems_manager import SystemsManager
 from session_manager_plugin.cli.environment import Environment, prepare_standard_streams
 from session_manager_plugin.cli.exit_status import HANG_UP, Exit, ExitStatus, die_of, exit_of, exit_of_outcome
 from session_manager_plugin.cli.invocation import InvalidOperation, Invocation, exposes_token, parse, take_response
@@ -127,7 +125,7 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
         keepalive=environment.seconds("SMP_KEEPALIVE", KEEPALIVE, zero=True),
     )
     settings = AwsSettings(invocation.region, invocation.profile, invocation.endpoint_url, trusted)
-    systems_manager = SystemsManager(settings)
+    services = SessionServices(settings, invocation.session_id, invocation.target)
     texts = _Texts(environment, invocation)
     options = TerminalOptions(
         status=_status_mode(environment),
@@ -137,7 +135,7 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
         notices=OfficialNotices(invocation.session_id, texts.say, partial(tell, environment)),
         began=texts.begin,
         bind=partial(_bind, invocation) if invocation.forwards_port else None,
-        terminate=partial(systems_manager.try_to_terminate, invocation.session_id),
+        terminate=services.terminate,
     )
 
     async def main(process: Process) -> Ending:
@@ -147,8 +145,8 @@ def _run(arguments: Sequence[str], environment: Environment, policy: ExitPolicy)
             session_id=invocation.session_id,
             link=link,
             handshake_required=invocation.needs_handshake,
-            key_service=_key_service(invocation, settings),
-            resume_service=SessionResumer(systems_manager, invocation.session_id),
+            key_service=services if invocation.can_encrypt else _NoKeyService(),
+            resume_service=services,
             signer=OpeningSigner(settings, tell=partial(tell_note, environment)),
         )
         leave = partial(process.interruption.interrupt, HANG_UP, "because the program that started it has ended")
@@ -188,12 +186,6 @@ def _bind(invocation: Invocation) -> Listener | None:
 
     local_end = LocalEnd.of_request(invocation.parameters)
     return None if local_end is None else local_end.bind()
-
-
-def _key_service(invocation: Invocation, settings: AwsSettings) -> KeyService:
-    if not invocation.can_encrypt:
-        return _NoKeyService()
-    return KmsKeyService(settings, invocation.session_id, invocation.target)
 
 
 class _NoKeyService(KeyService):

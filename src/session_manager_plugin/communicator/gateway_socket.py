@@ -27,9 +27,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from session_manager_plugin.communicator.aws_hosts import is_aws_host
-from session_manager_plugin.communicator.certificate import look_at_certificate
 from session_manager_plugin.communicator.config import WebSocketConfig
-from session_manager_plugin.communicator.connect_errors import connect_failure
 from session_manager_plugin.communicator.http_answer import Answer, NotHTTP, answer_of
 from session_manager_plugin.communicator.opening import USER_AGENT, Opening, Stage
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
@@ -150,6 +148,9 @@ async def _open(
     except SessionManagerError:
         raise
     except Exception as error:
+        from session_manager_plugin.communicator.certificate import look_at_certificate
+        from session_manager_plugin.communicator.connect_errors import connect_failure
+
         stage = Stage.NAME if opening is None else opening.stage
         certificate = None
         if route is not None and isinstance(error, ssl.SSLCertVerificationError) and stage is Stage.TLS:

@@ -99,10 +99,8 @@ def connect(
 
     Standard output is the session's only. Messages of smp go to standard error.
     """
-    from session_manager_plugin.aws.kms import KmsKeyService
-    from session_manager_plugin.aws.resume import SessionResumer
+    from session_manager_plugin.aws.session_services import SessionServices
     from session_manager_plugin.aws.signing import OpeningSigner
-    from session_manager_plugin.aws.systems_manager import SystemsManager
     from session_manager_plugin.cli.exit_status import exit_of_outcome
     from session_manager_plugin.cli.process import run_process
     from session_manager_plugin.cli.render import tell_ending, tell_note
@@ -125,10 +123,10 @@ def connect(
     url_region = _region_of(stream_url)
     if not settings.region:
         settings = dataclasses.replace(settings, region=url_region)
-    systems_manager = SystemsManager(settings)
+    services = SessionServices(settings, known_id, target)
     can_resume = bool(known_id and (can_call or url_region))
     if known_id and can_call:
-        options = dataclasses.replace(options, terminate=partial(systems_manager.try_to_terminate, known_id))
+        options = dataclasses.replace(options, terminate=services.terminate)
 
     async def main(process: Process) -> Ending:
         session = open_session(
@@ -136,8 +134,8 @@ def connect(
             secret,
             session_id=session_id,
             link=link,
-            key_service=KmsKeyService(settings, known_id, target),
-            resume_service=SessionResumer(systems_manager, known_id) if can_resume else None,
+            key_service=services,
+            resume_service=services if can_resume else None,
             signer=OpeningSigner(settings, tell=partial(tell_note, environment)),
         )
         return await run_terminal_session(session, process, options)
