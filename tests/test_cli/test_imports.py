@@ -41,6 +41,8 @@ NEVER = {
     "websockets.server",
     "xml",
     "html",
+    "http.client",
+    "urllib.request",
     f"{PACKAGE}aws.aws_errors",
     f"{PACKAGE}aws.botocore_session",
     f"{PACKAGE}aws.kms",
@@ -51,7 +53,14 @@ NEVER = {
 }
 """What no session imports by itself: what calls AWS, what encrypts, what asks, the sandbox, what explains a failure.
 None of these is opened at AWS: nothing is signed, whatever credentials there are."""
-SIGNING = {"botocore", "xml", f"{PACKAGE}aws.aws_errors", f"{PACKAGE}aws.botocore_session"}
+SIGNING = {
+    "botocore",
+    "xml",
+    "http.client",
+    "urllib.request",
+    f"{PACKAGE}aws.aws_errors",
+    f"{PACKAGE}aws.botocore_session",
+}
 """What a signature needs of it."""
 HANDLERS = {
     f"{PACKAGE}session.{name}" for name in ("shell", "command", "port", "port_mux", "port_basic", "stdio", "listener")

@@ -433,3 +433,16 @@ async def test_what_is_typed_is_drawn_until_anything_else_is_written(shown: Show
     assert shown.written() == erased
     shown.display.typed(b"x")
     assert shown.written() == b""
+
+
+@modes(StatusMode.BAR)
+async def test_the_bar_is_back_after_another_job_had_the_terminal(shown: Shown) -> None:
+    """The output had stopped inside a string, in which nothing is drawn: its rest belongs to no string any more."""
+    shown.display.start(SIZE)
+    shown.display.write(b"text\x1b]0;half a title")
+    shown.written()
+    again = shown.display.lose()
+    assert shown.written() == b""
+    shown.display.start(SIZE)
+    shown.display.write(again)
+    assert b" connected " in shown.written()

@@ -15,7 +15,6 @@ from enum import Enum
 from itertools import chain, zip_longest
 from typing import Any
 
-from websockets.proxy import prepare_connect_request
 from websockets.uri import WebSocketURI, parse_uri
 
 from session_manager_plugin import __version__
@@ -120,6 +119,8 @@ class Link:
 
         TLS with the proxy itself is verified with the platform's certificates. Raises ``NotHTTP`` and ``OSError``.
         """
+        from websockets.proxy import prepare_connect_request
+
         proxy = route.proxy
         assert proxy is not None
         if proxy.scheme == "https":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-from websockets.proxy import Proxy
 
 from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.utils.hosts import join_host_and_port
 from session_manager_plugin.utils.proxy_url import decode_user_info, register_password, split_proxy_url
+
+if TYPE_CHECKING:
+    from websockets.proxy import Proxy
 
 PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
@@ -33,6 +35,8 @@ def parse_proxy(url: str, source: str) -> Proxy:
 
 def _parse(url: str) -> Proxy:
     """Parse the URL of a proxy. Raises ``ValueError`` with the reason."""
+    from websockets.proxy import Proxy  # most links have no proxy, and it imports urllib.request
+
     scheme, user_info, place = split_proxy_url(url)
     user, password = (None, None) if user_info is None else decode_user_info(user_info)
     if scheme.lower() not in PROXY_SCHEMES:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-from websockets.proxy import Proxy
 
 from session_manager_plugin.communicator.proxy import parse_proxy, proxy_place
 from session_manager_plugin.utils.hosts import host_and_port, join_host_and_port
 from session_manager_plugin.utils.link_options import NetworkOptions
 from session_manager_plugin.utils.proxy_choice import choose_proxy
+
+if TYPE_CHECKING:
+    from websockets.proxy import Proxy
 
 
 @dataclass(frozen=True)

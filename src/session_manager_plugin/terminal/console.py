@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class Console(Streams, TerminalHold):
     """Reads and writes three descriptors, and controls the terminal if they are one. Belongs to the running event loop.
 
-    While it is held, and if both input and output are terminals, ``status_line`` says how the link is doing, in the way
-    of ``mode``; without one nothing is ever shown.
+    While the terminal is held, the state of the link is shown in the way of ``mode``, if input and output are terminals
+    and there is a ``status_line``.
     """
 
     def __init__(
@@ -277,7 +277,7 @@ class Console(Streams, TerminalHold):
         self._raw_mode.restore()
 
     def say(self, lines: Sequence[str]) -> None:
-        """Show lines of our own at the cursor, as ssh does; only if standard output is a terminal."""
+        """Write lines of our own at the cursor, as ssh does; to standard error if standard output is no terminal."""
         data = b"".join(line.encode("ascii", "replace") + b"\r\n" for line in lines)
         if os.isatty(self._stdout):
             self.write(data)

@@ -340,7 +340,8 @@ class Cursor:
 
     @property
     def _may_be_anywhere(self) -> bool:
-        """Whether text tells nothing about the position any more: any column, and a row that a wrap does not change."""
+        """Whether the cursor may be in any column, and is in a row that a wrap does not change, or in any row: text
+        cannot make the position less certain."""
         if self.slack < self.columns or not self.wraps:
             return False
         return self.unknown_rows > self.last or (not self.unknown_rows and self.row == self.bottom)

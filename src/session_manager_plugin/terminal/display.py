@@ -249,7 +249,7 @@ class StatusDisplay:
         if self._echo is not None:
             self._echo.stop(self._screen)
         self._noticed = False
-        self._screen.leave()
+        self._screen = Screen()
         self._title.restore()
         self._row_awaited = False
         return again
@@ -321,8 +321,8 @@ class StatusDisplay:
     def _show_title(self, status: LinkStatus, now: float) -> float | None:
         """Set or restore the window's title. Returns when to set it next."""
         text = self._line.title(status)
-        told = status.health.troubled or status.health.restored_after is not None
-        if not told and self._mode is not StatusMode.TITLE:
+        is_news = status.health.troubled or status.health.restored_after is not None
+        if not is_news and self._mode is not StatusMode.TITLE:
             if self._title.text is not None and self._screen.at_boundary:
                 self._restore_title()
             return None
@@ -343,12 +343,12 @@ class StatusDisplay:
     def ask_for_repaint(self) -> None:
         """Report one row fewer to the remote, and then the true size, so that it repaints what the notice covered."""
 
-        def told() -> None:
+        def report_true_size() -> None:
             self._repainting = None
             self._size_changed()
 
         if self._repainting is None:
-            self._repainting = asyncio.get_running_loop().call_later(_REPAINT_DELAY, told)
+            self._repainting = asyncio.get_running_loop().call_later(_REPAINT_DELAY, report_true_size)
             self._size_changed()
 
     def _arm(self, delay: float) -> None:

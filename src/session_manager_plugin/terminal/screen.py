@@ -172,7 +172,7 @@ class Screen:
         return self._lay_out(size, moved=True)
 
     def take_row(self, *, may_ask: bool) -> bytes | None:
-        """Takes the last row from the remote while its output goes on.
+        """Take the last row from the remote while its output goes on.
 
         None if it cannot be taken now: call again after ``locate``, or a little later. The cursor's position is needed
         if the remote has something in the terminal's slot for DECRC; without ``may_ask`` that is given up.

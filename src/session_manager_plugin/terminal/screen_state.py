@@ -40,10 +40,11 @@ class ScreenState:
         self.asked: list[Report] = []
         """Reports that the remote has requested from the terminal, in order. The owner empties the list."""
         self.damaged = False
+        """Whether the remote's output has affected our row. The owner resets it."""
         self.is_located = True
         """Whether the terminal answers requests for the cursor's position."""
-        """Whether the remote's output has affected our row. The owner resets it."""
         self.limited = False
+        """Whether the row below the remote's last row is ours."""
         self.cursor = Cursor(*size)
         self.pen = Pen()
         self.modes = Modes()

@@ -6,10 +6,9 @@ import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
-from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
 from session_manager_plugin.utils.hosts import host_and_port, is_loopback, join_host_and_port
-from session_manager_plugin.utils.proxy_url import proxy_source
+from session_manager_plugin.utils.proxy_url import proxies_set, proxy_source
 
 _SECURE, _PLAIN = ("wss", "socks", "https", "all"), ("ws", "socks", "https", "http", "all")
 _NAMES = {"wss": _SECURE, "https": _SECURE, "ws": _PLAIN, "http": _PLAIN}
@@ -39,7 +38,7 @@ def choose_proxy(url: str, given: str | None) -> ProxyChoice:
         return ProxyChoice(None, "loopback is never proxied")
     if given:
         return ProxyChoice(_with_scheme(given), "--proxy")
-    proxies = getproxies()
+    proxies = proxies_set()
     name = next((name for name in _NAMES[urlsplit(url).scheme] if proxies.get(name)), None)
     if name is None:
         return ProxyChoice(None, "no proxy is set")
@@ -64,6 +63,8 @@ def _with_scheme(proxy: str) -> str:
 
 
 def _is_excepted(host: str, port: int) -> bool:
+    from urllib.request import getproxies_environment, proxy_bypass
+
     environment = getproxies_environment()
     if exceptions := environment.get("no"):
         return any(_matches(entry.strip().lower(), host.lower().rstrip("."), port) for entry in exceptions.split(","))

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
-from urllib.request import getproxies
 
 from session_manager_plugin.utils.logging import PROCESS, register_secret
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _ENDS_AUTHORITY = re.compile("[/?#]")
+_WITH_SYSTEM_PROXIES = ("darwin", "win32")
 _SHORTEST_PAIR = 4
 """Characters of a user and the beginning of a password with the colon between; ordinary words hold no colon."""
 
@@ -59,15 +60,28 @@ def register_password(url: str) -> None:
         register_secret(authority, owner=PROCESS, shortest=_SHORTEST_PAIR)
 
 
+def proxies_set() -> dict[str, str]:
+    """Return the proxies of the environment, on macOS and Windows also of the system, by scheme (``no``: exceptions).
+
+    The same as ``getproxies`` of ``urllib.request``, which is imported only if there may be any: the import takes some
+    milliseconds.
+    """
+    if sys.platform not in _WITH_SYSTEM_PROXIES and not any(name.lower().endswith("_proxy") for name in os.environ):
+        return {}
+    from urllib.request import getproxies
+
+    return getproxies()
+
+
 def register_environments_passwords() -> None:
     """Call ``register_password`` for every proxy of the environment or the system, before a library uses them."""
-    for url in getproxies().values():
+    for url in proxies_set().values():
         register_password(url)
 
 
 def environments_fault() -> str | None:
     """Return a sentence if the user or the password of a proxy of the environment breaks its URL, else None."""
-    for scheme, url in getproxies().items():
+    for scheme, url in proxies_set().items():
         user_info = split_proxy_url(url).user_info
         if user_info is not None:
             try:
