@@ -21,9 +21,9 @@ from session_manager_plugin.errors import UsageError
         (["web-1:a", Path("web-1:b")], ".", 1, "the sources must be all local, or all on one target"),
         (["web-1:a", "web-2:b"], ".", 1, "the sources must be on one target"),
         ([], "web-1:b", 1, "the sources must be all local, or all on one target"),
-        ("a\0", "web-1:b", 1, "a file name cannot contain a NUL byte"),
-        ("a", "web-1:b", 0, "a copy has 1 to 8 streams, not 0"),
-        ("a", "web-1:b", 9, "a copy has 1 to 8 streams, not 9"),
+        ("a\0", "web-1:b", 1, "a path of sources contains a NUL byte, which a file name cannot"),
+        ("a", "web-1:b", 0, "streams must be 1 to 8, not 0"),
+        ("a", "web-1:b", 9, "streams must be 1 to 8, not 9"),
     ],
 )
 async def test_arguments_that_are_refused(
