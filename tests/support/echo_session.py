@@ -24,6 +24,8 @@ AT_ONCE = 0.005
 """Seconds within which a predicted key is on the screen."""
 REPAIRED = LATENCY + JITTER + 0.1
 """Seconds within which a wrong prediction is taken back."""
+_ECHOED = 1.5
+"""Seconds within which the echo arrives on a busy machine, too."""
 
 
 class Written(NamedTuple):
@@ -110,6 +112,11 @@ class EchoSession:
             if not self._read(until - time.monotonic()):
                 raise AssertionError(f"{text!r} did not come: {self.output[start:]!r}")
 
+    def wait_for_output(self, deadline: float = 30.0) -> None:
+        """Read until anything was written."""
+        if not self._read(deadline):
+            raise AssertionError("nothing was written")
+
     def settle(self, quiet: float = 0.8, deadline: float = 20.0) -> None:
         """Read until nothing was written for `quiet` seconds."""
         until = time.monotonic() + deadline
@@ -135,8 +142,9 @@ class EchoSession:
         """Give the terminal another size."""
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
-    def end(self) -> None:
-        """Wait for the end of the session, after `exit` was typed."""
+    def close(self) -> None:
+        """End the session, which completes the recording."""
+        self.process.terminate()
         until = time.monotonic() + 20.0
         while self._read(until - time.monotonic()):
             pass
@@ -163,27 +171,30 @@ class EchoSession:
         offset = self.written[0].at - output[0][0]
         return [Written(at + offset, data) for at, data in output]
 
-    def figures(self) -> Figures:
-        """Count the printable keys that were on the screen at once, and the wrong ones."""
+    def rows_ever_shown(self) -> set[str]:
+        """The rows of the screen at each moment."""
+        (looks,) = live([_life(self.written, [written.at for written in self.written])])
+        return {row for look in looks for row in look.rows}
+
+    def figures(self, at_once: float = AT_ONCE) -> Figures:
+        """Count the printable keys that were on the screen within `at_once` seconds, and the wrong ones."""
         keys = [(at, keystroke) for at, keystroke in self.typed if keystroke.is_printable]
-        moments = sorted(
-            {*(at for at, _ in keys), *(at + AT_ONCE for at, _ in keys), *(at + REPAIRED for at, _ in keys)}
-        )
+        moments = sorted({at + after for at, _ in keys for after in (0.0, at_once, REPAIRED, _ECHOED)})
         shown, remote = live([_life(self.written, moments), _life(self.remote_written(), moments)])
         looks = dict(zip(moments, zip(shown, remote, strict=True), strict=True))
         figures = Figures()
         for at, keystroke in keys:
             figures.printable += 1
-            before, after = looks[at][0], looks[at + AT_ONCE][0]
+            before, after = looks[at][0], looks[at + at_once][0]
             (column, row), character = before.cursor, keystroke.key.decode()
             if after.cursor != (column + 1, row) or after.rows[row].ljust(COLUMNS)[column] != character:
                 continue
             figures.at_once += 1
             prefix = after.rows[row].ljust(column + 1)[: column + 1]
-            later, truth = looks[at + REPAIRED]
-            if not _has_prefix(truth, prefix):
+            (repaired, early), (_, truth) = looks[at + REPAIRED], looks[at + _ECHOED]
+            if not _has_prefix(early, prefix) and not _has_prefix(truth, prefix):
                 figures.wrong += 1
-                figures.unrepaired += _has_prefix(later, prefix)
+                figures.unrepaired += _has_prefix(repaired, prefix)
                 figures.examples.append(f"{character!r} in {prefix!r}; then {truth.rows[row]!r}")
         return figures
 

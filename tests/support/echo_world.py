@@ -76,6 +76,7 @@ class EchoWorld:
         self.masks = False
         """Whether a star is shown for each character, as by sudo with pwfeedback."""
         self.line = ""
+        self._history: list[str] = []
         self.seen: list[str] = []
         """The row after each key and each event."""
         self.plain_seen: list[str] = []
@@ -171,12 +172,25 @@ class EchoWorld:
     # --- the program
 
     def _edit(self, data: bytes) -> None:
-        for character in data.decode():
-            self._edit_one(character)
+        if data == b"\x1b[A":
+            self._recall()
+        elif data in (b"\x1b[C", b"\x1b[D"):
+            self.output(data if data == b"\x1b[C" else b"\x08")
+        else:
+            for character in data.decode():
+                self._edit_one(character)
+
+    def _recall(self) -> None:
+        """Replace the line by one of the history."""
+        if self._history:
+            recalled = self._history.pop()
+            self.output(b"\x08" * len(self.line) + b"\x1b[K" + recalled.encode())
+            self.line = recalled
 
     def _edit_one(self, character: str) -> None:
         if character == "\r":
             line, self.line = self.line, ""
+            self._history.append(line)
             self.output(b"\r\n")
             if line == "read -s":
                 self.echo_is_on = False

@@ -66,3 +66,21 @@ def test_the_row_is_known_again_after_another_screen() -> None:
     row.come_back()
     row.feed(b"\x1b[mls")
     assert row.text(0, 4) == "$ ls"
+
+
+@pytest.mark.parametrize(
+    ("rest", "ends"),
+    [
+        (b"", True),
+        (b"\x1b[8C12:34\x1b[13D", True),
+        (b"\x1b[90m -la /etc\x1b[m\x1b[9D", True),
+        (b"\x1b[90m -la\x1b[m       12:34\x1b[16D", True),
+        (b" -la\x1b[4D", False),
+        (b"\x1b[32m -la\x1b[m\x1b[4D", False),
+        (b"\x1b[90m -\x1b[36mla\x1b[m\x1b[4D", False),
+    ],
+)
+def test_what_was_typed_ends_at_blanks_or_a_suggestion(rest: bytes, ends: bool) -> None:
+    row = row_of(b"\r\n$ \x1b[32mls\x1b[m" + rest, columns=30)
+    assert row.column == 4
+    assert row.ends_at(4) is ends

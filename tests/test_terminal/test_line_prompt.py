@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from session_manager_plugin.terminal.cursor_row import CursorRow
-from session_manager_plugin.terminal.line_prompt import LinePrompt
+from session_manager_plugin.terminal.line_prompt import SETTLE_TIME, LinePrompt
 
 
 class Prompted:
@@ -14,15 +14,20 @@ class Prompted:
         self.row.resize(40, 10)
         self.prompt = LinePrompt(self.row)
 
+    @property
+    def waits(self) -> bool:
+        return self.prompt.waits_since is not None
+
     def output(self, data: bytes) -> bool:
         """Whether a program waits after that."""
         self.row.feed(data)
-        self.prompt.output(data)
-        return self.prompt.is_waiting
+        self.prompt.output(data, 0.0)
+        return self.waits
 
-    def enter(self, *, is_ahead: bool = False) -> bool:
+    def enter(self, *, is_ahead: bool = False, echoed: str = "") -> bool:
         self.prompt.entered(is_ahead=is_ahead)
-        return self.prompt.is_waiting
+        self.prompt.echoed(echoed)
+        return self.waits
 
 
 def test_a_line_editor_waits_from_its_prompt_to_enter() -> None:
@@ -36,17 +41,28 @@ def test_a_line_editor_waits_from_its_prompt_to_enter() -> None:
     assert it.output(b"\x1b[?2004h$ ")
 
 
-def test_a_learned_prompt_waits_in_its_row() -> None:
+def test_a_learned_prompt_waits_in_its_row_once_it_stands() -> None:
     it = Prompted()
     assert not it.output(b"\r\n$ ")
-    it.enter()
-    it.prompt.learn("$ ")
+    it.enter(echoed="$ ")
+    assert it.output(b"\r\nfile\r\n$ ")
+    assert it.prompt.waits_since == SETTLE_TIME
+    assert not it.enter()
     assert not it.output(b"\r\nPassword: ")
     it.enter()
     assert not it.output(b"\r\n$ ")  # two lines were entered; this prompt may be the first one's
     assert not it.enter()
     assert it.output(b"\r\n$ ")
     assert not it.output(b"\r\nDone ")
+
+
+def test_a_question_that_is_not_asked_again_at_once_is_no_prompt() -> None:
+    it = Prompted()
+    it.output(b"\r\nPassword: ")
+    it.enter(echoed="Password: ")
+    it.output(b"\r\n$ ")
+    it.enter()
+    assert not it.output(b"\r\nPassword: ")
 
 
 def test_the_prompt_after_a_line_typed_ahead_does_not_wait() -> None:
@@ -61,7 +77,7 @@ def test_the_prompt_after_a_line_typed_ahead_does_not_wait() -> None:
 
 def test_no_blank_text_is_a_prompt() -> None:
     it = Prompted()
-    it.prompt.learn("  ")
+    it.enter(echoed="  ")
     assert not it.output(b"\r\n  ")
 
 
@@ -69,4 +85,4 @@ def test_on_another_screen_nothing_waits() -> None:
     it = Prompted()
     it.output(b"\r\n\x1b[?2004h$ ")
     it.prompt.reset()
-    assert not it.prompt.is_waiting
+    assert not it.waits

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
 
 from session_manager_plugin.terminal.predict_mode import PredictMode
 from tests.support.echo_world import EchoWorld
+from tests.support.typist import Typist
 
 SLOW, FAST = 0.075, 0.010
+REPAIRED = 0.150 + 0.030 + 0.1
+TYPED_SECONDS = float(os.environ.get("SMP_TEST_ECHO_SECONDS", "200"))
+"""How long somebody types. docs/echo.md counts an hour."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz -./0123456789"
 
 
@@ -134,3 +139,39 @@ def test_a_key_that_is_never_answered_keeps_nothing_busy() -> None:
     updates = len(world.seen)
     world.wait(60.0)
     assert len(world.seen) - updates < 100
+
+
+def test_somebody_types_for_long() -> None:
+    """Most characters are shown at once, of those 1 % at most are wrong, and all of these are repaired in time."""
+    world = EchoWorld(1, PredictMode.ALWAYS)
+    printable = shown = wrong = 0
+    checks: list[tuple[float, str, int]] = []
+
+    def check(until: float) -> None:
+        nonlocal wrong
+        while checks and checks[0][0] <= until:
+            at, prefix, since = checks.pop(0)
+            world.wait(max(0.0, at - world.now))
+            if not any(row.ljust(80).startswith(prefix) for row in world.plain_seen[since:]):
+                wrong += 1
+                assert not world.terminal.text.ljust(80).startswith(prefix), (world.now, prefix)
+
+    for keystroke in Typist(1).keys(1_000_000):
+        next_at = world.now + keystroke.pause
+        if next_at > TYPED_SECONDS:
+            break
+        check(next_at)
+        world.wait(max(0.0, next_at - world.now))
+        column = world.terminal.column
+        world.key(keystroke.key)
+        if keystroke.is_printable:
+            printable += 1
+            if world.terminal.column == column + 1 and world.terminal.cells[column] == keystroke.key.decode():
+                shown += 1
+                prefix = "".join(world.terminal.cells[: column + 1])
+                checks.append((world.now + REPAIRED, prefix, len(world.plain_seen)))
+    world.wait(3.0)
+    assert (world.terminal.text, world.terminal.column) == (world.plain.text, world.plain.column)
+    print(f"{printable} characters in {TYPED_SECONDS:.0f} s: {shown / printable:.1%} shown at once, {wrong} wrong")
+    assert shown / printable > 0.7
+    assert wrong <= 0.01 * printable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import NamedTuple
 
@@ -109,6 +110,21 @@ class CursorRow:
         """Return the characters of these columns; None if one of them is unknown."""
         cells = self.cells(start, end)
         return None if cells is None else "".join(cell.text for cell in cells)
+
+    def ends_at(self, column: int) -> bool:
+        """Whether what was typed ends before ``column``: blanks or a suggestion follow.
+
+        A suggestion has one colour, another than the text before it.
+        """
+        end = min(column + 2, self.columns)
+        if self.text(column, end) == " " * (end - column):
+            return True
+        first = self._cells[column]
+        before = next((cell for cell in reversed(self._cells[:column]) if cell is None or cell.text.strip()), None)
+        if first is None or not first.pen or (before is not None and before.pen == first.pen):
+            return False
+        rest = itertools.takewhile(lambda cell: cell != BLANK and not (cell and not cell.pen), self._cells[column:])
+        return all(cell is not None and cell.pen == first.pen for cell in rest)
 
     def feed(self, data: bytes, *, scrolls: bool = False, is_plain: bool = True) -> None:
         """Follow output. ``scrolls``: the last newline in it leads to a row that has scrolled in. ``is_plain``: no

@@ -30,7 +30,8 @@ from session_manager_plugin.terminal.predict_mode import PredictMode
 # (see `LinePrompt`): a command that runs may turn the echo off at any moment.
 #
 # Predicted are characters at the end of the typed text, Backspace there, and the arrows within it. Nothing is predicted
-# while the row is unknown, in front of other text, in the last column, on the alternate screen, or for pasted text.
+# while the row is unknown, in front of other text (but for a suggestion, which has a colour of its own), in the last
+# column, on the alternate screen, or for pasted text.
 
 ECHO_TIME = 0.08
 """Seconds within which the program answers a message after its acknowledgement."""
@@ -140,10 +141,10 @@ class Predictor:
 
     def output(self, data: bytes, progress: StreamProgress, now: float) -> None:
         """Compare the row, which has been fed ``data``, with what is expected."""
-        self._prompt.output(data)
+        self._prompt.output(data, now)
         self._note(progress, now)
         self._judge()
-        if not self._prompt.is_waiting and self._confirmed == self._epoch:
+        if self._prompt.waits_since is None and self._confirmed == self._epoch:
             self._epoch += 1
 
     def reset(self) -> None:
@@ -213,14 +214,14 @@ class Predictor:
     def _learn(self) -> None:
         if self._entered is not None and not self._keys:
             if self._text == self._entered and any(map(_shows_echo, self._text)):
-                self._prompt.learn(self._before)
+                self._prompt.echoed(self._before)
             self._entered = None
 
     def _begin(self) -> bool:
         """Let the typed text begin at the cursor. Returns False if the row is unknown up to there, or goes on."""
         row, column = self._row, self._row.column
         before = None if column is None else row.text(0, column)
-        if column is None or before is None or row.text(column, min(column + 2, row.columns)) not in ("  ", " "):
+        if column is None or before is None or not row.ends_at(column):
             return False
         self._start, self._before, self._text, self._cursor = column, before, "", 0
         self._is_whole_line, self._start_row = self._start_row != row.rows_left, row.rows_left
@@ -284,13 +285,21 @@ class Predictor:
                 self._epoch += 1  # output that is no echo, or an incomplete echo
             return
         if reached:
-            for place in range(reached):
-                (before, _), (text, _) = states[place : place + 2]
-                if len(text) > len(before) and _shows_echo(text[-1]) and self._prompt.is_waiting:
-                    self._confirmed = max(self._confirmed, self._keys[place].epoch)
+            self._confirm(self._keys[:reached])
             self._text, self._cursor = states[reached]
             del self._keys[:reached]
             self._learn()
+
+    def _confirm(self, keys: list[_Key]) -> None:
+        """Show the predictions of the epoch of ``keys``, whose echo has arrived, if that proves that the echo is on."""
+        waits_since = self._prompt.waits_since
+        if waits_since is None:
+            return
+        before = self._text
+        for key in keys:
+            if key.typed_at >= waits_since and len(key.text) > len(before) and _shows_echo(key.text[-1]):
+                self._confirmed = max(self._confirmed, key.epoch)
+            before = key.text
 
     def _unexpected(self) -> None:
         """Discard the predictions: one was wrong, or the row has changed without a key."""
