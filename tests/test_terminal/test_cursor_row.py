@@ -52,6 +52,13 @@ def test_colours_that_were_missed_make_cells_unknown() -> None:
     assert row.text(0, 3) == "$  "
 
 
+def test_output_that_was_not_fed_may_have_set_colours() -> None:
+    row = row_of(b"\r\n$ ")
+    row.miss()
+    row.feed(b"\r\n\x1b[J$ ")
+    assert row.text(0, 3) is None
+
+
 @pytest.mark.parametrize("colours", [b"", b"\x1b[41m"])
 def test_much_output_at_once_is_skipped_to_its_last_row(colours: bytes) -> None:
     row = row_of(b"\r\n")

@@ -90,9 +90,11 @@ class CursorRow:
         self._kept = self.column, self._cells, self.fresh_below
         self.lose()
 
-    def forget_kept(self) -> None:
-        """Forget what was known when the screen was left."""
+    def miss(self) -> None:
+        """Make everything unknown: output was not fed, which may have set colours."""
+        self.lose()
         self._kept = None
+        self._pen = None
 
     def come_back(self) -> None:
         """Restore what was known when the screen was left; the cursor is where it was."""

@@ -91,8 +91,7 @@ class PredictedEcho:
             position = found.end()
         if screen.takes_overlay == self._is_away:  # by another sequence
             self._is_away = False
-            self._row.forget_kept()
-            self._row.lose()
+            self._row.miss()
         self._predictor.reset()
         return data[position:]
 
