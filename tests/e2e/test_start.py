@@ -95,7 +95,7 @@ async def test_a_command_document(sandbox: Sandbox, environment: dict[str, str])
 async def test_a_terminal(sandbox: Sandbox, environment: dict[str, str]) -> None:
     argv = [SMP, "start", "web-1", "--endpoint-url", sandbox.endpoint_url, "--status", "bar"]
     async with PtyProcess(argv, env=environment) as terminal:
-        await terminal.expect(r"connected \x1b\[0m  web-1 us-east-1  ")
+        await terminal.expect(r"connected (\x1b\[[0-9;]*m| )+web-1 us-east-1\x1b")
         await wait_until(lambda: bool(sandbox.sessions))
         terminal.type("~.")
         assert await terminal.wait() == 255
