@@ -67,7 +67,8 @@ def cp(
     standard input or standard output. A file takes its name when its digest is right. When the connection is lost the
     copy goes on where it was.
 
-    The exit status is 0 if everything was copied, else 255.
+    A file that cannot be read or written is named, and the others are copied. The exit status is 0 if everything was
+    copied, else 255.
     """
     from session_manager_plugin.cli.copy_progress import copy_progress
     from session_manager_plugin.cli.render import tell, tell_note
