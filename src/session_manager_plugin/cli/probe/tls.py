@@ -65,6 +65,6 @@ def _say_tls(check: Running, route: Route, link: Link, now: datetime) -> None:
         return
     detail = f"{version}, issued by {seen.issuer}, {seen.expiry(now)}, name checked: {route.host}"
     if seen.not_after - now < EXPIRY_WARNING:
-        check.warned(detail, "tell whoever runs the host to renew its certificate")
+        check.warned(detail, "have the operator of the host renew its certificate")
     else:
         check.passed(detail)
