@@ -42,7 +42,7 @@ def terminal(tmux: Tmux) -> Terminal:
 
 @pytest.fixture
 def in_gnu_screen(tmux: Tmux, tmp_path: Path) -> Terminal:
-    (tmp_path / "screenrc").write_text("altscreen on\nstartup_message off\n")
+    (tmp_path / "screenrc").write_text("altscreen on\nstartup_message off\nautodetach off\n")
     terminal = tmux.terminal("screen", "-c", str(tmp_path / "screenrc"), "/bin/sh", rows=ROWS, columns=COLUMNS)
     begin(terminal)
     return terminal
