@@ -43,6 +43,7 @@ class Shown:
     def __init__(self, mode: StatusMode, reading: int, output: OutputWriter) -> None:
         self._reading = reading
         self.status = CALM
+        self.progress = StreamProgress(0, 0)
         self.now = 100.0
         self.sizes: list[TerminalSize] = []
         self.answers: list[bytes] = []
@@ -54,6 +55,7 @@ class Shown:
             line,
             output,
             lambda: self.status,
+            input_progress=lambda: self.progress,
             size_changed=lambda: self.sizes.append(self.display.remote_size),
             answer=self.answers.append,
             reports=self.reports,
@@ -416,15 +418,15 @@ async def test_what_is_typed_is_drawn_until_anything_else_is_written(shown: Show
     shown.display.toggle_prediction()
     assert shown.display.predicts
     shown.display.write(b"\x1b[H\x1b[2J\r\n\x1b[?2004h$ ")
-    shown.status = CALM._replace(input_progress=StreamProgress(1, 0))
+    shown.progress = StreamProgress(1, 0)
     shown.display.typed(b"l")
-    shown.status = CALM._replace(input_progress=StreamProgress(1, 1))
+    shown.progress = StreamProgress(1, 1)
     shown.display.write(b"l")
     shown.written()
-    shown.status = CALM._replace(input_progress=StreamProgress(2, 1))
+    shown.progress = StreamProgress(2, 1)
     shown.display.typed(b"s")
     assert shown.written() == b"\x1b[4Gs\x1b[5G"
-    written = shown.look(1, TROUBLE._replace(input_progress=StreamProgress(2, 1)))
+    written = shown.look(1, TROUBLE)
     erased = b"\x1b[4G\x1b[m\x1b[1X\x1b[1C\x1b[4G"
     assert written.startswith(erased)
     assert WORDS in written

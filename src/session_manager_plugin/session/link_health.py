@@ -111,5 +111,3 @@ class LinkStatus(NamedTuple):
     """The session id or the target."""
     latencies: tuple[float, ...] = ()
     """Seconds, oldest first; the last eight are shown."""
-    input_progress: StreamProgress | None = None
-    """The numbers of messages with input sent and acknowledged."""

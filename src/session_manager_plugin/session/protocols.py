@@ -218,11 +218,15 @@ class TerminalHold(Protocol):
         """Whether the input ended because the terminal was closed."""
 
     def held(
-        self, status: Callable[[], LinkStatus], size_changed: Callable[[TerminalSize], None]
+        self,
+        status: Callable[[], LinkStatus],
+        input_progress: Callable[[], StreamProgress],
+        size_changed: Callable[[TerminalSize], None],
     ) -> AbstractContextManager[None]:
         """Hold the terminal in raw mode during the block, and restore it however the block ends.
 
-        Calls ``size_changed`` at every resize. ``status`` returns the content of the status line.
+        Calls ``size_changed`` at every resize. ``status`` returns the content of the status line; ``input_progress`` returns
+        how much of the input was sent and acknowledged, and is called for each key while its echo is predicted.
         """
 
     def typed(self, data: bytes) -> None:

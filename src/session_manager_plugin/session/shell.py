@@ -61,7 +61,9 @@ class ShellHandler:
         output_failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         streams.set_output_failed_handler(output_failed.set_exception)
         streams.set_flow_handlers(channel.pause_reading, channel.resume_reading)
-        with self._terminal.held(lambda: self._link_status(channel), lambda _size: self._size_changed.set()):
+        with self._terminal.held(
+            lambda: self._link_status(channel), lambda: channel.input_progress, lambda _size: self._size_changed.set()
+        ):
             self._start_recording(channel.session_id)
             ended = asyncio.ensure_future(channel.ended())
             sizes = asyncio.ensure_future(self._tell_size(channel))
@@ -169,4 +171,4 @@ class ShellHandler:
         health = channel.health
         if health.latency is not None and (not self._latencies or self._latencies[-1] != health.latency):
             self._latencies.append(health.latency)
-        return LinkStatus(health, channel.session_id, tuple(self._latencies), channel.input_progress)
+        return LinkStatus(health, channel.session_id, tuple(self._latencies))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-from session_manager_plugin.session.link_health import LinkStatus
+from session_manager_plugin.session.link_health import LinkStatus, StreamProgress
 from session_manager_plugin.session.protocols import DEFAULT_SIZE, Streams, TerminalHold, TerminalSize
 
 HIGH_WATER = 8 * 1024 * 1024
@@ -127,7 +127,12 @@ class NoTerminal(TerminalHold):
         return False
 
     @contextlib.contextmanager
-    def held(self, status: Callable[[], LinkStatus], size_changed: Callable[[TerminalSize], None]) -> Iterator[None]:
+    def held(
+        self,
+        status: Callable[[], LinkStatus],
+        input_progress: Callable[[], StreamProgress],
+        size_changed: Callable[[TerminalSize], None],
+    ) -> Iterator[None]:
         """Hold nothing."""
         yield
 

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from session_manager_plugin.session.link_health import LinkStatus
+from session_manager_plugin.session.link_health import LinkStatus, StreamProgress
 from session_manager_plugin.session.protocols import DEFAULT_SIZE, Streams, TerminalHold, TerminalSize
 from session_manager_plugin.terminal.answers import discard_answers
 from session_manager_plugin.terminal.descriptor_streams import connect_flow
@@ -81,6 +81,7 @@ class Console(Streams, TerminalHold):
         self._holder: Callable[[TerminalSize], None] | None = None
         """The callback for size changes; set while the terminal is held."""
         self._status: Callable[[], LinkStatus] | None = None
+        self._input_progress: Callable[[], StreamProgress] | None = None
         self._listens = False
         """Whether keys are read before the terminal is held, to obey escapes."""
         self._foreground = ForegroundWait(stdin, self._take)
@@ -131,14 +132,19 @@ class Console(Streams, TerminalHold):
         return self._input is not None and self._input.hung_up
 
     @contextlib.contextmanager
-    def held(self, status: Callable[[], LinkStatus], size_changed: Callable[[TerminalSize], None]) -> Iterator[None]:
+    def held(
+        self,
+        status: Callable[[], LinkStatus],
+        input_progress: Callable[[], StreamProgress],
+        size_changed: Callable[[TerminalSize], None],
+    ) -> Iterator[None]:
         """Hold the terminal for the session during the block: raw mode, bar, and a call of ``size_changed`` at every
         resize. The terminal is restored however the block ends.
         """
         try:
             if self.is_terminal:
                 self._listens = False
-                self._holder, self._status = size_changed, status
+                self._holder, self._status, self._input_progress = size_changed, status, input_progress
                 hold_lines()
                 if in_background(self._stdin):
                     self._wait_for_foreground()
@@ -414,8 +420,10 @@ class Console(Streams, TerminalHold):
         return terminal_size(self._stdout, self._stdin, self._stderr)
 
     def _start_display(self) -> None:
-        size, status = self._terminal_size(), self._status
-        if self._status_line is None or status is None or size is None or not os.isatty(self._stdout):
+        size, status, progress = self._terminal_size(), self._status, self._input_progress
+        if self._status_line is None or status is None or progress is None:
+            return
+        if size is None or not os.isatty(self._stdout):
             return
         from session_manager_plugin.terminal.display import StatusDisplay
 
@@ -424,6 +432,7 @@ class Console(Streams, TerminalHold):
             self._status_line,
             self._output,
             status,
+            input_progress=progress,
             size_changed=self._size_changed,
             answer=self._answer,
             reports=self._reports,

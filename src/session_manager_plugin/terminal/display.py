@@ -48,6 +48,7 @@ class StatusDisplay:
         output: OutputWriter,
         status: Callable[[], LinkStatus],
         *,
+        input_progress: Callable[[], StreamProgress],
         size_changed: Callable[[], None],
         answer: Callable[[bytes], None],
         reports: TerminalReports | None = None,
@@ -60,6 +61,7 @@ class StatusDisplay:
         self._line = line
         self._output = output
         self._status = status
+        self._input_progress = input_progress
         self._size_changed = size_changed
         self._answer = answer
         self._reports = reports
@@ -67,6 +69,7 @@ class StatusDisplay:
         self._clock = clock
         self._screen = Screen()
         self._echo_timer: asyncio.TimerHandle | None = None
+        self._echo_due_at = 0.0
         self._title = WindowTitle()
         self._size = TerminalSize(0, 0)
         self._echo = self._new_echo(predict)
@@ -114,7 +117,7 @@ class StatusDisplay:
         if self._echo is None:
             self._output.write(self._screen.feed(data))
         else:
-            self._output.write(self._echo.output(data, self._screen, self._progress(), self._clock()))
+            self._output.write(self._echo.output(data, self._screen, self._input_progress(), self._clock()))
             self._arm_echo()
         if self._flushing is not None:
             self._flushing.cancel()
@@ -134,7 +137,7 @@ class StatusDisplay:
     def typed(self, data: bytes) -> None:
         """Bytes of the input were sent."""
         if self._echo is not None:
-            self._output.write(self._echo.typed(data, self._screen, self._progress(), self._clock()))
+            self._output.write(self._echo.typed(data, self._screen, self._input_progress(), self._clock()))
             self._arm_echo()
 
     @property
@@ -160,21 +163,23 @@ class StatusDisplay:
 
         return PredictedEcho(mode)
 
-    def _progress(self) -> StreamProgress:
-        return self._status().input_progress or StreamProgress(0, 0)
-
     def _arm_echo(self) -> None:
         """Look again when an answer is due."""
+        now = self._clock()
+        due_at = None if self._echo is None else self._echo.next_timeout(now)
         if self._echo_timer is not None:
+            if due_at == self._echo_due_at:
+                return
             self._echo_timer.cancel()
             self._echo_timer = None
-        now = self._clock()
-        if self._echo is not None and (due_at := self._echo.next_timeout(now)) is not None:
+        if due_at is not None:
             self._echo_timer = asyncio.get_running_loop().call_later(due_at - now, self._update_echo)
+            self._echo_due_at = due_at
 
     def _update_echo(self) -> None:
+        self._echo_timer = None
         if self._echo is not None:
-            self._output.write(self._echo.update(self._screen, self._progress(), self._clock()))
+            self._output.write(self._echo.update(self._screen, self._input_progress(), self._clock()))
             self._arm_echo()
 
     def _put(self, data: bytes) -> None:

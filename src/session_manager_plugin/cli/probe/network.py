@@ -113,7 +113,7 @@ async def _check_names(group: Group, route: Route, timeout: float) -> list[Addre
         elif errors:
             check.warned(
                 detail,
-                "the DNS server does not answer for one family, which delays each connection: report it to its operator",
+                "the DNS server does not answer for one family, which delays connections: report it to its operator",
             )
         else:
             check.passed(detail)
