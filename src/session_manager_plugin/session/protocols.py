@@ -225,8 +225,8 @@ class TerminalHold(Protocol):
     ) -> AbstractContextManager[None]:
         """Hold the terminal in raw mode during the block, and restore it however the block ends.
 
-        Calls ``size_changed`` at every resize. ``status`` returns the content of the status line; ``input_progress`` returns
-        how much of the input was sent and acknowledged, and is called for each key while its echo is predicted.
+        Calls ``size_changed`` at every resize. ``status`` returns the content of the status line. ``input_progress``
+        returns how much of the input was sent and acknowledged; it is called for each key while its echo is predicted.
         """
 
     def typed(self, data: bytes) -> None:
