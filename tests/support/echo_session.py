@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import select
@@ -26,6 +27,8 @@ REPAIRED = LATENCY + JITTER + 0.1
 """Seconds within which a wrong prediction is taken back."""
 _ECHOED = 1.5
 """Seconds within which the echo arrives on a busy machine, too."""
+_numbers = itertools.count()
+"""A recording of its own for each session: a file that exists is not written over."""
 
 
 class Written(NamedTuple):
@@ -65,7 +68,7 @@ class EchoSession:
         jitter: float = JITTER,
         status: str = "off",
     ) -> None:
-        self.recording = directory / f"{predict}.cast"
+        self.recording = directory / f"{next(_numbers)}.cast"
         self.typed: list[tuple[float, Keystroke]] = []
         self.written: list[Written] = []
         self.settled_at = 0.0
