@@ -147,6 +147,9 @@ async def test_ec2_instances(aws: AwsClients) -> None:
     [
         ("tag:Name", ["web-*"], ["i-1", "i-2"]),
         ("tag:Name", ["web-?", "win*"], ["i-1", "i-2", "i-3"]),
+        ("tag:Name", ["web\\-\\*", "web-\\?"], []),
+        ("tag:Name", ["w\\eb-*"], ["i-1", "i-2"]),
+        ("tag:Name", ["[w]eb-1"], []),
         ("tag:env", ["prod"], ["i-1", "i-2"]),
         ("tag-key", ["env"], ["i-1", "i-2"]),
         ("private-ip-address", ["10.0.0.1"], ["i-1"]),

@@ -139,6 +139,15 @@ def test_a_name_of_an_instance_that_is_not_managed(aws: Aws) -> None:
         resolve(SETTINGS, "raw")
 
 
+def test_a_name_with_wildcards_of_ec2_is_taken_literally(aws: Aws) -> None:
+    aws.information([], tag_Name=["web-*?\\"])
+    aws.information([instance(DB)])
+    aws.ec2([], "tag-key", "Name")
+    aws.ec2([], "tag:Name", "web-\\*\\?\\\\")
+    with pytest.raises(ConnectError, match="no target matches web-"):
+        resolve(SETTINGS, "web-*?\\")
+
+
 def test_a_name_that_may_not_be_looked_up(aws: Aws) -> None:
     denial = "User: x is not authorized to perform: ssm:DescribeInstanceInformation on resource: *"
     aws.refuse("ssm", "describe_instance_information", denial)

@@ -501,8 +501,9 @@ async def test_interrupted_by_ctrl_c_it_terminates_the_session_it_started(tmp_pa
 
 @pytest.mark.slow
 async def test_interrupted_while_the_aws_cli_does_not_answer(tmp_path: Path) -> None:
-    """The AWS CLI is killed, and not waited for."""
-    aws = executable(tmp_path / "bin" / "aws", f"echo $$ > {tmp_path}/pid; exec sleep 600")
+    """The AWS CLI is killed, and not waited for. A Ctrl-C does not reach it: it would look as if it failed."""
+    script = f"ps -o pgid= -p $$ > {tmp_path}/group; echo $$ > {tmp_path}/pid; exec sleep 600"
+    aws = executable(tmp_path / "bin" / "aws", script)
     variables = {"PATH": f"{aws.parent}:/usr/bin:/bin", "AWS_EC2_METADATA_DISABLED": "true"}
     process = await _start(["--url", "ws://127.0.0.1:1/v1/data-channel/x"], tmp_path, variables)
     assert process.stdout is not None
@@ -518,6 +519,7 @@ async def test_interrupted_while_the_aws_cli_does_not_answer(tmp_path: Path) -> 
     )
     state, _ = await asyncio.wait_for(ps.communicate(), DEADLINE)
     assert state.strip()[:1] in (b"", b"Z")
+    assert (tmp_path / "group").read_text().strip() == (tmp_path / "pid").read_text().strip()
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ Every function here blocks; call it in a thread.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -73,9 +74,14 @@ def find_by_ids(settings: AwsSettings, ids: Sequence[str]) -> list[ManagedInstan
 
 
 def find_in_ec2(settings: AwsSettings, filters: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
-    """Return EC2's descriptions of the instances that ``filters`` match, by id. Raises like ``find_instances``."""
-    request: dict[str, Any] = {"Filters": [{"Name": key, "Values": list(values)} for key, values in filters.items()]}
-    request["MaxResults"] = _EC2_PAGE_SIZE
+    """Return EC2's descriptions of the instances with the values of ``filters``, by id.
+
+    Raises like ``find_instances``.
+    """
+    request: dict[str, Any] = {
+        "Filters": [{"Name": key, "Values": [_literal(value) for value in values]} for key, values in filters.items()],
+        "MaxResults": _EC2_PAGE_SIZE,
+    }
     found: dict[str, dict[str, Any]] = {}
 
     def read(answer: Mapping[str, Any]) -> None:
@@ -84,6 +90,15 @@ def find_in_ec2(settings: AwsSettings, filters: Mapping[str, Sequence[str]]) -> 
 
     read_pages(settings, "ec2", "DescribeInstances", request, read)
     return found
+
+
+def _literal(value: str) -> str:
+    """Return a filter's value that matches ``value`` alone.
+
+    In EC2's filters ``*`` and ``?`` are wildcards unless they are behind a backslash (EC2 User Guide, "Filter your
+    resources").
+    """
+    return re.sub(r"[\\*?]", r"\\\g<0>", value)
 
 
 def names_in_ec2(settings: AwsSettings) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +33,16 @@ _FACTS: dict[str, Callable[[Instance], str]] = {
 """The values that each filter compares. ``*`` and ``?`` in a filter's value are wildcards."""
 
 
+def _pattern(value: str) -> str:
+    """Return the pattern of ``matches`` for a filter's value, where a character behind a backslash is no wildcard."""
+
+    def literal(found: re.Match[str]) -> str:
+        character = found[1] or "["
+        return f"[{character}]" if character in "*?[" else character
+
+    return re.sub(r"\\(.)|\[", literal, value)
+
+
 class Ec2:
     """Answers for the EC2 instances of the inventory."""
 
@@ -59,7 +70,8 @@ class Ec2:
         for each in numbered(fields.get("Filter")):
             name, values = str(each.get("Name", "")), numbered_strings(each.get("Value"))
             facts = _facts(name)
-            found = [instance for instance in found if any(matches(fact, values) for fact in facts(instance))]
+            patterns = [_pattern(value) for value in values]
+            found = [instance for instance in found if any(matches(fact, patterns) for fact in facts(instance))]
         items, token = page(
             found,
             fields.get("NextToken"),

@@ -158,7 +158,11 @@ async def _version_of(path: str | None) -> _Answer:
 
 def _start_version(path: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [path, "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [path, "--version"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        process_group=0,  # a Ctrl-C reaches the probe alone, which ends the program without judging it
     )
 
 
