@@ -43,6 +43,17 @@ def test_version() -> None:
     assert result.output == f"smp {__version__} (session-manager-plugin {PLUGIN_VERSION})\n"
 
 
+def test_version_as_a_command_suggests_the_option(smp: Smp) -> None:
+    assert "Did you mean smp --version?" in smp("version").err
+
+
+@pytest.mark.parametrize(("arguments", "missing"), [([], "SOURCE..."), (["a"], "DESTINATION")])
+def test_a_copy_names_the_argument_that_is_missing(smp: Smp, arguments: list[str], missing: str) -> None:
+    result = smp("cp", *arguments)
+    assert result.status == 2
+    assert f"Missing argument '{missing}'" in result.err
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"]])
 def test_help_lists_the_commands(arguments: list[str]) -> None:
     result = CliRunner().invoke(main.smp, arguments)

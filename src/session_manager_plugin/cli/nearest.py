@@ -37,6 +37,8 @@ def nearest_command(typed: str, commands: Collection[str]) -> str:
     if _TARGET.fullmatch(typed):
         command = next(name for name in _SESSION_COMMANDS if name in commands)
         return f"Did you mean smp {command} {typed}?" if command == "start" else f"smp {command} joins a session"
+    if typed == "version":
+        return "Did you mean smp --version?"
     if (other := _OTHER_NAMES.get(typed)) in commands:
         return f"Did you mean smp {other}?"
     if near := get_close_matches(typed, commands, n=1):

@@ -29,9 +29,20 @@ smp cp db-1:/tmp/shop.sql - | less
 """
 
 
+def _after_sources(context: click.Context, destination: click.Parameter, value: str | None) -> str | None:
+    """Return the destination. Raises ``MissingParameter`` for the argument that is missing.
+
+    A single argument is read as the destination, but what its user left out is the destination.
+    """
+    if not context.params["sources"]:
+        sources = next(each for each in context.command.params if each.name == "sources")
+        raise click.MissingParameter(ctx=context, param=destination if value else sources)
+    return value
+
+
 @command("cp", examples=_EXAMPLES)
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.argument("destination", metavar="DESTINATION")
+@click.argument("sources", metavar="SOURCE...", nargs=-1)
+@click.argument("destination", metavar="DESTINATION", required=False, callback=_after_sources)
 @click.option("-r", "--recursive", is_flag=True, help="Copy directories. Links are followed, as scp does.")
 @click.option("-p", "--preserve", is_flag=True, help="Keep modes and times.")
 @click.option(
