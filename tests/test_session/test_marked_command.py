@@ -279,25 +279,25 @@ def feed(marked: MarkedCommand, data: bytes, sizes: list[int]) -> bytes:
     return output
 
 
-TAKEN = b"\x1e\nEND +\n"
+TAKEN = b"\x1eEND +\n"
 """The note that a line of input was taken."""
 
 
 @given(
     before=st.binary(max_size=80),
     output=st.lists(
-        st.one_of(st.binary(max_size=20), st.sampled_from([b"\n", b"END", b"\x1e\nEN", b"\x1e\nEND 300x", TAKEN]))
+        st.one_of(st.binary(max_size=20), st.sampled_from([b"\n", b"END", b"\x1eEN", b"\x1eEND 300x", TAKEN]))
     ),
     status=st.integers(0, 255),
     sizes=st.lists(st.integers(1, 60), max_size=20),
 )
 def test_any_output_in_any_pieces(before: bytes, output: list[bytes], status: int, sizes: list[int]) -> None:
-    """END stands for the marker, whole or cut; only a marker with a status at the start of a line ends it."""
+    """END stands for the marker, whole or cut; only a marker behind RS with a status ends it."""
     marked = MarkedCommand(b"command")
     begin, end = markers(marked)
     printed = b"".join(piece for piece in output if piece != TAKEN).replace(b"END", end).replace(b"EN", end[:12])
     notes = b"".join(output).replace(b"END", end).replace(b"EN", end[:12])
-    shown = before + b"\n" + begin + b"\n" + notes + b"\x1e\n" + end + b" %d\n" % status + b"prompt> "
+    shown = before + b"\n" + begin + b"\n" + notes + b"\x1e" + end + b" %d\n" % status + b"prompt> "
     assert feed(marked, shown, sizes) == printed
     assert marked.exit == CommandExit(status)
     assert marked.take_lines_taken() == output.count(TAKEN)
@@ -312,7 +312,7 @@ def test_any_output_in_any_pieces(before: bytes, output: list[bytes], status: in
 def test_a_session_that_ends_early_loses_nothing(output: bytes, cut: int, sizes: list[int]) -> None:
     marked = MarkedCommand(b"command")
     begin, end = markers(marked)
-    printed = output + (b"\x1e\n" + end)[:cut]
+    printed = output + (b"\x1e" + end)[:cut]
     came = feed(marked, b"\n" + begin + b"\n" + printed, sizes)
     assert came + marked.finish() == printed
     assert marked.exit is None

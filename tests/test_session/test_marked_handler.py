@@ -39,7 +39,7 @@ class Run:
         halves = re.findall(rb"[0-9a-f]{12}", self.agent.data())
         self.agent.send(b"$ echo of the line\r\n\n" + halves[0] + halves[1] + b"\n")
         await self.agent.until(lambda: self.agent.data().partition(b"\r")[2].startswith(b"uptime"))
-        return b"\x1e\n" + b"".join(halves[2:4])
+        return b"\x1e" + b"".join(halves[2:4])
 
     async def begin_session(self) -> None:
         await self.channel.open()

@@ -2,20 +2,21 @@
 
 A shell session carries the bytes of one terminal. The protocol marks neither the start nor the end of a command's
 output, and does not report its exit status. So the shell is asked to print a marker before the output and one after it.
-Each marker contains random hexadecimal digits and is recognised only at the start of a line. The first line sent holds
-each marker in two parts, so that the terminal's echo does not contain a marker::
+Each marker contains random hexadecimal digits; the first is recognised only at the start of a line, the second only
+behind RS. The first line sent holds each marker in two parts, so that the terminal's echo does not contain a marker::
 
     sent            exec /bin/sh -c '…'               one short line: a terminal accepts lines of 4,095 bytes at most
     received        prompt, echo, greeting of the shell
                     LF begin-marker LF
     sent            the command, of the size stated in the first line sent
     received        the output
-                    RS LF end-marker SPACE status LF        the status may be followed by ``k``
+                    RS end-marker SPACE status LF           the status may be followed by ``k``
 
-The end-marker begins with RS (0x1E) rather than with LF, so that a newline at the end of the received bytes is
-returned at once, and not kept as a possible beginning of the marker. From the begin-marker on the terminal is raw: no
-echo, no rewriting of newlines, no limit of a line's length. The command's standard input is /dev/null or, if it has
-input, a pipe; its standard output and standard error are one pipe.
+The end-marker begins with RS (0x1E) rather than with LF, so that a newline at the end of the received bytes is returned
+at once, and not kept as a possible beginning of the marker. It is one line, because bash and busybox write to a
+terminal line by line, and output of another process may come between two lines. From the begin-marker on the terminal
+is raw: no echo, no rewriting of newlines, no limit of a line's length. The command's standard input is /dev/null or, if
+it has input, a pipe; its standard output and standard error are one pipe.
 
 The command is a ``/bin/sh -c`` of its own, as it is in a command session. A shell reports the same number, 128 + n, for
 a process that signal n has killed and for one that exits with that status. dash, bash and busybox ash print a word such
@@ -30,7 +31,7 @@ Input follows the command, in lines of printable ASCII: any other byte is sent a
 ``printf %b`` of the shell, so no byte of the input acts as a key. An empty line ends the input. The end-marker follows
 the end of the command whether or not its input has ended. When the command's pipe has taken a line::
 
-    received        RS LF end-marker SPACE + LF
+    received        RS end-marker SPACE + LF
 
 At most ``INPUT_WINDOW`` lines are on their way, which is less than a terminal holds unread. So the agent never waits
 for the terminal, and acknowledges all messages at once, and Ctrl-C, which a full terminal does not act on, arrives.
@@ -72,7 +73,7 @@ _RUN = (
 _LINE = (
     ' exec /bin/sh -c \'stty raw -echo; printf "\\n%s%s\\n" {begin_head} {begin_tail}; '
     "c=$(dd bs=1 count={size} 2>/dev/null; echo .); c=${{c%.}}; stty isig noflsh; trap : INT QUIT; "
-    'e() {{ printf "\\036\\n%s%s %s\\n" {end_head} {end_tail} $1; }}; '
+    'e() {{ printf "\\036%s%s %s\\n" {end_head} {end_tail} $1; }}; '
     "exec 4>&1; {feed}{{ trap : INT QUIT; {{ trap : INT QUIT; exec 5<{input}; "
     's=$(trap : INT QUIT; echo "{run}" | c=$c /bin/sh 2>/dev/null); '
     'n=${{s##*[!0-9]}}; [ "$s" = "$n" ] || n=${{n}}k; [ "$n" = 130 ] || e $n; }} 3>&1 '
@@ -144,7 +145,7 @@ class MarkedCommand:
         ).encode()
         """The bytes to send first."""
         self._begin = re.compile(rb"\n" + begin.encode() + rb"\r?\n")
-        self._end = b"\x1e\n" + end.encode()
+        self._end = b"\x1e" + end.encode()
         self._received = b""
         """Bytes that may be the beginning of a marker."""
         self._to_send = b""
