@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import random
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,11 @@ from session_manager_plugin.errors import ConnectionLost, CopyFailed
 from session_manager_plugin.transfer.download import download
 from session_manager_plugin.transfer.report import CopyOptions, CopyReport
 from session_manager_plugin.transfer.scripts import MIN_PARTED_SIZE
+from session_manager_plugin.transfer.sessions import CopyChannel
 from session_manager_plugin.transfer.upload import upload
 from session_manager_plugin.transfer.upload_plan import WINDOW_SIZE
 from tests.support.waiting import DEADLINE
-from tests.test_transfer.script_sessions import ScriptSessions
+from tests.test_transfer.script_sessions import ScriptChannel, ScriptSessions
 from tests.test_transfer.shells import SHELLS, tools_directory
 
 NOISE = random.Random(1).randbytes(300_000) + b"\xef\xbf\xbd" * 1000 + bytes(range(256))
@@ -67,6 +70,44 @@ async def _upload(
     async with asyncio.timeout(DEADLINE):
         await upload(sessions, paths, to, CopyOptions(recursive, preserve, streams), report)
     return report
+
+
+async def test_a_cancelled_download_removes_its_file_before_the_session_is_terminated(
+    sessions: ScriptSessions, here: Path
+) -> None:
+    (sessions.home / "file").write_bytes(NOISE * 40)
+    left: list[set[str]] = []
+
+    class Watched(ScriptSessions):
+        @contextlib.asynccontextmanager
+        async def _session(
+            self, words: list[str], channel: ScriptChannel, terminal: bool
+        ) -> AsyncIterator[CopyChannel]:
+            async with super()._session(words, channel, terminal) as opened:
+                try:
+                    yield opened
+                finally:
+                    left.append(_names(here))
+
+    begun = asyncio.Event()
+    report = CopyReport(on_progress=lambda progress: begun.set() if progress.done else None)
+    copying = asyncio.ensure_future(
+        download(Watched(sessions.tools, sessions.home), [b"file"], b"copy", CopyOptions(), report)
+    )
+    async with asyncio.timeout(DEADLINE):
+        await begun.wait()
+        copying.cancel()
+        await asyncio.gather(copying, return_exceptions=True)
+    assert left == [set()]
+
+
+async def test_a_link_to_a_directory_above_ends_the_download(sessions: ScriptSessions, here: Path) -> None:
+    """The target's tar follows it for ever."""
+    (sessions.home / "loop" / "inner").mkdir(parents=True)
+    (sessions.home / "loop" / "inner" / "up").symlink_to("..")
+    with pytest.raises(CopyFailed, match="probably because of a link to a directory above it"):
+        await _download(sessions, b"loop", recursive=True)
+    assert not _names(here)
 
 
 def _names(directory: Path) -> set[str]:

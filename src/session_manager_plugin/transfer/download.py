@@ -101,6 +101,9 @@ class _Receiver(Protocol):
     async def handle(self, event: Event) -> None:
         """Carry out an event of ``parser``."""
 
+    def discard(self) -> None:
+        """Remove an incomplete file or directory. May be called twice."""
+
 
 @dataclass
 class _Source:
@@ -175,6 +178,9 @@ class _Source:
                 if reader.is_incomplete:
                     raise OutputIncomplete("part of the output of the command is missing")
                 raise failure(reader, "the target stopped before the copy was complete")
+            except asyncio.CancelledError:
+                receiver.discard()  # before the session is terminated, for which there may be no time
+                raise
             finally:
                 await reader.close()
 
@@ -221,6 +227,9 @@ class _Part:
                 raise CopyFailed(text)
             case Finished():
                 self.finished = True
+
+    def discard(self) -> None:
+        """Nothing: the file is that of the ``_Download``."""
 
 
 class _Download:
@@ -420,6 +429,9 @@ class _Download:
         for part in self._parts:
             part.cancel()
         await asyncio.gather(*self._parts, return_exceptions=True)
+        self.discard()
+
+    def discard(self) -> None:
         if self._file is not None:
             self._file.discard()
 

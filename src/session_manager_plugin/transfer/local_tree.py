@@ -20,6 +20,9 @@ from session_manager_plugin.transfer.local_files import (
 )
 from session_manager_plugin.transfer.names import partial_name
 
+_PATH_MAX = 4096
+"""Bytes of a path, with its end (Linux)."""
+
 
 class PartialTree:
     """A directory that is given its name when it is complete, or is then merged into an existing one of that name.
@@ -69,6 +72,12 @@ class PartialTree:
                     try:
                         self._start(event)
                     except OSError as error:
+                        if len(self._temporary) + len(event.name) >= _PATH_MAX:
+                            # tar on the target never ends: it follows each link to a directory above again and again
+                            raise CopyFailed(
+                                f"{os.fsdecode(event.name[:80])}…: the path is too long, probably because of a link to "
+                                "a directory above it; copy what is beside that link by itself"
+                            ) from error
                         self._refuse(event.name, error)
                 else:
                     self._receive(event)
@@ -80,7 +89,7 @@ class PartialTree:
         with named_errors(self._path):
             if os.path.isdir(self._path):
                 self._merge(b"")
-                shutil.rmtree(self._temporary)
+                _remove(self._temporary)
                 self._settle(self._path)
             else:
                 self._settle(self._temporary)
@@ -92,8 +101,9 @@ class PartialTree:
         """Remove an incomplete directory. May be called twice, and after ``commit``."""
         self._close()
         if self._exists:
-            shutil.rmtree(self._temporary, ignore_errors=True)
             self._exists = False
+            with contextlib.suppress(OSError):
+                _remove(self._temporary)
 
     # Unpacking.
 
@@ -155,11 +165,13 @@ class PartialTree:
         return b"%b/%b" % (place, last)
 
     def _make_directories(self, name: bytes) -> None:
-        if name in self._made:
-            return
-        self._make_directories(name.rpartition(b"/")[0])
-        os.mkdir(self._temporary + b"/" + name, PRIVATE_DIRECTORY)
-        self._made.add(name)
+        missing = []
+        while name not in self._made:
+            missing.append(name)
+            name = name.rpartition(b"/")[0]
+        for each in reversed(missing):
+            os.mkdir(self._temporary + b"/" + each, PRIVATE_DIRECTORY)
+            self._made.add(each)
 
     # The end.
 
@@ -202,3 +214,20 @@ class PartialTree:
             raise error
         self._is_whole = False
         self._report(name, error_text(error))
+
+
+def _remove(directory: bytes) -> None:
+    """Remove a directory and everything below it, however deep; ``shutil.rmtree`` fails at a thousand levels."""
+    pending = [directory]
+    while pending:
+        below = []
+        with os.scandir(pending[-1]) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(entry.path)
+                else:
+                    os.unlink(entry.path)
+        if below:
+            pending += below
+        else:
+            os.rmdir(pending.pop())
