@@ -38,7 +38,9 @@ def test_standard_input_that_would_not_be_read_is_refused(smp: Smp) -> None:
 def test_several_targets_have_no_standard_input(smp: Smp) -> None:
     run = smp("exec", "web-1", "web-2", "--via", "shell", "--", "cat", stdin=b"some lines\n")
     assert (run.status, run.out) == (2, b"")
-    assert "commands on several targets have no standard input: redirect it from /dev/null" in run.err
+    assert (
+        "a command on several targets, or by Run Command, has no standard input: redirect it from /dev/null" in run.err
+    )
 
 
 def test_pending_input() -> None:

@@ -149,7 +149,7 @@ def test_credentials_that_do_not_come(prober: Prober, monkeypatch: pytest.Monkey
 def test_a_profile_that_is_not_there(prober: Prober) -> None:
     report = prober("--profile", "nobody", "--region", "us-east-1")
     assert "could not be found" in report.one("local", "credentials").detail
-    assert not report.of("local", "endpoints")  # one cause is one failure
+    assert report.one("local", "endpoints").verdict == "fail"
 
 
 def test_a_session_of_somebody_needs_neither(prober: Prober) -> None:

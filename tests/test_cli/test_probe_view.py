@@ -16,6 +16,7 @@ import pytest
 
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.probe.checks import Group, Latency, Report, Stage, Verdict
+from session_manager_plugin.cli.probe.sections import sections
 from session_manager_plugin.cli.probe.view import PlainView, TableView, view_of
 from session_manager_plugin.utils.logging import register_secret
 from tests.support.probe_report import CHECK_KEYS, LATENCY_KEYS, check_schema
@@ -276,3 +277,19 @@ def test_a_dumb_terminal_and_logs_get_lines() -> None:
         Environment(variables={"TERM": "xterm"}, is_terminal=lambda _fd: False),
     ):
         assert isinstance(view_of(report, environment, as_json=False), PlainView)
+
+
+def test_a_wrong_setting_is_shown_once() -> None:
+    """It fails every check that reads the settings; each is part of the report for programs."""
+    report = Report()
+    machine, network = report.group("this machine"), report.group("network")
+    for group, name in ((machine, "region"), (machine, "credentials"), (network, "endpoints")):
+        with group.check(Stage.LOCAL, name) as check:
+            check.failed("the profile x could not be found", f"about {name}")
+    shown = [
+        (section.title, [check.name for check in section.checks])
+        for section in sections(report.groups, everything=False)
+    ]
+    assert shown == [("this machine", ["region"])]
+    assert len(sections(report.groups, everything=True)) == 2
+    assert len(report.checks) == 3

@@ -34,7 +34,9 @@ def run_fleet(environment: Environment, fleet: FleetRun) -> Exit:
     if fleet.via is not Via.SHELL:
         fleet.command.session_request(Via.DOCUMENT)
     if has_pending_input(environment.stdin):
-        raise UsageError("commands on several targets have no standard input: redirect it from /dev/null")
+        raise UsageError(
+            "a command on several targets, or by Run Command, has no standard input: redirect it from /dev/null"
+        )
     raise_descriptor_limit()
 
     async def main(process: Process) -> Exit:

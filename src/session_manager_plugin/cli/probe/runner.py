@@ -23,7 +23,7 @@ from session_manager_plugin.cli.probe.channel import (
     check_upgrade,
     session_channel,
 )
-from session_manager_plugin.cli.probe.checks import Group, Report, Stage, Verdict, clean
+from session_manager_plugin.cli.probe.checks import Group, Report, Stage
 from session_manager_plugin.cli.probe.machine import (
     check_clock,
     check_credentials,
@@ -130,12 +130,10 @@ async def _find_endpoints(
     try:
         return await asyncio.to_thread(find_endpoints, request.settings, region.name, services)
     except Exception as error:
-        detail, _ = explain(error, request.settings)
-        known = {check.detail for each in report.groups for check in each.checks if check.verdict is Verdict.FAIL}
         group = report.group("network")
-        if clean(detail) not in known:
-            with group.check(Stage.LOCAL, "endpoints") as check:
-                check.failed(detail, "check the region, and the variables and settings of endpoints")
+        with group.check(Stage.LOCAL, "endpoints") as check:
+            detail, _ = explain(error, request.settings)
+            check.failed(detail, "check the region, and the variables and settings of endpoints")
         group.skip("endpoints", "they are not known", *NETWORK_STAGES, *SESSION_STAGES)
         group.finish()
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from session_manager_plugin.cli.probe.checks import Check, Group, Running, Verdict
+from session_manager_plugin.cli.probe.checks import Check, Group, Running, Stage, Verdict
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class Section:
 def section_at(groups: Sequence[Group], index: int, *, everything: bool) -> Section:
     """Return the section that begins with ``groups[index]``.
 
-    Unless ``everything`` is to be shown it has no skipped checks, and endpoints that failed at the same stage with the
-    same advice are one section, with the failures of the first.
+    Unless ``everything`` is to be shown it has no skipped checks and no failure of this machine's settings that an
+    earlier check has shown. Endpoints that failed at the same stage with the same advice are one section, with the
+    failures of the first.
     """
     first = groups[index]
     if everything:
@@ -33,7 +34,14 @@ def section_at(groups: Sequence[Group], index: int, *, everything: bool) -> Sect
         while index + alike < len(groups) and _causes(groups[index + alike]) == causes:
             alike += 1
     if alike == 1:
-        shown = [check for check in first.checks if check.verdict is not Verdict.SKIPPED]
+        known = {check.detail for group in groups[:index] for check in group.checks if _is_about_settings(check)}
+        shown = []
+        for check in first.checks:
+            if check.verdict is Verdict.SKIPPED or (_is_about_settings(check) and check.detail in known):
+                continue
+            if _is_about_settings(check):
+                known.add(check.detail)
+            shown.append(check)
         return Section(first.title, shown, first.running, 1)
     titles = ", ".join(group.title for group in groups[index : index + alike])
     return Section(titles, [check for check in first.checks if check.verdict is Verdict.FAIL], (), alike)
@@ -49,6 +57,11 @@ def sections(groups: Sequence[Group], *, everything: bool) -> list[Section]:
         if section.checks or section.running:
             found.append(section)
     return found
+
+
+def _is_about_settings(check: Check) -> bool:
+    """Whether a check of this machine has failed: one wrong setting makes several fail, with the same detail."""
+    return check.verdict is Verdict.FAIL and check.stage is Stage.LOCAL
 
 
 def _causes(group: Group) -> list[tuple[str, str]]:
