@@ -177,7 +177,7 @@ async def test_while_we_do_not_read_silence_says_nothing() -> None:
         channel.set_message_handler(lambda _message: channel.pause_reading())
         assert await channel.connect()
         await wait_until(lambda: channel.reading_paused)
-        assert channel.latency is not None
+        assert channel.get_connection_info()["last_pong_time"] is not None  # this gateway is known to answer pings
         await server.pinged(20)
         assert channel.is_connected
         assert recorder.errors == []
