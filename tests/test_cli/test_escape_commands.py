@@ -25,14 +25,14 @@ class FakeConsole:
     def __init__(self) -> None:
         self.said: list[str] = []
         self.size = TerminalSize(80, 24)
-        self.can_show_bar = True
+        self.shows_status = True
         self.toggled = 0
         self.predicts = False
         self.can_suspend = True
         self.suspended = 0
         self.scanner: EscapeScanner | None = None
 
-    def say(self, lines: Sequence[str]) -> None:
+    def say(self, lines: Sequence[str], *, at_cursor: bool = False) -> None:
         self.said += lines
 
     def toggle_bar(self) -> None:
@@ -110,7 +110,7 @@ def test_help_lists_what_applies(typed: Commands) -> None:
     assert keys(lines) == ["~.", "~^Z", "~i", "~r", "~B", "~p", "~?", "~~"]
     typed.session.lines = []
     assert "~#" in keys(typed.said(Escape.HELP))
-    typed.console.can_show_bar = False
+    typed.console.shows_status = False
     typed.session.began = None
     assert keys(typed.said(Escape.HELP)) == ["~.", "~^Z", "~#", "~i", "~?", "~~"]
 
@@ -254,13 +254,13 @@ async def test_reconnecting_is_refused(typed: Commands) -> None:
 def test_prediction(typed: Commands) -> None:
     assert typed.said(Escape.TOGGLE_PREDICTION) == ["~p", "keys are drawn at once"]
     assert typed.said(Escape.TOGGLE_PREDICTION) == ["~p", "keys wait for their echo"]
-    typed.console.can_show_bar = False
+    typed.console.shows_status = False
     assert typed.said(Escape.TOGGLE_PREDICTION) == ["~p", "there is no screen here to show that on"]
 
 
 def test_the_bar(typed: Commands) -> None:
     assert typed.said(Escape.TOGGLE_BAR) == []
-    typed.console.can_show_bar = False
+    typed.console.shows_status = False
     assert typed.said(Escape.TOGGLE_BAR) == ["~B", "there is no screen here to show that on"]
     assert typed.console.toggled == 1
 

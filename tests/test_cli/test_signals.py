@@ -390,6 +390,16 @@ async def test_the_demo_ends_with_all_it_started() -> None:
         await wait_until(lambda: not is_running(shell))
 
 
+@pytest.mark.parametrize(("command", "shown"), [("exec printf half", rb"half\r\n"), ("exec true", rb"")])
+async def test_the_closing_line_begins_a_line(command: str, shown: bytes) -> None:
+    """After an unfinished line of the remote, and without an empty line after a finished one."""
+    async with PtyProcess([*SMP, "demo", "--status", "off"], env=environment(SHELL="/bin/sh", PS1="$ ")) as program:
+        await program.expect(r"\$ ")
+        program.type(f"{command}\r")
+        await program.expect(command.encode() + rb"\r\n" + shown + rb"smp: session \S+ ended\r\n")
+        assert await program.wait() == 0
+
+
 def is_running(pid: int) -> bool:
     """Whether there is such a process."""
     try:

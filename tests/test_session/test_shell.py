@@ -118,7 +118,7 @@ async def test_a_recording_that_fails_ends_alone(tmp_path: Path, monkeypatch: py
         session.agent.send(b"first ")
         session.agent.send(b"second")
         assert await session.pipes.output(12) == b"first second"
-        expected = f"\r\nthe recording {path} has ended: No space left on device; the session continues\r\n".encode()
+        expected = f"the recording {path} has ended: No space left on device; the session continues\r\n".encode()
         assert await session.pipes.errors(len(expected)) == expected
         session.agent.close_channel()
         assert (await session.result()).is_normal

@@ -129,6 +129,12 @@ class Environment:
         """Messages on standard error."""
         return MessageStream(self.stderr, self.program)
 
+    @property
+    def messages_on_terminal(self) -> list[MessageStream]:
+        """The streams of messages that are a terminal."""
+        streams = {self.stdout: self.output_messages, self.stderr: self.error_messages}
+        return [stream for fd, stream in streams.items() if self.is_terminal(fd)]
+
     @contextlib.contextmanager
     def queued_messages(self) -> Iterator[None]:
         """Queue messages and log lines during the block, so that they do not block the running event loop."""

@@ -76,10 +76,10 @@ class EscapeCommands:
             case Escape.RECONNECT:
                 self._say(escape, ["reconnecting"])
                 self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
-            case Escape.TOGGLE_PREDICTION if self._console.can_show_bar:
+            case Escape.TOGGLE_PREDICTION if self._console.shows_status:
                 self._console.toggle_prediction()
                 self._say(escape, ["keys are drawn at once" if self._console.predicts else "keys wait for their echo"])
-            case Escape.TOGGLE_BAR if self._console.can_show_bar:
+            case Escape.TOGGLE_BAR if self._console.shows_status:
                 self._console.toggle_bar()
             case Escape.TOGGLE_BAR | Escape.TOGGLE_PREDICTION:
                 self._say(escape, ["there is no screen here to show that on"])
@@ -92,19 +92,19 @@ class EscapeCommands:
 
     def suspend(self, typed: str = "^Z") -> None:
         """Stop until the shell continues us. ``typed`` is the text of the key that was typed."""
-        self._console.say([f"{typed} [suspended]"])
+        self._console.say([f"{typed} [suspended]"], at_cursor=True)
         if not self._console.suspend():
             self._console.say(["smp cannot be suspended: there is no shell that would bring it back"])
 
     def _say(self, escape: Escape, lines: list[str]) -> None:
-        self._console.say([self._name + self._key(escape), *map(printable, lines)])
+        self._console.say([self._name + self._key(escape), *map(printable, lines)], at_cursor=True)
 
     def _key(self, escape: Escape) -> str:
         return _KEYS.get(escape) or escape.value.decode()
 
     def _help(self) -> list[str]:
         absent: set[Escape] = set()
-        if not self._console.can_show_bar:
+        if not self._console.shows_status:
             absent |= {Escape.TOGGLE_BAR, Escape.TOGGLE_PREDICTION}
         if self._list_connections() is None:
             absent.add(Escape.CONNECTIONS)

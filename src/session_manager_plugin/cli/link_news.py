@@ -46,6 +46,6 @@ class LinkNews:
         if self._console.shows_status or self._environment.quiet:
             return
         if self._console.is_held:
-            self._console.say(["", f"{self._environment.program}: {printable(redact(sentence))}"])
+            self._console.say([f"{self._environment.program}: {printable(redact(sentence))}"])
         else:
             tell(self._environment, sentence, error=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from session_manager_plugin.utils.writable import is_writable
@@ -41,12 +41,15 @@ class MessageStream:
         self._dropped = 0
         self.describe_dropped = self._dropped_sentence
         """Returns the line that reports a number of dropped messages."""
+        self.place: Callable[[bytes], bytes] = lambda message: message
+        """Returns the bytes to write for a message; b"" if it has written them itself. See ``Console``."""
         self._stuck = False
         self.writer: OutputWriter | None = None
         """The queue, inside ``queued``; None outside, or if the descriptor is not open."""
 
     def write(self, data: bytes) -> None:
         """Write or queue a message. Does not raise."""
+        data = self.place(data)
         if self.writer is None:
             self._write_in_time(data)
             return

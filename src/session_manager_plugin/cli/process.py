@@ -41,6 +41,8 @@ class Process(NamedTuple):
         """
         console = self._open_console(options)
         self.interruption.restore, self.interruption.continued = console.give_back, console.continued
+        for messages in self.environment.messages_on_terminal:
+            messages.place = console.place_message
         try:
             yield console
         finally:

@@ -88,10 +88,7 @@ async def run_terminal_session(session: Session, process: Process, options: Term
                 tell(environment, ready.customer_message, error=False)
 
         options = dataclasses.replace(options, began=options.began or show_message)
-        ending = await run_session(session, process.interruption, prepare, options)
-    if not ending.outcome.is_normal and session.began is not None and environment.has_screen:
-        environment.write_error("\n")  # the cursor is after the remote's prompt
-    return ending
+        return await run_session(session, process.interruption, prepare, options)
 
 
 async def run_session(

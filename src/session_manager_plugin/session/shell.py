@@ -109,7 +109,7 @@ class ShellHandler:
         except ConfigurationError as error:
             self._terminal.say([f"{error}; the session is not recorded"])
         if self._recording is not None:
-            self._recording.failed = lambda sentence: self._terminal.say(["", sentence])
+            self._recording.failed = lambda sentence: self._terminal.say([sentence])
             self._recording.begin(self._terminal.size, session_id, os.environ)
 
     async def _type(self, channel: IDataChannel) -> None:

@@ -17,12 +17,13 @@ from session_manager_plugin.terminal.escapes import Escape, EscapeScanner
 from session_manager_plugin.terminal.foreground import ForegroundWait, in_background
 from session_manager_plugin.terminal.input import InputReader, TypedInput, open_reader
 from session_manager_plugin.terminal.keyboard import Keyboard
+from session_manager_plugin.terminal.line_end import UNFINISHED, ends_inside_line
 from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
 from session_manager_plugin.terminal.predict_mode import PredictMode
 from session_manager_plugin.terminal.questions import ASK_ATTRIBUTES
 from session_manager_plugin.terminal.raw import RawMode
-from session_manager_plugin.terminal.size import SizeWatcher, terminal_size
+from session_manager_plugin.terminal.size import SizeWatcher, are_one_terminal, terminal_size
 from session_manager_plugin.terminal.terminal_reports import Position, TerminalReports
 from session_manager_plugin.utils.logging import hold_lines, release_lines
 
@@ -56,11 +57,13 @@ class Console(Streams, TerminalHold):
         self._mode = mode
         self._predict = predict
         self._input = open_reader(stdin)
-        self._reports = TerminalReports() if _are_one_terminal(stdin, stdout) else None
+        self._reports = TerminalReports() if are_one_terminal(stdin, stdout) else None
         self._typed = self._without_reports(self._input)
         self._own_writers: list[OutputWriter] = []
         self._output = output or self._new_writer(stdout)
-        self.write: Callable[[bytes], None] = self._output.write
+        self._shows_output, self._shows_errors = os.isatty(stdout), os.isatty(stderr)
+        self._last = b""  # shown at a terminal; with the display, which follows its output itself, not set
+        self.write: Callable[[bytes], None] = self._show if self._shows_output else self._output.write
         """See ``Streams``; set by ``_choose_writer``."""
         self._error_output = error_output
         self._pause: Callable[[], None] = lambda: None
@@ -164,6 +167,7 @@ class Console(Streams, TerminalHold):
             self._watcher.stop()
             self._watcher = None
         if self._display is not None:
+            self._last = UNFINISHED if self.is_inside_line and not self._foreground.waiting else b""
             if not self._foreground.waiting:
                 self._display.stop()
             self._display = None
@@ -282,10 +286,32 @@ class Console(Streams, TerminalHold):
         self._listens = False
         self._raw_mode.restore()
 
-    def say(self, lines: Sequence[str]) -> None:
-        """Write lines of our own at the cursor, as ssh does; to standard error if standard output is no terminal."""
+    @property
+    def is_inside_line(self) -> bool:
+        """Whether the cursor is inside a line of the remote's output."""
+        return ends_inside_line(self._last) if self._display is None else self._display.leaves_inside_line
+
+    def place_message(self, message: bytes) -> bytes:
+        """Return the bytes to write to the terminal for a message of ours, which gets lines of its own.
+
+        Returns b"" while the session holds the terminal; the message is then written here, with CR LF.
+        """
+        if self.is_inside_line and not message.startswith(b"\n"):
+            message = b"\n" + message
+        if self.is_held and self._shows_output:
+            self.write(message.replace(b"\n", b"\r\n"))
+            return b""
+        self._last = message
+        return message
+
+    def say(self, lines: Sequence[str], *, at_cursor: bool = False) -> None:
+        """Write lines of our own; to standard error if standard output is no terminal.
+
+        The first one begins a new line. ``at_cursor``: it follows the cursor, as ssh shows an escape that was typed.
+        """
         data = b"".join(line.encode("ascii", "replace") + b"\r\n" for line in lines)
-        if os.isatty(self._stdout):
+        data = b"\r\n" + data if self.is_inside_line and not at_cursor else data
+        if self._shows_output:
             self.write(data)
         else:
             self.write_error(data)
@@ -308,7 +334,12 @@ class Console(Streams, TerminalHold):
         elif self._display is not None:
             self.write = self._display.write
         else:
-            self.write = self._output.write
+            self.write = self._show if self._shows_output else self._output.write
+
+    def _show(self, data: bytes) -> None:
+        """Write to standard output, which is a terminal without the display."""
+        self._last = data
+        self._output.write(data)
 
     def typed(self, data: bytes) -> None:
         """Draw what ``data``, which was sent, will probably show."""
@@ -330,11 +361,6 @@ class Console(Streams, TerminalHold):
         if self._display is not None and self._has_terminal.is_set():
             self._display.look()
 
-    @property
-    def can_show_bar(self) -> bool:
-        """Whether ``toggle_bar`` has an effect now."""
-        return self._display is not None
-
     def toggle_bar(self) -> None:
         """Show or hide the bar, in any mode. The remote is sent its new size."""
         if self._display is not None:
@@ -350,6 +376,8 @@ class Console(Streams, TerminalHold):
             self._set_flow_handlers(self._error_output)
             self._error_output.on_error = self._error_output_failed
         self._has_errors = True
+        if self._shows_errors:
+            self._last = data
         self._error_output.write(data)
         if self._error_output.error is not None:
             self._error_output_failed(self._error_output.error)
@@ -469,11 +497,3 @@ class Console(Streams, TerminalHold):
 
         self._watcher = SizeWatcher(changed, self._stdout, self._stdin, self._stderr)
         self._watcher.start()
-
-
-def _are_one_terminal(first: int, second: int) -> bool:
-    """Whether both descriptors are the same terminal, so that answers to requests on ``second`` arrive at ``first``."""
-    try:
-        return os.isatty(first) and os.isatty(second) and os.fstat(first).st_rdev == os.fstat(second).st_rdev
-    except OSError:
-        return False

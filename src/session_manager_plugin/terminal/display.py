@@ -68,6 +68,8 @@ class StatusDisplay:
         self._discard_answers = discard_answers
         self._clock = clock
         self._screen = Screen()
+        self._last = b""
+        """The last output of the remote."""
         self._echo_timer: asyncio.TimerHandle | None = None
         self._echo_due_at = 0.0
         self._title = WindowTitle()
@@ -90,6 +92,11 @@ class StatusDisplay:
         """The size to tell the remote."""
         size = self._screen.remote_size
         return TerminalSize(size.columns, size.rows - 1) if self._repainting is not None and size.rows > 1 else size
+
+    @property
+    def leaves_inside_line(self) -> bool:
+        """Whether ``stop`` will leave the cursor inside a line of the remote's."""
+        return self._screen.leaves_inside_line(self._last)
 
     def start(self, size: TerminalSize) -> None:
         """Begin to show the status on a terminal of ``size``."""
@@ -114,6 +121,7 @@ class StatusDisplay:
 
     def write(self, data: bytes) -> None:
         """Write output of the remote."""
+        self._last = data
         if self._echo is None:
             self._output.write(self._screen.feed(data))
         else:

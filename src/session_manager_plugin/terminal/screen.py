@@ -115,13 +115,17 @@ class Screen:
         cursor = self._tracker.cursor
         return None if cursor.slack or cursor.may_wrap else cursor.column
 
+    def leaves_inside_line(self, last_output: bytes) -> bool:
+        """Return whether ``leave`` will leave the cursor inside a line; see ``ScreenState``."""
+        self._catch_up()
+        return self._tracker.leaves_inside_line(last_output)
+
     @property
     def rows_below(self) -> int | None:
         """How many newlines lead to the last row, from which on they scroll; None if that is not known."""
         self._catch_up()
-        tracker = self._tracker
-        cursor = tracker.cursor
-        return None if tracker.has_region or not cursor.is_row_known else cursor.last - cursor.row
+        cursor = self._tracker.cursor
+        return None if self._tracker.has_region or not cursor.is_row_known else cursor.last - cursor.row
 
     @property
     def pen(self) -> bytes:

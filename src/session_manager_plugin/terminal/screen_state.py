@@ -6,6 +6,7 @@ from session_manager_plugin.session.protocols import TerminalSize
 from session_manager_plugin.terminal.character_width import character_width
 from session_manager_plugin.terminal.cursor import Cursor
 from session_manager_plugin.terminal.keyboard_flags import KeyboardFlags
+from session_manager_plugin.terminal.line_end import ends_inside_line
 from session_manager_plugin.terminal.modes import Modes
 from session_manager_plugin.terminal.operating_commands import OperatingCommands
 from session_manager_plugin.terminal.pen import PLAIN, Pen
@@ -141,6 +142,17 @@ class ScreenState:
             self.main_has_old_bar = bool(self.alternate)
             for saved in self.saved_cursors.values():
                 saved.known = saved.known and saved.initial
+
+    def leaves_inside_line(self, last_output: bytes) -> bool:
+        """Return whether the cursor will be inside a line, not in the first column, on the main screen.
+
+        Where the column is not known, ``last_output``, the remote's last bytes, decides.
+        """
+        if self.alternate == 1049:  # the main screen's cursor will be restored
+            return self.saved_cursors[False].column > 0
+        cursor = self.cursor
+        is_certain = not cursor.column or cursor.column > cursor.slack
+        return cursor.column > 0 if is_certain else ends_inside_line(last_output)
 
     def extend(self, size: TerminalSize) -> None:
         """Change the remote's size by the last row. Nothing on the screen has moved."""

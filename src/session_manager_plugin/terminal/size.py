@@ -101,3 +101,12 @@ _WATCHERS: WeakKeyDictionary[asyncio.AbstractEventLoop, set[SizeWatcher]] = Weak
 def _signal_all(watchers: set[SizeWatcher]) -> None:
     for watcher in watchers:
         watcher._signalled()
+
+
+def are_one_terminal(first: int, second: int) -> bool:
+    """Return whether both descriptors are the same terminal, so that answers to requests on ``second`` arrive at
+    ``first``."""
+    try:
+        return os.isatty(first) and os.isatty(second) and os.fstat(first).st_rdev == os.fstat(second).st_rdev
+    except OSError:
+        return False
