@@ -38,8 +38,11 @@ EXIT_STATUS: dict[str, tuple[tuple[str, str], ...]] = {
             "Usage: an unknown option, a target that several instances match, standard input that nothing would read.",
         ),
         ("124", "The command did not end within --timeout."),
-        ("255", "Something failed here or on the way, or the command was killed by a signal; one sentence says which."),
-        ("128+n", "Killed by signal n."),
+        (
+            "255",
+            "Something failed here or on the way, or an unknown signal has killed the command; a message says which.",
+        ),
+        ("128+n", "smp or the command was killed by signal n; one sentence says which."),
     ),
     "smp-sandbox": (
         ("2", "Usage: an unknown option, an impossible value."),

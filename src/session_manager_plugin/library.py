@@ -206,7 +206,8 @@ class CompletedSession:
     """A remote command that has ended."""
 
     status: int
-    """The exit status, 0 to 255. Also 255 if a signal has killed the command, or if an ``error`` left it unknown."""
+    """The exit status, 0 to 255. It is 128 + n if signal n has killed the command, and 255 if the signal is unknown, as
+    with ``Via.DOCUMENT``, or if an ``error`` left the status unknown."""
     stdout: bytes
     """Standard output; with ``Via.SHELL`` it includes standard error."""
     stderr: bytes
@@ -216,6 +217,8 @@ class CompletedSession:
     """The duration, including the start of the session."""
     error: SessionManagerError | None = None
     """Why the status is unknown or output is missing. Only ``run_many`` sets it; ``run`` raises it."""
+    is_killed: bool = field(default=False, compare=False)
+    """Whether a signal has killed the command."""
 
 
 async def run(
@@ -335,6 +338,7 @@ async def _run(
         target,
         time.monotonic() - began_at,
         outcome.error if isinstance(outcome.error, SessionManagerError) else None,
+        outcome.is_killed,
     )
 
 

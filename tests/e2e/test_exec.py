@@ -14,9 +14,11 @@ import pytest
 
 from session_manager_plugin.agent import Sandbox
 from tests.e2e.conftest import BIN
+from tests.support.pty_process import PtyProcess
 from tests.support.waiting import until_a_signal_counts_again, wait_until
 
 SMP = str(BIN / "smp")
+SLEEP = "exec sleep 600"
 
 
 class Run(NamedTuple):
@@ -166,6 +168,53 @@ async def test_a_reader_of_the_output_that_leaves(sandbox: Sandbox, environment:
     await wait_until(lambda: all(session.ended.is_set() for session in sandbox.sessions.values()))
 
 
+async def test_a_fleet_that_ctrl_c_has_ended_before_all_targets_began(
+    sandbox: Sandbox, environment: dict[str, str]
+) -> None:
+    process = await start(sandbox, environment, "web-1", "web-2", "--fanout", "1", "--json", "--", "sh", "-c", SLEEP)
+    await wait_until(lambda: any(session.program_pid for session in sandbox.sessions.values()))
+    process.send_signal(signal.SIGINT)
+    run = await finish(process)
+    assert run.status == -signal.SIGINT
+    (line,) = map(json.loads, run.out.splitlines())
+    assert (line["name"], line["status"], line["error"]) == ("web-1", 130, "the command was killed by SIGINT")
+    assert "smp: 2 targets: 0 succeeded, 1 failed, 1 not run, in " in run.err
+    assert run.err.endswith("smp: ended by SIGINT\n")
+    await wait_until(lambda: all(session.ended.is_set() for session in sandbox.sessions.values()))
+
+
+async def test_a_command_that_goes_on_after_ctrl_c(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    script = "trap '' INT; echo began; exec sleep 600"
+    process = await start(sandbox, environment, "web-1", "--", "sh", "-c", script)
+    async with asyncio.timeout(60):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert await process.stdout.readline() == b"began\n"
+        process.send_signal(signal.SIGINT)
+        waiting = b"smp: waiting for the command, and what it started, to end; Ctrl-C again leaves\n"
+        assert await process.stderr.readline() == waiting
+        process.send_signal(signal.SIGINT)
+        assert (await finish(process)).status == -signal.SIGINT
+
+
+async def test_a_command_in_a_terminal_finds_its_size(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    command = [SMP, "exec", "--endpoint-url", sandbox.endpoint_url, "-t", "web-1", "--", "stty", "size"]
+    async with PtyProcess(command, env=environment, rows=33, columns=99) as terminal:
+        await terminal.expect(r"32 99\r\n")
+        assert await terminal.wait() == 0
+
+
+async def test_input_of_a_terminal(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    command = [SMP, "exec", "--endpoint-url", sandbox.endpoint_url, "web-1", "--", "cat"]
+    async with PtyProcess(command, env=environment) as terminal:
+        assert await terminal.wait() == 0
+        await terminal.expect("the agent passes no standard input to a command; -t runs it in a terminal")
+    async with PtyProcess([*command[:-2], "--via", "shell", "--", "cat"], env=environment) as terminal:
+        terminal.type(b"typed\n\x04")
+        await terminal.expect(r"typed\r\ntyped\r\n")
+        assert await terminal.wait() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_cancels_what_run_command_runs(
     sandbox: Sandbox, environment: dict[str, str], tmp_path: Path, number: signal.Signals
@@ -176,6 +225,6 @@ async def test_a_signal_cancels_what_run_command_runs(
     pid = int((tmp_path / "pid").read_text())
     process.send_signal(number)
     run = await finish(process)
-    assert run.status == (255 if number == signal.SIGINT else -number)
+    assert run.status == -number
     assert run.err.startswith("smp: web-1: the command was cancelled\nsmp: 1 target: 0 succeeded, 1 failed, in ")
     await wait_until(lambda: not os.path.exists(f"/proc/{pid}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -65,7 +66,7 @@ class Fleet:
 
     def __init__(self, shared: SharedOutput, *, fanout: int = 1) -> None:
         self.service = Service()
-        self.stop = StopOnSignal(Any)  # type: ignore[arg-type]
+        self.stop = StopOnSignal(Any, lambda _sentence: None)  # type: ignore[arg-type]
         self.told: list[str] = []
         run = FleetRun(
             names=(), tags=(), command=command_of("uptime"), via=None, fanout=fanout, batch="", max_errors=None,
@@ -76,7 +77,7 @@ class Fleet:
         )
 
     def interrupt(self) -> None:
-        self.stop.stopped = True
+        self.stop.number = signal.SIGINT
         self.stop.on_stop()
 
     def leave(self) -> None:

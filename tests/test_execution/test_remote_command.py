@@ -11,6 +11,7 @@ from session_manager_plugin.errors import AccessDenied, AgentTooOld, DocumentDen
 from session_manager_plugin.execution.remote_command import RemoteCommand, Via, attempt_ways, command_of
 from session_manager_plugin.session.marked_command import MAX_SIZE
 from session_manager_plugin.session.outcome import Outcome, outcome_of
+from session_manager_plugin.session.protocols import TerminalSize
 
 
 def test_words_arrive_as_they_are() -> None:
@@ -29,6 +30,8 @@ def test_a_string_and_the_option_shell_are_for_sh() -> None:
 def test_a_terminal_and_a_shell() -> None:
     command = command_of(["top"])
     assert command.session_request(Via.TERMINAL) == ("AWS-StartInteractiveCommand", {"command": ["top"]})
+    parameters = {"command": ["stty cols 100 rows 30 2>/dev/null; top"]}
+    assert command.session_request(Via.TERMINAL, TerminalSize(100, 30)) == ("AWS-StartInteractiveCommand", parameters)
     assert command.session_request(Via.SHELL) == ("", {})
 
 

@@ -94,8 +94,10 @@ async def test_many_targets_that_are_none() -> None:
 async def test_a_killed_command(monkeypatch: pytest.MonkeyPatch, via: Via) -> None:
     async with asyncio.timeout(DEADLINE), Sandbox(inventory=INVENTORY) as sandbox:
         aws = serve(sandbox, monkeypatch)
-        assert await run(NEW, "echo out; kill -9 $$", via=via, aws=aws) == CompletedSession(255, b"out\n", b"")
-        assert await run(NEW, "exit 137", via=via, aws=aws) == CompletedSession(137, b"", b"")
+        killed, ended = [await run(NEW, command, via=via, aws=aws) for command in ("echo out; kill -9 $$", "exit 137")]
+        assert killed == CompletedSession(255 if via is Via.DOCUMENT else 137, b"out\n", b"")
+        assert ended == CompletedSession(137, b"", b"")
+        assert (killed.is_killed, ended.is_killed) == (True, False)
 
 
 async def test_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,6 +228,24 @@ async def test_ctrl_c_goes_to_the_command_once(number: int, key: bytes) -> None:
         assert not session.handler.interrupt(number)
 
 
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "SIGINT"), (signal.SIGQUIT, "SIGQUIT")])
+async def test_a_command_that_a_passed_signal_has_killed(number: int, name: str) -> None:
+    async with command() as session:
+        assert session.handler.interrupt(number)
+        session.exit(-1)
+        assert await session.result() == 128 + number
+        assert session.notices.troubles == [f"the command was killed by {name}"]
+
+
+async def test_two_signals_leave_it_unknown_which_has_killed_a_command() -> None:
+    async with command() as session:
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            assert session.handler.interrupt(number)
+        session.exit(-1)
+        assert await session.result() == 255
+        assert session.notices.troubles == ["the command was killed by a signal"]
+
+
 async def test_both_keys_are_messages_of_their_own() -> None:
     async with command() as session:
         assert session.handler.interrupt(signal.SIGINT)

@@ -24,7 +24,7 @@ from session_manager_plugin.session.marked_command import (
     MarkedState,
     encode_input,
 )
-from session_manager_plugin.session.outcome import KILLED, CommandExit, command_exit
+from session_manager_plugin.session.outcome import CommandExit, killed_exit
 from tests.support.programs import need
 from tests.support.waiting import DEADLINE
 
@@ -86,8 +86,8 @@ def run(shell: str, command: bytes) -> tuple[bytes, CommandExit | None]:
         (b"printf '\\n\\n'", b"\n\n", 0),
         (b"printf 'a\\r\\nb\\rc\\n'", b"a\r\nb\rc\n", 0),
         (b"tty; cat; test -t 1", b"not a tty\n", 1),
-        (b"exec sh -c 'kill -9 $$'", b"", KILLED),
-        (b"echo out; kill $$; echo more", b"out\n", KILLED),
+        (b"exec sh -c 'kill -9 $$'", b"", killed_exit(signal.SIGKILL)),
+        (b"echo out; kill $$; echo more", b"out\n", killed_exit(signal.SIGTERM)),
         (b"exit 137", b"", 137),
         (b"exit 130", b"", 130),
         (b"no-such-program 2>&-", b"", 127),
@@ -98,9 +98,9 @@ def run(shell: str, command: bytes) -> tuple[bytes, CommandExit | None]:
     ],
     ids=lambda value: repr(value)[:24] if isinstance(value, bytes) else None,
 )
-def test_output_and_status(shell: str, command: bytes, output: bytes, status: int) -> None:
+def test_output_and_status(shell: str, command: bytes, output: bytes, status: int | CommandExit) -> None:
     shown, came = run(shell, command)
-    assert came == command_exit(status)
+    assert came == (CommandExit(status) if isinstance(status, int) else status)
     assert shown == output
 
 
@@ -113,23 +113,27 @@ def test_ctrl_c_interrupts_the_command_alone(shell: str) -> None:
         running.run()
     finally:
         running.close()
-    assert running.marked.exit == command_exit(KILLED)
+    assert running.marked.exit == killed_exit(signal.SIGINT)
     assert b"went on" not in running.output
 
 
 @pytest.mark.parametrize("sh", ["dash", "bash --posix", "busybox sh"])
 @pytest.mark.parametrize(
-    ("command", "status"),
-    [(b"echo out; kill -9 $$", KILLED), (b"echo out; exec sh -c 'kill $$'", KILLED), (b"echo out; exit 137", 137)],
+    ("command", "end"),
+    [
+        (b"echo out; kill -9 $$", killed_exit(signal.SIGKILL)),
+        (b"echo out; exec sh -c 'kill $$'", killed_exit(signal.SIGTERM)),
+        (b"echo out; exit 137", CommandExit(137)),
+    ],
 )
-def test_a_killed_command_is_told_from_an_exit_status(sh: str, command: bytes, status: int) -> None:
+def test_a_killed_command_is_told_from_an_exit_status(sh: str, command: bytes, end: CommandExit) -> None:
     need(sh.split()[0])
     running = Shell(["dash", "-i"], command, sh.encode())
     try:
         running.run()
     finally:
         running.close()
-    assert (running.output, running.marked.exit) == (b"out\n", command_exit(status))
+    assert (running.output, running.marked.exit) == (b"out\n", end)
 
 
 def test_a_command_of_any_allowed_size() -> None:
@@ -161,7 +165,8 @@ def test_a_command_that_traps_ctrl_c_continues(sh: str, command: str, has_input:
     finally:
         running.close()
     assert running.output == b"began\ntrapped\nend\n"
-    assert running.marked.exit in (CommandExit(3), command_exit(KILLED))  # of the program, or of a shell that it killed
+    # Of the program, or of a shell that the signal has killed.
+    assert running.marked.exit in (CommandExit(3), killed_exit(signal.SIGINT))
 
 
 @pytest.mark.parametrize("sh", ["dash", "bash --posix", "busybox sh"])
@@ -205,7 +210,7 @@ def test_ctrl_c_interrupts_a_command_with_input(shell: str) -> None:
         running.run()
     finally:
         running.close()
-    assert running.marked.exit == command_exit(KILLED)
+    assert running.marked.exit == killed_exit(signal.SIGINT)
 
 
 @pytest.mark.parametrize("sh", ["dash", "bash --posix", "busybox sh"])
@@ -224,7 +229,7 @@ def test_ctrl_c_reaches_a_command_that_does_not_read_its_input(sh: str) -> None:
         running.run()
     finally:
         running.close()
-    assert running.marked.exit == command_exit(KILLED)
+    assert running.marked.exit == killed_exit(signal.SIGINT)
 
 
 @pytest.mark.parametrize("sh", ["dash", "bash --posix", "busybox sh"])
@@ -237,7 +242,7 @@ def test_ctrl_backslash_ends_the_command_alone(sh: str) -> None:
         running.run()
     finally:
         running.close()
-    assert running.marked.exit == command_exit(KILLED)
+    assert running.marked.exit == killed_exit(signal.SIGQUIT)
 
 
 @given(data=st.binary(max_size=4000))

@@ -107,18 +107,19 @@ async def test_the_first_interrupt_is_the_commands() -> None:
     assert run.handler.interrupt(signal.SIGQUIT)
     await run.agent.until(lambda: run.agent.data().endswith(b"\x1c"))
     run.agent.send(end + b" 130\n")
-    assert (await run.result()).status == 255
-    assert run.troubles == ["the command was killed by a signal"]
+    assert (await run.result()).status == 130
+    assert run.troubles == ["the command was killed by SIGINT"]
 
 
 @pytest.mark.parametrize(
-    ("end", "status", "troubles"), [(b" 130\n", 130, 0), (b" 137\n", 137, 0), (b" 137k\r\n", 255, 1)]
+    ("end", "status", "is_killed"), [(b" 130\n", 130, False), (b" 137\n", 137, False), (b" 137k\r\n", 137, True)]
 )
-async def test_a_killed_command_is_told_from_an_exit_status(end: bytes, status: int, troubles: int) -> None:
+async def test_a_killed_command_is_told_from_an_exit_status(end: bytes, status: int, is_killed: bool) -> None:
     run = Run()
     run.agent.send(await run.begin() + end)
-    assert (await run.result()).status == status
-    assert run.troubles == ["the command was killed by a signal"] * troubles
+    outcome = await run.result()
+    assert (outcome.status, outcome.is_killed) == (status, is_killed)
+    assert run.troubles == ["the command was killed by SIGKILL"] * is_killed
 
 
 async def test_a_shell_that_does_not_run_the_line() -> None:

@@ -17,13 +17,18 @@ from session_manager_plugin.cli.process import Process, run_process
 from session_manager_plugin.cli.render import tell, tell_ending, tell_note
 from session_manager_plugin.cli.run_options import TerminalOptions, TimeLimit
 from session_manager_plugin.cli.session import Ending, run_terminal_session
-from session_manager_plugin.cli.standard_input import has_pending_input, is_stream
+from session_manager_plugin.cli.standard_input import can_read_terminal, has_pending_input, is_stream
 from session_manager_plugin.errors import UsageError
 from session_manager_plugin.execution.remote_command import RemoteCommand, Via, attempt_ways
 from session_manager_plugin.library import start
 from session_manager_plugin.session.outcome import Outcome
+from session_manager_plugin.session.protocols import DEFAULT_SIZE, TerminalSize
+from session_manager_plugin.terminal.link_status import StatusMode
+from session_manager_plugin.terminal.size import terminal_size
 from session_manager_plugin.utils.link_options import LinkOptions
 
+PATIENCE = 2.0
+"""Seconds that a command has to end after Ctrl-C, until the user is told how to leave."""
 _NO_INPUT = "the agent passes no standard input to a command"
 
 
@@ -60,7 +65,9 @@ def run_one(environment: Environment, single: SingleRun, options: TerminalOption
 
         async def attempt(via: Via) -> Outcome:
             nonlocal ending
-            document, parameters = single.command.session_request(via)
+            runs_sh = via is Via.TERMINAL and not single.target.startswith("ecs:")  # a container runs the words alone
+            size = _remote_size(environment, options) if runs_sh else None
+            document, parameters = single.command.session_request(via, size)
             session = start(
                 single.target,
                 document=document,
@@ -70,13 +77,18 @@ def run_one(environment: Environment, single: SingleRun, options: TerminalOption
                 link=single.link,
                 signer=OpeningSigner(single.aws, tell=partial(tell_note, environment)),
             )
-            run_options = dataclasses.replace(
-                options,
-                handlers=single.command.handlers(via, has_input=not environment.is_terminal(environment.stdin)),
-                time_limit=limit,
-            )
-            with _refused_input(environment) if via is Via.DOCUMENT else contextlib.nullcontext():
+            with contextlib.ExitStack() as block:
+                if via is Via.DOCUMENT:
+                    block.enter_context(_refused_input(environment))
+                run_options = dataclasses.replace(
+                    options,
+                    handlers=single.command.handlers(via, has_input=_has_input(environment)),
+                    time_limit=limit,
+                    interrupted=None if via is Via.TERMINAL else partial(_tell_how_to_leave, environment, block),
+                )
                 ending = await run_terminal_session(session, process, run_options)
+            if via is Via.DOCUMENT and ending.outcome.is_silent and _expects_input(environment, single.command):
+                tell_note(environment, f"{_NO_INPUT}; -t runs it in a terminal")
             return ending.outcome
 
         return await attempt_ways(single.via, attempt, partial(tell_note, environment))
@@ -87,17 +99,43 @@ def run_one(environment: Environment, single: SingleRun, options: TerminalOption
     return exit_of_outcome(outcome)
 
 
+def _remote_size(environment: Environment, options: TerminalOptions) -> TerminalSize:
+    """Return the size of the command's terminal: ours, without the row of a bar."""
+    size = terminal_size(environment.stdout, environment.stdin, environment.stderr) or DEFAULT_SIZE
+    return TerminalSize(size.columns, size.rows - 1) if options.status is StatusMode.BAR and size.rows > 1 else size
+
+
+def _has_input(environment: Environment) -> bool:
+    """Whether standard input is for the command, if it can be passed on. A terminal is not, in the background."""
+    return not environment.is_terminal(environment.stdin) or can_read_terminal(environment.stdin)
+
+
+def _expects_input(environment: Environment, command: RemoteCommand) -> bool:
+    """Whether a command that wrote nothing has probably read its standard input, as ``cat`` and ``sh`` do: a program
+    without arguments, started at a terminal."""
+    return environment.is_terminal(environment.stdin) and len(command.line.removeprefix("exec ").split()) == 1
+
+
+def _tell_how_to_leave(environment: Environment, block: contextlib.ExitStack) -> None:
+    """Write a message in ``PATIENCE`` seconds, unless ``block`` has ended."""
+    sentence = "waiting for the command, and what it started, to end; Ctrl-C again leaves"
+    block.callback(asyncio.get_running_loop().call_later(PATIENCE, tell_note, environment, sentence).cancel)
+
+
 @contextlib.contextmanager
 def _refused_input(environment: Environment) -> Iterator[None]:
     """During the block, write a message once if standard input has data, because the command does not receive it."""
     loop, fd = asyncio.get_running_loop(), environment.stdin
-    if not is_stream(fd):
+    is_terminal = can_read_terminal(fd)
+    if not is_terminal and not is_stream(fd):
         yield
         return
 
     def readable() -> None:
         loop.remove_reader(fd)
-        if has_pending_input(fd):
+        if is_terminal:
+            tell_note(environment, f"{_NO_INPUT}; -t runs it in a terminal")
+        elif has_pending_input(fd):
             tell(environment, f"{_NO_INPUT}; --via shell does", error=False)
 
     loop.add_reader(fd, readable)

@@ -8,10 +8,8 @@ from enum import IntEnum
 from typing import NamedTuple, NoReturn
 
 from session_manager_plugin.errors import CommandTimedOut, TerminalGone, UsageError
-from session_manager_plugin.session.outcome import Outcome
+from session_manager_plugin.session.outcome import SIGNAL_BASE, Outcome, signal_name
 
-SIGNAL_BASE = 128
-"""A shell reports the status 128 + n for a program that signal n has ended."""
 HANG_UP = getattr(signal, "SIGHUP", 1)
 """SIGHUP, which is absent on Windows."""
 _SIGPIPE = getattr(signal, "SIGPIPE", 13)
@@ -40,18 +38,12 @@ class Signalled(Exception):
     def __init__(self, number: int, reason: str = "") -> None:
         super().__init__(reason or f"by {signal_name(number)}")
         self.number = number
+        self.is_told = False
+        """Whether the user has been told of it in a sentence."""
 
     def explain(self, reason: str) -> None:
         """Set the reason, if it becomes known after the signal."""
         self.args = (reason,)
-
-
-def signal_name(number: int) -> str:
-    """Return the name of a signal, such as ``SIGTERM`` for 15."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 class Exit(NamedTuple):

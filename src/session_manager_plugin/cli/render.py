@@ -63,6 +63,9 @@ def tell_error(environment: Environment, error: BaseException) -> None:
         tell(environment, f"{error.message}:")
         for match in error.matches:
             environment.write_error(f"  {printable(match)}\n")
+    elif isinstance(error, Signalled):
+        if not error.is_told:
+            tell_note(environment, f"ended {error}")
     elif (sentence := error_sentence(error)) is not None:
         tell(environment, sentence)
 

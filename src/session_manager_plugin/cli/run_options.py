@@ -49,6 +49,8 @@ class RunOptions(HandlerOptions):
     """Called when the session has begun, before any output is shown."""
     awaited: Awaitable[None] | None = None
     """Awaited after the session has begun and before it passes data. Its exception ends the session."""
+    interrupted: Callable[[], None] | None = None
+    """Called when the session has handled a signal, which does not end the program."""
     terminate: Terminate | None = None
     """Called at the end, unless the far end has closed the session or the session terminates itself."""
 

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from session_manager_plugin.cli.escape_commands import EscapeCommands
@@ -108,7 +109,7 @@ async def run_session(
     runner = SessionRunner(session, options.handlers)
     listener = options.listener
     with (
-        interruption.session(runner.interrupt, lambda: runner.interrupted) as running,
+        interruption.session(partial(_offer, runner, options), lambda: runner.interrupted) as running,
         _limit(running, options.time_limit),
     ):
         try:
@@ -148,6 +149,14 @@ async def run_session(
     is_stdio = ready_session is not None and ready_session.is_stdio
     is_command = ready_session is not None and ready_session.session_type == COMMAND
     return Ending(session.session_id, outcome, ready_session is not None and session.heard, is_stdio, is_command)
+
+
+def _offer(runner: SessionRunner, options: RunOptions, number: int) -> bool:
+    """Pass a signal to the handler of the session. Returns whether it handles the signal."""
+    is_handled = runner.interrupt(number)
+    if is_handled and options.interrupted is not None:
+        options.interrupted()
+    return is_handled
 
 
 @contextlib.contextmanager

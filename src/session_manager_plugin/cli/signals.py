@@ -24,11 +24,15 @@ from session_manager_plugin.utils.logging import get_logger
 
 REPEAT_TIME = 0.1
 """Seconds in which the same signal counts once. timeout(1) sends two at a time: to its command, and to the group."""
+KEY_REPEAT_TIME = 0.02
+"""The same for the signals of keys, which a person can send twice within ``REPEAT_TIME``. A key that is held down
+repeats after 25 ms or more."""
 LEAVE_LIMIT = 2.0
 """Longest time from a signal to the end of the process, in seconds."""
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 _HANG_UP = getattr(signal, "SIGHUP", None)
 _HANDLED = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+_OF_KEYS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGQUIT") if hasattr(signal, name))
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -151,9 +155,9 @@ class Interruption:
     def _is_repeated(self, number: int) -> bool:
         """Return whether the same signal was received just before."""
         now = time.monotonic()
-        before = self._received.get(number, -REPEAT_TIME)
+        before = self._received.get(number)
         self._received[number] = now
-        return now < before + REPEAT_TIME
+        return before is not None and now < before + (KEY_REPEAT_TIME if number in _OF_KEYS else REPEAT_TIME)
 
     def _offer(self, number: int) -> bool:
         """Pass a signal to the sessions. Returns whether one of them has handled it."""

@@ -28,6 +28,14 @@ def is_stream(fd: int) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
+def can_read_terminal(fd: int) -> bool:
+    """Whether ``fd`` is a terminal that this process may read: the kernel stops one in the background that does."""
+    try:
+        return os.isatty(fd) and os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:  # not our controlling terminal: no job control
+        return os.isatty(fd)
+
+
 def _pending_size(fd: int) -> int:
     import fcntl
     import termios

@@ -132,7 +132,9 @@ async def _pick(environment: Environment, settings: AwsSettings) -> str | None:
     loading.add_done_callback(loaded)
     chosen = await picker.choose()
     if picker.is_interrupted:
-        raise Signalled(signal.SIGINT)
+        interrupted = Signalled(signal.SIGINT)
+        interrupted.is_told = True  # the screen is to be as before
+        raise interrupted
     return chosen
 
 

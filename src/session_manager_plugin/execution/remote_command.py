@@ -19,7 +19,7 @@ from session_manager_plugin.session.runner import DEFAULT_SESSION_TYPE, HANDLERS
 if TYPE_CHECKING:
     from session_manager_plugin.protocol.events import SessionReady
     from session_manager_plugin.session.handler_options import HandlerOptions
-    from session_manager_plugin.session.protocols import SessionHandler, Streams
+    from session_manager_plugin.session.protocols import SessionHandler, Streams, TerminalSize
 
 
 class Via(Enum):
@@ -54,8 +54,9 @@ class RemoteCommand:
         except UnicodeEncodeError:
             raise UsageError("the command contains a character that has no encoding (a lone surrogate)") from None
 
-    def session_request(self, via: Via) -> tuple[str, dict[str, list[str]]]:
-        """Return the document, empty for a shell, and its parameters.
+    def session_request(self, via: Via, size: TerminalSize | None = None) -> tuple[str, dict[str, list[str]]]:
+        """Return the document, empty for a shell, and its parameters. ``size`` is that of a terminal: the command finds
+        it from its start on, whereas the agent sets it to 0×0 until it receives a size.
 
         Raises ``UsageError`` if the command is not UTF-8, or too long for a shell.
         """
@@ -71,7 +72,8 @@ class RemoteCommand:
         except UnicodeEncodeError:
             raise UsageError("the command contains bytes that are not UTF-8; --via shell can send them") from None
         if via is Via.TERMINAL:
-            return INTERACTIVE_COMMAND, {"command": [self.words]}
+            prefix = "" if size is None else f"stty cols {size.columns} rows {size.rows} 2>/dev/null; "
+            return INTERACTIVE_COMMAND, {"command": [f"{prefix}{self.words}"]}
         return COMMAND, {"command": [self.words], SEPARATE_OUTPUTS: ["true"]}
 
     def handlers(self, via: Via, *, has_input: bool) -> Handlers:

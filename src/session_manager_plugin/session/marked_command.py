@@ -52,7 +52,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from session_manager_plugin.errors import LocalProtocolError
-from session_manager_plugin.session.outcome import KILLED, CommandExit, command_exit
+from session_manager_plugin.session.outcome import SIGNAL_BASE, CommandExit, command_exit, killed_exit
 
 _MARKER_SIZE = 24
 """Hexadecimal digits in a marker: 96 random bits."""
@@ -62,7 +62,7 @@ _MAX_NOTE_SIZE = 7
 """Bytes between the end-marker and the end of its line, at most."""
 _BEGIN_SEARCHED = 64
 """Bytes kept while searching for the begin-marker: longer than the marker and its line ends."""
-_INTERRUPTED = 128 + signal.SIGINT
+_INTERRUPTED = SIGNAL_BASE + signal.SIGINT
 CTRL_C = b"\x03"
 MAX_SIZE = 131_069
 """Bytes of a command at most: with ``c=`` the kernel's limit for one variable of a program (Linux, MAX_ARG_STRLEN)."""
@@ -207,14 +207,18 @@ class MarkedCommand:
             if note[1] is None:
                 self._lines_taken += 1
                 continue
-            killed = bool(note[2]) or (self._interrupted and int(note[1]) == _INTERRUPTED)
-            self.state, self.exit = MarkedState.ENDED, command_exit(KILLED if killed else int(note[1]))
+            self.state, self.exit = MarkedState.ENDED, self._exit(int(note[1]), is_killed=bool(note[2]))
             self._received = b""
             return b"".join(output)
         else:
             start = _marker_start(data, position, self._end)
         self._received = data[start:]
         return b"".join([*output, data[position:start]])
+
+    def _exit(self, status: int, *, is_killed: bool) -> CommandExit:
+        if is_killed and status > SIGNAL_BASE:
+            return killed_exit(status - SIGNAL_BASE)
+        return killed_exit(signal.SIGINT) if self._interrupted and status == _INTERRUPTED else command_exit(status)
 
 
 def _marker_start(data: bytes, position: int, marker: bytes) -> int:

@@ -104,11 +104,11 @@ class MarkedCommandHandler(Interruptible):
             if begun.done() and not begun.cancelled():
                 begun.result()
             return await wait_for_end(channel)
-        status, trouble = self._marked.exit
+        status, trouble, is_killed = self._marked.exit
         if trouble:
             self._notices.trouble(trouble)
         missing = "" if channel.missing_output is None else describe_missing(channel.missing_output)
-        return Outcome(status, incomplete=missing)
+        return Outcome(status, incomplete=missing, is_killed=is_killed)
 
     def _received(self, data: bytes) -> None:
         if self._to_send is None:  # the command has ended, and the session is being closed

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -10,7 +12,9 @@ from typing import NamedTuple
 from session_manager_plugin.errors import LeftByEscape, OutputIncomplete, SessionEnded, SessionManagerError
 
 KILLED = -1
-"""The agent's exit status for a command that was ended by a signal."""
+"""The agent's exit status for a command that a signal has killed."""
+SIGNAL_BASE = 128
+"""A shell reports the status 128 + n for a program that signal n has killed."""
 FAILURE = 255
 _EXIT_CODE = re.compile(rb"EXIT_CODE: (-?[0-9]{1,18})")
 
@@ -37,8 +41,8 @@ class Outcome:
     """How a session ended."""
 
     status: int | None = None
-    """The exit status of the remote command, 0 to 255; None if the far end sent none. A status outside that range, such
-    as -1 for a command that a signal has ended, is reported as 255."""
+    """The exit status of the remote command, 0 to 255; None if the far end sent none. It is 128 + n for a command that
+    signal n has killed, and 255 if the signal is unknown or the far end's status is outside that range."""
     reason: EndReason = EndReason.CLOSED
     text: str = ""
     """The far end's closing text as received; empty at a normal end."""
@@ -46,6 +50,10 @@ class Outcome:
     """Whether the far end has closed the session, so that no TerminateSession is needed."""
     incomplete: str = ""
     """A sentence about the output that is known to be missing; empty if none is."""
+    is_killed: bool = False
+    """Whether a signal has killed the remote command."""
+    is_silent: bool = False
+    """Whether a command has ended with status 0 and without any output."""
     discarded: int = 0
     """Bytes of output that were discarded because the program did not read them. Not part of ``incomplete``."""
     error: Exception | None = None
@@ -90,14 +98,30 @@ class CommandExit(NamedTuple):
     """0 to 255."""
     trouble: str = ""
     """Why ``status`` is not the command's own; empty if it is."""
+    is_killed: bool = False
+    """Whether a signal has killed it."""
 
 
-def parse_exit_status(data: bytes) -> CommandExit:
-    """Parse the payload with the exit status of a command."""
+def signal_name(number: int) -> str:
+    """Return the name of a signal, such as ``SIGTERM`` for 15."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def parse_exit_status(data: bytes, sent: Collection[int] = ()) -> CommandExit:
+    """Parse the payload with the exit status of a command. ``sent``: the signals that were passed on to it."""
     match = _EXIT_CODE.fullmatch(data)
     if match is None:
         return CommandExit(FAILURE, f"the agent sent a malformed exit status: {data[:40]!r}")
-    return command_exit(int(match[1]))
+    code = int(match[1])
+    return killed_exit(*sent) if code == KILLED and len(sent) == 1 else command_exit(code)
+
+
+def killed_exit(number: int) -> CommandExit:
+    """Return how a command that signal ``number`` has killed ended."""
+    return CommandExit(SIGNAL_BASE + number, f"the command was killed by {signal_name(number)}", is_killed=True)
 
 
 def command_exit(code: int) -> CommandExit:
@@ -105,5 +129,5 @@ def command_exit(code: int) -> CommandExit:
     if 0 <= code <= 255:
         return CommandExit(code)
     if code == KILLED:
-        return CommandExit(FAILURE, "the command was killed by a signal")
+        return CommandExit(FAILURE, "the command was killed by a signal", is_killed=True)
     return CommandExit(FAILURE, f"the command's exit status {code} is outside 0–255")

@@ -143,6 +143,7 @@ def cp(
         print_event("failed", name="", error=sentence)
         if not environment.quiet:
             tell(environment, sentence)
+        error.is_told = True
         raise
     print_event(
         "ended",

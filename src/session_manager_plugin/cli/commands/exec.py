@@ -162,15 +162,15 @@ def exec(
     Both outputs arrive while the command runs. Ctrl-C interrupts the command; a second one leaves. On every way out the
     session is terminated.
 
-    The exit status is the command's; 255 if it was killed by a signal or something failed here, which a message
-    says, and 124 after --timeout. Of several targets the highest counts.
+    The exit status is the command's; 128+n if signal n has killed it, 255 if an unknown signal has or something failed
+    here, which a message says, and 124 after --timeout. Of several targets the highest counts.
 
     On several targets each line has the name of its target in front, those of standard error on standard error. -b
     and --json show the outputs of a target together. A target that fails stops no other. A summary follows on
     standard error. Where AWS throttles StartSession, sessions are started as fast as it allows.
 
-    Without a terminal a command has no standard input: the agent passes none on. What is waiting there is refused, and
-    --via shell delivers it.
+    Without -t a command has no standard input: the agent passes none on. What is waiting there is refused, and --via
+    shell delivers it, as well as what is typed.
     """
     from session_manager_plugin.cli.exec_one import SingleRun, run_one
     from session_manager_plugin.cli.fleet.options import FleetRun

@@ -152,6 +152,7 @@ def forward(
     except Signalled as error:
         if not environment.quiet:
             tell(environment, f"forwarding{'' if report.is_ready else ', which had not begun,'} was ended {error}")
+        error.is_told = True
         raise
     tell_note(environment, "forwarding ended")
     return Exit(ExitStatus.SUCCESS)

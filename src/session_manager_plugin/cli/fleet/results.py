@@ -29,12 +29,15 @@ class FleetResult:
 
     target: FleetTarget
     status: int
-    """0 to 255; that of an ``error`` is 255, and 124 if the time was over."""
+    """0 to 255. If the command did not run to its end: 128 + n if signal n has killed it, 124 if the time was over,
+    255 for any other reason."""
     seconds: float
     error: str = ""
     """A sentence: why the command did not run to its end, or what is missing of its output. Empty if neither."""
     truncated: bool = False
     """Whether its output ends early because the service keeps no more of it."""
+    is_interrupted: bool = False
+    """Whether a signal to this program has ended its session, or its command by Run Command."""
 
     @property
     def succeeded(self) -> bool:
@@ -46,8 +49,13 @@ def result_of(target: FleetTarget, outcome: Outcome, trouble: str, seconds: floa
     """Return the result of a session. ``trouble`` says why the status of a normal outcome is not the command's own."""
     if outcome.is_normal:
         return FleetResult(target, outcome.status or 0, seconds, trouble)
-    timed_out = isinstance(outcome.error, CommandTimedOut)
-    return FleetResult(target, TIMED_OUT if timed_out else FAILURE, seconds, _sentence(outcome))
+    return FleetResult(
+        target,
+        TIMED_OUT if isinstance(outcome.error, CommandTimedOut) else FAILURE,
+        seconds,
+        _sentence(outcome),
+        is_interrupted=isinstance(outcome.error, Signalled),
+    )
 
 
 def _sentence(outcome: Outcome) -> str:

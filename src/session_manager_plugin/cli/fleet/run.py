@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from contextlib import aclosing
 from functools import partial
@@ -27,6 +29,9 @@ from session_manager_plugin.cli.standard_input import has_pending_input
 from session_manager_plugin.errors import ConfigurationError, ConnectError, UsageError
 from session_manager_plugin.execution.remote_command import Via
 
+DRAIN_TIMEOUT = 0.2
+"""Seconds that the reader of the output has after a signal that ends the program."""
+
 
 def run_fleet(environment: Environment, fleet: FleetRun) -> Exit:
     """Run the command on all targets and return how the program ends. Raises ``UsageError``, and what prevents to find
@@ -42,11 +47,7 @@ def run_fleet(environment: Environment, fleet: FleetRun) -> Exit:
     async def main(process: Process) -> Exit:
         return await _Fleet(process, fleet).run()
 
-    try:
-        return run_process(environment, main)
-    except Signalled as error:
-        tell_note(environment, f"ended {error}")
-        raise
+    return run_process(environment, main)
 
 
 def open_output(environment: Environment) -> SharedOutput:
@@ -67,7 +68,7 @@ class _Fleet:
         self._process = process
         self._fleet = fleet
         self._summary = Summary()
-        self._signal = StopOnSignal(process.interruption)
+        self._signal = StopOnSignal(process.interruption, partial(tell_note, process.environment))
         self._shared = open_output(process.environment)
         self._sink = open_sink(self._shared, folds=fleet.folds, as_json=fleet.as_json)
 
@@ -105,15 +106,18 @@ class _Fleet:
                 async for result in results:
                     self._add(result)
         interrupted = self._process.interruption.error
-        if interrupted is None:
-            self._sink.close()
-            await self._shared.drain()
+        self._sink.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if interrupted is None else DRAIN_TIMEOUT):
+                await self._shared.drain()
         if self._shared.error is not None:
             raise self._shared.error
         for line in [*filter(None, [runner.slowed]), *self._summary.lines(total, time.monotonic() - began_at)]:
             tell_note(environment, line)
         if interrupted is not None:
             raise interrupted
+        if self._signal.number is not None and not self._summary.is_complete(total):
+            raise Signalled(self._signal.number)
         return self._summary.exit(total)
 
     def _failures_left(self) -> int | None:
@@ -122,7 +126,7 @@ class _Fleet:
 
     def _is_stopped(self) -> bool:
         left = self._failures_left()
-        return (left is not None and left < 0) or self._signal.stopped or self._shared.error is not None
+        return (left is not None and left < 0) or self._signal.is_stopped or self._shared.error is not None
 
     def _add(self, result: FleetResult) -> None:
         self._summary.add(result)

@@ -127,7 +127,7 @@ class SendCommandFleet:
 
     def _is_stopped(self) -> bool:
         left = self._failures_left()
-        return (left is not None and left < 0) or self._stop.stopped or self._leaving.is_set()
+        return (left is not None and left < 0) or self._stop.is_stopped or self._leaving.is_set()
 
     async def _run(self, chunk: Sequence[FleetTarget], concurrency: int) -> None:
         """Send the command to some targets, and report a result for each to which it was sent."""
@@ -161,7 +161,7 @@ class SendCommandFleet:
                 )
             )
             if not await self._answered(sending, grace=SEND_GRACE):
-                self._fail(work, "SendCommand was not answered in time: the command may run")
+                self._fail(work, "SendCommand was not answered in time: the command may run", is_interrupted=True)
                 return None
             try:
                 return sending.result()
@@ -177,7 +177,7 @@ class SendCommandFleet:
         is_cancelled = False
         interval = FIRST_POLL
         while work.pending and not self._leaving.is_set():
-            if self._stop.stopped and not is_cancelled:
+            if self._stop.is_stopped and not is_cancelled:
                 is_cancelled = True
                 if failure := await self._cancel(command_id):
                     self._tell(failure)
@@ -195,7 +195,7 @@ class SendCommandFleet:
             with contextlib.suppress(TimeoutError, SessionManagerError):
                 async with asyncio.timeout(LAST_LOOK_TIMEOUT):
                     await self._look(command_id, work)
-            self._fail(work, failure or CANCELLED)
+            self._fail(work, failure or CANCELLED, is_interrupted=True)
 
     async def _look(self, command_id: str, work: _Chunk) -> None:
         """Report the results of the targets where the command has ended since the last look."""
@@ -240,22 +240,31 @@ class SendCommandFleet:
         streams.write(output.encode())
         streams.write_error(error_output.encode())
         truncated = len(output) >= OUTPUT_LIMIT or len(error_output) >= ERROR_OUTPUT_LIMIT
-        return FleetResult(target, status, time.monotonic() - began_at, sentence, truncated)
+        is_interrupted = sentence == CANCELLED and self._stop.is_stopped
+        return FleetResult(target, status, time.monotonic() - began_at, sentence, truncated, is_interrupted)
 
     def _finish(self, result: FleetResult) -> None:
         self.running -= 1
         self._results.put_nowait(result)
 
-    def _fail(self, work: _Chunk, sentence: str, instance_ids: Collection[str] | None = None) -> None:
+    def _fail(
+        self,
+        work: _Chunk,
+        sentence: str,
+        instance_ids: Collection[str] | None = None,
+        *,
+        is_interrupted: bool = False,
+    ) -> None:
         """Make ``sentence`` the result of pending targets: of all, or of those with ``instance_ids``."""
         for instance_id in list(work.pending) if instance_ids is None else instance_ids:
             target = work.pending.pop(instance_id)
-            self._finish(FleetResult(target, FAILURE, time.monotonic() - work.began_at, sentence))
+            seconds = time.monotonic() - work.began_at
+            self._finish(FleetResult(target, FAILURE, seconds, sentence, is_interrupted=is_interrupted))
 
     async def _pause(self, interval: float) -> None:
         """Wait until the next look, or until a signal."""
         interval = max(interval, len(self._active) / POLLS_A_SECOND)
-        event = self._leaving if self._stop.stopped else self._woken
+        event = self._leaving if self._stop.is_stopped else self._woken
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(interval):
                 await event.wait()

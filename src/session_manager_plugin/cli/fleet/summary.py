@@ -22,10 +22,12 @@ class Summary:
         self.truncated = 0
         self._failed: dict[str, list[str]] = defaultdict(list)
         self._highest = 0
+        self._is_interrupted = False
 
     def add(self, result: FleetResult) -> None:
         """Count a result."""
         self.truncated += result.truncated
+        self._is_interrupted = self._is_interrupted or result.is_interrupted
         if result.succeeded:
             self.succeeded += 1
             return
@@ -57,6 +59,10 @@ class Summary:
             )
         lines.append(f"{total} target{'s' * (total != 1)}: {', '.join(counts)}, in {seconds:.1f} s")
         return lines
+
+    def is_complete(self, total: int) -> bool:
+        """Whether the command has ended on all targets by itself, or because of a signal that was passed on to it."""
+        return not self._is_interrupted and self.succeeded + self.failed == total
 
     def exit(self, total: int) -> Exit:
         """Return how the program ends: with the highest status."""
