@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.ports import held_port
 from tests.support.relay import Relay, RelayProcess, obey
-from tests.support.tcp_server import Peer, TcpServer, free_port
+from tests.support.tcp_server import Peer, TcpServer
 from tests.support.waiting import DEADLINE, wait_until
 
 DATA = bytes(range(256)) * 4096
@@ -176,10 +177,11 @@ async def test_new_connections_are_refused_swallowed_and_accepted_again(
 
 
 async def test_when_nobody_listens_behind_it_a_connection_is_reset(clients: Clients) -> None:
-    async with Relay(free_port()) as relay:
-        client = await clients.connect(relay.port)
-        await wait_until(lambda: client.gone)
-        assert isinstance(client.error, ConnectionResetError)
+    with held_port() as port:
+        async with Relay(port) as relay:
+            client = await clients.connect(relay.port)
+            await wait_until(lambda: client.gone)
+            assert isinstance(client.error, ConnectionResetError)
 
 
 async def test_a_delay_and_a_throttle_take_their_time(relay: Relay, server: TcpServer, clients: Clients) -> None:

@@ -20,8 +20,9 @@ import pytest
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.session import EndReason
 from tests.e2e.conftest import BIN
+from tests.support.ports import held_port
 from tests.support.programs import need
-from tests.support.servers import SshServer, free_port, listening, postgresql, ssh_server
+from tests.support.servers import SshServer, listening, postgresql, ssh_server
 
 MIB = 1024 * 1024
 DEADLINE = 180.0
@@ -177,26 +178,26 @@ async def test_forwards_of_ssh_itself(
     ssh, curl = need("ssh"), need("curl")
     web_server = await asyncio.start_server(answer, "127.0.0.1", 0)
     web_port = web_server.sockets[0].getsockname()[1]
-    local, socks = free_port(), free_port()
-    forwards = ["-N", "-o", "ExitOnForwardFailure=yes", "-L", f"{local}:127.0.0.1:{web_port}", "-D", str(socks)]
-    proxy = f"ProxyCommand={proxy_command(aws, sandbox, server.port)}"
-    process = await asyncio.create_subprocess_exec(
-        ssh, *server.options, "-o", proxy, *forwards, "root@local", stdin=DEVNULL, env=environment
-    )
-    try:
-        async with web_server:
-            for port in (local, socks):
-                await listening(port)
-            fetch = [curl, "-sS", "--fail"]
-            direct = await output_of(*fetch, f"http://127.0.0.1:{local}/", env=environment)
-            through_socks = await output_of(
-                *fetch, "--socks5", f"127.0.0.1:{socks}", f"http://127.0.0.1:{web_port}/", env=environment
-            )
-            assert direct == through_socks == b"x" * 1000
-            web_server.close()
-    finally:
-        process.terminate()
-        await process.wait()
+    with held_port() as local, held_port() as socks:
+        forwards = ["-N", "-o", "ExitOnForwardFailure=yes", "-L", f"{local}:127.0.0.1:{web_port}", "-D", str(socks)]
+        proxy = f"ProxyCommand={proxy_command(aws, sandbox, server.port)}"
+        process = await asyncio.create_subprocess_exec(
+            ssh, *server.options, "-o", proxy, *forwards, "root@local", stdin=DEVNULL, env=environment
+        )
+        try:
+            async with web_server:
+                for port in (local, socks):
+                    await listening(port)
+                fetch = [curl, "-sS", "--fail"]
+                direct = await output_of(*fetch, f"http://127.0.0.1:{local}/", env=environment)
+                through_socks = await output_of(
+                    *fetch, "--socks5", f"127.0.0.1:{socks}", f"http://127.0.0.1:{web_port}/", env=environment
+                )
+                assert direct == through_socks == b"x" * 1000
+                web_server.close()
+        finally:
+            process.terminate()
+            await process.wait()
 
 
 async def test_postgresql(aws: str, sandbox: Sandbox, environment: dict[str, str]) -> None:
@@ -242,7 +243,7 @@ async def test_a_port_that_is_taken(aws: str, sandbox: Sandbox, environment: dic
     taken = somebody.sockets[0].getsockname()[1]
     async with somebody:
         argv = [aws, "ssm", "start-session", "--endpoint-url", sandbox.endpoint_url, "--target", "local"]
-        parameters = f"portNumber={free_port()},localPortNumber={taken}"
+        parameters = f"portNumber=80,localPortNumber={taken}"
         process = await asyncio.create_subprocess_exec(
             *argv, "--document-name", "AWS-StartPortForwardingSession", "--parameters", parameters,
             stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment,

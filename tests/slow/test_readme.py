@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import sys
@@ -13,8 +14,8 @@ import pytest
 
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.inventory import Instance, Inventory
+from tests.support.ports import held_port
 from tests.support.pty_process import PtyProcess
-from tests.support.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -94,12 +95,13 @@ async def test_a_command_a_file_a_port(environment: dict[str, str], tmp_path: Pa
     assert (here / "os-release").read_bytes() == OS_RELEASE
     assert (await run(upload, environment, here))[0] == 0
     assert (Path(environment["HOME"]) / "www" / "index.html").read_text() == "hello\n"
-    # The ports of the example may be taken on this machine.
-    forward = re.sub(r"-L \d+:", lambda _: f"-L {free_port()}:", forward)
-    async with PtyProcess(["sh", "-c", f"exec {forward}"], env=environment) as terminal:
-        await terminal.expect("80.*5432")
-        terminal.type("\x03")
-        assert await terminal.wait() == 0
+    with contextlib.ExitStack() as held:
+        # The ports of the example may be taken on this machine.
+        forward = re.sub(r"-L \d+:", lambda _: f"-L {held.enter_context(held_port())}:", forward)
+        async with PtyProcess(["sh", "-c", f"exec {forward}"], env=environment) as terminal:
+            await terminal.expect("80.*5432")
+            terminal.type("\x03")
+            assert await terminal.wait() == 0
 
 
 @pytest.mark.parametrize("number", range(len(PROGRAMS)))

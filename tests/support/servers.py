@@ -7,24 +7,15 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.ports import held_port
 from tests.support.programs import need
 from tests.support.waiting import DEADLINE
-
-MOST_TRIES = 5
-
-
-def free_port() -> int:
-    """A TCP port that is free on both loopback addresses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def listening(port: int) -> None:
@@ -40,24 +31,20 @@ async def listening(port: int) -> None:
 
 @contextlib.asynccontextmanager
 async def _running(argv_on: Callable[[int], list[str]], end: signal.Signals) -> AsyncIterator[int]:
-    """A server on a port that was free a moment ago; on another one when somebody was faster. Gives the port."""
-    for _ in range(MOST_TRIES):
-        port = free_port()
+    """Run a server on a port of its own, and yield the port."""
+    with held_port() as port:
         process = await asyncio.create_subprocess_exec(*argv_on(port), stderr=subprocess.DEVNULL)
         ended, ready = asyncio.ensure_future(process.wait()), asyncio.ensure_future(listening(port))
-        await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED)
-        if not ended.done():
-            break
-        ready.cancel()
-    else:
-        raise AssertionError(f"{argv_on(0)[0]} does not start")
-    try:
-        await ready
-        yield port
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(end)
-        await ended
+        try:
+            await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED)
+            assert not ended.done(), f"{argv_on(port)[0]} ended with status {process.returncode}"
+            await ready
+            yield port
+        finally:
+            ready.cancel()
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(end)
+            await ended
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from types import TracebackType
 from typing import Self, cast
 
@@ -106,11 +105,3 @@ class TcpServer:
         """The connection of this number, counted from 0."""
         await wait_until(lambda: len(self.peers) > number)
         return self.peers[number]
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -10,7 +10,8 @@ import pytest
 from session_manager_plugin.agent.agent_versions import DEFAULT_AGENT_VERSION, LOOPBACK_DENIED_FROM
 from session_manager_plugin.agent.destination import Destination, DialledConnection
 from session_manager_plugin.agent.program import ProgramError
-from tests.support.tcp_server import TcpServer, free_port
+from tests.support.ports import held_port
+from tests.support.tcp_server import TcpServer
 from tests.support.waiting import wait_until
 
 
@@ -144,11 +145,11 @@ async def test_the_addresses_are_tried_in_order(monkeypatch: pytest.MonkeyPatch)
 
 async def test_the_error_is_that_of_the_first_address(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve_to(monkeypatch, "::1", "127.0.0.1")
-    port = free_port()
-    destination = Destination({"host": "nowhere.example", "portNumber": str(port)}, DEFAULT_AGENT_VERSION)
-    await destination.resolve()
-    with pytest.raises(ConnectionError) as caught:
-        await destination.dial(DialledConnection(Owner()))
+    with held_port() as port:
+        destination = Destination({"host": "nowhere.example", "portNumber": str(port)}, DEFAULT_AGENT_VERSION)
+        await destination.resolve()
+        with pytest.raises(ConnectionError) as caught:
+            await destination.dial(DialledConnection(Owner()))
     assert str(caught.value) in (
         f"dial tcp [::1]:{port}: connect: connection refused",
         f"dial tcp [::1]:{port}: connect: cannot assign requested address",  # where there is no IPv6

@@ -16,7 +16,8 @@ from session_manager_plugin.agent.agent import AgentSettings
 from session_manager_plugin.agent.documents import DOCUMENTS, SessionType
 from session_manager_plugin.agent.port_basic import READ_HIGH_WATER, READ_LOW_WATER, BasicPort
 from session_manager_plugin.protocol.messages import MAX_PAYLOAD_SIZE, ClientMessageType, Flag, PayloadType
-from tests.support.tcp_server import TcpServer, free_port
+from tests.support.ports import held_port
+from tests.support.tcp_server import TcpServer
 from tests.support.waiting import DEADLINE, wait_until
 from tests.test_agent.far_end import SETTINGS, FarEnd, publication
 
@@ -247,11 +248,11 @@ async def test_an_agent_from_before_the_terminate_flag_ignores_it(forward: Forwa
 
 @pytest.mark.parametrize("document", [SSH, FORWARDING])
 async def test_a_port_where_nobody_listens(forward: Forward, document: str) -> None:
-    port = free_port()
-    far = forward(document, port)
-    assert await far.until_finished() == (
-        f"Unable to connect to specified port: dial tcp 127.0.0.1:{port}: connect: connection refused"
-    )
+    with held_port() as port:
+        far = forward(document, port)
+        assert await far.until_finished() == (
+            f"Unable to connect to specified port: dial tcp 127.0.0.1:{port}: connect: connection refused"
+        )
     assert far.failed is True
     assert far.ready is not None
 
@@ -337,7 +338,7 @@ async def test_closing_the_agent_while_it_dials(forward: Forward, monkeypatch: p
         await asyncio.Event().wait()
 
     monkeypatch.setattr(destination_module.Destination, "dial", dial_for_ever)
-    far = forward(SSH, free_port())
+    far = forward(SSH, 80)
     await asyncio.wait_for(dialling.wait(), DEADLINE)
     await far.agent.close()
     assert far.result is None

@@ -17,8 +17,9 @@ from session_manager_plugin.protocol import smux
 from session_manager_plugin.protocol.messages import Flag, PayloadType
 from session_manager_plugin.protocol.smux import MAX_STREAM_UNREAD, SEND_HIGH_WATER, SEND_LOW_WATER
 from tests.support.mux_client import MuxClient
+from tests.support.ports import held_port
 from tests.support.raw_client import DEADLINE
-from tests.support.tcp_server import TcpServer, free_port
+from tests.support.tcp_server import TcpServer
 from tests.support.waiting import wait_until
 
 FORWARDING = "AWS-StartPortForwardingSession"
@@ -237,16 +238,16 @@ async def test_the_destination_is_not_read_while_the_client_does_not_take_its_by
 async def test_a_destination_that_refuses_is_told_by_a_flag_and_closes_one_stream(
     sandbox: Sandbox, client: MuxClient
 ) -> None:
-    port = free_port()
-    session_id = await forward(sandbox, client, port)
-    stream = await client.open_stream()
-    await client.write(stream, b"hello")
-    assert await client.until_finished(stream) == b""
-    assert client.flags == [CONNECT_ERROR]
-    async with TcpServer(port=port, echoes=True):
-        other = await client.open_stream()
-        await client.write(other, b"now there is somebody")
-        assert await client.read(other, 21) == b"now there is somebody"
+    with held_port() as port:
+        session_id = await forward(sandbox, client, port)
+        stream = await client.open_stream()
+        await client.write(stream, b"hello")
+        assert await client.until_finished(stream) == b""
+        assert client.flags == [CONNECT_ERROR]
+        async with TcpServer(port=port, echoes=True):
+            other = await client.open_stream()
+            await client.write(other, b"now there is somebody")
+            assert await client.read(other, 21) == b"now there is somebody"
     assert client.flags == [CONNECT_ERROR]
     assert not sandbox.session(session_id).ended.is_set()
 

@@ -14,13 +14,12 @@ import pytest
 
 from tests.support.certificates import Authority
 from tests.support.fake_gateway import served
+from tests.support.ports import held_port
 from tests.support.programs import need
 from tests.support.raw_server import Peer, RawServer
-from tests.support.servers import free_port
 from tests.support.waiting import DEADLINE
 from tests.test_cli.probing import Prober, Smp
 
-MOST_TRIES = 5
 HOST = "gateway.test"
 ANY = "0.0.0.0"
 """This machine, by an address that is not loopback's, which is never proxied."""
@@ -36,24 +35,19 @@ async def accept(peer: Peer) -> None:
 def tinyproxy(directory: Path, *settings: str) -> Iterator[int]:
     """A tinyproxy with these settings; gives its port."""
     program = need("tinyproxy", "/usr/sbin", "/usr/bin")
-    for _ in range(MOST_TRIES):
-        port = free_port()
-        config = directory / f"tinyproxy-{port}.conf"
-        lines = [f"Port {port}", "Listen 127.0.0.1", "Timeout 60", "MaxClients 20", f'LogFile "{directory}/log"']
+    config, log = directory / "tinyproxy.conf", directory / "log"
+    with held_port() as port:
+        lines = [f"Port {port}", "Listen 127.0.0.1", "Timeout 60", "MaxClients 20", f'LogFile "{log}"']
         config.write_text("\n".join([*lines, *settings, ""]))
         process = subprocess.Popen(
             [program, "-d", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            if _is_listening(port, process):
-                yield port
-                return
+            assert _is_listening(port, process), log.read_text() if log.exists() else "tinyproxy does not start"
+            yield port
         finally:
             process.terminate()
             process.wait(DEADLINE)
-    raise AssertionError(
-        (directory / "log").read_text() if (directory / "log").exists() else "tinyproxy does not start"
-    )
 
 
 def _is_listening(port: int, process: subprocess.Popen[bytes]) -> bool:
@@ -135,7 +129,7 @@ def test_a_proxy_that_no_endpoint_is_reached_through_is_told_once(
     (tmp_path / "filter").write_text("allowed.test\n")
     settings = (f'Filter "{tmp_path}/filter"', "FilterDefaultDeny Yes")
     with contextlib.ExitStack() as running:
-        proxy = running.enter_context(tinyproxy(tmp_path, *settings)) if is_running else free_port()
+        proxy = running.enter_context(tinyproxy(tmp_path, *settings) if is_running else held_port())
         shown = smp("probe", "--region", "eu-west-1", "--proxy", f"http://127.0.0.1:{proxy}").out.decode()
     lines = shown.splitlines()
     hosts = ", ".join(f"{service}.eu-west-1.amazonaws.com" for service in ("ssm", "ssmmessages", "kms", "sts"))

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from session_manager_plugin.agent import Sandbox
-from tests.support.servers import free_port
+from tests.support.ports import held_port
 from tests.support.waiting import DEADLINE
 from tests.test_cli.test_signals import PLUGIN, SMP, VARIABLE, end_of, environment, listens
 
@@ -54,33 +54,34 @@ async def forward(sandbox: Sandbox, program: str) -> AsyncIterator[tuple[Forward
     """The forward, begun and read up to its ready line, and the session's id."""
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-    parameters = {"portNumber": [str(free_port())], "localPortNumber": ["0"]}
-    started = await sandbox.start_session("AWS-StartPortForwardingSession", parameters)
-    assert started.token is not None
-    if program == "plugin":
-        request = {"Target": "local", "DocumentName": "AWS-StartPortForwardingSession", "Parameters": parameters}
-        response = {"SessionId": started.session_id, "TokenValue": started.token, "StreamUrl": started.stream_url}
-        command = [*PLUGIN, VARIABLE, sandbox.region, "StartSession", "", json.dumps(request), sandbox.endpoint_url]
-        variables = environment(sandbox, **{VARIABLE: json.dumps(response)})
-        streams = {"stdout": writing, "stderr": DEVNULL}
-    else:
-        command = [*SMP, "connect", "--url", started.stream_url, "--token", started.token]
-        variables, streams = environment(), {"stdout": DEVNULL, "stderr": writing}
-    process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, env=variables, **streams)  # type: ignore[arg-type]
-    os.close(writing)
-    running = Forward(process, reading)
-    try:
-        text = b""
-        async with asyncio.timeout(DEADLINE):
-            while (match := re.search(rb"Port (\d+) opened.*\nWaiting|on 127\.0\.0\.1:(\d+)", text)) is None:
-                text += await asyncio.to_thread(os.read, reading, 65536)
-        running.port = int(match[1] or match[2])
-        yield running, started.session_id
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        running.stop_reading()
+    with held_port() as port:
+        parameters = {"portNumber": [str(port)], "localPortNumber": ["0"]}
+        started = await sandbox.start_session("AWS-StartPortForwardingSession", parameters)
+        assert started.token is not None
+        if program == "plugin":
+            request = {"Target": "local", "DocumentName": "AWS-StartPortForwardingSession", "Parameters": parameters}
+            response = {"SessionId": started.session_id, "TokenValue": started.token, "StreamUrl": started.stream_url}
+            command = [*PLUGIN, VARIABLE, sandbox.region, "StartSession", "", json.dumps(request), sandbox.endpoint_url]
+            variables = environment(sandbox, **{VARIABLE: json.dumps(response)})
+            streams = {"stdout": writing, "stderr": DEVNULL}
+        else:
+            command = [*SMP, "connect", "--url", started.stream_url, "--token", started.token]
+            variables, streams = environment(), {"stdout": DEVNULL, "stderr": writing}
+        process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, env=variables, **streams)  # type: ignore[arg-type]
+        os.close(writing)
+        running = Forward(process, reading)
+        try:
+            text = b""
+            async with asyncio.timeout(DEADLINE):
+                while (match := re.search(rb"Port (\d+) opened.*\nWaiting|on 127\.0\.0\.1:(\d+)", text)) is None:
+                    text += await asyncio.to_thread(os.read, reading, 65536)
+            running.port = int(match[1] or match[2])
+            yield running, started.session_id
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+            running.stop_reading()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from session_manager_plugin.communicator import NetworkOptions, WebSocketChannel, create_websocket_config
 from session_manager_plugin.communicator.connect_errors import connect_failure
 from session_manager_plugin.errors import ConnectError, InvalidURL, Refused, SessionManagerError
+from tests.support.ports import held_port
 from tests.support.raw_server import Peer, RawServer, Script, http_answer, read_request
 
 TOKEN = "a-token-that-stays-secret"
@@ -146,25 +147,17 @@ async def test_a_server_that_does_not_speak_tls() -> None:
     )
 
 
-def unused_port() -> int:
-    """A port where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 async def test_a_port_where_nobody_listens() -> None:
-    port = unused_port()
-    error = await failure(f"ws://127.0.0.1:{port}/")
+    with held_port() as port:
+        error = await failure(f"ws://127.0.0.1:{port}/")
 
     assert str(error) == (f"127.0.0.1:{port} refused the connection: nothing listens there, or a firewall rejects it")
     assert (error.host, error.retryable) == (f"127.0.0.1:{port}", True)
 
 
 async def test_the_address_that_was_dialled_is_named() -> None:
-    port = unused_port()
-    error = await failure("ws://gateway.test/", network=NetworkOptions(dial=("127.0.0.1", port)))
+    with held_port() as port:
+        error = await failure("ws://gateway.test/", network=NetworkOptions(dial=("127.0.0.1", port)))
 
     assert str(error).startswith(f"127.0.0.1:{port} refused the connection: ")
     assert error.host == "gateway.test:80"

@@ -19,6 +19,7 @@ from session_manager_plugin.communicator.reconnection import MAX_DELAY
 from session_manager_plugin.errors import ConnectionLost
 from session_manager_plugin.session.link_health import LinkState
 from tests.support.agent_gateway import SESSION_ID, TOKEN, AgentGateway
+from tests.support.clock import FastClock
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.waiting import DEADLINE, Happenings, wait_until
 
@@ -145,20 +146,6 @@ async def test_a_proxy_that_refuses_for_a_while_is_asked_again(status: int) -> N
             assert digest(gateway.input) == digest(data)
             assert not channel.health.troubled
             assert {opening["TokenValue"] for opening in gateway.openings} == {TOKEN}
-
-
-class FastClock:
-    """A monotonic clock that can be moved forward."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self.ahead
-
-    def skip(self, seconds: float) -> None:
-        """So much later."""
-        self.ahead += seconds
 
 
 class Outage(Resolver):

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
 
@@ -44,6 +44,7 @@ from session_manager_plugin.errors import (
 from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.session.protocols import OpeningRequest, RequestSigner, ResumedSession, ResumeService
 from tests.support.agent_gateway import SESSION_ID, TOKEN, AgentGateway
+from tests.support.clock import FastClock
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.fake_gateway import close, cut_after, refuse, say
 from tests.support.pair import Peer as StreamPeer
@@ -95,6 +96,7 @@ async def opened(
     *,
     service: ResumeService | None = None,
     timeout: float = 900.0,
+    clock: Callable[[], float] = time.monotonic,
     keepalive: tuple[float, float] = (0, 10),
     signer: RequestSigner | None = None,
 ) -> AsyncIterator[tuple[SessionDataChannel, bytearray]]:
@@ -109,7 +111,9 @@ async def opened(
         network=NetworkOptions(sign=Sign.ALWAYS),
         signer=signer,
     )
-    channel = SessionDataChannel(config, session_id=SESSION_ID, resume_service=service, reconnect_timeout=timeout)
+    channel = SessionDataChannel(
+        config, session_id=SESSION_ID, resume_service=service, reconnect_timeout=timeout, clock=clock
+    )
     received = bytearray()
     channel.set_input_handler(received.extend)
     try:
@@ -355,11 +359,14 @@ async def test_a_session_that_is_gone_is_not_waited_for() -> None:
 
 async def test_h2_a_link_that_cannot_be_brought_back_ends_the_session_with_its_reason() -> None:
     """Reference defect H2: after a failed resume the client waits for ever, silently."""
+    clock = FastClock()
     async with (
         Turnstile(cut_after(prompt()), refuse(503)) as gateway,
-        opened(gateway.url(), timeout=0.3) as (channel, _received),
+        opened(gateway.url(), clock=clock) as (channel, _received),
     ):
-        with pytest.raises(ConnectionLost, match=r"not restored within 0\.3 seconds; .*status 503"):
+        await gateway.visited(2)
+        clock.skip(900)
+        with pytest.raises(ConnectionLost, match=r"not restored within 900 seconds; .*status 503"):
             await asyncio.wait_for(channel.ended(), DEADLINE)
 
 
@@ -502,11 +509,13 @@ async def test_a_link_lost_while_a_new_token_is_asked_for_is_not_dropped_again()
 
 async def test_a_foreign_exception_of_a_resume_service_is_told_and_ends_in_time() -> None:
     """It once ended the task that reconnects, and the session was reconnecting for ever."""
-    service = Tokens(*[ValueError("no such key")] * 100)
+    service, clock = Tokens(*[ValueError("no such key")] * 100), FastClock()
     async with (
         Turnstile(cut_after(prompt()), refuse(403)) as gateway,
-        opened(gateway.url(), service=service, timeout=1.0) as (channel, _received),
+        opened(gateway.url(), service=service, clock=clock) as (channel, _received),
     ):
+        await wait_until(lambda: service.calls)
+        clock.skip(900)
         with pytest.raises(ConnectionLost, match="the resume service failed: ValueError: no such key"):
             await asyncio.wait_for(channel.ended(), DEADLINE)
 

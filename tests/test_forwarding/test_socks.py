@@ -111,7 +111,7 @@ async def test_a_session_that_has_ended_is_opened_anew() -> None:
 
 @contextlib.asynccontextmanager
 async def on_demand(
-    at: Bench, *, maximum: int = 32, idle_timeout: float = DEADLINE, room_timeout: float = 0.05
+    at: Bench, *, maximum: int = 32, idle_timeout: float = DEADLINE, room_timeout: float = DEADLINE
 ) -> AsyncIterator[OnDemandPools]:
     """Pools of one session."""
 
@@ -174,10 +174,16 @@ async def test_the_longest_idle_makes_room() -> None:
 
 
 async def test_no_room() -> None:
-    async with bench() as at, echo_server() as port, on_demand(at, maximum=1) as pools:
+    async with bench() as at, echo_server() as port, on_demand(at, maximum=1, room_timeout=0.0) as pools:
         program = await connected(await pools.pool(Destination("", port)))
         with pytest.raises(ConnectError, match="1 destinations are in use"):
             await pools.pool(Destination("", 80))
+        program.close()
+
+
+async def test_a_destination_waits_for_room() -> None:
+    async with bench() as at, echo_server() as port, on_demand(at, maximum=1) as pools:
+        program = await connected(await pools.pool(Destination("", port)))
         waiting = asyncio.ensure_future(pools.pool(Destination("", 81)))
         program.close()
         assert (await asyncio.wait_for(waiting, DEADLINE)).destination.port == 81

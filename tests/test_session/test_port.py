@@ -38,6 +38,7 @@ from tests.support.forwarding import (
 )
 from tests.support.memory_channel import MemoryAgent, MemoryChannel
 from tests.support.port_agent import Echo, MuxAgent
+from tests.support.ports import held_port
 from tests.support.transitions import recorded
 from tests.support.waiting import DEADLINE
 
@@ -54,13 +55,6 @@ async def session_with(properties: dict[str, Any], **options: Any) -> AsyncItera
         yield forwarding, MuxAgent(agent, Echo)
     finally:
         await forwarding.stop()
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with listen_on_port(0) as listener:
-        assert listener.port is not None
-        return listener.port
 
 
 # Which handler.
@@ -188,10 +182,10 @@ def test_what_a_listener_was_asked_for(tmp_path: Path) -> None:
 
 
 async def test_the_port_that_is_asked_for() -> None:
-    port = free_port()
-    async with mux(localPortNumber=str(port)) as (forwarding, _):
-        assert forwarding.notices.port == port
-        assert forwarding.notices.addresses == [f"127.0.0.1:{port}", f"[::1]:{port}"]
+    with held_port() as port:
+        async with mux(localPortNumber=str(port)) as (forwarding, _):
+            assert forwarding.notices.port == port
+            assert forwarding.notices.addresses == [f"127.0.0.1:{port}", f"[::1]:{port}"]
 
 
 async def test_any_free_port_is_told() -> None:
@@ -266,18 +260,19 @@ async def run_with(
 
 
 async def test_a_listener_bound_early_is_used_and_its_first_visitors_are_served() -> None:
-    listener = listen_on_port(free_port())
-    early_reader, early = await asyncio.open_connection("127.0.0.1", listener.port)
-    early.write(b"early")
-    async with run_with(listener, port_properties(localPortNumber=str(listener.port))) as (forwarding, _):
-        assert forwarding.notices.port == listener.port
-        assert await read_exactly(early_reader, 5) == b"early"
-        early.close()
+    with held_port() as port:
+        listener = listen_on_port(port)
+        early_reader, early = await asyncio.open_connection("127.0.0.1", port)
+        early.write(b"early")
+        async with run_with(listener, port_properties(localPortNumber=str(port))) as (forwarding, _):
+            assert forwarding.notices.port == port
+            assert await read_exactly(early_reader, 5) == b"early"
+            early.close()
     assert not is_listening(forwarding.notices.port)
 
 
 async def test_a_session_that_wants_another_local_end_gets_it(tmp_path: Path) -> None:
-    listener = listen_on_port(free_port())
+    listener = listen_on_port(0)
     port, path = listener.port, str(tmp_path / "db.sock")
     properties = port_properties(localConnectionType="unix", localUnixSocket=path)
     async with run_with(listener, properties) as (forwarding, _):
