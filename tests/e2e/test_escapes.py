@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import shlex
 import signal
@@ -214,12 +215,17 @@ async def test_leaving_the_aws_cli(tmux: Tmux, sandbox: Sandbox, aws: str) -> No
     assert only_session(sandbox).end_reason is EndReason.TERMINATED
 
 
-async def test_leaving_while_the_websocket_is_opened(environment: dict[str, str]) -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
+@contextlib.contextmanager
+def silent_gateway() -> Iterator[tuple[socket.socket, list[str]]]:
+    """Yield a socket that listens and accepts nothing, and the options of `smp connect` that name it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"ws://127.0.0.1:{silent.getsockname()[1]}/v1/data-channel/s-1"
-        argv = [SMP, "connect", "--url", url, "--token", "a-token-of-nobody"]
+        yield silent, ["--url", url, "--token", "a-token-of-nobody"]
+
+
+async def test_leaving_while_the_websocket_is_opened(environment: dict[str, str]) -> None:
+    with silent_gateway() as (_, options):
+        argv = [SMP, "connect", *options]
         async with PtyProcess(argv, env=environment) as terminal:
             before = terminal.attributes
             await wait_until(lambda: terminal.attributes != before)
@@ -235,11 +241,8 @@ async def test_leaving_while_the_websocket_is_opened(environment: dict[str, str]
 
 async def test_interrupting_while_the_websocket_is_opened(environment: dict[str, str]) -> None:
     """The keys that send signals still do: nobody has begun to work at the far end."""
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        url = f"ws://127.0.0.1:{silent.getsockname()[1]}/v1/data-channel/s-1"
-        argv = [SMP, "connect", "--url", url, "--token", "a-token-of-nobody"]
+    with silent_gateway() as (_, options):
+        argv = [SMP, "connect", *options]
         async with PtyProcess(argv, env=environment) as terminal:
             before = terminal.attributes
             await wait_until(lambda: terminal.attributes != before)
@@ -437,11 +440,8 @@ def suspend_while_connecting(tmux: Tmux, command: str, gateway: socket.socket) -
 
 
 async def test_suspending_while_connecting(tmux: Tmux) -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        url = f"ws://127.0.0.1:{silent.getsockname()[1]}/v1/data-channel/s-1"
-        command = shlex.join(["smp", "connect", "--url", url, "--token", "a-token-of-nobody"])
+    with silent_gateway() as (silent, options):
+        command = shlex.join(["smp", "connect", *options])
         await asyncio.to_thread(suspend_while_connecting, tmux, command, silent)
 
 

@@ -195,25 +195,23 @@ def ssh(world: TtyWorld) -> Steps:
 def sudo(world: TtyWorld) -> Steps:
     """sudo with pwfeedback: a star for each character."""
     world.set_echo(False, flushes=True)
-    world.is_canonical = False
-    world.output(b"[sudo] password for user: ")
-    while (key := (yield Wants.KEY)) != "\n":
-        world.hidden += key
-        world.output(b"*")
-    world.output(b"\r\n")
-    world.set_echo(True)
-    world.is_canonical = True
+    yield from _read_with_stars(world, b"[sudo] password for user: ", b"\r\n")
 
 
 def masked(world: TtyWorld) -> Steps:
     """A line editor that masks, as fish's `read --silent`: bracketed paste is on."""
     world.set_echo(False)
+    yield from _read_with_stars(world, b"\x1b[?2004hread> ", b"\r\n\x1b[?2004l\r")
+
+
+def _read_with_stars(world: TtyWorld, prompt: bytes, end: bytes) -> Steps:
+    """Read a line key by key; the echo is already off."""
     world.is_canonical = False
-    world.output(b"\x1b[?2004hread> ")
+    world.output(prompt)
     while (key := (yield Wants.KEY)) != "\n":
         world.hidden += key
         world.output(b"*")
-    world.output(b"\r\n\x1b[?2004l\r")
+    world.output(end)
     world.set_echo(True)
     world.is_canonical = True
 

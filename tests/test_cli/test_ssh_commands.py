@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from session_manager_plugin.aws.settings import AwsSettings
-from session_manager_plugin.cli.commands.ssh_config import own_command, pinned_options
+from session_manager_plugin.cli.commands.ssh_config import pinned_options
+from session_manager_plugin.cli.own_command import absolute_command
 from session_manager_plugin.errors import UsageError
 from tests.test_cli.conftest import Run, SandboxThread, Smp
 
@@ -180,6 +181,6 @@ def test_how_this_program_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     script.chmod(0o700)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["smp", "ssh-config"])
-    assert own_command() == [str(script)]
+    assert absolute_command() == [str(script)]
     monkeypatch.setattr(sys, "argv", ["/somewhere/__main__.py"])
-    assert own_command() == [sys.executable, "-P", "-m", "session_manager_plugin"]
+    assert absolute_command() == [sys.executable, "-P", "-m", "session_manager_plugin"]

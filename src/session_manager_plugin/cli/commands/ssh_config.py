@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +14,7 @@ import click
 from session_manager_plugin.cli.aws_options import aws_options
 from session_manager_plugin.cli.click_options import FileName, command
 from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.own_command import absolute_command
 from session_manager_plugin.cli.target_argument import TargetName
 from session_manager_plugin.errors import ConfigurationError, UsageError
 
@@ -106,7 +105,7 @@ def ssh_config(
 
     instances, account = run(main)
     hosts = [Host(each.id, each.name, each.name in targets) for each in instances]
-    program = own_command()
+    program = absolute_command()
     if not write:
         environment.write("\n".join(block.text for block in make_blocks(hosts, program, options, login)))
         return 0
@@ -153,14 +152,6 @@ def _account(settings: AwsSettings, options: Sequence[str]) -> str:
         return find_identity(settings, _IDENTITY_TIMEOUT).split(":")[4]
     except Exception:  # botocore's, of any kind: the number is a convenience
         return ""
-
-
-def own_command() -> list[str]:
-    """Return the command that runs this program from any directory."""
-    script = shutil.which(sys.argv[0])
-    if script is not None and Path(script).stem == "smp":
-        return [os.path.abspath(script)]
-    return [sys.executable, "-P", "-m", "session_manager_plugin"]  # -P: no module of the current directory
 
 
 def _login(environment: Environment, user: str, push_key: str | None) -> Login:
