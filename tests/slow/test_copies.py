@@ -91,6 +91,25 @@ async def test_a_link_that_loses_messages(
         await _there_and_back(sandbox, here, there, SMALL)
 
 
+@pytest.mark.parametrize("quirks", [[], list(Quirk)], ids=["no defects", "all defects"])
+@pytest.mark.parametrize(("drop", "corrupt"), [(0.05, 0.0), (0.0, 0.02)], ids=["loss", "damage"])
+async def test_a_link_that_loses_messages_and_is_cut(
+    open_sandbox: OpenSandbox, here: Path, there: Path, drop: float, corrupt: float, quirks: list[Quirk]
+) -> None:
+    bad = MessageFaults(drop=drop, corrupt=corrupt)
+    faults = Faults(to_client=bad, to_agent=bad, cut_every=300_000)
+    async with open_sandbox(faults=faults, quirks=quirks) as sandbox:
+        await _there_and_back(sandbox, here, there, SMALL)
+        tree = here / "tree"
+        tree.mkdir()
+        for number in range(300):
+            (tree / str(number)).write_bytes(SMALL[number * 1000 : number * 1001])
+        await _copy(sandbox, "tree", "local:", recursive=True)
+        await _copy(sandbox, "local:tree", "tree again", recursive=True)
+    copied = {path.name: path.read_bytes() for path in (here / "tree again").iterdir()}
+    assert copied == {path.name: path.read_bytes() for path in tree.iterdir()}
+
+
 async def test_a_link_with_100_ms_of_delay(open_sandbox: OpenSandbox, here: Path, there: Path) -> None:
     faults = _both_ways(delay=1.0, delay_time=0.1)
     async with open_sandbox(faults=faults, pace="real", quirks=Quirk) as sandbox:

@@ -235,6 +235,10 @@ class MemoryChannel(_End, IDataChannel):
     def missing_output(self) -> MissingOutput | None:
         return self.connection.missing_output if self._ended.done() else None
 
+    @property
+    def output_gap(self) -> int:
+        return self.connection.output_gap
+
     def set_output_stopped_handler(self, handler: Callable[[], None]) -> None:
         self.output_stopped = handler
 

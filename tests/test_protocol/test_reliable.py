@@ -346,10 +346,11 @@ def test_a_message_ahead_is_held_until_those_before_it_came() -> None:
     assert numbers(receiver.receive(message(3))) == []
     assert numbers(receiver.receive(message(1))) == []
     assert receiver.held == 2
+    assert receiver.gap == 1
     assert numbers(receiver.receive(message(0))) == [0, 1]
-    assert (receiver.expected, receiver.held) == (2, 1)
+    assert (receiver.expected, receiver.held, receiver.gap) == (2, 1, 1)
     assert numbers(receiver.receive(message(2))) == [2, 3]
-    assert (receiver.expected, receiver.held) == (4, 0)
+    assert (receiver.expected, receiver.held, receiver.gap) == (4, 0, 0)
 
 
 def test_a_duplicate_is_acknowledged_again_and_not_delivered_again() -> None:

@@ -77,6 +77,10 @@ class ScriptChannel(CopyChannel):
     def missing_output(self) -> MissingOutput | None:
         return MissingOutput(stopped=True) if self.stopped else None
 
+    @property
+    def output_gap(self) -> int:
+        return 0
+
     def set_input_handler(self, handler: InputHandler) -> None:
         self._handlers[PayloadType.OUTPUT] = handler
         self._set_reading(True)

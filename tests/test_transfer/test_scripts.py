@@ -18,6 +18,7 @@ from session_manager_plugin.transfer.download_plan import (
     Data,
     DownloadParser,
     EntryEnded,
+    EntryFailed,
     EntryStarted,
     Event,
     Finished,
@@ -58,10 +59,11 @@ def run_download(tmp_path: Path, home: Path, shell: str) -> Callable[..., list[E
         tar: bool = True,
         skip: int = 0,
         offset: int = 0,
+        size: int | None = None,
         without: frozenset[str] = frozenset(),
     ) -> list[Event]:
         directory = tools_directory(tmp_path, shell, without)
-        script = download_script(paths, recursive=recursive, tar=tar, skip=skip, offset=offset)
+        script = download_script(paths, recursive=recursive, tar=tar, skip=skip, offset=offset, size=size)
         process = start_script(directory, home, script)
         output, errors = process.communicate()
         assert errors == b""
@@ -121,14 +123,48 @@ def test_a_file_that_cannot_be_sent_is_named(home: Path, run_download: Callable[
     assert _files(events) == {b"link": b"x"}
 
 
-def test_a_download_goes_on_where_it_was_cut(home: Path, run_download: Callable[..., list[Event]]) -> None:
-    whole = os.urandom(150_000)
+@pytest.mark.parametrize("offset", [1, 131_072, 131_073, 150_000])
+@pytest.mark.parametrize("whole", [os.urandom(150_000), bytes(150_000)], ids=["noise", "zeros"])
+def test_a_download_goes_on_where_it_was_cut(
+    home: Path, run_download: Callable[..., list[Event]], offset: int, whole: bytes
+) -> None:
     for name in ("1", "2", "3"):
         (home / name).write_bytes(whole)
-    events = run_download(b"1", b"2", b"3", skip=1, offset=131072)
+    events = run_download(b"1", b"2", b"3", skip=1, offset=offset)
     starts = [(event.index, event.offset) for event in events if isinstance(event, EntryStarted)]
-    assert starts == [(1, 131072), (2, 0)]
-    assert b"".join(event.data for event in events if isinstance(event, Data)) == whole[131072:] + whole
+    assert starts == [(1, offset), (2, 0)]
+    assert b"".join(event.data for event in events if isinstance(event, Data)) == whole[offset:] + whole
+
+
+def test_of_a_file_that_has_grown_no_more_is_sent(home: Path, run_download: Callable[..., list[Event]]) -> None:
+    (home / "log").write_bytes(CONTENTS * 2)
+    (home / "other").write_bytes(CONTENTS)
+    events = run_download(b"log", b"other", offset=70_000, size=len(CONTENTS))
+    started, other = (event for event in events if isinstance(event, EntryStarted))
+    ended = next(event for event in events if isinstance(event, EntryEnded))
+    assert (started.size, other.size) == (len(CONTENTS), len(CONTENTS))
+    assert b"".join(event.data for event in events if isinstance(event, Data)) == CONTENTS[70_000:] + CONTENTS
+    assert ended.digest == hashlib.sha256(CONTENTS).hexdigest()
+
+
+@pytest.mark.parametrize("without", [frozenset[str](), frozenset({"tee"})], ids=["read once", "read twice"])
+def test_a_file_whose_size_is_0_is_sent_to_its_end(
+    run_download: Callable[..., list[Event]], without: frozenset[str]
+) -> None:
+    """The files of proc and some others have no size."""
+    events = run_download(b"/proc/version", b"/proc/self/limits", without=without)
+    files = _files(events)
+    assert files[b"version"] == Path("/proc/version").read_bytes()
+    assert files[b"limits"].startswith(b"Limit")
+    assert sum(isinstance(event, EntryEnded) and bool(event.digest) for event in events) == 2
+
+
+def test_a_file_that_cannot_be_read_to_its_end_is_named(home: Path, run_download: Callable[..., list[Event]]) -> None:
+    (home / "file").write_bytes(CONTENTS)
+    events = run_download(b"/proc/self/mem", b"file")
+    assert [event.text for event in events if isinstance(event, EntryFailed)] == ["Input/output error"]
+    assert [event.name for event in events if isinstance(event, EntryStarted)] == [b"mem", b"file"]
+    assert isinstance(events[-1], Finished)
 
 
 FAR = 5 << 30

@@ -183,6 +183,10 @@ class SessionDataChannel(IDataChannel):
     def missing_output(self) -> MissingOutput | None:
         return self._missing_output if self._over else self._stopped_output()
 
+    @property
+    def output_gap(self) -> int:
+        return self._endpoint.output_gap
+
     def _stopped_output(self) -> MissingOutput | None:
         """The missing output, if the agent has stopped sending it. Other missing messages may still arrive."""
         missing = self._endpoint.missing_output

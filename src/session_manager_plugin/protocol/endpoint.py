@@ -190,6 +190,11 @@ class SessionEndpoint:
         return self._output_loss.missing
 
     @property
+    def output_gap(self) -> int:
+        """The number of missing messages before the next message that has arrived; 0 if none waits for another."""
+        return self._receiver.gap
+
+    @property
     def round_trip_time(self) -> float:
         """The smoothed round-trip time of stream messages, in seconds."""
         return self._outbox.sender.estimator.smoothed

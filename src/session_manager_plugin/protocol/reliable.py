@@ -261,6 +261,11 @@ class StreamReceiver:
         """How many messages before the newest received message have not arrived."""
         return max(self._held) + 1 - self.expected - len(self._held) if self._held else 0
 
+    @property
+    def gap(self) -> int:
+        """How many messages before the first held message have not arrived."""
+        return min(self._held) - self.expected if self._held else 0
+
     def holds(self, payload_type: int) -> bool:
         """Whether a message of this payload type is held."""
         return any(message.payload_type == payload_type for message in self._held.values())

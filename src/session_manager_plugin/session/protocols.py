@@ -128,6 +128,10 @@ class IDataChannel(Protocol):
         """The remote's output that is known to be missing. Before the end of the session, this is only output that can
         no longer arrive."""
 
+    @property
+    def output_gap(self) -> int:
+        """The number of missing messages before the next message that has arrived; 0 if none waits for another."""
+
     def set_output_stopped_handler(self, handler: Callable[[], None]) -> None:
         """Call ``handler`` once, when after a reconnect the agent does not send the rest of a command's output."""
 

@@ -9,21 +9,13 @@ import os
 import re
 import select
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
-from session_manager_plugin.errors import (
-    AccessDenied,
-    ConnectionLost,
-    CopyFailed,
-    OutputIncomplete,
-    SessionExpired,
-    TimedOut,
-)
+from session_manager_plugin.errors import CopyFailed
 from session_manager_plugin.transfer.download_plan import (
     Data,
     DownloadParser,
     EntryEnded,
+    EntryFailed,
     EntryStarted,
     Event,
     Finished,
@@ -33,7 +25,9 @@ from session_manager_plugin.transfer.download_plan import (
     Warned,
     new_digest,
 )
+from session_manager_plugin.transfer.download_sessions import STDOUT, Skipped, Source
 from session_manager_plugin.transfer.local_files import (
+    BECAME_SHORTER,
     LINK_TO_NOTHING,
     PRIVATE_DIRECTORY,
     Attributes,
@@ -44,25 +38,14 @@ from session_manager_plugin.transfer.local_files import (
 from session_manager_plugin.transfer.local_tree import PartialTree
 from session_manager_plugin.transfer.names import base_name
 from session_manager_plugin.transfer.report import CopyOptions, CopyReport
-from session_manager_plugin.transfer.scripts import (
-    BLOCK_SIZE,
-    MIN_PARTED_SIZE,
-    command_words,
-    download_script,
-    part_blocks,
-)
-from session_manager_plugin.transfer.sessions import OutputReader, Sessions, failure, run_in_shell
+from session_manager_plugin.transfer.scripts import BLOCK_SIZE, MIN_PARTED_SIZE, part_blocks
+from session_manager_plugin.transfer.sessions import Sessions
 
-STDOUT = b"-"
-_ATTEMPTS = 3
-"""Lost sessions in a row without progress, after which the copy fails."""
 _TAR_FAILED = ("tar: Exiting with failure status", "tar: error exit delayed")
 """The last lines of the messages of GNU tar and of busybox; they add nothing to the others."""
 _TAR_REMOVED = "File removed before we read it"
 """The reason that GNU tar gives for a link to nothing when it follows links."""
 _TAR_MESSAGE = re.compile(r"tar: (?:\./)?(?P<name>.+?)(?:: Cannot [a-z]+)?: (?P<reason>[^:]+)")
-_LOST = (ConnectionLost, TimedOut, SessionExpired, OutputIncomplete)
-"""The errors after which another session continues the copy."""
 
 
 async def download(
@@ -73,7 +56,7 @@ async def download(
     A file that cannot be read or written is reported, the others are copied. Raises ``CopyFailed`` for a problem that
     concerns all files, ``OSError`` if the disk is full, and the errors of the sessions.
     """
-    source = _Source(sessions, sources, options, destination, report)
+    source = Source(sessions, sources, options, destination, report)
     copy = _Download(source)
     try:
         await source.receive(copy)
@@ -81,150 +64,50 @@ async def download(
         await copy.close()
 
 
-class _Skipped(Exception):
-    """A large file cannot be written: another session continues with the next one."""
-
-
-class _Receiver(Protocol):
-    """Receives a download, or a part of one, over any number of sessions."""
-
-    parser: DownloadParser
-    finished: bool
-
-    @property
-    def position(self) -> tuple[int, int]:
-        """The entries that are complete, and the bytes received of the next, down to a multiple of ``BLOCK_SIZE``."""
-
-    def script(self) -> str:
-        """Return the script that sends what is missing, for a new session. Replaces ``parser``."""
-
-    async def handle(self, event: Event) -> None:
-        """Carry out an event of ``parser``."""
-
-    def discard(self) -> None:
-        """Remove an incomplete file or directory. May be called twice."""
-
-
-@dataclass
-class _Source:
-    """What is copied from where, and in which type of session."""
-
-    sessions: Sessions
-    paths: Sequence[bytes]
-    options: CopyOptions
-    destination: bytes
-    report: CopyReport
-    in_shell: bool = False
-
-    @property
-    def parts(self) -> int:
-        """The number of parts of a large file: 1 for standard output and devices, which are written in order."""
-        path = self.destination
-        is_file = os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path)
-        return self.options.streams if is_file and path != STDOUT else 1
-
-    def script(self, position: tuple[int, int], *, parts: int = 1, blocks: int | None = None) -> str:
-        """Return the script that sends everything from ``position`` on."""
-        skip, offset = position
-        return download_script(
-            self.paths,
-            recursive=self.options.recursive,
-            tar=self.destination != STDOUT,
-            skip=skip,
-            offset=offset,
-            parts=parts,
-            blocks=blocks,
-        )
-
-    async def receive(self, receiver: _Receiver) -> None:
-        """Receive until the end, in another session when one is lost."""
-        failures = 0
-        while not receiver.finished:
-            before = receiver.position
-            in_shell = self.in_shell
-            try:
-                await self._receive_in_session(receiver, in_shell=in_shell)
-            except AccessDenied as error:
-                if in_shell:
-                    raise
-                if not self.in_shell:
-                    self.in_shell = True
-                    self.report.on_notice(f"copying through a shell session, which is slower: {error}")
-                continue
-            except _Skipped:
-                continue
-            except _LOST:
-                failures += 1
-                if failures >= _ATTEMPTS and receiver.position == before:
-                    raise
-            if receiver.position != before:
-                failures = 0
-
-    async def _receive_in_session(self, receiver: _Receiver, *, in_shell: bool) -> None:
-        """Receive what one session sends. Raises ``OutputIncomplete`` if the agent has stopped the output, or the end
-        of it is lost."""
-        script = receiver.script()
-        opened = self.sessions.shell() if in_shell else self.sessions.command(command_words(script))
-        async with opened as channel:
-            reader = OutputReader(channel)
-            try:
-                data = await run_in_shell(channel, reader, script) if in_shell else b""
-                while data := data or await reader.read():
-                    for event in receiver.parser.receive_data(data.replace(b"\r", b"") if in_shell else data):
-                        await receiver.handle(event)
-                    if receiver.finished:
-                        return
-                    data = b""
-                if reader.is_incomplete:
-                    raise OutputIncomplete("part of the output of the command is missing")
-                raise failure(reader, "the target stopped before the copy was complete")
-            except asyncio.CancelledError:
-                receiver.discard()  # before the session is terminated, for which there may be no time
-                raise
-            finally:
-                await reader.close()
-
-
 _CHANGED = "the files on the target changed while they were copied"
+_UNREADABLE = "could not be read to its end"
+_DIFFERS = "its digest differs: it was changed while it was copied, or damaged on the way"
 
 
 class _Part:
-    """One part of a large file, except the first. Implements ``_Receiver``."""
+    """One part of a large file, except the first. Implements ``Receiver``."""
 
-    def __init__(self, source: _Source, file: PartialFile, entry: EntryStarted, first_block: int, blocks: int) -> None:
+    def __init__(self, source: Source, file: PartialFile, entry: EntryStarted, first_block: int, blocks: int) -> None:
         self._source = source
         self._file = file
         self._entry = entry
         self._offset = first_block * BLOCK_SIZE
         """The offset in the file up to which the part is received."""
         self._end_block = first_block + blocks
-        self._skipped = 0
         self.parser = DownloadParser()
         self.finished = False
 
     @property
     def position(self) -> tuple[int, int]:
-        return self._entry.index, self._offset // BLOCK_SIZE * BLOCK_SIZE
+        return self._entry.index, self._offset
+
+    @property
+    def name(self) -> str:
+        return os.fsdecode(self._entry.name)
 
     def script(self) -> str:
         self.parser = DownloadParser()
         blocks = self._end_block - self._offset // BLOCK_SIZE
-        return self._source.script(self.position, blocks=blocks)
+        return self._source.script(self.position, self._entry.size, blocks=blocks)
 
     async def handle(self, event: Event) -> None:
         match event:
             case EntryStarted():
-                if (event.name, event.size) != (self._entry.name, self._entry.size):
+                if (event.name, event.offset) != (self._entry.name, self._offset):
                     raise CopyFailed(_CHANGED)
-                self._skipped = self._offset - event.offset
             case Data(data):
-                skipped = min(self._skipped, len(data))
-                self._skipped -= skipped
-                self._file.write_at(self._offset, data[skipped:])
-                self._offset += len(data) - skipped
-                self._source.report.advance(len(data) - skipped)
+                self._file.write_at(self._offset, data)
+                self._offset += len(data)
+                self._source.report.advance(len(data))
             case Problem(_, text):
-                raise CopyFailed(text)
+                raise CopyFailed(f"{self.name}: {text}")
+            case EntryFailed(text):
+                raise CopyFailed(f"{self.name}: {_UNREADABLE}: {text}")
             case Finished():
                 self.finished = True
 
@@ -233,9 +116,9 @@ class _Part:
 
 
 class _Download:
-    """The files of one download. Implements ``_Receiver``."""
+    """The files of one download. Implements ``Receiver``."""
 
-    def __init__(self, source: _Source) -> None:
+    def __init__(self, source: Source) -> None:
         destination, options = source.destination, source.options
         self._source = source
         self._patterns = [base_name(path) for path in source.paths]
@@ -248,7 +131,6 @@ class _Download:
         self._entry: EntryStarted | None = None
         self._file: PartialFile | PartialTree | None = None
         self._size = 0
-        self._skipped = 0
         self._refused = False
         """Whether the current file cannot be written: its data is dropped."""
         self._lost: bytes | None = None
@@ -264,11 +146,16 @@ class _Download:
 
     @property
     def position(self) -> tuple[int, int]:
-        return self._complete, self._size // BLOCK_SIZE * BLOCK_SIZE
+        return self._complete, self._size
+
+    @property
+    def name(self) -> str:
+        return os.fsdecode((self._entry and self._entry.name) or self._patterns[0] or b".")
 
     def script(self) -> str:
         self.parser = DownloadParser()
-        return self._source.script(self.position, parts=self._source.parts)
+        size = None if self._entry is None else self._entry.size
+        return self._source.script(self.position, size, parts=self._source.parts)
 
     async def handle(self, event: Event) -> None:
         match event:
@@ -280,6 +167,9 @@ class _Download:
                 await self._write(event.data)
             case EntryEnded():
                 await self._end(event)
+            case EntryFailed():
+                await self._end_parts()
+                self._drop(f"{_UNREADABLE}: {event.text}")
             case Problem():
                 if not event.name and not self._entry:
                     raise CopyFailed(event.text)
@@ -299,12 +189,11 @@ class _Download:
         if entry.index != self._complete:
             raise CopyFailed(_CHANGED)
         if self._entry is not None:
-            if entry.name != self._entry.name or entry.offset > self._size:
+            if (entry.name, entry.offset) != (self._entry.name, self._size):
                 raise CopyFailed(_CHANGED)
-            self._skipped = self._size - entry.offset
             return
         path = self._path(entry)
-        self._skipped = self._size = 0
+        self._size = 0
         if entry.kind is Kind.DIRECTORY:
             self._make_directory(path, entry)
             self._complete += 1
@@ -320,7 +209,7 @@ class _Download:
                 self._refuse(path, error)
                 if entry.size >= MIN_PARTED_SIZE or entry.kind is Kind.ARCHIVE:
                     self._complete += 1
-                    raise _Skipped from None
+                    raise Skipped from None
         self._entry = entry
 
     def _make_directory(self, path: bytes, entry: EntryStarted) -> None:
@@ -369,10 +258,6 @@ class _Download:
             self._parts.append(asyncio.ensure_future(self._source.receive(part)))
 
     async def _write(self, data: bytes) -> None:
-        if self._skipped:
-            skipped = min(self._skipped, len(data))
-            self._skipped -= skipped
-            data = data[skipped:]
         if not self._parts:
             if self._digest is not None:
                 self._digest.update(data)
@@ -390,7 +275,6 @@ class _Download:
     async def _end(self, end: EntryEnded) -> None:
         entry = self._entry
         assert entry is not None
-        name = os.fsdecode(entry.name or self._patterns[0] or b".")
         digest = "" if self._digest is None else self._digest.hexdigest()
         if self._parts:
             await asyncio.gather(*self._parts)
@@ -399,11 +283,21 @@ class _Download:
             if self._digest is not None and isinstance(self._file, PartialFile):
                 digest = await asyncio.to_thread(self._file.digest, self._digest)
         if end.digest and end.digest != digest:
-            if self._file is not None:
-                self._file.discard()
-            self._report.problem(name, "its digest differs: it was changed while it was copied, or damaged on the way")
-        elif self._commit(entry):
-            self._report.copied(name, self._size, end.digest)
+            is_shorter = entry.kind is Kind.FILE and self._size < entry.size
+            self._drop(BECAME_SHORTER if is_shorter else _DIFFERS)
+            return
+        if self._commit(entry):
+            self._report.copied(self.name, self._size, end.digest)
+        self._next()
+
+    def _drop(self, text: str) -> None:
+        """Remove the current file, and report why it is not copied."""
+        if self._file is not None:
+            self._file.discard()
+        self._report.problem(self.name, text)
+        self._next()
+
+    def _next(self) -> None:
         self._file = self._entry = None
         self._size = 0
         self._complete += 1
@@ -426,10 +320,14 @@ class _Download:
 
     async def close(self) -> None:
         """End the sessions of the parts, and remove an incomplete file or directory."""
+        await self._end_parts()
+        self.discard()
+
+    async def _end_parts(self) -> None:
         for part in self._parts:
             part.cancel()
         await asyncio.gather(*self._parts, return_exceptions=True)
-        self.discard()
+        self._parts.clear()
 
     def discard(self) -> None:
         if self._file is not None:

@@ -7,6 +7,7 @@ The lines of control, each beginning with a colon (names are ``=`` and their byt
     :t INDEX OFFSET GZIPPED MODE TIME SIZE NAME    a directory as a tar archive; MODE and TIME are the directory's
     :d INDEX 0 0 MODE TIME SIZE NAME       a directory, its files follow
     :e ALGORITHM DIGEST                    the end of a file or an archive, with the digest of all its bytes
+    :b TEXT                                the file cannot be read to its end, and why
     :x NAME TEXT                           a file that is not sent, and why
     :w TEXT                                a warning
     :q COUNT                               the end
@@ -79,6 +80,13 @@ class EntryEnded:
 
 
 @dataclass(frozen=True)
+class EntryFailed:
+    """The target cannot read the file to its end; ``text`` is the reason. What arrived of it is of no use."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Problem:
     """A file that is not sent; ``name`` is empty if the problem concerns all files."""
 
@@ -100,7 +108,7 @@ class Finished:
     count: int
 
 
-Event = Hello | EntryStarted | Data | EntryEnded | Problem | Warned | Finished
+Event = Hello | EntryStarted | Data | EntryEnded | EntryFailed | Problem | Warned | Finished
 
 
 class DownloadParser:
@@ -180,6 +188,9 @@ class DownloadParser:
                 return [self._start(Kind(kind), rest)]
             if kind == "e":
                 return [self._end(rest)]
+            if kind == "b" and self._open:
+                self._open, self._inflate = False, None
+                return [EntryFailed(rest.strip())]
             if kind == "w":
                 return [Warned(rest.strip())]
             if kind == "q" and not self._open:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from session_manager_plugin.transfer.names import escape_name
 
 BLOCK_SIZE = 65536
-"""Bytes. A download is continued at a multiple of it."""
+"""Bytes of the blocks that ``dd`` reads. Each part of a file begins at a multiple of it."""
 MIN_PARTED_SIZE = 8 * 1024 * 1024
 """Bytes of the smallest file that is copied in parts, over several sessions."""
 
@@ -45,7 +45,7 @@ elif has sha1sum; then algorithm=sha1; sum() { sha1sum; }
 elif has md5sum; then algorithm=md5; sum() { md5sum; }
 else algorithm=none; sum() { echo -; }; fi
 digest() { set -- $(sum); echo "$1"; }
-if [ -w /dev/fd/1 ]; then piped=$algorithm; copy() { tee /dev/fd/5; }
+if [ -w /dev/fd/1 ] && has tee; then piped=$algorithm; copy() { tee /dev/fd/5; }
 else piped=none; copy() { cat; }; fi
 zip=; if has gzip; then zip=1; fi
 if stat -L -c '%a %Y %s' / >/dev/null 2>&1; then facts() { stat -L -c '%a %Y %s' "$1"; }
@@ -69,17 +69,31 @@ start=0; if [ $n -eq $skip ]; then start=$offset; fi; n=$((n + 1)); }
 file() { if ! [ -f "$1" ]; then problem "$1" 'is not a regular file'; return; fi
 if ! [ -r "$1" ]; then problem "$1" 'Permission denied'; return; fi
 entry || return 0
-f_=$(facts "$1"); z_=0; k_=; s_=${f_##* }
-if [ "$blocks" ]; then k_=count=$blocks; elif [ $parts -gt 1 ] && [ $s_ -ge MIN_PARTED_SIZE ]; then
-k_=count=$(((s_ + 65535) / 65536 / parts - start / 65536)); fi
-if [ "$zip" ] && [ "${f_##* }" -gt 512 ]; then
-s_=$(dd bs=65536 skip=$((start / 65536)) count=1 <"$1" 2>/dev/null | gzip -1 | wc -c)
-if [ $s_ -lt 49152 ]; then z_=1; fi; fi
-echo ":f $((n - 1)) $start $z_ $f_ $(shown "$2")"
-if [ $z_ = 1 ]; then dd bs=65536 skip=$((start / 65536)) $k_ <"$1" 2>/dev/null | gzip -1 | encode
-else dd bs=65536 skip=$((start / 65536)) $k_ <"$1" 2>/dev/null | encode; fi
+f_=$(facts "$1"); s_=${f_##* }; if [ "$size" ] && [ $n -eq $((skip + 1)) ]; then s_=$size; fi
+z_=0; pack() { encode >&3; }
+b_=$((start / 65536)); r_=$((start % 65536))
+if [ "$blocks" ]; then k_=$blocks
+elif [ $parts -gt 1 ] && [ $s_ -ge MIN_PARTED_SIZE ]; then k_=$(((s_ + 65535) / 65536 / parts - b_))
+else k_=$(((s_ + 65535) / 65536 - b_)); fi
+if [ "$zip" ] && [ $s_ -gt 512 ]; then
+y_=$(dd bs=65536 skip=$b_ count=1 <"$1" 2>/dev/null | gzip -1 | wc -c)
+if [ $y_ -lt 49152 ]; then z_=1; pack() { gzip -1 | encode >&3; }; fi; fi
+echo ":f $((n - 1)) $start $z_ ${f_% *} $s_ $(shown "$2")"
+if [ $s_ = 0 ]; then
+o_=$( exec 8>&1; { { cat "$1" || echo failed >&8; } 2>&8 | copy | tail -c +$((start + 1)) | encode >&3
+} 5>&1 >/dev/null | tally )
+elif [ $r_ = 0 ]; then o_=$( { extent "$1" | pack; } 8>&1 )
+else o_=$( { extent "$1" | tail -c +$((r_ + 1)) | pack; } 8>&1 ); fi
+case "$o_
+" in *'failed
+'*) echo ":b $(reason "$o_")"; if [ "$blocks" ]; then exit; fi; return;; esac
 if [ "$blocks" ]; then echo ':e none -'; echo ":q $n"; exit; fi
-echo ":e $algorithm $(digest <"$1")"; }
+if [ $s_ = 0 ] && [ $piped != none ]; then d_=${o_##*
+}; elif [ $s_ = 0 ]; then d_=$(digest <"$1")
+else d_=$(head -c $s_ <"$1" | digest); fi
+if [ "$d_" ]; then echo ":e $algorithm $d_"; else echo ":b its $algorithm is missing"; fi; }
+extent() { { dd bs=65536 skip=$b_ count=$k_ <"$1" || echo failed >&8; } 2>&8 |
+{ head -c $((s_ - b_ * 65536)); cat >/dev/null; }; }
 tree() { entry || return 0
 z_=0; squeeze() { cat; }
 if [ "$zip" ]; then
@@ -215,20 +229,26 @@ def download_script(
     tar: bool,
     skip: int = 0,
     offset: int = 0,
+    size: int | None = None,
     parts: int = 1,
     blocks: int | None = None,
 ) -> str:
     """Return the script that sends ``paths`` without the first ``skip`` entries and ``offset`` bytes of the next.
 
-    ``offset`` is a multiple of ``BLOCK_SIZE``. ``tar``: a directory is sent as one archive where the target has tar.
-    Of a file of at least ``MIN_PARTED_SIZE`` bytes only the first of ``parts`` is sent. With ``blocks``, only that
-    many blocks of the next entry are sent, without a digest.
+    ``size`` is that of the next entry when its first byte was sent: of a file that has grown since, no more is sent.
+    ``tar``: a directory is sent as one archive where the target has tar. Of a file of at least ``MIN_PARTED_SIZE``
+    bytes only the first of ``parts`` is sent. With ``blocks``, only that many blocks of the next entry are sent,
+    counted from the one that holds ``offset``, without a digest.
     """
     flags = ("r" if recursive else "") + ("t" if tar else "")
     names = " ".join(escape_name(path) for path in paths)
-    extent = f"parts={parts} blocks={'' if blocks is None else blocks}"
-    settings = f"flags={flags} skip={skip} offset={offset} {extent} paths={shlex.quote(names)}"
+    extent = f"offset={offset} size={_text(size)} parts={parts} blocks={_text(blocks)}"
+    settings = f"flags={flags} skip={skip} {extent} paths={shlex.quote(names)}"
     return f"{_COMMON}{settings}\n{_DOWNLOAD.replace('MIN_PARTED_SIZE', str(MIN_PARTED_SIZE))}"
+
+
+def _text(number: int | None) -> str:
+    return "" if number is None else str(number)
 
 
 def upload_script(destination: bytes) -> str:

@@ -18,6 +18,11 @@ READ_BUFFER_SIZE = 8 * 1024 * 1024
 """Bytes received and not read yet. With more, reading from the network pauses."""
 SHELL_TIMEOUT = 60.0
 """Seconds within which a shell must run the typed line. An agent may take seconds to send its first output."""
+MAX_GAP = 16
+"""Missing messages for which a command's output is waited for after a reconnect. For more than that, another session is
+faster: the official agent retransmits ten messages a second."""
+GAP_TIMEOUT = 3.0
+"""Seconds to wait for the next of them."""
 _MAX_ERROR_SIZE = 2000
 """Bytes of the beginning of standard error that are kept."""
 
@@ -33,6 +38,10 @@ class CopyChannel(Protocol):
 
     @property
     def missing_output(self) -> MissingOutput | None:
+        """See ``IDataChannel``."""
+
+    @property
+    def output_gap(self) -> int:
         """See ``IDataChannel``."""
 
     def set_output_stopped_handler(self, handler: Callable[[], None]) -> None:
@@ -91,11 +100,28 @@ class OutputReader:
         return data
 
     async def read(self) -> bytes:
-        """Wait for output and return it; empty at the end, whose reason is ``error``."""
-        while not self._received and not self._stopped and not self._ended.done():
+        """Wait for output and return it; empty at the end, whose reason is ``error``.
+
+        After a reconnect the agent sends no more output of a command, but it retransmits what was lost. Output that is
+        held only until a few lost messages arrive is waited for.
+        """
+        while not self._received and not self._ended.done():
             self._arrived.clear()
-            await self._arrived.wait()
+            if not self._stopped:
+                await self._arrived.wait()
+            elif not 0 < self._channel.output_gap <= MAX_GAP or not await self._gap_shrinks():
+                break
         return self.read_now()
+
+    async def _gap_shrinks(self) -> bool:
+        """Wait until output arrives or the session ends; return False if no missing message arrives in time."""
+        gap = self._channel.output_gap
+        try:
+            async with asyncio.timeout(GAP_TIMEOUT):
+                await self._arrived.wait()
+        except TimeoutError:
+            return self._channel.output_gap < gap
+        return True
 
     @property
     def is_incomplete(self) -> bool:
