@@ -44,7 +44,10 @@ def assert_told(run: Run, status: int, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nonsense"], "No such command 'nonsense'. (smp --help shows what there is)"),
+        (
+            ["nonsense"],
+            "No such command 'nonsense'. If it is a target: smp start nonsense. (smp --help shows what there is)",
+        ),
         (["conect"], "No such command 'conect'. Did you mean smp connect? (smp --help shows what there is)"),
         (
             ["sandbox", "--dorp"],

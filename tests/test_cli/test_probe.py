@@ -522,6 +522,30 @@ async def test_interrupted_while_the_aws_cli_does_not_answer(tmp_path: Path) -> 
     assert (tmp_path / "group").read_text().strip() == (tmp_path / "pid").read_text().strip()
 
 
+@pytest.mark.parametrize(("target", "check"), [("i-0123456789abcdef0", "StartSession"), ("web-1", "target")])
+def test_an_api_that_does_not_answer(prober: Prober, monkeypatch: pytest.MonkeyPatch, target: str, check: str) -> None:
+    """The call has the deadline of a stage, rather than botocore's, which are minutes with the repetitions."""
+
+    async def api(peer: Peer) -> None:
+        request = await read_request(peer.reader)
+        if not request.values("X-Amz-Target"):  # asked for the time
+            peer.write(http_answer(HTTPStatus.OK))
+            peer.end()
+            return
+        await silence(peer)
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "AKIAAAAAAAAAAAAAAAAA")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    with served(RawServer(api)) as server:
+        endpoint = f"http://127.0.0.1:{server.port}"
+        report = prober(target, "--endpoint-url", endpoint, "--connect-timeout", "1")
+    failed = report.one("channel", check)
+    assert failed.verdict == "fail"
+    assert failed.detail == f"ssm at 127.0.0.1:{server.port} did not answer within 1 s"
+    assert "answers no call" in failed.advice
+
+
 @pytest.mark.slow
 async def test_interrupted_while_starting_the_session(tmp_path: Path) -> None:
     """The answer to StartSession comes after the signal; the session it tells of is terminated all the same."""

@@ -69,14 +69,26 @@ class _Group(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Find the command. For an option before the command the error shows the correct order."""
+        if args and args[0] in ctx.help_option_names:
+            args = [*(each for each in args[1:2] if each in COMMANDS), *args]  # the help of that command
         prepare_help(ctx, args)
         command = next((each for each in args if each in COMMANDS), None)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
+            option = error.option_name
+            command = command or self._command_with(ctx, option)
             if command is None:
                 raise
-            ctx.fail(f"{error.option_name} goes behind the command: smp {command} {error.option_name}")
+            ctx.fail(f"{option} goes behind the command: smp {command} {option}")
+
+    def _command_with(self, ctx: click.Context, option: str) -> str | None:
+        """Return the first command that has ``option``."""
+        for name in COMMANDS:
+            command = self.get_command(ctx, name)
+            if command is not None and any(option in parameter.opts for parameter in command.params):
+                return name
+        return None
 
     def get_help(self, ctx: click.Context) -> str:
         return str(group_page(ctx, COMMANDS, COMMAND_GROUPS))
@@ -98,7 +110,8 @@ class _Group(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from session_manager_plugin.cli.nearest import nearest_command
 
-            ctx.fail(f"No such command {args[0]!r}. {nearest_command(args[0], COMMANDS)}".rstrip())
+            following = args[1] if len(args) > 1 else ""
+            ctx.fail(f"No such command {args[0]!r}. {nearest_command(args[0], COMMANDS, following)}".rstrip())
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
@@ -135,11 +148,9 @@ def program(arguments: Sequence[str], environment: Environment) -> Exit:
     except (click.Abort, EOFError):  # Ctrl-D instead of an answer
         return exit_of(KeyboardInterrupt())
     except click.NoSuchOption as error:
-        from session_manager_plugin.cli.nearest import nearest
-
-        near = nearest(error.option_name, error.possibilities or ())
-        guess = f" Did you mean {near}?" if near else ""
-        told: BaseException = UsageError(f"No such option {error.option_name!r}.{guess}{_hint(error, environment)}")
+        told: BaseException = UsageError(
+            f"No such option {error.option_name!r}.{_suggestion(error)}{_hint(error, environment)}"
+        )
     except click.UsageError as error:
         told = UsageError(f"{error.format_message()}{_hint(error, environment)}")
     except click.ClickException as error:
@@ -148,6 +159,18 @@ def program(arguments: Sequence[str], environment: Environment) -> Exit:
         told = error
     tell_error(environment, told)
     return exit_of(told)
+
+
+def _suggestion(error: click.NoSuchOption) -> str:
+    from session_manager_plugin.cli.nearest import nearest, other_option
+
+    if error.ctx is not None:
+        arguments = (each for each in error.ctx.command.params if isinstance(each, click.Argument))
+        takes_target = any("TARGET" in (each.metavar or "") for each in arguments)
+        if other := other_option(error.option_name, error.ctx.command_path, takes_target=takes_target):
+            return f" {other}"
+    near = nearest(error.option_name, error.possibilities or ())
+    return f" Did you mean {near}?" if near else ""
 
 
 def _hint(error: click.UsageError, environment: Environment) -> str:

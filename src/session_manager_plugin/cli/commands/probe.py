@@ -72,7 +72,7 @@ smp probe --json | jq '.checks[] | select(.verdict == "fail")'
     show_default=True,
     envvar="SMP_CONNECT_TIMEOUT",
     show_envvar=True,
-    help="Seconds for each stage: DNS, TCP, proxy, TLS, websocket. Example: 3.",
+    help="Seconds for each stage (DNS, TCP, proxy, TLS, websocket) and for each call of the API. Example: 3.",
 )
 @click.option(
     "--dial",

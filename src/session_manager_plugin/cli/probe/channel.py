@@ -19,7 +19,7 @@ from session_manager_plugin.communicator.opening import Link
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.communicator.probe_channel import ProbeChannel
 from session_manager_plugin.communicator.route import Route
-from session_manager_plugin.errors import ConnectionLost, SessionEnded, SessionManagerError
+from session_manager_plugin.errors import ConnectionLost, SessionEnded, SessionManagerError, TimedOut
 from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.session.protocols import DataKey, KeyService
 from session_manager_plugin.session.runner import DEFAULT_SESSION_TYPE, HANDLERS
@@ -92,14 +92,24 @@ def _signature_text(signature: OpeningSignature | None) -> str:
 
 
 async def check_session(
-    group: Group, report: Report, channel: ProbeChannel, token: str, key_service: KeyService, *, count: int
+    group: Group,
+    report: Report,
+    channel: ProbeChannel,
+    token: str,
+    key_service: KeyService,
+    *,
+    count: int,
+    timeout: float,
 ) -> bool:
-    """Begin the session and ping its gateway ``count`` times. Return whether the session began."""
+    """Begin the session and ping its gateway ``count`` times. Return whether the session began.
+
+    ``timeout`` is for the key service, in seconds.
+    """
     begun = time.monotonic()
     with group.check(Stage.CHANNEL, "token") as check:
         try:
             channel.begin(token)
-            ready, failure = await channel.until_ready(key_service, _KeyCheck(group).ask), None
+            ready, failure = await channel.until_ready(key_service, _KeyCheck(group, timeout).ask), None
         except (OSError, SessionManagerError) as error:
             ready, failure = None, error
         ready_at = time.monotonic()
@@ -131,14 +141,20 @@ async def check_session(
 class _KeyCheck:
     """The check of an encrypted session's data key, made when the far end asks for encryption."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, timeout: float) -> None:
         self._group = group
+        self._timeout = timeout
 
     async def ask(self, key_id: str, asking: Awaitable[DataKey]) -> DataKey:
         """Return the data key."""
         with self._group.check(Stage.CHANNEL, "encryption") as check:
             try:
-                key = await asking
+                async with asyncio.timeout(self._timeout):
+                    key = await asking
+            except TimeoutError:
+                error = TimedOut(f"KMS did not answer within {self._timeout:g} s", seconds=self._timeout)
+                check.failed(str(error), "check the network between this machine and the endpoint of kms")
+                raise error from None
             except SessionManagerError as error:
                 check.failed(*split(error, "check the key's policy, --target, --region and --profile"))
                 raise

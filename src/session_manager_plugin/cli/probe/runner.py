@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from session_manager_plugin.aws.diagnosis import SERVICES, find_endpoints
 from session_manager_plugin.aws.kms import KmsKeyService
@@ -39,7 +40,7 @@ from session_manager_plugin.communicator.opening import Link
 from session_manager_plugin.communicator.opening_signature import OpeningSignature
 from session_manager_plugin.communicator.route import Route
 from session_manager_plugin.communicator.stream_url import websocket_scheme
-from session_manager_plugin.errors import AmbiguousTarget, SessionManagerError
+from session_manager_plugin.errors import AmbiguousTarget, SessionManagerError, TimedOut
 from session_manager_plugin.utils.hosts import host_and_port, join_host_and_port
 from session_manager_plugin.utils.link_options import NetworkOptions
 from session_manager_plugin.utils.logging import get_logger
@@ -48,6 +49,7 @@ ANSWER_TIMEOUT = 1.0
 """Seconds to wait for the response of an interrupted StartSession, to terminate the session it has started."""
 API, GATEWAY, IDENTITY = "ssm", "ssmmessages", "sts"
 HTTPS_PORT = 443
+T = TypeVar("T")
 _CALL_FAILED = re.compile(r"^\w+ failed: ")
 _NAMES = {GATEWAY: "message gateway"}
 PING_PATH = "/ping"
@@ -232,6 +234,7 @@ async def _probe_websocket(
                         stream.token,
                         KmsKeyService(request.settings, stream.session_id, request.target),
                         count=request.count,
+                        timeout=request.timeout,
                     )
                 else:
                     group.skip("session", "no token was given", *SESSION_STAGES[1:])
@@ -262,14 +265,14 @@ async def _probe_target(request: Request, report: Report, region: Region, *, sig
     systems_manager = SystemsManager(request.settings)
     async with _session(request, group, systems_manager, report) as started:
         if started is not None and await _probe_stream(request, report, started, clock=False):
-            await _check_resume(report.group(title), systems_manager, started.session_id, request.settings)
+            await _check_resume(report.group(title), systems_manager, started.session_id, request)
 
 
-async def _check_resume(group: Group, systems_manager: SystemsManager, session_id: str, settings: AwsSettings) -> None:
+async def _check_resume(group: Group, systems_manager: SystemsManager, session_id: str, request: Request) -> None:
     """Check the permission to restore a lost connection, by asking for a new token as after a loss."""
     with group.check(Stage.CHANNEL, "ResumeSession") as check:
         try:
-            await systems_manager.resume_session(session_id)
+            await _answered(systems_manager.resume_session(session_id), group, request.timeout)
         except SessionManagerError as error:
             detail, advice = _sentence(error, "check the permission ssm:ResumeSession")
             check.warned(detail, f"a session whose connection is lost may not come back: {advice}")
@@ -281,7 +284,7 @@ async def _find_target(request: Request, group: Group) -> str | None:
     """Return the id of the target, or None, with a failed check, if its name does not lead to one."""
     with group.check(Stage.CHANNEL, "target") as check:
         try:
-            found = await resolve_target(request.settings, request.target)
+            found = await _answered(resolve_target(request.settings, request.target), group, request.timeout)
         except AmbiguousTarget as error:
             check.failed(f"{error.message}: {', '.join(error.matches)}", "name one of them by its id")
         except SessionManagerError as error:
@@ -290,6 +293,19 @@ async def _find_target(request: Request, group: Group) -> str | None:
             check.passed(found if found == request.target else f"{request.target} is {found}")
             return found
     return None
+
+
+async def _answered(call: Awaitable[T], group: Group, timeout: float) -> T:
+    """Return the answer to a call of the API. Raises ``TimedOut``, which names the host, after ``timeout`` seconds."""
+    try:
+        async with asyncio.timeout(timeout):
+            return await call
+    except TimeoutError:
+        raise TimedOut(
+            f"{group.title} did not answer within {timeout:g} s; it accepts connections and answers no call: check "
+            "the endpoint, and proxies and firewalls on the way",
+            seconds=timeout,
+        ) from None
 
 
 def _sentence(error: SessionManagerError, advice: str) -> tuple[str, str]:
@@ -308,7 +324,7 @@ async def _session(
     try:
         with group.check(Stage.CHANNEL, "StartSession") as check:
             try:
-                started = await asyncio.shield(starting)
+                started = await _answered(asyncio.shield(starting), group, request.timeout)
             except SessionManagerError as error:
                 check.failed(*_sentence(error, "check the target, --region and --profile"))
             else:
