@@ -35,7 +35,7 @@ from tests.support.fake_gateway import (
     stream,
 )
 from tests.support.raw_server import CLOSE, PING, PONG, TEXT, Peer, RawServer, Script, frame, http_answer, read_request
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, wait_until
 from tests.test_cli.conftest import SandboxThread, Smp
 from tests.test_cli.probing import TOKEN, Prober, executable
 
@@ -511,15 +511,17 @@ async def test_interrupted_while_the_aws_cli_does_not_answer(tmp_path: Path) -> 
     while b"session-manager-plugin" not in line:  # all but the AWS CLI is done
         line = await asyncio.wait_for(process.stdout.readline(), DEADLINE)
         assert line, "the probe ended"
+    pid = tmp_path / "pid"
+    await wait_until(lambda: pid.exists() and pid.read_text().endswith("\n"))
     process.send_signal(signal.SIGINT)
     await asyncio.wait_for(process.communicate(), DEADLINE)
     assert process.returncode == -signal.SIGINT
     ps = await asyncio.create_subprocess_exec(
-        *("ps", "-o", "stat=", "-p", (tmp_path / "pid").read_text().strip()), stdout=asyncio.subprocess.PIPE
+        *("ps", "-o", "stat=", "-p", pid.read_text().strip()), stdout=asyncio.subprocess.PIPE
     )
     state, _ = await asyncio.wait_for(ps.communicate(), DEADLINE)
     assert state.strip()[:1] in (b"", b"Z")
-    assert (tmp_path / "group").read_text().strip() == (tmp_path / "pid").read_text().strip()
+    assert (tmp_path / "group").read_text().strip() == pid.read_text().strip()
 
 
 @pytest.mark.parametrize(("target", "check"), [("i-0123456789abcdef0", "StartSession"), ("web-1", "target")])

@@ -190,9 +190,16 @@ async def test_a_stop_and_back(sandbox: Sandbox) -> None:
 
 
 async def test_a_signal_sent_twice_at_once_counts_once(sandbox: Sandbox) -> None:
-    """As by timeout(1): to its command, and to the group."""
+    """As by timeout(1): to its command, and to the group. On a busy machine "at once" may take a while."""
+    program_text = """
+import sys
+from session_manager_plugin.cli import signals
+from session_manager_plugin.cli.main import main
+signals.REPEAT_TIME = 3600.0
+sys.exit(main())
+"""
     session_id, arguments = await connect_arguments(sandbox)
-    command = [*SMP, *arguments, "--endpoint-url", sandbox.endpoint_url]
+    command = python(program_text, *arguments, "--endpoint-url", sandbox.endpoint_url)
     async with PtyProcess(command, env=environment(sandbox)) as program:
         await program.expect("ready")
         for _ in range(3):
@@ -347,8 +354,11 @@ async def test_a_credential_process_that_hangs_is_ended(sandbox: Sandbox, tmp_pa
     config.write_text(f"[profile slow]\ncredential_process = sh -c 'echo $$ > {pid_file}; sleep 600; :'\n")
     _, arguments = await connect_arguments(sandbox)
     arguments += ["--profile", "slow", "--region", sandbox.region, "--endpoint-url", sandbox.endpoint_url]
-    async with PtyProcess([*SMP, *arguments], env=environment(AWS_CONFIG_FILE=str(config), PYTHONPATH="")) as program:
+    async with PtyProcess([*SMP, *arguments], env=environment(AWS_CONFIG_FILE=str(config))) as program:
         await program.expect("ready")
+        program.process.send_signal(signal.SIGTERM)
+        await wait_until(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"))
+        await until_a_signal_counts_again()
         program.process.send_signal(signal.SIGTERM)
         assert await program.wait() == -signal.SIGTERM
     await wait_until(lambda: not is_running(int(pid_file.read_text())))
