@@ -1,8 +1,7 @@
-"""Clocks that a test moves by hand."""
+"""A clock that a test moves by hand."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from session_manager_plugin.session.protocols import Clock
@@ -54,17 +53,3 @@ class ManualClock(Clock):
             self._now = max(self._now, call.at)
             call.callback()
         self._now = end
-
-
-class FastClock:
-    """A monotonic clock that can be moved forward."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self.ahead
-
-    def skip(self, seconds: float) -> None:
-        """Move it forward."""
-        self.ahead += seconds

@@ -19,7 +19,7 @@ from session_manager_plugin.communicator.reconnection import MAX_DELAY
 from session_manager_plugin.errors import ConnectionLost
 from session_manager_plugin.session.link_health import LinkState
 from tests.support.agent_gateway import SESSION_ID, TOKEN, AgentGateway
-from tests.support.clock import FastClock
+from tests.support.clock import ManualClock
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.waiting import DEADLINE, Happenings, wait_until
 
@@ -152,7 +152,7 @@ class Outage(Resolver):
     """A name that is not resolved before the instant ``until``. ``attempts`` holds the instants at which it was asked
     for."""
 
-    def __init__(self, clock: FastClock, until: float) -> None:
+    def __init__(self, clock: ManualClock, until: float) -> None:
         super().__init__()
         self.attempts: list[float] = []
         self._clock = clock
@@ -160,8 +160,8 @@ class Outage(Resolver):
 
     def __call__(self, host: Any, *arguments: Any, **options: Any) -> Any:
         if host == NAME:
-            self.attempts.append(self._clock())
-            self.works = self._clock() >= self._until
+            self.attempts.append(self._clock.time())
+            self.works = self._clock.time() >= self._until
         return super().__call__(host, *arguments, **options)
 
     async def skip_waiting(self, channel: SessionDataChannel) -> None:
@@ -174,7 +174,7 @@ class Outage(Resolver):
         while is_reconnecting():
             made = len(self.attempts)
             delay = re.search(r" in (\d+) s", channel.health.attempt)
-            self._clock.skip(float(delay[1]) if delay else 0.0)
+            self._clock.advance(float(delay[1]) if delay else 0.0)
             await channel.reconnect()
             await wait_until(lambda made=made: len(self.attempts) > made or not is_reconnecting())  # type: ignore[misc]
 
@@ -182,11 +182,11 @@ class Outage(Resolver):
 async def test_ten_minutes_without_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that runs ahead to each attempt: the first comes at once, the last not long after the link is back."""
     data = random.Random("tunnel").randbytes(2 * HALF)
-    clock = FastClock()
+    clock = ManualClock()
     monkeypatch.setattr(socket, "getaddrinfo", Resolver())
-    async with AgentGateway() as gateway, opened(named(gateway), clock=clock) as channel:
+    async with AgentGateway() as gateway, opened(named(gateway), clock=clock.time) as channel:
         await channel.send_input_data(data[:HALF])
-        began_at = clock()
+        began_at = clock.time()
         outage = Outage(clock, began_at + 600.0)
         monkeypatch.setattr(socket, "getaddrinfo", outage)
         gateway.websocket.transport.abort()
@@ -204,10 +204,10 @@ async def test_ten_minutes_without_a_link(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_what_does_not_come_back_in_fifteen_minutes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = FastClock()
+    clock = ManualClock()
     monkeypatch.setattr(socket, "getaddrinfo", Resolver())
-    async with AgentGateway() as gateway, opened(named(gateway), clock=clock) as channel:
-        began_at = clock()
+    async with AgentGateway() as gateway, opened(named(gateway), clock=clock.time) as channel:
+        began_at = clock.time()
         outage = Outage(clock, began_at + 901.0)
         monkeypatch.setattr(socket, "getaddrinfo", outage)
         gateway.websocket.transport.abort()

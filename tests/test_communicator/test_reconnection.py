@@ -44,7 +44,7 @@ from session_manager_plugin.errors import (
 from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.session.protocols import OpeningRequest, RequestSigner, ResumedSession, ResumeService
 from tests.support.agent_gateway import SESSION_ID, TOKEN, AgentGateway
-from tests.support.clock import FastClock
+from tests.support.clock import ManualClock
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.fake_gateway import close, cut_after, refuse, say
 from tests.support.pair import Peer as StreamPeer
@@ -359,13 +359,13 @@ async def test_a_session_that_is_gone_is_not_waited_for() -> None:
 
 async def test_h2_a_link_that_cannot_be_brought_back_ends_the_session_with_its_reason() -> None:
     """Reference defect H2: after a failed resume the client waits for ever, silently."""
-    clock = FastClock()
+    clock = ManualClock()
     async with (
         Turnstile(cut_after(prompt()), refuse(503)) as gateway,
-        opened(gateway.url(), clock=clock) as (channel, _received),
+        opened(gateway.url(), clock=clock.time) as (channel, _received),
     ):
         await gateway.visited(2)
-        clock.skip(900)
+        clock.advance(900)
         with pytest.raises(ConnectionLost, match=r"not restored within 900 seconds; .*status 503"):
             await asyncio.wait_for(channel.ended(), DEADLINE)
 
@@ -509,13 +509,13 @@ async def test_a_link_lost_while_a_new_token_is_asked_for_is_not_dropped_again()
 
 async def test_a_foreign_exception_of_a_resume_service_is_told_and_ends_in_time() -> None:
     """It once ended the task that reconnects, and the session was reconnecting for ever."""
-    service, clock = Tokens(*[ValueError("no such key")] * 100), FastClock()
+    service, clock = Tokens(*[ValueError("no such key")] * 100), ManualClock()
     async with (
         Turnstile(cut_after(prompt()), refuse(403)) as gateway,
-        opened(gateway.url(), service=service, clock=clock) as (channel, _received),
+        opened(gateway.url(), service=service, clock=clock.time) as (channel, _received),
     ):
         await wait_until(lambda: service.calls)
-        clock.skip(900)
+        clock.advance(900)
         with pytest.raises(ConnectionLost, match="the resume service failed: ValueError: no such key"):
             await asyncio.wait_for(channel.ended(), DEADLINE)
 
