@@ -15,7 +15,7 @@ from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.session import EndReason
 from tests.support.programs import need
 from tests.support.tmux import Terminal, Tmux, View
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE, wait_until
 
 LOCAL, REMOTE = "local>", "remote>"
 SHELLS = {"bash": ["bash", "--noprofile", "--rcfile", "start", "-i"], "zsh": ["zsh", "-f", "-i"]}
@@ -71,7 +71,7 @@ async def joining(sandbox: Sandbox) -> str:
 
 async def expect_terminated(sandbox: Sandbox) -> None:
     (session,) = sandbox.sessions.values()
-    await asyncio.wait_for(session.ended.wait(), 20)
+    await asyncio.wait_for(session.ended.wait(), DEADLINE)
     assert session.end_reason is EndReason.TERMINATED
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from tests.support.emulator import Life, Look, live
 from tests.support.typist import Keystroke
+from tests.support.waiting import DEADLINE
 
 COLUMNS, ROWS = 80, 24
 LATENCY, JITTER = 0.150, 0.030
@@ -107,7 +108,7 @@ class EchoSession:
         while (left := until - time.monotonic()) > 0 and self._read(left):
             pass
 
-    def wait_for(self, text: bytes, deadline: float = 30.0) -> None:
+    def wait_for(self, text: bytes, deadline: float = DEADLINE) -> None:
         """Read until `text` was written behind what is written now."""
         start = len(self.output)
         until = time.monotonic() + deadline
@@ -115,12 +116,12 @@ class EchoSession:
             if not self._read(until - time.monotonic()):
                 raise AssertionError(f"{text!r} did not come: {self.output[start:]!r}")
 
-    def wait_for_output(self, deadline: float = 30.0) -> None:
+    def wait_for_output(self, deadline: float = DEADLINE) -> None:
         """Read until anything was written."""
         if not self._read(deadline):
             raise AssertionError("nothing was written")
 
-    def settle(self, quiet: float = 0.8, deadline: float = 20.0) -> None:
+    def settle(self, quiet: float = 0.8, deadline: float = DEADLINE) -> None:
         """Read until nothing was written for `quiet` seconds."""
         until = time.monotonic() + deadline
         while time.monotonic() < until:
@@ -148,10 +149,10 @@ class EchoSession:
     def close(self) -> None:
         """End the session, which completes the recording."""
         self.process.terminate()
-        until = time.monotonic() + 20.0
+        until = time.monotonic() + DEADLINE
         while self._read(until - time.monotonic()):
             pass
-        self.process.wait(20.0)
+        self.process.wait(DEADLINE)
 
     def _read(self, seconds: float) -> bool:
         """Read once; whether there was something within `seconds`."""
