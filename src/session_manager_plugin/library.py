@@ -198,7 +198,7 @@ class _TargetStarter:
         """See ``SessionStarter``."""
         from session_manager_plugin.aws.systems_manager import SystemsManager
 
-        await SystemsManager(self.aws).try_to_terminate(self.session_id)
+        await SystemsManager(self.aws).try_to_terminate(self.session_id, is_one_of_many=self.pace is not None)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from session_manager_plugin.cli.fleet.lines import LONGEST_LINE, LineSink
 from session_manager_plugin.cli.fleet.names import fold_names
 from session_manager_plugin.cli.fleet.options import batch_size
 from session_manager_plugin.cli.fleet.output import SharedOutput
+from session_manager_plugin.cli.fleet.progress import Counts
 from session_manager_plugin.cli.fleet.results import FleetResult, FleetTarget, Sink, result_of
 from session_manager_plugin.cli.fleet.summary import MOST_REASONS, Summary
 from session_manager_plugin.cli.fleet.targets import read_target_file
@@ -109,6 +110,17 @@ async def test_equal_outputs_are_shown_once(outputs: Outputs) -> None:
     assert err == rule + b"web-[1-3] (3)\n" + rule + b"note\n"
 
 
+async def test_targets_that_differ_in_standard_error_share_their_output(outputs: Outputs) -> None:
+    sink = FoldingSink(outputs.shared)
+    for number in range(3):
+        show(sink, WEB[number], b"same\n", b"process %d\n" % number)
+    sink.close()
+    rule = b"-" * 15 + b"\n"
+    out, err = outputs.read()
+    assert out == rule + b"web-[1-3] (3)\n" + rule + b"same\n"
+    assert err == b"".join(rule + b"web-%d\n" % (number + 1) + rule + b"process %d\n" % number for number in range(3))
+
+
 def test_names_are_folded_by_the_number_at_their_end() -> None:
     assert fold_names(["web-3", "web-1", "db", "web-2", "web-7"]) == "db,web-[1-3,7]"
     assert fold_names(["n08", "n09", "n10", "n9"]) == "n[08-09],n[9-10]"
@@ -133,8 +145,27 @@ async def test_json(outputs: Outputs) -> None:
         "stderr": "e\n",
         "seconds": 1.25,
         "error": "",
+        "replaced": True,
     }
     assert (second["status"], second["error"]) == (255, "no such target")
+
+
+# Progress.
+
+
+@pytest.mark.parametrize(
+    ("width", "text"),
+    [
+        (79, "13 of 300 done, 2 failed, 32 running, 25 starts/s (AWS allows no more) 1:05"),
+        (60, "13 of 300 done, 2 failed, 32 running 1:05"),
+        (39, "13 of 300 done, 2 failed 1:05"),
+        (20, "13 of 300 done 1:05"),
+        (10, "13/300"),
+    ],
+)
+def test_the_progress_fits_the_terminal(width: int, text: str) -> None:
+    counts = Counts(300, 32, 13, 2, ", 25 starts/s (AWS allows no more)")
+    assert counts.describe(width, 65.9) == text
 
 
 # A reader that is slow, or gone.

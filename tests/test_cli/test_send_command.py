@@ -32,6 +32,18 @@ def test_outputs_statuses_and_what_cannot_be_reached(smp: Smp, sandbox: SandboxT
     assert "3 targets: 1 succeeded, 2 failed, in " in run.err
 
 
+def test_losses_of_run_command_are_said_with_quiet_too(smp: Smp, sandbox: SandboxThread) -> None:
+    arguments = ("-q", "--via", "send-command", "--json", "--endpoint-url", sandbox.endpoint_url)
+    script = "printf 'a\\377\\n'; head -c 9000 /dev/zero | tr '\\0' x >&2"
+    run = smp("exec", WEB, *arguments, "--shell", "--", script)
+    line = json.loads(run.out)
+    assert (line["stdout"], line["replaced"], line["truncated"], run.status) == ("a\ufffd\n", True, True, 0)
+    assert run.err == (
+        "smp: the output of 1 target ends early: Run Command keeps 24,000 characters, and 8,000 of standard error\n"
+        "smp: the output of 1 target contains U+FFFD, which Run Command writes in place of bytes that are not UTF-8\n"
+    )
+
+
 def test_a_long_output_ends_early_and_a_failure_stops_the_others(smp: Smp, sandbox: SandboxThread) -> None:
     arguments = ("--via", "send-command", "--fanout", "1", "--fail-fast", "--endpoint-url", sandbox.endpoint_url)
     run = smp("exec", WEB, WEB_2, *arguments, "--shell", "--", "head -c 30000 /dev/zero | tr '\\0' x; exit 4")

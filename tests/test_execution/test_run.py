@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from session_manager_plugin import AwsSettings, CompletedSession, Via, run, run_
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.inventory import Instance, Inventory
 from session_manager_plugin.agent.session import EndReason
+from session_manager_plugin.aws.botocore_session import CallLimits
+from session_manager_plugin.aws.kept_clients import KeptClients
+from session_manager_plugin.aws.systems_manager import START_ONCE, TERMINATE_MANY
 from session_manager_plugin.errors import CommandTimedOut, DocumentDenied, UsageError
 from tests.support.sandbox_credentials import use_credentials
 from tests.support.waiting import DEADLINE, wait_until
@@ -88,6 +92,30 @@ async def test_many_targets_that_are_none() -> None:
             await anext(run_many(targets, "uptime"))
     with pytest.raises(UsageError, match="fanout must be 1 or more, not 0"):
         await anext(run_many([NEW], "uptime", fanout=0))
+
+
+async def test_all_sessions_are_terminated_by_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making a client for each takes longer than a program that ends has."""
+    made: list[CallLimits] = []
+    kept = KeptClients.get
+
+    def get(self: KeptClients, key: Any, credentials: object, make: Callable[[], Any]) -> Any:
+        def count() -> Any:
+            made.append(key[1])
+            return make()
+
+        return kept(self, key, credentials, count)
+
+    monkeypatch.setattr(KeptClients, "get", get)
+    async with asyncio.timeout(DEADLINE), Sandbox(inventory=INVENTORY) as sandbox:
+        running = run_many([NEW] * 3, ["sleep", "600"], aws=serve(sandbox, monkeypatch))
+        first = asyncio.ensure_future(anext(running))
+        await wait_until(lambda: sum(bool(each.program_pid) for each in sandbox.sessions.values()) == 3)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await running.aclose()
+        assert all(session.ended.is_set() for session in sandbox.sessions.values())
+    assert made == [START_ONCE, TERMINATE_MANY]
 
 
 @pytest.mark.parametrize("via", [Via.DOCUMENT, Via.SHELL])

@@ -31,6 +31,9 @@ RESUME_LIMITS = CallLimits(5.0, 5.0, 1)
 LEAVE_TIMEOUT = 1.8
 """Seconds for terminating a session whose start was cancelled."""
 TERMINATE_LIMITS = CallLimits(1.5, 1.5, 1)
+TERMINATE_MANY = CallLimits(1.5, 1.5, 4, keeps_client=True)
+"""For a program with many sessions, which it terminates all at once when it ends: a client for each of them would take
+longer than the calls, and the service may throttle them."""
 """Short, because the program is about to end."""
 RESUME_CREDENTIALS_MAX_AGE = 5.0
 """Seconds. After an outage credentials are looked up again, once for all sessions of the outage."""
@@ -144,7 +147,7 @@ class SystemsManager:
         except asyncio.CancelledError:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(LEAVE_TIMEOUT):
-                    await self.try_to_terminate((await calling).session_id)
+                    await self.try_to_terminate((await calling).session_id, is_one_of_many=limits.keeps_client)
             raise
 
     async def resume_session(self, session_id: str) -> StartedSession:
@@ -161,17 +164,17 @@ class SystemsManager:
             raise SessionExpired(f"session {session_id} timed out while the connection was lost")
         return _started(answer, session_id)
 
-    async def terminate_session(self, session_id: str) -> None:
-        """Terminate a session. One attempt, for the end of a program."""
-        await self._call(
-            "TerminateSession", TERMINATE_LIMITS, lambda client: client.terminate_session(SessionId=session_id)
-        )
+    async def terminate_session(self, session_id: str, *, limits: CallLimits = TERMINATE_LIMITS) -> None:
+        """Terminate a session."""
+        await self._call("TerminateSession", limits, lambda client: client.terminate_session(SessionId=session_id))
 
-    async def try_to_terminate(self, session_id: str) -> None:
-        """Terminate a session. An error is logged, not raised."""
+    async def try_to_terminate(self, session_id: str, *, is_one_of_many: bool = False) -> None:
+        """Terminate a session. An error is logged, not raised. ``is_one_of_many``: other sessions are likely to be
+        terminated at the same time."""
         logger = get_logger(__name__)
         try:
-            await self.terminate_session(session_id)
+            limits = TERMINATE_MANY if is_one_of_many else TERMINATE_LIMITS
+            await self.terminate_session(session_id, limits=limits)
         except Exception as error:
             logger.warning("session %s could not be terminated: %s", session_id, error)
         else:

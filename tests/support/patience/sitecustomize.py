@@ -16,7 +16,11 @@ LONG = 60.0
 LIMITS: dict[str, dict[str, object]] = {
     "session_manager_plugin.cli.signals": {"LEAVE_LIMIT": LONG},
     "session_manager_plugin.cli.session": {"LEAVE_TIMEOUT": LONG},
-    "session_manager_plugin.aws.systems_manager": {"LEAVE_TIMEOUT": LONG, "TERMINATE_LIMITS": (LONG, LONG, 1)},
+    "session_manager_plugin.aws.systems_manager": {
+        "LEAVE_TIMEOUT": LONG,
+        "TERMINATE_LIMITS": (LONG, LONG, 1),
+        "TERMINATE_MANY": (LONG, LONG, 4, "standard", True),
+    },
 }
 """The constants that are replaced, by module."""
 

@@ -126,7 +126,8 @@ class _ExecCommand(Command):
     "--json",
     "as_json",
     is_flag=True,
-    help="Print an object a line. Its keys: target, name, status, stdout, stderr, seconds and error.",
+    help="Print an object a line. Its keys: target, name, status, stdout, stderr, seconds and error. "
+    "Also truncated, if Run Command has kept a part only, and replaced, if U+FFFD stands for bytes that are not UTF-8.",
 )
 @click.option("--reason", metavar="TEXT", default="", help="Reason, which AWS keeps with the session.")
 @aws_options

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from session_manager_plugin.cli.fleet.names import fold_names
@@ -14,6 +15,14 @@ from session_manager_plugin.cli.fleet.results import FleetResult, FleetTarget, S
 MEMORY = 64 * 1024
 """Bytes of an output that are kept in memory; a longer one is kept in a temporary file."""
 _RULE = b"---------------\n"
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class CollectedOutput:
@@ -70,16 +79,42 @@ class _Group:
     """Targets with equal outputs, one copy of which is kept."""
 
     labels: list[str]
-    streams: CollectedStreams
+    output: CollectedOutput
+
+
+class _Groups:
+    """The outputs of all targets, either standard output or standard error."""
+
+    def __init__(self) -> None:
+        self._by_digest: dict[bytes, _Group] = {}
+
+    def add(self, label: str, output: CollectedOutput) -> None:
+        """Add the output of a target."""
+        if output.digest in self._by_digest:
+            self._by_digest[output.digest].labels.append(label)
+            output.close()
+        else:
+            self._by_digest[output.digest] = _Group([label], output)
+
+    def write(self, write: Callable[[bytes], None]) -> None:
+        """Write the outputs that are not empty, those of most targets first, and discard all."""
+        for group in sorted(self._by_digest.values(), key=lambda group: (-len(group.labels), group.labels)):
+            if data := group.output.read():
+                count = f" ({len(group.labels)})" if len(group.labels) > 1 else ""
+                heading = _RULE + f"{fold_names(group.labels)}{count}\n".encode(errors="replace") + _RULE
+                write(heading + data + (b"" if data.endswith(b"\n") else b"\n"))
+            group.output.close()
+        self._by_digest.clear()
 
 
 class FoldingSink(Sink):
-    """Shows equal outputs once, under the names of their targets: those of most targets first."""
+    """Shows equal outputs once, under the names of their targets: those of most targets first. Standard output and
+    standard error are compared by themselves, so that targets which differ in one share the other."""
 
     def __init__(self, shared: SharedOutput) -> None:
         self._shared = shared
         self._running: dict[FleetTarget, CollectedStreams] = {}
-        self._groups: dict[tuple[bytes, bytes], _Group] = {}
+        self._outputs, self._error_outputs = _Groups(), _Groups()
 
     def streams(self, target: FleetTarget) -> CollectedStreams:
         """See ``Sink``."""
@@ -91,25 +126,14 @@ class FoldingSink(Sink):
         streams = self._running.pop(result.target, None)
         if streams is None:
             return
-        digests = streams.output.digest, streams.error_output.digest
-        if digests in self._groups:
-            self._groups[digests].labels.append(result.target.label)
-            streams.close()
-        else:
-            self._groups[digests] = _Group([result.target.label], streams)
+        streams.shared.remove(streams)
+        self._outputs.add(result.target.label, streams.output)
+        self._error_outputs.add(result.target.label, streams.error_output)
 
     def close(self) -> None:
         """See ``Sink``."""
-        for group in sorted(self._groups.values(), key=lambda group: (-len(group.labels), group.labels)):
-            names = fold_names(group.labels)
-            count = f" ({len(group.labels)})" if len(group.labels) > 1 else ""
-            heading = _RULE + f"{names}{count}\n".encode(errors="replace") + _RULE
-            outputs = (group.streams.output, self._shared.write), (group.streams.error_output, self._shared.write_error)
-            for output, write in outputs:
-                if data := output.read():
-                    write(heading + data + (b"" if data.endswith(b"\n") else b"\n"))
-            group.streams.close()
-        self._groups.clear()
+        self._outputs.write(self._shared.write)
+        self._error_outputs.write(self._shared.write_error)
 
 
 class JsonSink(Sink):
@@ -139,6 +163,7 @@ class JsonSink(Sink):
             "seconds": round(result.seconds, 3),
             "error": result.error,
             **({"truncated": True} if result.truncated else {}),
+            **({"replaced": True} if result.replaced or not (_is_text(output) and _is_text(error_output)) else {}),
         }
         self._shared.write(f"{json.dumps(fields)}\n".encode())
 

@@ -15,6 +15,10 @@ REFRESH_INTERVAL = 0.2
 """Seconds between two drawings."""
 
 
+BAR_WIDTH = 20
+"""Columns of the bar."""
+
+
 class Counts(NamedTuple):
     """What the line shows."""
 
@@ -26,6 +30,14 @@ class Counts(NamedTuple):
     pace: str
     """What slows it down, as the end of a sentence."""
 
+    def describe(self, width: int, seconds: float) -> str:
+        """Return the longest text that fits in ``width`` columns; ``seconds`` have passed."""
+        minutes, seconds = divmod(int(seconds), 60)
+        done, time = f"{self.done} of {self.total} done", f"{minutes}:{seconds:02}"
+        parts = [f", {self.failed} failed", f", {self.running} running", self.pace]
+        texts = [f"{done}{''.join(parts[:count])} {time}" for count in (3, 2, 1, 0)]
+        return next((text for text in texts if len(text) <= width), f"{self.done}/{self.total}"[:width])
+
 
 @contextlib.contextmanager
 def fleet_progress(environment: Environment, output: SharedOutput, counts: Callable[[], Counts]) -> Iterator[None]:
@@ -35,24 +47,32 @@ def fleet_progress(environment: Environment, output: SharedOutput, counts: Calla
         yield
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
     loop = asyncio.get_running_loop()
     with os.fdopen(environment.stderr, "w", closefd=False) as stream:
         console = Console(file=stream, no_color=not environment.uses_color(environment.stderr))
-        columns = (BarColumn(20), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        bar, column = BarColumn(BAR_WIDTH), TextColumn("{task.description}", markup=False)
         progress = Progress(
-            *columns, console=console, transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+            bar,
+            column,
+            console=console,
+            transient=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         task = progress.add_task("", total=counts().total)
         shown = False
+        began_at = loop.time()
         timer: asyncio.TimerHandle | None = None
 
         def show() -> None:
             nonlocal shown, timer
-            total, running, done, failed, pace = counts()
-            text = f"{done} of {total} done, {failed} failed, {running} running{pace}"
-            progress.update(task, completed=done, description=text)
+            now = counts()
+            text = now.describe(console.width - 1, loop.time() - began_at)
+            progress.columns = (bar, column) if len(text) + BAR_WIDTH + 2 <= console.width else (column,)
+            progress.update(task, completed=now.done, description=text)
             with contextlib.suppress(OSError):
                 progress.refresh()
             shown = True

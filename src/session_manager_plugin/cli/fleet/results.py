@@ -36,6 +36,8 @@ class FleetResult:
     """A sentence: why the command did not run to its end, or what is missing of its output. Empty if neither."""
     truncated: bool = False
     """Whether its output ends early because the service keeps no more of it."""
+    replaced: bool = False
+    """Whether its output contains U+FFFD, which the service writes in place of bytes that are not UTF-8."""
     is_interrupted: bool = False
     """Whether a signal to this program has ended its session, or its command by Run Command."""
 

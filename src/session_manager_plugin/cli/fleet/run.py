@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from contextlib import aclosing
-from functools import partial
 
 from session_manager_plugin.aws.run_command import RunCommand
 from session_manager_plugin.cli.descriptors import raise_descriptor_limit
@@ -68,7 +67,7 @@ class _Fleet:
         self._process = process
         self._fleet = fleet
         self._summary = Summary()
-        self._signal = StopOnSignal(process.interruption, partial(tell_note, process.environment))
+        self._signal = StopOnSignal(process.interruption, self._note)
         self._shared = open_output(process.environment)
         self._sink = open_sink(self._shared, folds=fleet.folds, as_json=fleet.as_json)
 
@@ -91,11 +90,11 @@ class _Fleet:
                 self._shared,
                 self._signal,
                 self._failures_left,
-                partial(tell, environment),
+                self._tell,
                 RunCommand(fleet.aws),
             )
         else:
-            runner = SessionFleet(self._process, fleet, self._sink, self._is_stopped)
+            runner = SessionFleet(self._process, fleet, self._sink, self._is_stopped, self._note)
 
         def counts() -> Counts:
             done = self._summary.succeeded + self._summary.failed
@@ -112,6 +111,8 @@ class _Fleet:
                 await self._shared.drain()
         if self._shared.error is not None:
             raise self._shared.error
+        for line in self._summary.losses():
+            tell(environment, line)
         for line in [*filter(None, [runner.slowed]), *self._summary.lines(total, time.monotonic() - began_at)]:
             tell_note(environment, line)
         if interrupted is not None:
@@ -119,6 +120,16 @@ class _Fleet:
         if self._signal.number is not None and not self._summary.is_complete(total):
             raise Signalled(self._signal.number)
         return self._summary.exit(total)
+
+    def _tell(self, sentence: str) -> None:
+        """Write a message, while the progress may be shown."""
+        self._shared.before_write()
+        tell(self._process.environment, sentence)
+
+    def _note(self, sentence: str) -> None:
+        """Write an informative message, while the progress may be shown."""
+        self._shared.before_write()
+        tell_note(self._process.environment, sentence)
 
     def _failures_left(self) -> int | None:
         """How many targets may still fail until no target begins any more; less than 0 when they have; None for all."""

@@ -241,7 +241,15 @@ class SendCommandFleet:
         streams.write_error(error_output.encode())
         truncated = len(output) >= OUTPUT_LIMIT or len(error_output) >= ERROR_OUTPUT_LIMIT
         is_interrupted = sentence == CANCELLED and self._stop.is_stopped
-        return FleetResult(target, status, time.monotonic() - began_at, sentence, truncated, is_interrupted)
+        return FleetResult(
+            target,
+            status,
+            time.monotonic() - began_at,
+            sentence,
+            truncated,
+            replaced="\ufffd" in output or "\ufffd" in error_output,
+            is_interrupted=is_interrupted,
+        )
 
     def _finish(self, result: FleetResult) -> None:
         self.running -= 1

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from functools import partial
 
 from session_manager_plugin.aws.signing import OpeningSigner
 from session_manager_plugin.aws.start_pace import StartPace
 from session_manager_plugin.cli.fleet.options import FleetRun
 from session_manager_plugin.cli.fleet.results import FleetResult, FleetTarget, Sink, result_of
 from session_manager_plugin.cli.process import Process
-from session_manager_plugin.cli.render import tell_note
 from session_manager_plugin.cli.run_options import RunOptions, TimeLimit
 from session_manager_plugin.cli.session import SessionStreams, run_session
 from session_manager_plugin.execution.fleet import run_on_all
@@ -23,13 +21,22 @@ from session_manager_plugin.session.outcome import Outcome
 
 
 class SessionFleet:
-    """Runs the command in sessions. ``is_stopped`` returns whether no target is to begin any more."""
+    """Runs the command in sessions. ``is_stopped`` returns whether no target is to begin any more; ``note`` is called
+    with an informative sentence for the user."""
 
-    def __init__(self, process: Process, fleet: FleetRun, sink: Sink, is_stopped: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        process: Process,
+        fleet: FleetRun,
+        sink: Sink,
+        is_stopped: Callable[[], bool],
+        note: Callable[[str], None],
+    ) -> None:
         self._process = process
         self._fleet = fleet
         self._sink = sink
         self._is_stopped = is_stopped
+        self._note = note
         self._pace = StartPace()
         self._told_of_shell = False
         self.running = 0
@@ -64,7 +71,7 @@ class SessionFleet:
             self.running -= 1
 
     async def _run_one(self, target: FleetTarget) -> FleetResult:
-        fleet, environment = self._fleet, self._process.environment
+        fleet = self._fleet
         began_at = time.monotonic()
         limit = None if fleet.timeout is None else TimeLimit.from_now(fleet.timeout)
         streams = self._sink.streams(target)
@@ -80,7 +87,7 @@ class SessionFleet:
                 reason=fleet.reason,
                 aws=fleet.aws,
                 link=fleet.link,
-                signer=OpeningSigner(fleet.aws, tell=partial(tell_note, environment)),
+                signer=OpeningSigner(fleet.aws, tell=self._note),
                 pace=self._pace,
             )
             handlers = fleet.command.handlers(via, has_input=False)
@@ -99,4 +106,4 @@ class SessionFleet:
         """Tell of the first target only: the others are likely to be in the same case."""
         if not self._told_of_shell:
             self._told_of_shell = True
-            tell_note(self._process.environment, sentence)
+            self._note(sentence)

@@ -20,6 +20,7 @@ class Summary:
     def __init__(self) -> None:
         self.succeeded = 0
         self.truncated = 0
+        self.replaced = 0
         self._failed: dict[str, list[str]] = defaultdict(list)
         self._highest = 0
         self._is_interrupted = False
@@ -27,6 +28,7 @@ class Summary:
     def add(self, result: FleetResult) -> None:
         """Count a result."""
         self.truncated += result.truncated
+        self.replaced += result.replaced
         self._is_interrupted = self._is_interrupted or result.is_interrupted
         if result.succeeded:
             self.succeeded += 1
@@ -52,12 +54,22 @@ class Summary:
             counts.append(f"{self.failed} failed")
         if not_run := total - self.succeeded - self.failed:
             counts.append(f"{not_run} not run")
+        lines.append(f"{_targets(total)}: {', '.join(counts)}, in {seconds:.1f} s")
+        return lines
+
+    def losses(self) -> Sequence[str]:
+        """Return the lines to show about outputs that are not those of the commands."""
+        lines = []
         if self.truncated:
             lines.append(
-                f"the output of {self.truncated} target{'s' * (self.truncated != 1)} ends early: Run Command keeps "
-                f"{OUTPUT_LIMIT:,} characters, and {ERROR_OUTPUT_LIMIT:,} of standard error"
+                f"the output of {_targets(self.truncated)} ends early: Run Command keeps {OUTPUT_LIMIT:,} characters, "
+                f"and {ERROR_OUTPUT_LIMIT:,} of standard error"
             )
-        lines.append(f"{total} target{'s' * (total != 1)}: {', '.join(counts)}, in {seconds:.1f} s")
+        if self.replaced:
+            lines.append(
+                f"the output of {_targets(self.replaced)} contains U+FFFD, which Run Command writes in place of bytes "
+                "that are not UTF-8"
+            )
         return lines
 
     def is_complete(self, total: int) -> bool:
@@ -69,3 +81,7 @@ class Summary:
         if not self.failed and self.succeeded < total:
             return Exit(ExitStatus.FAILURE, failed=True)
         return Exit(self._highest)
+
+
+def _targets(count: int) -> str:
+    return f"{count} target{'s' * (count != 1)}"
