@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TypeVar
 
@@ -74,12 +74,13 @@ def close(code: int, reason: str = "") -> Script:
     return script
 
 
-def say(*messages: bytes) -> Script:
-    """Takes the token, sends binary messages and then nothing more."""
+def say(*messages: bytes, opened: Callable[[], object] = lambda: None) -> Script:
+    """Takes the token, calls ``opened``, sends binary messages and then nothing more."""
 
     async def script(peer: Peer) -> None:
         await peer.accept()
         await peer.receive_frame()
+        opened()
         peer.write(b"".join(frame(BINARY, message) for message in messages))
         await _until_closed(peer)
 

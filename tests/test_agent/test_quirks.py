@@ -25,8 +25,9 @@ from session_manager_plugin.agent.port_basic import WORKER_DIED
 from session_manager_plugin.agent.quirks import Quirk, parse_quirks
 from session_manager_plugin.agent.service_messages import channel_closed_message
 from session_manager_plugin.protocol.messages import ClientMessageType, PayloadType
+from tests.support.clock import ManualClock
 from tests.support.raw_client import RawClient
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE, rounds, wait_until
 from tests.test_agent.far_end import SETTINGS, FarEnd, publication
 
 PAUSE, START = ClientMessageType.PAUSE_PUBLICATION, ClientMessageType.START_PUBLICATION
@@ -39,11 +40,13 @@ Run = Callable[..., FarEnd]
 def run(far_ends: list[FarEnd]) -> Run:
     """Runs a command with separate outputs, or an interactive one, by an agent with a quirk, or with None without."""
 
-    def start(command: str, quirk: Quirk | None, *, interactive: bool = False) -> FarEnd:
+    def start(
+        command: str, quirk: Quirk | None, *, interactive: bool = False, clock: ManualClock | None = None
+    ) -> FarEnd:
         document = DOCUMENTS[f"AWS-Start{'Interactive' if interactive else 'NonInteractive'}Command"]
         parameters = {"command": [command]} | ({} if interactive else {"separateOutputStream": ["true"]})
         settings = replace(SETTINGS, quirks=frozenset(filter(None, [quirk])))
-        end = FarEnd(document.session_type, document.resolve(parameters), settings)
+        end = FarEnd(document.session_type, document.resolve(parameters), settings, clock=clock)
         far_ends.append(end)
         end.agent.start()
         return end
@@ -300,11 +303,16 @@ async def test_lost_output_at_the_end_of_a_program(
     run: Run, quirk: Quirk | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(closing, "CLOSING_LIMIT", 0.35)
-    far = run("stty raw; head -c 16384 /dev/zero", quirk, interactive=True)
+    clock = ManualClock()
+    far = run("stty raw; head -c 16384 /dev/zero", quirk, interactive=True, clock=clock)
     far.receiving = False
     await far.until(lambda: far.agent.state is AgentState.DRAINING)
     far.receiving = True
-    assert await far.until_finished() == ""
+    async with asyncio.timeout(DEADLINE):
+        while far.result is None:
+            clock.advance(0.05)
+            await rounds()
+    assert far.result == ""
     assert far.failed is False
     if quirk is None:
         assert far.output == bytes(16384)
