@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,13 @@ from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.default_inventory import DEFAULT_INVENTORY
 from session_manager_plugin.agent.inventory import Permissions
 from session_manager_plugin.agent.session import EndReason
+from session_manager_plugin.aws import systems_manager
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.systems_manager import SystemsManager
 from session_manager_plugin.errors import AccessDenied
 from tests.support.raw_server import Peer, RawServer, http_answer, read_request
 from tests.support.sandbox_credentials import use_credentials
-from tests.support.waiting import DEADLINE
+from tests.support.waiting import DEADLINE, wait_until
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -155,6 +157,32 @@ async def test_a_start_that_is_throttled_says_so_once_and_is_tried_again(monkeyp
         session = await SystemsManager(settings, throttled=sentences.append).start_session("i-0123456789abcdef0")
     assert session.session_id == "alice-1"
     assert sentences == ["AWS throttles StartSession; trying again, for up to a minute"]
+
+
+async def test_a_start_that_is_cancelled_between_two_attempts_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = 0
+
+    async def api(peer: Peer) -> None:
+        nonlocal requests
+        requests += 1
+        await read_request(peer.reader)
+        peer.write(http_answer(400, body=b'{"__type": "ThrottlingException", "message": "Rate exceeded"}'))
+        peer.end()
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAXXXXXXXXXXXXXXXX")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setattr(systems_manager, "LEAVE_TIMEOUT", 3600.0)
+    throttled = asyncio.Event()
+    async with asyncio.timeout(DEADLINE), RawServer(api) as server:
+        settings = AwsSettings("us-east-1", endpoint_url=f"http://127.0.0.1:{server.port}")
+        starter = SystemsManager(settings, throttled=lambda _sentence: throttled.set())
+        starting = asyncio.ensure_future(starter.start_session("i-0123456789abcdef0"))
+        await throttled.wait()
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        await wait_until(lambda: not any(thread.name == "aws" for thread in threading.enumerate()))
+    assert requests == 1
 
 
 async def test_there_is_no_second_try(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -14,10 +15,12 @@ from session_manager_plugin.aws.botocore_session import CallLimits, call
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.start_errors import explain_refusal
 from session_manager_plugin.aws.threads import in_thread
-from session_manager_plugin.errors import AccessDenied, SessionExpired, SessionManagerError
+from session_manager_plugin.errors import AccessDenied, ConnectError, SessionExpired, SessionManagerError
 from session_manager_plugin.utils.logging import get_logger, register_secret
 
 T = TypeVar("T")
+_FIRST_ERROR = 300
+"""The lowest HTTP status of an answer that is no success."""
 _ECS = "ecs:"
 """What the target of a container begins with."""
 EXEC_SHELL = "/bin/sh"
@@ -104,16 +107,16 @@ class SystemsManager:
         if reason:
             request["Reason"] = reason
         loop = asyncio.get_running_loop()
-        watch = _ThrottleWatch(lambda sentence: loop.call_soon_threadsafe(self._throttled, sentence))
+        attempts = _Attempts(lambda sentence: loop.call_soon_threadsafe(self._throttled, sentence))
 
         def start(client: Any) -> StartedSession:
             if not limits.keeps_client:
-                client.meta.events.register("needs-retry.ssm.StartSession", watch.answered)
+                attempts.watch(client.meta.events)
             answer = client.start_session(**request)
             return _started(answer, answer["SessionId"])
 
         try:
-            return await self._start("StartSession", limits, start)
+            return await self._start("StartSession", limits, start, attempts=None if limits.keeps_client else attempts)
         except SessionManagerError as error:
             refusal = await explain_refusal(self._settings, error, target, document)
             raise refusal from error.__cause__
@@ -138,13 +141,23 @@ class SystemsManager:
         return await self._start("ExecuteCommand", START_LIMITS, start, service="ecs")
 
     async def _start(
-        self, operation: str, limits: CallLimits, start: Callable[[Any], StartedSession], service: str = "ssm"
+        self,
+        operation: str,
+        limits: CallLimits,
+        start: Callable[[Any], StartedSession],
+        *,
+        service: str = "ssm",
+        attempts: _Attempts | None = None,
     ) -> StartedSession:
-        """Call ``start`` with a client. A session that it starts although the call was cancelled is terminated."""
+        """Call ``start`` with a client. A session that it starts although the call was cancelled is terminated. Where
+        ``attempts`` are watched and none is under way, a cancelled call returns at once."""
         calling = asyncio.ensure_future(self._call(operation, limits, start, service=service))
         try:
             return await asyncio.shield(calling)
         except asyncio.CancelledError:
+            if attempts is not None and not attempts.cancel():
+                calling.cancel()
+                raise
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(LEAVE_TIMEOUT):
                     await self.try_to_terminate((await calling).session_id, is_one_of_many=limits.keeps_client)
@@ -208,15 +221,42 @@ class SystemsManager:
             ) from error
 
 
-class _ThrottleWatch:
-    """Calls ``notify`` with a sentence, in the thread of the call, for the first answer that says "throttled"."""
+class _Attempts:
+    """The attempts of one call of StartSession, which botocore makes in a thread, and between which it sleeps.
+
+    Calls ``notify`` with a sentence, in that thread, for the first answer that says "throttled".
+    """
 
     def __init__(self, notify: Callable[[str], object]) -> None:
         self._notify = notify
         self._notified = False
+        self._lock = threading.Lock()
+        self._is_cancelled = False
+        self._under_way = False
 
-    def answered(self, response: tuple[Any, Any] | None = None, **_context: Any) -> None:
-        """A handler of botocore's event ``needs-retry``; ``response`` is None if there was no answer."""
+    def watch(self, events: Any) -> None:
+        """Watch the attempts of a client, whose ``events`` these are."""
+        # Last, because botocore's limiter of the rate sleeps in a handler of the same event.
+        events.register_last("before-send.ssm.StartSession", self._sending)
+        events.register("needs-retry.ssm.StartSession", self._answered)
+
+    def cancel(self) -> bool:
+        """Prevent further attempts. Returns whether one is under way or has succeeded, which may start a session."""
+        with self._lock:
+            self._is_cancelled = True
+            return self._under_way
+
+    def _sending(self, **_context: Any) -> None:
+        with self._lock:
+            if self._is_cancelled:
+                raise ConnectError("the start of the session was cancelled")
+            self._under_way = True
+
+    def _answered(self, response: tuple[Any, Any] | None = None, **_context: Any) -> None:
+        """``response`` is None if there was no answer."""
+        if response is None or response[0].status_code >= _FIRST_ERROR:
+            with self._lock:
+                self._under_way = False
         if self._notified or response is None or not is_throttled(response[1]):
             return
         self._notified = True
