@@ -377,7 +377,7 @@ def assert_restored(life: Life) -> Look:
 def test_a_notice_leaves_alone_what_the_remote_has_saved() -> None:
     life, screen = Life(*SIZE), Screen()
     screen.start(SIZE, bar=False)
-    life.write(screen.feed(SAVED)).write(screen.draw_notice(b"trouble")).write(screen.clear_notice())
+    life.write(screen.feed(SAVED)).write(screen.draw_notice(b"trouble")).write(screen.draw_notice(b""))
     life.write(screen.feed(b"B\x1b8y"))
     assert_restored(life)
 

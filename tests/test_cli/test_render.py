@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pty
 import signal
-import termios
 import threading
 from collections.abc import Iterator
 
@@ -13,7 +11,7 @@ import pytest
 
 from session_manager_plugin.cli.environment import Environment, parse_seconds
 from session_manager_plugin.cli.exit_status import Exit, Signalled, exit_of_outcome
-from session_manager_plugin.cli.process import BAR_ROWS, status_mode
+from session_manager_plugin.cli.process import status_mode
 from session_manager_plugin.cli.render import ending_sentence, error_sentence, tell, tell_ending, tell_error
 from session_manager_plugin.cli.session import Ending
 from session_manager_plugin.errors import (
@@ -288,20 +286,9 @@ def test_the_mode_of_the_status() -> None:
         StatusMode.TITLE,
         StatusMode.OFF,
     ]
+    assert status_mode(screen, "auto") is StatusMode.AUTO
     assert status_mode(screen, "auto", otherwise=StatusMode.NOTICE) is StatusMode.NOTICE
     for term in ("dumb", "unknown", "vt52", "ansi", "of-nobody"):
         limited = Environment(is_terminal=lambda _fd: True, variables={"TERM": term})
         assert status_mode(limited, "auto") is None
         assert status_mode(limited, "bar") is StatusMode.BAR
-
-
-def test_auto_takes_a_row_of_ten_or_more() -> None:
-    master, slave = pty.openpty()
-    try:
-        for rows, mode in [(BAR_ROWS - 1, StatusMode.NOTICE), (BAR_ROWS, StatusMode.BAR)]:
-            termios.tcsetwinsize(slave, (rows, 80))
-            environment = Environment(stdin=slave, stdout=slave, variables={"TERM": "xterm"})
-            assert status_mode(environment, "auto") is mode
-    finally:
-        os.close(master)
-        os.close(slave)

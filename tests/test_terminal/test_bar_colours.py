@@ -68,7 +68,7 @@ class Palette:
         """Each piece of a line with the colours of its text and its background."""
         pieces = []
         text, ground, is_reversed = self.foreground, self.background, False
-        for parameters, piece in re.findall(r"(?:\x1b\[([\d;]*)m)?([^\x1b]*)", line):
+        for parameters, piece in re.findall(r"(?:\x1b\[([\d;]*)m)?([^\x1b]*)", line.replace("\x1b[K", "")):
             fields = [int(field or 0) for field in parameters.split(";")] if parameters else []
             if not parameters or 0 in fields:
                 text, ground, is_reversed = self.foreground, self.background, False

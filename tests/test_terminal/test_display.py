@@ -163,18 +163,18 @@ async def test_notice_over_the_last_row(shown: Shown) -> None:
     shown.display.start(SIZE)
     assert shown.written() == b""
     written = shown.look(1, TROUBLE)
-    assert written.startswith(b"\x1b7\x1b[24;1H\x1b[m\x1b[2K")
+    assert written.startswith(b"\x1b7\x1b[9999;1H\x1b[m\x1b[2K")
     assert WORDS in written
     assert written.endswith(b"\x1b8" + PUSH + TROUBLE_TITLE)
     assert shown.look(10, TROUBLE) == b""
-    assert shown.look(1, CALM) == b"\x1b7\x1b[24;1H\x1b[m\x1b[2K\x1b8" + RESTORE
+    assert shown.look(1, CALM) == b"\x1b7\x1b[9999;1H\x1b[m\x1b[2K\x1b8" + RESTORE
     assert shown.sizes == [TerminalSize(80, 23)]
     await wait_until(lambda: len(shown.sizes) == 2)
     assert shown.sizes == [TerminalSize(80, 23), SIZE]
     again = shown.look(1, TROUBLE)
     assert WORDS in again
     shown.display.stop()
-    assert shown.written() == b"\x1b7\x1b[24;1H\x1b[m\x1b[2K\x1b8" + RESTORE
+    assert shown.written() == b"\x1b7\x1b[9999;1H\x1b[m\x1b[2K\x1b8" + RESTORE
 
 
 @modes(StatusMode.NOTICE)
@@ -184,7 +184,7 @@ async def test_no_notice_stands_where_output_goes_on(shown: Shown) -> None:
     written = shown.look(1, DELAYED)
     assert written.startswith(PUSH + b"\x1b]2;input delayed, not acknowledged for 3 s")
     shown.look(1, TROUBLE)
-    assert b"\x1b7\x1b[24;1H\x1b[m\x1b[2K\x1b8" in shown.look(1, DELAYED)
+    assert b"\x1b7\x1b[9999;1H\x1b[m\x1b[2K\x1b8" in shown.look(1, DELAYED)
 
 
 @modes(StatusMode.NOTICE, StatusMode.OFF, StatusMode.TITLE)
@@ -210,8 +210,8 @@ async def test_notice_that_was_redrawn_after_a_resize(shown: Shown) -> None:
     shown.look(1, TROUBLE)
     shown.now += 1
     shown.display.resize(TerminalSize(100, 30))
-    assert b"\x1b[30;1H" in shown.written()
-    assert shown.look(1, CALM).startswith(b"\x1b7\x1b[30;1H\x1b[m\x1b[2K\x1b8")
+    assert b"\x1b[9999;1H" in shown.written()
+    assert shown.look(1, CALM).startswith(b"\x1b7\x1b[9999;1H\x1b[m\x1b[2K\x1b8")
 
 
 @modes(StatusMode.NOTICE, StatusMode.TITLE, StatusMode.OFF)
@@ -243,11 +243,46 @@ async def test_terminal_too_small_for_a_bar_gets_the_notice(shown: Shown) -> Non
     assert shown.written() == b""
     assert shown.display.remote_size == TerminalSize(80, 2)
     written = shown.look(1, TROUBLE)
-    assert b"\x1b[2;1H" in written
+    assert b"\x1b[9999;1H" in written
     assert TROUBLE_TITLE in written
     shown.display.resize(SIZE)
     assert shown.display.remote_size == TerminalSize(80, 23)
     assert shown.written().endswith(RESTORE)
+
+
+@modes(StatusMode.AUTO)
+async def test_a_bar_that_was_not_asked_for_needs_ten_rows(shown: Shown) -> None:
+    shown.display.start(TerminalSize(80, 10))
+    assert b" connected " in shown.written()
+    shown.display.resize(TerminalSize(80, 9))
+    assert b" connected " not in shown.written()
+    assert shown.display.remote_size == TerminalSize(80, 9)
+    assert WORDS in shown.look(1, TROUBLE)  # a notice over the last row
+    shown.status = CALM
+    shown.now += 1
+    shown.display.resize(TerminalSize(80, 12))
+    assert b" connected " in shown.written()
+    assert shown.display.remote_size == TerminalSize(80, 11)
+    shown.display.resize(TerminalSize(80, 5))
+    shown.written()
+    shown.display.toggle_bar()
+    assert b" connected " in shown.written()
+    assert shown.display.remote_size == TerminalSize(80, 4)
+    shown.display.toggle_bar()
+    assert shown.display.remote_size == TerminalSize(80, 5)
+
+
+@modes(StatusMode.BAR)
+async def test_shortly_after_a_resize_only_a_resize_draws(shown: Shown) -> None:
+    """While a window's edge is dragged, the size that was read is soon wrong."""
+    shown.display.start(SIZE)
+    shown.display.resize(TerminalSize(70, 24))
+    shown.written()
+    assert shown.look(0.2, TROUBLE) == b""
+    shown.display.resize(TerminalSize(60, 24))
+    assert WORDS in shown.written()
+    assert shown.look(0.2, CALM) == b""
+    assert b" connected " in shown.look(0.2, CALM)
 
 
 @modes(StatusMode.OFF)

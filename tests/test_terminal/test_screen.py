@@ -15,7 +15,9 @@ COLUMNS, ROWS = 40, 12
 SIZE = TerminalSize(COLUMNS, ROWS)
 BAR = b"\x1b[7m connected \x1b[0m 23 ms"
 
-BAR_ERASED = b"\x1b[12;1H\x1b[m\x1b[2K\x1b8"
+DRAWN = b"\x1b[?7l" + BAR + b"\x1b[?7h"
+"""The bar does not wrap, should the terminal be narrower by now."""
+BAR_ERASED = b"\x1b[9999;1H\x1b[m\x1b[2K\x1b8"
 
 
 def with_bar(size: TerminalSize = SIZE) -> Screen:
@@ -112,7 +114,7 @@ def test_the_margins_are_set_again_at_once(sent: bytes) -> None:
     written = with_bar().feed(sent + b"text\r\n")
     assert written.startswith(sent)
     assert written.index(b"\x1b[1;11r") < written.index(b"text")
-    assert written.endswith(BAR + b"\x1b8")
+    assert written.endswith(DRAWN + b"\x1b8")
 
 
 @pytest.mark.parametrize(
@@ -131,8 +133,8 @@ def test_the_remote_keeps_what_it_had_when_the_bar_is_drawn() -> None:
     screen = with_bar()
     screen.feed(b"\x1b[2;6r\x1b[?6h\x1b(0\x1b[1;31;44m\x1b]8;;http://a/\x07q")
     drawn = screen.draw(BAR)
-    before, after = drawn.split(BAR)
-    assert before == b"\x1b7\x1b[?6l\x1b(B\x0f\x1b]8;;\x1b\\\x1b[12;1H\x1b[m\x1b[2K"
+    before, after = drawn.split(DRAWN)
+    assert before == b"\x1b7\x1b[?6l\x1b(B\x0f\x1b]8;;\x1b\\\x1b[9999;1H\x1b[m\x1b[2K"
     assert after == b"\x1b]8;;http://a/\x1b\\\x1b[?6h\x1b8\x1b(0\x1b)B\x1b*B\x1b+B\x0f\x1b[1;31;44m"
 
 
@@ -156,7 +158,7 @@ def test_no_bar_is_drawn_over_a_saved_cursor_whose_place_is_not_known() -> None:
     screen.feed(b"$ \x1b7")
     assert screen.draw(BAR) == b""
     assert screen.damaged
-    assert screen.feed(b"\x1b8").endswith(BAR + b"\x1b8")
+    assert screen.feed(b"\x1b8").endswith(DRAWN + b"\x1b8")
 
 
 @pytest.mark.parametrize("leave", [b"\x1b[?1049l", b"\x1b[?47l\x1b8", b"\x1b8"])
@@ -167,7 +169,7 @@ def test_no_address_is_written_where_the_row_is_not_known(leave: bytes) -> None:
     screen.draw(BAR)
     screen.feed(b"$ less\r\n\x1b7" + b"\x1b[?1049h" * (b"?" in leave))
     screen.draw(BAR)
-    assert not re.search(rb"\x1b\[[0-9;]*[Hd]", screen.feed(leave).replace(b"\x1b[12;1H", b""))
+    assert not re.search(rb"\x1b\[[0-9;]*[Hd]", screen.feed(leave).replace(b"\x1b[9999;1H", b""))
 
 
 def test_a_relative_row_stays_above_the_bar_from_any_row() -> None:
@@ -193,7 +195,7 @@ def test_the_bar_returns_when_the_row_is_known() -> None:
     assert screen.feed(b"\x1b[2J") == b"\x1b[2J"  # DECSC would overwrite what the remote has saved
     assert screen.damaged
     written = screen.feed(b"\x1b[H\x1b[2J")
-    assert written.endswith(BAR + b"\x1b[1;1H")
+    assert written.endswith(DRAWN + b"\x1b[1;1H")
     assert screen.feed(b"\x1b8") == b"\x1b8"
 
 
@@ -244,9 +246,10 @@ def test_inside_a_string_nothing_is_drawn() -> None:
     assert screen.draw(BAR) == b""
     assert screen.draw_notice(b"trouble") == b""
     assert screen.resize(TerminalSize(80, 24)) == b""
+    assert screen.draw(BAR) == b""
     written = screen.feed(b" ends\x07")
     assert written.startswith(b" ends\x07\x1b7\x1b[r")
-    assert written.endswith(b"\x1b[24;1H\x1b[m\x1b[2K" + BAR + b"\x1b8")
+    assert written.endswith(b"\x1b[9999;1H\x1b[m\x1b[2K" + DRAWN + b"\x1b8")
 
 
 def test_an_unfinished_sequence_is_held_back() -> None:
@@ -392,7 +395,7 @@ def test_no_character_is_written_again_behind_uncertain_widths() -> None:
     assert screen.wants_position
     assert screen.feed(b"\x1b[J") == b"\x1b[J"
     _, number = screen.ask_position()
-    assert screen.locate(number, 1, 11).endswith(BAR + b"\x1b8")
+    assert screen.locate(number, 1, 11).endswith(DRAWN + b"\x1b8")
     assert screen.feed(b"\r\n\x1b7") + screen.draw(BAR)
     assert screen.feed(b"\x1b8").startswith(b"\x1b[2;1H")
 
@@ -400,7 +403,7 @@ def test_no_character_is_written_again_behind_uncertain_widths() -> None:
 def test_text_wraps_in_the_bar_at_no_side_margins() -> None:
     screen = with_bar()
     screen.feed(b"\x1b[?69h\x1b[5;20s\x1b[3;6H")
-    assert screen.draw(BAR) == b"\x1b[?69l\x1b[12;1H\x1b[m\x1b[2K" + BAR + b"\x1b[?69h\x1b[5;20s\x1b[3;6H"
+    assert screen.draw(BAR) == b"\x1b[?69l\x1b[9999;1H\x1b[m\x1b[2K" + DRAWN + b"\x1b[?69h\x1b[5;20s\x1b[3;6H"
     screen.feed(b"x" * 30)
     assert screen.draw(BAR) == b""  # no DECSC here: DECSLRM is SCOSC in terminals without side margins
     assert screen.wants_position
@@ -420,7 +423,7 @@ def test_leaving_a_clean_screen() -> None:
     screen.feed(b"\x1b[?1049h\x1b[?2004h\x1b[?25lx\x1b[?25h\x1b[?2004l\x1b[?1049l\x1b[1mbold\x1b[0m\r\n")
     assert screen.leave() == b""
     screen = with_bar()
-    assert screen.leave() == b"\x1b7\x1b[r\x1b[12;1H\x1b[m\x1b[2K\x1b8"
+    assert screen.leave() == b"\x1b7\x1b[r\x1b[9999;1H\x1b[m\x1b[2K\x1b8"
 
 
 UNFINISHED = [
@@ -537,14 +540,65 @@ def test_a_terminal_without_room_for_a_bar() -> None:
     assert screen.feed(b"\x1b[99;99H\x1b[r") == b"\x1b[99;99H\x1b[r"
     assert screen.resize(TerminalSize(80, 24)) != b""
     assert screen.draw(BAR) != b""
-    assert screen.resize(TerminalSize(80, 1)) == b""
+    assert screen.resize(TerminalSize(80, 1)).endswith(ERASED_BEHIND)
     assert screen.leave() == b""
+
+
+ERASED_BEHIND = b"\x1b7\x1b[m\x1b[K\r\x1b[B\x1b[J\x1b8"
+
+
+def test_the_bar_goes_where_it_has_no_room_and_comes_back() -> None:
+    screen = Screen(10)
+    screen.start(SIZE, bar=True)
+    screen.draw(BAR)
+    assert screen.resize(TerminalSize(COLUMNS, 9)) == b"\x1b7\x1b[r\x1b8\x1bD\x1b[A" + ERASED_BEHIND
+    assert not screen.has_bar
+    assert screen.remote_size == TerminalSize(COLUMNS, 9)
+    assert screen.resize(TerminalSize(COLUMNS, 8)) == b""
+    assert screen.feed(b"\x1b[99H") == b"\x1b[99H"
+    screen.resize(TerminalSize(COLUMNS, 10))
+    assert BAR in screen.draw(BAR)
+    assert screen.remote_size == TerminalSize(COLUMNS, 9)
+
+
+def test_a_bar_that_went_during_the_alternate_screen_is_erased_on_return() -> None:
+    screen = Screen(10)
+    screen.start(SIZE, bar=True)
+    screen.draw(BAR)
+    screen.feed(b"\x1b[?1049h")
+    screen.resize(TerminalSize(COLUMNS, 9))
+    assert screen.feed(b"x\x1b[?1049ly") == b"x\x1b[?1049l\x1b7\x1b[r\x1b8\x1bD\x1b[A" + ERASED_BEHIND + b"y"
+    assert screen.feed(b"\x1b[?1049h\x1b[?1049l") == b"\x1b[?1049h\x1b[?1049l"
+
+
+def test_after_a_resize_the_old_text_is_not_drawn() -> None:
+    """It may be too long now, and wrap."""
+    screen = with_bar()
+    resized = screen.resize(TerminalSize(20, ROWS))
+    assert ERASED_BEHIND in resized
+    assert BAR not in resized
+    assert screen.damaged
+    assert BAR in screen.draw(BAR)
+
+
+def test_a_full_row_keeps_its_last_character() -> None:
+    screen = with_bar()
+    screen.feed(b"x" * COLUMNS)
+    assert b"\x1b7\x1b[m\r\x1b[B\x1b[J\x1b8" in screen.resize(TerminalSize(COLUMNS, ROWS + 1))
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(21, 0), (20, 1), (11, 1), (10, 2), (7, 2), (6, 3)])
+def test_the_cursor_goes_back_over_the_rows_that_xterm_js_adds(columns: int, rows: int) -> None:
+    screen = Screen(reflow_moves_cursor=True)
+    screen.start(SIZE, bar=True)
+    screen.draw(b"\x1b[7m connected \x1b[0m %b\x1b[K" % "▁ 漢字 ms".encode())  # 21 cells
+    assert screen.resize(TerminalSize(columns, ROWS)).partition(b"\x1b7")[0] == b"\x1b[A" * rows
 
 
 def test_a_notice_over_the_last_row() -> None:
     screen = without_bar()
-    assert screen.draw_notice(b"trouble") == b"\x1b7\x1b[12;1H\x1b[m\x1b[2Ktrouble\x1b8"
-    assert screen.clear_notice() == b"\x1b7\x1b[12;1H\x1b[m\x1b[2K\x1b8"
+    assert screen.draw_notice(b"trouble") == b"\x1b7\x1b[9999;1H\x1b[m\x1b[2K\x1b[?7ltrouble\x1b[?7h\x1b8"
+    assert screen.draw_notice(b"") == b"\x1b7\x1b[9999;1H\x1b[m\x1b[2K\x1b8"
 
 
 def test_many_colours_are_kept_in_short() -> None:

@@ -98,7 +98,10 @@ async def test_nothing_is_reported_after_stop(terminal: Pty) -> None:
     first, second = SizeWatcher(stopped, terminal.slave), SizeWatcher(going, terminal.slave)
     first.start()
     set_size(terminal, 90, 24)
-    for turn in range(6):  # enough turns of the loop for both signals to have started the wait
+    os.kill(os.getpid(), signal.SIGWINCH)
+    await stopped.next()
+    set_size(terminal, 95, 24)
+    for turn in range(6):  # enough turns of the loop for both signals to be pending
         if turn < 2:
             os.kill(os.getpid(), signal.SIGWINCH)
         await asyncio.sleep(0)
@@ -110,7 +113,7 @@ async def test_nothing_is_reported_after_stop(terminal: Pty) -> None:
     os.kill(os.getpid(), signal.SIGWINCH)
     await going.next()
     second.stop()
-    assert (stopped.seen, going.seen) == ([], [(91, 24)])
+    assert (stopped.seen, going.seen) == ([(90, 24)], [(91, 24)])
 
 
 async def test_two_watchers_do_not_disturb_each_other(terminal: Pty) -> None:

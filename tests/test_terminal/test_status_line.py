@@ -45,8 +45,8 @@ def line(*, color: bool | None = True, unicode: bool | None = True) -> StatusLin
 
 
 def text(rendered: bytes) -> str:
-    """The line without its SGR sequences; nothing else of the terminal's language may be left."""
-    plain = SGR.sub("", rendered.decode())
+    """The line without SGR and the EL that fills the row; nothing else of the terminal's language may be left."""
+    plain = SGR.sub("", rendered.decode()).removesuffix("\x1b[K")
     assert plain.isprintable()
     return plain
 
@@ -290,10 +290,20 @@ def test_change_that_is_taken_back_is_not_due() -> None:
 
 def test_new_width_does_not_wait() -> None:
     status_line = line()
-    status_line.update(CALM, 80, now=5.0)
-    shown = status_line.update(CALM, 100, now=5.01)
+    status_line.update(CALM, 60, now=5.0)
+    shown = status_line.update(CALM, 75, now=5.01)
     assert shown is not None
-    assert cell_len(text(shown)) == 100
+    assert cell_len(text(shown)) == 75
+
+
+def test_a_wide_line_is_as_short_as_its_parts_and_80_columns_allow() -> None:
+    """A terminal that becomes narrower than a row's text wraps it anew."""
+    filled = b"\x1b[K\x1b[0m"
+    for columns in (81, 100, 200):
+        assert cell_len(text(line().render(CALM, columns))) == 80
+        assert line().render(CALM, columns).endswith(filled)
+    assert not line().render(CALM, 80).endswith(filled)
+    assert cell_len(text(line().render(TROUBLE, 200))) > 80
 
 
 def test_rich_is_imported_only_for_a_line() -> None:

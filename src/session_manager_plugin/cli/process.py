@@ -11,17 +11,13 @@ from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import die_of
 from session_manager_plugin.cli.signals import Interruption
 from session_manager_plugin.errors import ConfigurationError
-from session_manager_plugin.terminal.capabilities import has_256_colors, has_margins, is_utf8
+from session_manager_plugin.terminal.capabilities import has_256_colors, has_margins, is_utf8, reflow_moves_cursor
 from session_manager_plugin.terminal.link_status import StatusMode
-from session_manager_plugin.terminal.size import terminal_size
 
 if TYPE_CHECKING:
     from session_manager_plugin.cli.run_options import TerminalOptions
     from session_manager_plugin.terminal.console import Console
     from session_manager_plugin.terminal.status_line import StatusLine
-
-BAR_ROWS = 10
-"""Least rows of a terminal for showing a bar by default."""
 
 T = TypeVar("T")
 
@@ -62,6 +58,7 @@ class Process(NamedTuple):
                 status_line=None if options.status is None else self._status_line(options),
                 mode=options.status or StatusMode.OFF,
                 predict=options.predict,
+                reflow_moves_cursor=reflow_moves_cursor(environment.variables),
             )
         except OSError as error:
             raise ConfigurationError(f"standard output cannot be written to: {error.strerror}") from error
@@ -96,19 +93,13 @@ def run_process(
     return signals.run(with_queued_messages, die=die)
 
 
-def status_mode(environment: Environment, choice: str, *, otherwise: StatusMode = StatusMode.BAR) -> StatusMode | None:
+def status_mode(environment: Environment, choice: str, *, otherwise: StatusMode = StatusMode.AUTO) -> StatusMode | None:
     """Return how the state of the link is shown; None without a terminal that supports ANSI sequences.
 
-    ``choice`` is a ``StatusMode`` value or "auto", which means ``otherwise``; but None on a terminal without margins,
-    and no bar on fewer than ``BAR_ROWS`` rows.
+    ``choice`` is a ``StatusMode`` value or "auto", which means ``otherwise``, but None on a terminal without margins.
     """
     if not environment.has_screen or (environment.is_dumb and choice != StatusMode.BAR.value):
         return None
     if choice != "auto":
         return StatusMode(choice)
-    if not has_margins(environment.variables.get("TERM", "")):
-        return None
-    size = terminal_size(environment.stdout, environment.stdin)
-    if otherwise is StatusMode.BAR and (size is None or size.rows < BAR_ROWS):
-        return StatusMode.NOTICE
-    return otherwise
+    return otherwise if has_margins(environment.variables.get("TERM", "")) else None

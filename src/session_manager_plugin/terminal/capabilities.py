@@ -18,6 +18,8 @@ _MANY_COLORS = re.compile(
     r".*(256color|direct)|(alacritty|contour|foot|ghostty|kitty|konsole|mintty|ms-terminal|screen|tmux|vte|wezterm"
     r"|xterm(-kitty|-ghostty)?)([.+].*)?$"
 )
+_OF_XTERM_JS = ("vscode", "Hyper", "Tabby")
+"""Values of TERM_PROGRAM for terminals made with xterm.js."""
 _SET_BY_PYTHON = ("C.UTF-8", "C.utf8")
 """Values of LC_CTYPE that are ignored: Python sets them in the environment where the locale is C (PEP 538), so they
 come from this process or from the AWS CLI, not from the user."""
@@ -45,6 +47,15 @@ def has_margins(term: str) -> bool:
 def has_256_colors(variables: Mapping[str, str]) -> bool:
     """Whether the terminal has the 256 colours of xterm."""
     return variables.get("COLORTERM") in ("truecolor", "24bit") or bool(_MANY_COLORS.match(variables.get("TERM", "")))
+
+
+def reflow_moves_cursor(variables: Mapping[str, str]) -> bool:
+    """Whether the terminal, when it becomes narrower and a row below the cursor is wrapped anew, moves the cursor down
+    by the rows that this adds, away from its character.
+
+    xterm.js does (6.0.0, ``Buffer._reflowSmaller``). A multiplexer in such a terminal has a TERM of its own.
+    """
+    return variables.get("TERM_PROGRAM") in _OF_XTERM_JS and variables.get("TERM", "").startswith("xterm")
 
 
 def is_utf8(variables: Mapping[str, str]) -> bool:

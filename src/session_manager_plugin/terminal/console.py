@@ -50,12 +50,15 @@ class Console(Streams, TerminalHold):
         status_line: StatusLine | None = None,
         mode: StatusMode = StatusMode.BAR,
         predict: PredictMode = PredictMode.NEVER,
+        reflow_moves_cursor: bool = False,
     ) -> None:
-        """``output`` and ``error_output`` are shared writers of ``stdout`` and ``stderr``; their owner closes them."""
+        """``output`` and ``error_output`` are shared writers of ``stdout`` and ``stderr``; their owner closes them.
+        ``reflow_moves_cursor``: see ``capabilities``."""
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
         self._status_line = status_line
         self._mode = mode
         self._predict = predict
+        self._reflow_moves_cursor = reflow_moves_cursor
         self._input = open_reader(stdin)
         self._reports = TerminalReports() if are_one_terminal(stdin, stdout) else None
         self._typed = self._without_reports(self._input)
@@ -466,6 +469,7 @@ class Console(Streams, TerminalHold):
             reports=self._reports,
             discard_answers=self._discard_answers,
             predict=self._predict,
+            reflow_moves_cursor=self._reflow_moves_cursor,
         )
         self._choose_writer()
         self._display.start(size)

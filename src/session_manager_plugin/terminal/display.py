@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
 from session_manager_plugin.terminal.predict_mode import PredictMode
 from session_manager_plugin.terminal.questions import Question
-from session_manager_plugin.terminal.screen import Screen
+from session_manager_plugin.terminal.screen import LEAST_ROWS, Screen
 from session_manager_plugin.terminal.status_line import MIN_INTERVAL, StatusLine
 from session_manager_plugin.terminal.terminal_reports import Position, TerminalReports
 from session_manager_plugin.terminal.title import WindowTitle
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 _LOOK_INTERVAL = 1.0
 """Seconds between two checks of the link's state. A check draws only if something has changed."""
+_ROWS_OF_AUTO = 10
+"""Least rows of the terminal for a bar that was not asked for."""
+_SETTLE_TIME = 0.3
+"""Seconds after a resize in which the bar is drawn only at another resize. While a window's edge is dragged, the size
+that was read is soon wrong. tmux reports a size up to 0.25 s after it has resized its screen."""
 _BUSY = 64 * 1024
 """Bytes queued for the terminal above which the status is not drawn: it would be shown late, behind them."""
 _HOLD_TIME = 0.1
@@ -54,10 +60,12 @@ class StatusDisplay:
         reports: TerminalReports | None = None,
         discard_answers: Callable[[int], None] = lambda _count: None,
         predict: PredictMode = PredictMode.NEVER,
+        reflow_moves_cursor: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._mode = mode
-        self._without_bar = mode if mode is not StatusMode.BAR else StatusMode.NOTICE
+        self._without_bar = StatusMode.NOTICE if self._may_have_bar else mode
+        self._reflow_moves_cursor = reflow_moves_cursor
         self._line = line
         self._output = output
         self._status = status
@@ -67,7 +75,8 @@ class StatusDisplay:
         self._reports = reports
         self._discard_answers = discard_answers
         self._clock = clock
-        self._screen = Screen()
+        self._screen = self._new_screen()
+        self._settles_at = -math.inf
         self._last = b""
         """The last output of the remote."""
         self._echo_timer: asyncio.TimerHandle | None = None
@@ -88,6 +97,17 @@ class StatusDisplay:
         return self._mode
 
     @property
+    def _may_have_bar(self) -> bool:
+        return self._mode in (StatusMode.BAR, StatusMode.AUTO)
+
+    @property
+    def _least_rows(self) -> int:
+        return _ROWS_OF_AUTO if self._mode is StatusMode.AUTO else LEAST_ROWS
+
+    def _new_screen(self) -> Screen:
+        return Screen(self._least_rows, reflow_moves_cursor=self._reflow_moves_cursor)
+
+    @property
     def remote_size(self) -> TerminalSize:
         """The size to tell the remote."""
         size = self._screen.remote_size
@@ -101,11 +121,10 @@ class StatusDisplay:
     def start(self, size: TerminalSize) -> None:
         """Begin to show the status on a terminal of ``size``."""
         self._size = size
+        self._settles_at = -math.inf
         if self._echo is not None:
             self._echo.resize(size, self._screen)
-        self._put(self._screen.start(size, bar=self._mode is StatusMode.BAR))
-        if self._screen.has_bar and self._line.line:
-            self._put(self._screen.draw(self._line.line))  # of before a stop; the next may come late
+        self._put(self._screen.start(size, bar=self._may_have_bar))
         self._ask_again()
         self.look()
 
@@ -117,7 +136,9 @@ class StatusDisplay:
         self._put(self._screen.resize(size))
         self._noticed = False  # the remote repaints the screen, the notice included
         self._ask_again()
+        self._settles_at = -math.inf
         self.look()
+        self._settles_at = self._clock() + _SETTLE_TIME
 
     def write(self, data: bytes) -> None:
         """Write output of the remote."""
@@ -203,16 +224,18 @@ class StatusDisplay:
 
     def toggle_bar(self) -> None:
         """Show or hide the bar. The remote's size changes by a row."""
-        if self._mode is StatusMode.BAR:
+        if self._mode is StatusMode.BAR or self._screen.has_bar:
             self._mode = self._without_bar
             self._row_awaited = False
             self._put(self._screen.release())
         else:
             self._mode = StatusMode.BAR
+            self._screen.least_rows = self._least_rows
             self._restore_title()
             self._take_row()
         self._ask_again()
         self._noticed = False
+        self._settles_at = -math.inf
         self.look()
         self._size_changed()
 
@@ -235,7 +258,9 @@ class StatusDisplay:
         """Show the link's state if it has changed."""
         now = self._clock()
         due = None
-        if self._output.buffered < _BUSY:
+        if now < self._settles_at:
+            due = self._settles_at
+        elif self._output.buffered < _BUSY:
             if self._reports is not None:
                 self._screen.set_located(not self._reports.is_silent(now))
             self._take_awaited_row()
@@ -262,7 +287,7 @@ class StatusDisplay:
         if self._echo is not None:
             self._echo.stop(self._screen)
         self._noticed = False
-        self._screen = Screen()
+        self._screen = self._new_screen()
         self._title.restore()
         self._row_awaited = False
         return again
@@ -274,10 +299,10 @@ class StatusDisplay:
             self._output.write(self._echo.stop(self._screen))
         if self._noticed:
             self._noticed = False
-            self._put(self._screen.clear_notice())
+            self._put(self._screen.draw_notice(b""))
         reports_unasked = self._screen.reports_unasked
         self._put(self._screen.leave())
-        self._screen = Screen()
+        self._screen = self._new_screen()
         self._row_awaited = False
         if self._reports is not None:
             self._reports.hidden_row_of = 0
@@ -316,7 +341,7 @@ class StatusDisplay:
             if text is not None or self._screen.damaged:
                 self._put(self._screen.draw(self._line.line))
             return self._line.next_update_at
-        if self._mode not in (StatusMode.NOTICE, StatusMode.BAR):
+        if self._mode in (StatusMode.TITLE, StatusMode.OFF):
             return None
         # Not while only delayed: output still arrives and would scroll the notice away.
         if status.health.troubled and status.health.state is not LinkState.DELAYED:
@@ -325,7 +350,7 @@ class StatusDisplay:
                 self._put(drawn)
                 self._noticed = True
             return self._line.next_update_at
-        if self._noticed and (erased := self._screen.clear_notice()):
+        if self._noticed and (erased := self._screen.draw_notice(b"")):
             self._put(erased)
             self._noticed = False
             self.ask_for_repaint()

@@ -12,6 +12,8 @@ class StatusMode(Enum):
     """In the last row, which is not part of the remote's screen."""
     TITLE = "title"
     """In the title of the window."""
+    AUTO = "auto"
+    """In the last row while the terminal has room for that; otherwise as ``NOTICE``."""
     NOTICE = "notice"
     """Only trouble is shown, in the title and over the last row."""
     OFF = "off"

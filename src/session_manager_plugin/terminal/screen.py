@@ -6,9 +6,9 @@ import re
 
 from session_manager_plugin.session.protocols import TerminalSize
 from session_manager_plugin.terminal import sequences
+from session_manager_plugin.terminal.bar_row import BarRow
 from session_manager_plugin.terminal.combining import joined_character
 from session_manager_plugin.terminal.deferred_output import DeferredOutput
-from session_manager_plugin.terminal.pen import PLAIN
 from session_manager_plugin.terminal.questions import (
     QUESTION_FINALS,
     STRING_BEGINNING,
@@ -17,7 +17,7 @@ from session_manager_plugin.terminal.questions import (
     question_in_string,
 )
 from session_manager_plugin.terminal.redraw import deferrable_end
-from session_manager_plugin.terminal.screen_state import ABSOLUTE, ERASE_BELOW, NO_MARGINS, RESTORE, SAVE
+from session_manager_plugin.terminal.screen_state import ABSOLUTE, NO_MARGINS, RESTORE, SAVE
 from session_manager_plugin.terminal.screen_tracker import ScreenTracker
 from session_manager_plugin.terminal.sequences import SequenceFinder
 from session_manager_plugin.terminal.terminal_reports import Report
@@ -38,7 +38,7 @@ from session_manager_plugin.terminal.terminal_reports import Report
 #
 # The owner writes all returned bytes in order, and decides when to draw.
 
-_LEAST_ROWS = 3
+LEAST_ROWS = 3
 """A scroll region has at least two rows; the bar takes the third."""
 _CANCEL = b"\x18"
 _END_STRING = _CANCEL + b"\x1b\\"
@@ -58,15 +58,17 @@ _REPORTING = (9, 1000, 1001, 1002, 1003, 1004, 2031, 2048)
 class Screen:
     """Passes the remote's output to the terminal with corrections, and draws our row.
 
-    Every method that returns bytes returns bytes to write to the terminal, in the order of the calls. On a terminal of
-    fewer than three rows no bar is drawn.
+    Every method that returns bytes returns bytes to write to the terminal, in the order of the calls. On fewer than
+    ``least_rows`` rows (``LEAST_ROWS`` or more) there is no bar. ``reflow_moves_cursor``: see ``capabilities``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, least_rows: int = LEAST_ROWS, *, reflow_moves_cursor: bool = False) -> None:
+        self.least_rows = least_rows
+        self._reflow_moves_cursor = reflow_moves_cursor
         self._size = TerminalSize(80, 24)
         self._tracker = ScreenTracker(self._size)
         self._wants_bar = False
-        self._bar = b""
+        self._bar = BarRow()
         self._held = b""  # an unfinished character or sequence, kept until its rest arrives
         self._given = 0  # how many bytes of ``_held`` were written already
         self._tail = b""  # the last bytes that were fed, if they were text
@@ -84,7 +86,7 @@ class Screen:
     @property
     def has_bar(self) -> bool:
         """Whether the last row is ours."""
-        return self._wants_bar and self._size.rows >= _LEAST_ROWS
+        return self._wants_bar and self._size.rows >= self.least_rows
 
     @property
     def remote_size(self) -> TerminalSize:
@@ -168,10 +170,11 @@ class Screen:
         return self._lay_out(size, moved=False)
 
     def resize(self, size: TerminalSize) -> bytes:
-        """Adapt to a new size of the terminal. With a bar the rows below the cursor are erased.
+        """Adapt to a new size of the terminal. Call ``draw`` after this: the old text may be too long now.
 
-        Terminals reset the scroll region on a resize. Some leave the old bar, moved or wrapped to an unknown place, but
-        always below the cursor. The remote repaints when its own size changes.
+        Terminals reset the scroll region on a resize. They leave the old bar below the cursor or, where they wrap rows
+        anew, in the cursor's row to the right of it. If there was a bar, everything behind the cursor is therefore
+        erased. The remote repaints when its own size changes.
         """
         return self._lay_out(size, moved=True)
 
@@ -187,7 +190,7 @@ class Screen:
         if self._waits_for_position or not self.at_boundary:
             return None
         self._main_shows_bar = False
-        if self._size.rows < _LEAST_ROWS or not (tracker.spares_slot and tracker.cursor.is_known):
+        if self._size.rows < self.least_rows or not (tracker.spares_slot and tracker.cursor.is_known):
             return self.start(self._size, bar=True)
         self._wants_bar = tracker.limited = tracker.damaged = True
         self._fed += 1
@@ -199,7 +202,7 @@ class Screen:
         given = b""
         tracker = self._tracker
         if self.has_bar:
-            given = tracker.aside(self._given_back())
+            given = tracker.aside(tracker.gives_back(self._row_of_ours()))
             tracker.extend(self._size)
             given += tracker.put_saved_back()
             self._main_shows_bar = bool(tracker.alternate)
@@ -231,12 +234,10 @@ class Screen:
             row, column = (cursor.row, cursor.column) if cursor.is_known else (self.remote_size.rows - 1, 0)
             pieces += [ABSOLUTE, b"\x1b[%d;%dH" % (row + 1, min(column + 1, self._size.columns))]
         pieces.append(tracker.leave_screens())
-        if self.has_bar:
-            pieces += [SAVE, NO_MARGINS, self._row_of_ours(b""), RESTORE]
+        if self.has_bar or self._main_shows_bar:
+            pieces += [SAVE, NO_MARGINS, self._row_of_ours(), RESTORE]
             if tracker.main_has_old_bar:
-                pieces += [SAVE, ERASE_BELOW, RESTORE]
-        elif self._main_shows_bar:
-            pieces += [SAVE, NO_MARGINS, self._row_of_ours(b""), RESTORE]
+                pieces += [tracker.free_rows(), tracker.erase_behind()]
         elif tracker.has_region:
             pieces += [SAVE, NO_MARGINS, RESTORE]
         pieces.append(tracker.undo())
@@ -248,22 +249,18 @@ class Screen:
         ``text`` is one line, no wider than the terminal, and may contain SGR sequences. If it cannot be drawn now, a
         later ``feed`` draws it; until then ``damaged`` is true.
         """
-        self._bar = text
+        self._bar.text = text
         self._tracker.damaged = True
         return self._repair()
 
     def draw_notice(self, text: bytes) -> bytes:
-        """Draw ``text`` over the remote's last row; b"" if that is not possible now."""
+        """Draw ``text`` over the remote's last row, or erase that with b""; returns b"" if that is not possible now."""
         self._catch_up()
         tracker = self._tracker
         self._waits_for_position = tracker.spares_slot and not tracker.cursor.is_known
         if not self.at_boundary or self._size.rows < 2 or self._waits_for_position:
             return b""
         return tracker.draw_aside(self._row_of_ours(text))
-
-    def clear_notice(self) -> bytes:
-        """Erase the last row; b"" if that is not possible now."""
-        return self.draw_notice(b"")
 
     def feed(self, data: bytes) -> bytes:
         """Return output of the remote with corrections."""
@@ -274,7 +271,7 @@ class Screen:
             out.append(self._feed(piece))
             if self._main_shows_bar and not self._tracker.alternate:
                 self._main_shows_bar = False
-                out.append(self._tracker.aside(self._given_back()))
+                out.append(self._tracker.erase_on_main(self._row_of_ours()))
         return b"".join(out)
 
     def _feed(self, data: bytes) -> bytes:
@@ -464,17 +461,28 @@ class Screen:
 
     def _lay_out(self, size: TerminalSize, *, moved: bool) -> bytes:
         self._catch_up()
+        tracker = self._tracker
+        had_bar = moved and self.has_bar
+        back = self._back_from_added_rows(size)
+        erased = tracker.erase_behind(may_wrap=tracker.cursor.may_wrap) if moved else b""
         self._size = size
         self._fed += 1
-        tracker = self._tracker
         tracker.resize(self.remote_size, moved=moved)
-        tracker.limited = self.has_bar
-        self._setup = b""
-        if not self.has_bar:
-            return b""
-        tracker.damaged = True
-        self._setup = tracker.lay_out(erase=moved)
+        tracker.limited = tracker.damaged = self.has_bar
+        self._bar.text = self._setup = b""
+        if self.has_bar:
+            self._main_shows_bar = False
+            self._setup = back + tracker.lay_out(erased)
+        elif had_bar:
+            self._main_shows_bar = bool(tracker.alternate)
+            self._setup = back + tracker.free_rows() + erased
         return self._repair()
+
+    def _back_from_added_rows(self, size: TerminalSize) -> bytes:
+        """Return the bytes that move the cursor back to its character where the terminal has wrapped the bar anew."""
+        if not self._reflow_moves_cursor or not self.has_bar or self._tracker.alternate:
+            return b""
+        return b"\x1b[A" * self._bar.rows_added(size.columns)
 
     def _repair(self) -> bytes:
         """Return the bytes that set the margins and draw the bar, where due and possible now."""
@@ -484,16 +492,11 @@ class Screen:
         if setup:
             self._tracker.cursor.move_to()  # cancels a wrap that is due
         self._interrupted = self._interrupted or bool(setup)
-        if not self.damaged or self._tracker.is_delicate:
+        if not self.damaged or not self._bar.text or self._tracker.is_delicate:
             return setup
         self._tracker.damaged = False
         self._interrupted = True
-        return setup + self._tracker.draw_aside(self._row_of_ours(self._bar))
+        return setup + self._tracker.draw_aside(self._row_of_ours(self._bar.text))
 
-    def _given_back(self) -> bytes:
-        tracker = self._tracker
-        return (tracker.sets_region if tracker.has_region else NO_MARGINS) + self._row_of_ours(b"")
-
-    def _row_of_ours(self, text: bytes) -> bytes:
-        # The colours first, because erasing uses the current background.
-        return b"\x1b[%d;1H%b\x1b[2K%b" % (self._size.rows, PLAIN, text)
+    def _row_of_ours(self, text: bytes = b"") -> bytes:
+        return self._bar.written(text, wraps=self._tracker.cursor.wraps)

@@ -29,7 +29,6 @@ NO_MARGINS = b"\x1b[r"
 SIDE_MARGINS = 69  # DECLRMM
 # IND and up again: scrolls by one row if the cursor is on the last. Unlike a newline, IND keeps the column under OPOST.
 _MAKE_ROOM = b"\x1bD\x1b[A"
-ERASE_BELOW = PLAIN + b"\r\x1b[B\x1b[J"
 
 
 class ScreenState:
@@ -231,15 +230,39 @@ class ScreenState:
             row, column = row - cursor.top, column - cursor.left_margin
         return b"\x1b[%d;%dH" % (row + 1, column + 1)
 
-    def lay_out(self, *, erase: bool) -> bytes:
-        """Return the bytes that take the last row from the remote. The cursor stays on its character, wherever it
-        is."""
+    def free_rows(self) -> bytes:
+        """Return the bytes that reset the margins, and scroll by a row if the cursor is in the last one. The cursor
+        stays on its character, wherever it is."""
         # The margins are reset first, because the cursor could not cross them; that also moves the cursor home.
+        return b"".join((SAVE, ABSOLUTE if self.origin else b"", NO_MARGINS, RESTORE, _MAKE_ROOM))
+
+    def erase_behind(self, *, may_wrap: bool = False) -> bytes:
+        """Return the bytes that erase everything behind the cursor. There must be a row below: see ``free_rows``.
+
+        With ``may_wrap`` the cursor may be on the last character of a row that is full, which is kept.
+        """
+        # Not by one ED from the cursor on: at home, tmux then keeps what it erases in the history.
+        in_row = b"" if may_wrap else b"\x1b[K"
+        return b"".join((SAVE, PLAIN, in_row, b"\r\x1b[B\x1b[J", RESTORE, self.pen.attributes))
+
+    def gives_back(self, erased: bytes) -> bytes:
+        """Return the bytes that set the remote's scroll region without our row, and then ``erased``."""
+        return (self.sets_region if self.has_region else NO_MARGINS) + erased
+
+    def erase_on_main(self, erased: bytes) -> bytes:
+        """Return the bytes that erase the bar that was given up during the alternate screen. ``erased`` erases the last
+        row, in which the bar is unless the terminal was resized."""
+        if not self.main_has_old_bar:
+            return self.aside(self.gives_back(erased))
+        self.main_has_old_bar = False
+        return self.free_rows() + self.erase_behind()
+
+    def lay_out(self, erased: bytes) -> bytes:
+        """Return the bytes that take the last row from the remote. The cursor stays on its character, wherever it
+        is. ``erased``: the bytes that erase the old bar, if there may be one."""
         absolute, relative = (ABSOLUTE, RELATIVE) if self.origin else (b"", b"")
-        pieces = [SAVE, absolute, NO_MARGINS, RESTORE, _MAKE_ROOM]
-        pieces += [SAVE, ERASE_BELOW if erase else b"", absolute, self.sets_region, relative, RESTORE]
-        if erase:
-            pieces.append(self.pen.attributes)
+        pieces = [self.free_rows(), erased, SAVE, absolute, self.sets_region, relative, RESTORE]
+        if erased:
             self.main_has_old_bar = self.main_has_old_bar and bool(self.alternate)
         self.in_force = self.region
         self.saved.ours = True
@@ -291,7 +314,7 @@ class ScreenState:
             return b""
         self.cursor.set_region(*region)
         if self.in_force is None and self.main_has_old_bar and not self.alternate:
-            return self.lay_out(erase=True)
+            return self.lay_out(self.erase_behind())
         self.in_force = region
         return self.aside(self.sets_region)
 

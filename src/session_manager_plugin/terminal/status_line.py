@@ -34,6 +34,10 @@ _STATE_COLOURS = {
 }
 """Styles by state. All other states have the style ``_BAD``."""
 _GAP = "  "
+_WIDTH = 80
+"""Columns that the line occupies in a wider terminal, unless its parts need more. Many terminals wrap a row anew when
+they become narrower than its text, which moves what is below and above it."""
+_FILL = "\x1b[K"  # EL, which fills the row with the current background
 _LONGEST_IN_TITLE = 75
 """Longest wording of state and trouble in the title, in characters."""
 
@@ -137,12 +141,15 @@ class StatusLine:
         line = [state]
         for _, fact in facts:
             line += (part(_GAP), fact)
-        filling = columns - sum(each.cell_length for each in line) - hint.cell_length
+        length = sum(each.cell_length for each in line)
         if hint.text:
+            filling = min(columns, _WIDTH) - length - hint.cell_length
             line += (part(" " * max(filling, len(_GAP))), hint)
-        elif self._color:
-            line.append(part(" " * filling))
-        return self._to_bytes(Segment.adjust_line_length(line, columns, pad=False))
+            length = sum(each.cell_length for each in line)
+        line = Segment.adjust_line_length(line, columns, pad=False)
+        if self._color and length < columns:
+            line.append(Segment(_FILL, base))
+        return self._to_bytes(line)
 
     def _to_bytes(self, line: Iterable[Segment]) -> bytes:
         from rich.color import ColorSystem
