@@ -37,6 +37,19 @@ def test_help_fits_a_terminal_of_24_rows(monkeypatch: pytest.MonkeyPatch, comman
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_no_line_is_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch, command: str, columns: int) -> None:
+    """A terminal would break it inside a word."""
+    for everything in ((), ("--all",)):
+        assert max(map(len, shown(monkeypatch, columns, *command.split(), "--help", *everything))) <= columns
+
+
+@pytest.mark.parametrize("arguments", [("--help", "start"), ("start", "--help"), ("--help", "start", "--all")])
+def test_the_help_of_a_command(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
+    assert shown(monkeypatch, 80, *arguments)[0] == "Usage: smp start [OPTIONS] [TARGET]"
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_examples_are_whole_words(monkeypatch: pytest.MonkeyPatch, command: str, columns: int) -> None:
     lines = shown(monkeypatch, columns, command, "--help", "--all")
@@ -73,6 +86,7 @@ def test_every_command_has_a_heading() -> None:
 def test_smp_alone_says_what_it_is_for_and_how_to_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shown(monkeypatch, 80)
     assert "Session Manager" in lines[0]
+    assert max(map(len, lines)) <= 60
     assert len([line for line in lines if line.startswith("  smp ")]) == 5
 
 
@@ -82,6 +96,12 @@ def test_an_option_in_front_of_its_command_is_refused_with_the_order_that_works(
     command = "help" if "help" in given else "connect"
     assert run.status == 2
     assert f"{given[0]} goes behind the command: smp {command} {given[0]}" in run.err
+
+
+def test_an_option_without_a_command_goes_behind_one(smp: Smp) -> None:
+    assert "--region goes behind the command: smp start --region" in smp("--region", "eu-west-1").err
+    assert "--vresion" in smp("--vresion").err
+    assert "Did you mean --version?" in smp("--vresion").err
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,10 @@ def split_example(line: str) -> tuple[str, str]:
     return command, note[1:-1] if note.startswith("(") and note.endswith(")") else note
 
 
+_LEAST_INDENT = 6
+"""Columns before a text below its name, in a terminal that is too narrow for two columns."""
+
+
 class Page:
     """Lines of a page, wrapped at blanks only, so that options and command lines can be copied."""
 
@@ -110,9 +114,10 @@ class Page:
         """Add names and their texts, in two columns."""
         for name, text in rows:
             shown = self._styled(name, fg="cyan")
-            column = name_width + 4
+            longest_word = max(map(len, text.split()), default=0)
+            column = max(_LEAST_INDENT, min(name_width + 4, self.width - longest_word))
             lines = _wrap(text, self.width, " " * column, " " * column)
-            if len(name) > name_width or not lines:
+            if len(name) > column - 4 or not lines:
                 self._lines += [f"  {shown}", *lines]
             else:
                 self._lines.append(f"  {shown}{lines[0][2 + len(name) :]}")

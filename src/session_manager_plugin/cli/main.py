@@ -14,7 +14,7 @@ from session_manager_plugin import PLUGIN_VERSION, __version__
 from session_manager_plugin.cli.click_options import CONTEXT_SETTINGS, prepare_help
 from session_manager_plugin.cli.environment import Environment, named_output_errors, prepare_standard_streams
 from session_manager_plugin.cli.exit_status import Exit, die_of, exit_of
-from session_manager_plugin.cli.help_page import group_page
+from session_manager_plugin.cli.help_page import ALL, asks_for_everything, group_page
 from session_manager_plugin.cli.render import tell_error
 from session_manager_plugin.errors import UsageError
 
@@ -49,10 +49,11 @@ COMMAND_GROUPS = {
 }
 """The headings of the commands in the help."""
 _WELCOME = """\
-smp {version}: sessions of AWS Systems Manager Session Manager, without the official plugin.
+smp {version}: sessions of AWS Systems Manager Session Manager,
+without the official plugin.
 
-  smp demo          try it on this machine, without an AWS account
-  smp probe         check credentials, network and permissions
+  smp demo          try it here, without an AWS account
+  smp probe         check credentials, network, permissions
   smp ls            list the targets that are online
   smp start web-1   open a shell on a target, by name or id
   smp --help        show all commands
@@ -72,6 +73,8 @@ class _Group(click.Group):
         if args and args[0] in ctx.help_option_names:
             args = [*(each for each in args[1:2] if each in COMMANDS), *args]  # the help of that command
         prepare_help(ctx, args)
+        if asks_for_everything(args) and not any(each in COMMANDS for each in args):
+            args = [each for each in args if each != ALL]  # the one screen shows all
         command = next((each for each in args if each in COMMANDS), None)
         try:
             return super().parse_args(ctx, args)
