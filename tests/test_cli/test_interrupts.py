@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from session_manager_plugin.cli.mfa import keyboard_interrupts
+from session_manager_plugin.cli.exit_status import Signalled
+from session_manager_plugin.cli.raised_signals import raised_signals
+from tests.support.pty_process import PtyProcess
+from tests.support.waiting import wait_until
 
 SMP = [sys.executable, "-m", "session_manager_plugin"]
 PLUGIN = [sys.executable, "-c", "from session_manager_plugin.cli.plugin import main; raise SystemExit(main())"]
@@ -73,11 +76,38 @@ def test_the_console_scripts_handle_ctrl_c_before_they_import_anything_else() ->
     }
 
 
-def test_a_question_without_echo_is_interrupted_by_an_exception() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (signal.SIGINT, KeyboardInterrupt),
+        *((each, Signalled) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)),
+    ],
+)
+def test_a_question_is_ended_by_an_exception(number: signal.Signals, error: type[BaseException]) -> None:
+    before = signal.signal(number, signal.SIG_DFL)
     try:
-        with pytest.raises(KeyboardInterrupt), keyboard_interrupts():
-            signal.raise_signal(signal.SIGINT)
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        with pytest.raises(error), raised_signals():
+            signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN)
+        with raised_signals():
+            signal.raise_signal(number)
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
+
+
+ASKS = {
+    "MFA code": "from session_manager_plugin.cli.mfa import ask; ask('serial')",
+    "Stream URL": "from session_manager_plugin.cli.main import main; raise SystemExit(main(['connect']))",
+}
+
+
+@pytest.mark.parametrize("question", ASKS)
+async def test_a_signal_during_a_question_restores_the_terminal(question: str) -> None:
+    async with PtyProcess([sys.executable, "-c", ASKS[question]], env={**os.environ, "TERM": "xterm"}) as program:
+        before = program.attributes
+        await program.expect(question)
+        await wait_until(lambda: program.attributes != before)
+        program.process.send_signal(signal.SIGTERM)
+        await program.wait()
+        assert program.attributes == before

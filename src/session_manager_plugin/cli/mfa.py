@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import signal
-from collections.abc import Iterator
 
 from session_manager_plugin.aws.profile import mfa_serial
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.raised_signals import raised_signals
 from session_manager_plugin.errors import ConfigurationError
 
 TERMINAL = "/dev/tty"
@@ -21,7 +19,7 @@ def find_credentials_with_code(environment: Environment, settings: AwsSettings) 
     """Find the credentials of a profile whose role takes an MFA code; ask for it at the terminal unless the AWS CLI's
     cache has credentials of the role. Does nothing for other profiles, and where nobody can be asked.
 
-    Raises the exceptions of ``aws_failure``, and ``KeyboardInterrupt``.
+    Raises the exceptions of ``aws_failure`` and of ``ask``.
     """
     has_keys = settings.profile is None and environment.variables.get("AWS_ACCESS_KEY_ID")
     if has_keys or mfa_serial(settings.profile, environment.variables) is None or not _can_ask(environment):
@@ -40,29 +38,18 @@ def find_credentials_with_code(environment: Environment, settings: AwsSettings) 
 
 
 def ask(serial: str) -> str:
-    """Return the code that is typed at the terminal, without echo. Raises ``ConfigurationError``."""
+    """Return the code that is typed at the terminal, without echo. Raises ``ConfigurationError``, and as
+    ``raised_signals``."""
     from getpass import getpass
 
     try:
-        with keyboard_interrupts():  # so that getpass restores the terminal's echo
+        with raised_signals():
             code = getpass(f"MFA code of {serial}: ").replace(" ", "")
     except EOFError:
         code = ""
     if _CODE.fullmatch(code) is None:
         raise ConfigurationError("an MFA code has six digits")
     return code
-
-
-@contextlib.contextmanager
-def keyboard_interrupts() -> Iterator[None]:
-    """Raise ``KeyboardInterrupt`` on SIGINT during the block, unless SIGINT is ignored."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _can_ask(environment: Environment) -> bool:
