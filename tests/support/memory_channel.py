@@ -239,6 +239,10 @@ class MemoryChannel(_End, IDataChannel):
     def output_gap(self) -> int:
         return self.connection.output_gap
 
+    @property
+    def lossy(self) -> bool:
+        return self.connection.lossy
+
     def set_output_stopped_handler(self, handler: Callable[[], None]) -> None:
         self.output_stopped = handler
 

@@ -338,7 +338,7 @@ def numbers(messages: list[ClientMessage] | None) -> list[int] | None:
 def test_messages_in_order_are_delivered_at_once() -> None:
     receiver = StreamReceiver()
     assert [numbers(receiver.receive(message(number))) for number in range(3)] == [[0], [1], [2]]
-    assert (receiver.expected, receiver.held) == (3, 0)
+    assert (receiver.expected, receiver.held, receiver.disordered) == (3, 0, False)
 
 
 def test_a_message_ahead_is_held_until_those_before_it_came() -> None:
@@ -346,7 +346,7 @@ def test_a_message_ahead_is_held_until_those_before_it_came() -> None:
     assert numbers(receiver.receive(message(3))) == []
     assert numbers(receiver.receive(message(1))) == []
     assert receiver.held == 2
-    assert receiver.gap == 1
+    assert (receiver.gap, receiver.disordered) == (1, True)
     assert numbers(receiver.receive(message(0))) == [0, 1]
     assert (receiver.expected, receiver.held, receiver.gap) == (2, 1, 1)
     assert numbers(receiver.receive(message(2))) == [2, 3]

@@ -61,8 +61,8 @@ def printed(files: Mapping[bytes, bytes], command: str, *, gzipped: bool) -> Ite
 @dataclass(frozen=True)
 class Link:
     """``loss`` is the probability that a message is lost or arrives damaged, and that it is lost again when it is
-    retransmitted. The websocket is cut after ``cut_after`` messages of each session. After the reconnect the agent
-    retransmits only, and the first retransmission that is lost ends the session."""
+    retransmitted. The websocket is cut after ``cut_after`` messages of each session; after the reconnect the agent
+    retransmits only. When a retransmission is lost, the session ends, and with it the end of the output."""
 
     loss: float = 0.0
     cut_after: int = 10**9
@@ -96,12 +96,13 @@ class LossyChannel(CopyChannel):
 
     def _retransmit(self, pieces: list[bytes], lost: list[int]) -> None:
         for number in lost:
-            if not self._arrives(number, pieces[number]):
+            if not self._receiver.disordered:
+                self._receive(number, pieces[number])
+            elif not self._arrives(number, pieces[number]):
                 break
         if self._stopped:
             self._end(ConnectionLost("cut again"))
             return
-        self._receive(len(pieces) - 1, pieces[-1])  # the end arrives, so that a gap shows
         self._end("")
 
     def _arrives(self, number: int, piece: bytes) -> bool:
@@ -144,6 +145,10 @@ class LossyChannel(CopyChannel):
     @property
     def output_gap(self) -> int:
         return self._receiver.gap
+
+    @property
+    def lossy(self) -> bool:
+        return self._receiver.disordered
 
     def set_output_stopped_handler(self, handler: Callable[[], None]) -> None:
         self._on_stop = handler

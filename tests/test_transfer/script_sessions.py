@@ -40,6 +40,8 @@ class ScriptChannel(CopyChannel):
         self._paused = False
         self.process: asyncio.subprocess.Process | None = None
         self.stopped = False
+        self.killed = False
+        """Whether the session was terminated from the other side."""
         self.printed = 0
         """Bytes of standard output that have arrived."""
 
@@ -61,6 +63,12 @@ class ScriptChannel(CopyChannel):
         for descriptor in self._outputs:
             os.set_blocking(descriptor, False)
 
+    def terminate(self) -> None:
+        """End the session from the other side: the program ends, and its exit code is not reported."""
+        assert self.process is not None
+        self.killed = True
+        os.killpg(self.process.pid, signal.SIGKILL)
+
     async def finish(self) -> None:
         """End every process of the session, as a terminal that is closed does."""
         assert self.process is not None
@@ -80,6 +88,10 @@ class ScriptChannel(CopyChannel):
     @property
     def output_gap(self) -> int:
         return 0
+
+    @property
+    def lossy(self) -> bool:
+        return False
 
     def set_input_handler(self, handler: InputHandler) -> None:
         self._handlers[PayloadType.OUTPUT] = handler
@@ -140,6 +152,8 @@ class ScriptChannel(CopyChannel):
                 os.close(descriptor)
                 del self._outputs[descriptor]
             if descriptor == self._input or not self._outputs:
+                if descriptor != self._input and not self.killed:
+                    self._handlers[PayloadType.EXIT_CODE](b"EXIT_CODE: 0")
                 self._end("")
             return
         if payload_type == PayloadType.OUTPUT:

@@ -14,7 +14,7 @@ import pytest
 
 from session_manager_plugin.errors import ConnectionLost, CopyFailed
 from session_manager_plugin.transfer.download import download
-from session_manager_plugin.transfer.report import CopyOptions, CopyReport
+from session_manager_plugin.transfer.report import CopyOptions, CopyReport, Progress
 from session_manager_plugin.transfer.scripts import MIN_PARTED_SIZE
 from session_manager_plugin.transfer.sessions import CopyChannel
 from session_manager_plugin.transfer.upload import upload
@@ -213,6 +213,33 @@ async def test_a_link_that_is_lost_again_and_again_is_given_up(sessions: ScriptS
         await _download(sessions, b"file")
     assert len(sessions.channels) == 5
     assert not _names(here)
+
+
+async def test_a_session_that_somebody_terminates_ends_the_copy_with_a_sentence(
+    sessions: ScriptSessions, here: Path
+) -> None:
+    _make_large(sessions.home / "file")
+
+    def terminate(progress: Progress) -> None:
+        (channel,) = sessions.channels
+        if progress.done and not channel.killed:
+            channel.terminate()
+
+    with pytest.raises(CopyFailed, match=r"^file: the session was ended before the copy was complete: somebody"):
+        async with asyncio.timeout(DEADLINE):
+            await download(sessions, [b"file"], b".", CopyOptions(), CopyReport(on_progress=terminate))
+    assert not _names(here)
+
+
+async def test_a_script_that_ends_too_early_is_reported_with_its_own_words(
+    sessions: ScriptSessions, here: Path
+) -> None:
+    (sessions.tools / "base64").unlink()
+    (sessions.tools / "base64").write_text("#!/bin/sh\necho no room >&2; kill -9 0\n")
+    (sessions.tools / "base64").chmod(0o755)
+    (sessions.home / "file").write_bytes(NOISE)
+    with pytest.raises(CopyFailed, match=r"^file: the target stopped before the copy was complete: no room$"):
+        await _download(sessions, b"file")
 
 
 async def test_where_commands_are_denied_a_shell_sends_the_file(sessions: ScriptSessions, here: Path) -> None:

@@ -187,6 +187,10 @@ class SessionDataChannel(IDataChannel):
     def output_gap(self) -> int:
         return self._endpoint.output_gap
 
+    @property
+    def lossy(self) -> bool:
+        return self._endpoint.lossy
+
     def _stopped_output(self) -> MissingOutput | None:
         """The missing output, if the agent has stopped sending it. Other missing messages may still arrive."""
         missing = self._endpoint.missing_output

@@ -195,6 +195,11 @@ class SessionEndpoint:
         return self._receiver.gap
 
     @property
+    def lossy(self) -> bool:
+        """Whether messages of the far end were lost on the way, as far as this end can know."""
+        return self._receiver.disordered
+
+    @property
     def round_trip_time(self) -> float:
         """The smoothed round-trip time of stream messages, in seconds."""
         return self._outbox.sender.estimator.smoothed

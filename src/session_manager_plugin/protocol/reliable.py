@@ -243,6 +243,8 @@ class StreamReceiver:
 
     def __init__(self) -> None:
         self.expected = 0
+        self.disordered = False
+        """Whether a message has arrived before an earlier one: a link in order has lost the earlier one."""
         self._held: dict[int, ClientMessage] = {}
         self._held_size = 0
 
@@ -287,6 +289,7 @@ class StreamReceiver:
         size = len(message.payload)
         if number - self.expected > MAX_HELD_MESSAGES or self._held_size + size > MAX_HELD_SIZE:
             return None
+        self.disordered = True
         self._held[number] = message
         self._held_size += size
         return []

@@ -132,6 +132,10 @@ class IDataChannel(Protocol):
     def output_gap(self) -> int:
         """The number of missing messages before the next message that has arrived; 0 if none waits for another."""
 
+    @property
+    def lossy(self) -> bool:
+        """Whether messages of the remote were lost on the way, as far as this end can know."""
+
     def set_output_stopped_handler(self, handler: Callable[[], None]) -> None:
         """Call ``handler`` once, when after a reconnect the agent does not send the rest of a command's output."""
 

@@ -25,6 +25,7 @@ STDOUT = b"-"
 """The destination of a download to standard output."""
 _ATTEMPTS = 5
 """Lost sessions in a row in which no byte arrived, after which the copy fails."""
+_CUT_SHORT = "the session was ended before the copy was complete: somebody terminated it, or its agent failed"
 _LOST = (ConnectionLost, TimedOut, SessionExpired, OutputIncomplete)
 """The errors after which another session continues the copy."""
 
@@ -134,7 +135,9 @@ class Source:
                     data = b""
                 if reader.is_incomplete:
                     raise OutputIncomplete("part of the output of the command is missing")
-                raise failure(reader, "the target stopped before the copy was complete")
+                if reader.was_cut_short and not in_shell:
+                    raise CopyFailed(f"{receiver.name}: {_CUT_SHORT}")
+                raise failure(reader, f"{receiver.name}: the target stopped before the copy was complete")
             except asyncio.CancelledError:
                 receiver.discard()  # before the session is terminated, for which there may be no time
                 raise

@@ -44,6 +44,10 @@ class CopyChannel(Protocol):
     def output_gap(self) -> int:
         """See ``IDataChannel``."""
 
+    @property
+    def lossy(self) -> bool:
+        """See ``IDataChannel``."""
+
     def set_output_stopped_handler(self, handler: Callable[[], None]) -> None:
         """See ``IDataChannel``."""
 
@@ -78,12 +82,13 @@ class OutputReader:
         self._received = bytearray()
         self._arrived = asyncio.Event()
         self._stopped = False
+        self._exited = False
         self.errors = b""
         """The beginning of what the program wrote to standard error."""
         self._ended = asyncio.ensure_future(channel.ended())
         self._ended.add_done_callback(lambda _ended: self._arrived.set())
         channel.set_payload_handler(PayloadType.STDERR, self._error)
-        channel.set_payload_handler(PayloadType.EXIT_CODE, lambda _data: None)
+        channel.set_payload_handler(PayloadType.EXIT_CODE, self._exit)
         channel.set_output_stopped_handler(self._stop)
         channel.set_input_handler(self._receive)
 
@@ -125,8 +130,15 @@ class OutputReader:
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether output is missing: the agent has stopped it after a reconnect, or messages were lost."""
-        return self._stopped or self._channel.missing_output is not None
+        """Whether output is missing: the agent has stopped it after a reconnect, or messages were lost. After the end
+        of the session these may be the last ones, with the exit code."""
+        lost_end = self.was_cut_short and self._channel.lossy
+        return self._stopped or self._channel.missing_output is not None or lost_end
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether the far end has closed the session of a command without a reason, and without the exit code."""
+        return self._ended.done() and not self.error and not self.closing_text and not self._exited
 
     @property
     def error(self) -> BaseException | None:
@@ -143,6 +155,9 @@ class OutputReader:
         self._arrived.set()
         if len(self._received) > READ_BUFFER_SIZE:
             self._channel.pause_reading()
+
+    def _exit(self, _data: bytes) -> None:
+        self._exited = True
 
     def _error(self, data: bytes) -> None:
         self.errors = (self.errors + data)[:_MAX_ERROR_SIZE]
