@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ QUOTED = [
 ]
 
 
+@functools.cache
 def literals() -> list[str]:
     """The text of every string in the source; a value in it is a NUL."""
     found = []
@@ -29,9 +31,6 @@ def literals() -> list[str]:
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(node.value)
     return found
-
-
-LITERALS = literals()
 
 
 PRODUCED: dict[str, Callable[[], str]] = {
@@ -52,11 +51,11 @@ FOREIGN = {
 @pytest.mark.parametrize("text", QUOTED)
 def test_a_text_that_is_quoted_is_shown_by_something(text: str) -> None:
     if text in FOREIGN:
-        assert not any(text in literal for literal in LITERALS)
+        assert not any(text in literal for literal in literals())
     elif text in PRODUCED:
         assert text in PRODUCED[text]()
     else:
-        assert any(text in literal for literal in LITERALS), f"nothing shows {text!r}"
+        assert any(text in literal for literal in literals()), f"nothing shows {text!r}"
 
 
 def test_the_page_quotes_what_is_listed_here() -> None:
