@@ -197,11 +197,34 @@ async def test_a_command_that_goes_on_after_ctrl_c(sandbox: Sandbox, environment
         assert (await finish(process)).status == -signal.SIGINT
 
 
-async def test_a_command_in_a_terminal_finds_its_size(sandbox: Sandbox, environment: dict[str, str]) -> None:
-    command = [SMP, "exec", "--endpoint-url", sandbox.endpoint_url, "-t", "web-1", "--", "stty", "size"]
+async def test_a_command_in_a_terminal_finds_its_size_and_its_status_arrives(
+    sandbox: Sandbox, environment: dict[str, str]
+) -> None:
+    command = [
+        SMP,
+        "exec",
+        "--endpoint-url",
+        sandbox.endpoint_url,
+        "-t",
+        "web-1",
+        "--",
+        "sh",
+        "-c",
+        "stty size; exit 7",
+    ]
     async with PtyProcess(command, env=environment, rows=33, columns=99) as terminal:
         await terminal.expect(r"32 99\r\n")
-        assert await terminal.wait() == 0
+        assert await terminal.wait() == 7
+
+
+async def test_a_command_in_a_terminal_that_somebody_terminates(sandbox: Sandbox, environment: dict[str, str]) -> None:
+    command = [SMP, "exec", "--endpoint-url", sandbox.endpoint_url, "-t", "web-1", "--", "sh", "-c", "echo on; cat"]
+    async with PtyProcess(command, env=environment) as terminal:
+        await terminal.expect("on")
+        (session,) = sandbox.sessions.values()
+        session.terminate()
+        await terminal.expect("was ended: the command's exit status did not arrive: somebody terminated the session")
+        assert await terminal.wait() == 255
 
 
 async def test_input_of_a_terminal(sandbox: Sandbox, environment: dict[str, str]) -> None:

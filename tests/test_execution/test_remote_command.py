@@ -30,8 +30,9 @@ def test_a_string_and_the_option_shell_are_for_sh() -> None:
 def test_a_terminal_and_a_shell() -> None:
     command = command_of(["top"])
     assert command.session_request(Via.TERMINAL) == ("AWS-StartInteractiveCommand", {"command": ["top"]})
-    parameters = {"command": ["stty cols 100 rows 30 2>/dev/null; top"]}
-    assert command.session_request(Via.TERMINAL, TerminalSize(100, 30)) == ("AWS-StartInteractiveCommand", parameters)
+    (document, parameters), _ = command.in_terminal(TerminalSize(100, 30))
+    assert document == "AWS-StartInteractiveCommand"
+    assert "stty cols 100 rows 30 " in parameters["command"][0]
     assert command.session_request(Via.SHELL) == ("", {})
 
 

@@ -65,9 +65,12 @@ def run_one(environment: Environment, single: SingleRun, options: TerminalOption
 
         async def attempt(via: Via) -> Outcome:
             nonlocal ending
-            runs_sh = via is Via.TERMINAL and not single.target.startswith("ecs:")  # a container runs the words alone
-            size = _remote_size(environment, options) if runs_sh else None
-            document, parameters = single.command.session_request(via, size)
+            if via is Via.TERMINAL and not single.target.startswith("ecs:"):  # a container runs the words without sh
+                request, handlers = single.command.in_terminal(_remote_size(environment, options))
+            else:
+                request = single.command.session_request(via)
+                handlers = single.command.handlers(via, has_input=_has_input(environment))
+            document, parameters = request
             session = start(
                 single.target,
                 document=document,
@@ -82,7 +85,7 @@ def run_one(environment: Environment, single: SingleRun, options: TerminalOption
                     block.enter_context(_refused_input(environment))
                 run_options = dataclasses.replace(
                     options,
-                    handlers=single.command.handlers(via, has_input=_has_input(environment)),
+                    handlers=handlers,
                     time_limit=limit,
                     interrupted=None if via is Via.TERMINAL else partial(_tell_how_to_leave, environment, block),
                 )

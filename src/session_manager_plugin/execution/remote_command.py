@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,11 +9,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from session_manager_plugin.errors import AgentTooOld, DocumentDenied, SessionEnded, UsageError, WrongType
+from session_manager_plugin.errors import AgentTooOld, DocumentDenied, UsageError, WrongType
 from session_manager_plugin.session.document_names import COMMAND, INTERACTIVE_COMMAND, SEPARATE_OUTPUTS
 from session_manager_plugin.session.marked_command import MAX_SIZE
-from session_manager_plugin.session.outcome import Outcome
-from session_manager_plugin.session.runner import DEFAULT_SESSION_TYPE, HANDLERS, Handlers
+from session_manager_plugin.session.outcome import Outcome, without_status
+from session_manager_plugin.session.runner import DEFAULT_SESSION_TYPE, HANDLERS, INTERACTIVE, Handlers
 
 if TYPE_CHECKING:
     from session_manager_plugin.protocol.events import SessionReady
@@ -32,7 +31,8 @@ class Via(Enum):
     SHELL = "shell"
     """A shell session in which the command is typed: both outputs are one stream. The command may have input."""
     TERMINAL = "terminal"
-    """The document AWS-StartInteractiveCommand: the command has a terminal, and no exit status arrives."""
+    """The document AWS-StartInteractiveCommand: the command has a terminal. It reports no exit status; see
+    ``RemoteCommand.in_terminal``."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,8 @@ class RemoteCommand:
         except UnicodeEncodeError:
             raise UsageError("the command contains a character that has no encoding (a lone surrogate)") from None
 
-    def session_request(self, via: Via, size: TerminalSize | None = None) -> tuple[str, dict[str, list[str]]]:
-        """Return the document, empty for a shell, and its parameters. ``size`` is that of a terminal: the command finds
-        it from its start on, whereas the agent sets it to 0×0 until it receives a size.
+    def session_request(self, via: Via) -> tuple[str, dict[str, list[str]]]:
+        """Return the document, empty for a shell, and its parameters.
 
         Raises ``UsageError`` if the command is not UTF-8, or too long for a shell.
         """
@@ -72,9 +71,22 @@ class RemoteCommand:
         except UnicodeEncodeError:
             raise UsageError("the command contains bytes that are not UTF-8; --via shell can send them") from None
         if via is Via.TERMINAL:
-            prefix = "" if size is None else f"stty cols {size.columns} rows {size.rows} 2>/dev/null; "
-            return INTERACTIVE_COMMAND, {"command": [f"{prefix}{self.words}"]}
+            return INTERACTIVE_COMMAND, {"command": [self.words]}
         return COMMAND, {"command": [self.words], SEPARATE_OUTPUTS: ["true"]}
+
+    def in_terminal(self, size: TerminalSize) -> tuple[tuple[str, dict[str, list[str]]], Handlers]:
+        """Return the document with its parameters, and the handlers, for a command that runs in a terminal of ``size``
+        from its start on, and whose exit status is found out by ``sh`` on the target."""
+        from session_manager_plugin.session.marked_terminal import TerminalCommand, TerminalCommandHandler
+
+        self.session_request(Via.TERMINAL)
+        command = TerminalCommand(self.words, size)
+
+        def marked(streams: Streams, _ready: SessionReady, options: HandlerOptions) -> SessionHandler:
+            return TerminalCommandHandler(streams, command, options)
+
+        request = INTERACTIVE_COMMAND, {"command": [command.line]}
+        return request, {INTERACTIVE: marked, DEFAULT_SESSION_TYPE: marked}
 
     def handlers(self, via: Via, *, has_input: bool) -> Handlers:
         """Return the session handlers that run the command. ``has_input``: it reads the input of the streams."""
@@ -126,8 +138,5 @@ async def attempt_ways(
         fell_back(f"the command runs in a shell session, where standard error is part of the output: {reason}")
         outcome = await attempt(Via.SHELL)
     if via is not Via.TERMINAL and outcome.status is None and outcome.is_normal:
-        ended = SessionEnded(
-            "the command's exit status did not arrive: somebody terminated the session, or its agent failed", output=""
-        )
-        return dataclasses.replace(outcome, error=ended)
+        return without_status(outcome)
     return outcome

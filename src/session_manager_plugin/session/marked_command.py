@@ -211,7 +211,7 @@ class MarkedCommand:
             self._received = b""
             return b"".join(output)
         else:
-            start = _marker_start(data, position, self._end)
+            start = marker_start(data, position, self._end)
         self._received = data[start:]
         return b"".join([*output, data[position:start]])
 
@@ -221,7 +221,7 @@ class MarkedCommand:
         return killed_exit(signal.SIGINT) if self._interrupted and status == _INTERRUPTED else command_exit(status)
 
 
-def _marker_start(data: bytes, position: int, marker: bytes) -> int:
+def marker_start(data: bytes, position: int, marker: bytes) -> int:
     """Return the offset of a suffix of ``data[position:]`` that is a prefix of ``marker``; ``len(data)`` if there is
     none."""
     first = max(position, len(data) - len(marker))

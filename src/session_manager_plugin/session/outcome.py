@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
@@ -89,6 +89,14 @@ def outcome_of(error: Exception, *, incomplete: str = "") -> Outcome:
         return Outcome(by_far_end=True, incomplete=str(error))
     reason = EndReason.LEFT if isinstance(error, LeftByEscape) else EndReason.FAILED
     return Outcome(reason=reason, incomplete=missing, error=error)
+
+
+def without_status(outcome: Outcome) -> Outcome:
+    """Return the outcome of a command whose session ended normally, but without an exit status."""
+    ended = SessionEnded(
+        "the command's exit status did not arrive: somebody terminated the session, or its agent failed", output=""
+    )
+    return replace(outcome, error=ended)
 
 
 class CommandExit(NamedTuple):

@@ -39,11 +39,12 @@ def _port(streams: Streams, ready: SessionReady, options: HandlerOptions) -> Ses
 
 
 COMMAND = "NonInteractiveCommands"
+INTERACTIVE = "InteractiveCommands"
 Handlers = Mapping[str, Callable[[Streams, SessionReady, HandlerOptions], SessionHandler]]
 """For each session type, a function that returns the handler of an open session."""
 HANDLERS: Handlers = {
     "Standard_Stream": _shell,
-    "InteractiveCommands": _shell,
+    INTERACTIVE: _shell,
     COMMAND: _command,
     "Port": _port,
 }
