@@ -273,6 +273,17 @@ async def test_a_bar_that_was_not_asked_for_needs_ten_rows(shown: Shown) -> None
 
 
 @modes(StatusMode.BAR)
+async def test_the_same_size_again_draws_the_bar_and_makes_the_remote_repaint(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.written()
+    shown.display.resize(SIZE)
+    written = shown.written()
+    assert b"\x1b[1;23r" in written
+    assert b" connected " in written
+    await wait_until(lambda: shown.sizes == [TerminalSize(80, 22), TerminalSize(80, 23)])
+
+
+@modes(StatusMode.BAR)
 async def test_shortly_after_a_resize_only_a_resize_draws(shown: Shown) -> None:
     """While a window's edge is dragged, the size that was read is soon wrong."""
     shown.display.start(SIZE)

@@ -76,6 +76,20 @@ async def test_burst_gives_one_call_with_the_last_size(terminal: Pty) -> None:
     assert sizes.seen == [(99, 24), (100, 30)]
 
 
+async def test_a_terminal_that_was_resized_to_and_fro_is_reported(terminal: Pty) -> None:
+    """It has forgotten its scroll region."""
+    set_size(terminal, 80, 24)
+    sizes = Sizes()
+    watcher = SizeWatcher(sizes, terminal.slave)
+    watcher.start()
+    set_size(terminal, 50, 18)
+    set_size(terminal, 80, 24)
+    os.kill(os.getpid(), signal.SIGWINCH)
+    await sizes.next()
+    watcher.stop()
+    assert sizes.seen == [(80, 24)]
+
+
 async def test_same_size_is_not_reported(terminal: Pty) -> None:
     set_size(terminal, 80, 24)
     sizes = Sizes()

@@ -203,6 +203,7 @@ class Console(Streams, TerminalHold):
             size = self._terminal_size()
             if self._display is not None and size is not None:
                 self._display.resize(size)
+                self._display.ask_for_repaint()
             if self._watcher is not None:
                 self._watcher.check()
 

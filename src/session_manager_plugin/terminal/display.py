@@ -129,7 +129,9 @@ class StatusDisplay:
         self.look()
 
     def resize(self, size: TerminalSize) -> None:
-        """Adapt to a new size of the terminal."""
+        """Adapt to a new size of the terminal, or to the same after it was resized to and fro."""
+        if size == self._size and self._screen.has_bar:
+            self.ask_for_repaint()
         self._size = size
         if self._echo is not None:
             self._output.write(self._echo.resize(size, self._screen))
@@ -379,7 +381,8 @@ class StatusDisplay:
         self._put(self._title.restore())
 
     def ask_for_repaint(self) -> None:
-        """Report one row fewer to the remote, and then the true size, so that it repaints what the notice covered."""
+        """Report one row fewer to the remote, and then the true size, so that it repaints what we have covered or
+        erased."""
 
         def report_true_size() -> None:
             self._repainting = None

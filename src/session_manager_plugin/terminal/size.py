@@ -30,8 +30,8 @@ def terminal_size(*fds: int) -> TerminalSize | None:
 
 
 class SizeWatcher:
-    """Calls back with the new size when the terminal's size has changed: at the first SIGWINCH at once, and after that
-    once for all SIGWINCH of an interval.
+    """Calls back with the terminal's size after it was resized: at the first SIGWINCH at once, and after that once for
+    all SIGWINCH of an interval. The size may be the same as before, if the terminal was resized to and fro.
 
     The official client polls every 500 ms instead (reference defect A7). All watchers of an event loop share one
     handler for SIGWINCH.
@@ -82,8 +82,12 @@ class SizeWatcher:
 
         Call this after SIGCONT: a stopped job gets no SIGWINCH.
         """
+        if terminal_size(*self._fds) != self.size:
+            self._report()
+
+    def _report(self) -> None:
         size = terminal_size(*self._fds)
-        if size is not None and size != self.size:
+        if size is not None:
             self.size = size
             self._callback(size)
 
@@ -97,7 +101,7 @@ class SizeWatcher:
         if self._is_due:
             self._is_due = False
             self._timer = self._loop.call_later(_INTERVAL, self._read)
-            self.check()
+            self._report()
 
 
 _WATCHERS: WeakKeyDictionary[asyncio.AbstractEventLoop, set[SizeWatcher]] = WeakKeyDictionary()
