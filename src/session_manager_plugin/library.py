@@ -443,6 +443,7 @@ async def copy(
     ``start`` for a session that cannot be started or is lost for good, and ``TypeError`` for an argument of a wrong
     type. After an error no incomplete file has its final name.
     """
+    from session_manager_plugin.aws.start_pace import StartPace
     from session_manager_plugin.aws.targets import resolve_target
     from session_manager_plugin.transfer.download import download
     from session_manager_plugin.transfer.names import parse_location
@@ -464,7 +465,9 @@ async def copy(
     aws, report = aws or AwsSettings(), report or CopyReport()
     options = CopyOptions(recursive=recursive, preserve=preserve, streams=streams)
     target = (remote_destination or remote_sources[0]).target
-    sessions = _TargetSessions(await resolve_target(aws, target), aws, link or LinkOptions())
+    sessions = _TargetSessions(
+        await resolve_target(aws, target), aws, link or LinkOptions(), report, StartPace() if streams > 1 else None
+    )
     if remote_destination is not None:
         await upload(sessions, [os.fsencode(source) for source in sources], remote_destination.path, options, report)
     else:
@@ -480,6 +483,8 @@ class _TargetSessions:
     target: str
     aws: AwsSettings
     link: LinkOptions
+    report: CopyReport
+    pace: StartPace | None
 
     def command(self, command: str) -> AbstractAsyncContextManager[IDataChannel]:
         """See ``Sessions``."""
@@ -491,9 +496,14 @@ class _TargetSessions:
 
     @asynccontextmanager
     async def _session(self, document: str, parameters: Mapping[str, Sequence[str]]) -> AsyncIterator[IDataChannel]:
-        session = start(self.target, document=document, parameters=parameters, aws=self.aws, link=self.link)
+        session = start(
+            self.target, document=document, parameters=parameters, aws=self.aws, link=self.link, pace=self.pace
+        )
         try:
             await session.open()
+            self.report.sessions.append(session.session_id)
             yield session.channel
         finally:
             await session.close()
+            if session.session_id in self.report.sessions:
+                self.report.sessions.remove(session.session_id)

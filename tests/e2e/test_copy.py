@@ -18,6 +18,7 @@ import pytest
 
 from session_manager_plugin.agent import Sandbox
 from tests.e2e.conftest import BIN
+from tests.support.relay import Relay
 from tests.support.waiting import wait_until
 
 SMP = str(BIN / "smp")
@@ -141,6 +142,39 @@ async def test_a_signal_ends_a_copy_with_one_sentence_and_leaves_nothing(
     assert re.fullmatch(rf"smp: the copy(, which had not begun,)? was ended by {number.name}\n", err.decode())
     await wait_until(lambda: not os.listdir(destination))
     assert not (destination / name).exists()
+
+
+async def test_a_second_signal_says_what_may_remain(
+    sandbox: Sandbox, environment: dict[str, str], here: Path, there: Path
+) -> None:
+    """The service does not answer the requests to terminate the sessions."""
+    (here / "name").touch()
+    os.truncate(here / "name", 1 << 34)
+    async with Relay(sandbox.port) as relay:
+        endpoint = ("--endpoint-url", f"http://127.0.0.1:{relay.port}")
+        process = await asyncio.create_subprocess_exec(
+            *(SMP, "cp", *endpoint, "--streams", "3", "name", f"local:{there}/"),
+            cwd=here,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=environment,
+        )
+        await wait_until(lambda: _partial_size(there) > 1 << 33)  # all three parts are being written
+        await relay.swallow()
+        process.send_signal(signal.SIGINT)
+        await wait_until(lambda: sum(connection.swallows for connection in relay.connections) == 3)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            out, err = await process.communicate()
+    assert (process.returncode, out) == (-signal.SIGTERM, b"")
+    (partial,) = os.listdir(there)
+    said = re.fullmatch(
+        rf"smp: the copy was ended before the clean-up was complete; may remain: {there}/{partial} on the target, "
+        r"sessions (.*) \(smp kill \1\)\n",
+        err.decode(),
+    )
+    assert said is not None
+    assert sorted(said[1].split(" ")) == sorted(sandbox.sessions)
 
 
 def _partial_size(directory: Path) -> int:

@@ -101,6 +101,51 @@ async def test_a_cancelled_download_removes_its_file_before_the_session_is_termi
     assert left == [set()]
 
 
+@pytest.mark.parametrize("direction", ["up", "down"])
+async def test_the_sessions_of_a_cancelled_copy_end_together(
+    sessions: ScriptSessions, here: Path, direction: str
+) -> None:
+    """One is being started, and is cancelled once only, or its clean-up would be interrupted."""
+    ending = asyncio.Barrier(3)
+    opened_two, starting = asyncio.Event(), asyncio.Event()
+
+    class Watched(ScriptSessions):
+        @contextlib.asynccontextmanager
+        async def _session(
+            self, words: list[str], channel: ScriptChannel, terminal: bool
+        ) -> AsyncIterator[CopyChannel]:
+            if len(self.channels) == 2:
+                self.channels.append(channel)
+                try:
+                    await opened_two.wait()
+                    starting.set()
+                    await asyncio.Event().wait()
+                finally:
+                    await ending.wait()
+            async with super()._session(words, channel, terminal) as opened:
+                try:
+                    if channel is not self.channels[0]:
+                        opened_two.set()
+                    yield opened
+                finally:
+                    await ending.wait()
+
+    watched = Watched(sessions.tools, sessions.home)
+    _make_large((here if direction == "up" else sessions.home) / "file")
+    if direction == "down":
+        os.truncate(sessions.home / "file", 1 << 34)  # no part of it is complete before the end
+    copy = upload if direction == "up" else download
+    copying = asyncio.ensure_future(
+        copy(watched, [b"file"], b"" if direction == "up" else b".", CopyOptions(streams=3), CopyReport())
+    )
+    async with asyncio.timeout(DEADLINE):
+        await starting.wait()
+        copying.cancel()
+        await asyncio.gather(copying, return_exceptions=True)
+    assert copying.cancelled()
+    assert ending.n_waiting == 0
+
+
 async def test_a_link_to_a_directory_above_ends_the_download(sessions: ScriptSessions, here: Path) -> None:
     """The target's tar follows it for ever."""
     (sessions.home / "loop" / "inner").mkdir(parents=True)

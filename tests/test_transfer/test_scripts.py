@@ -360,6 +360,17 @@ def test_a_second_hang_up_does_not_keep_the_partial_file(tmp_path: Path, home: P
     assert not list(home.iterdir())
 
 
+def test_a_part_of_a_file_that_was_removed_is_not_written(home: Path, run_upload: Callable[..., UploadPlan]) -> None:
+    """The session that has begun the file was terminated first."""
+
+    def orders(plan: UploadPlan) -> bytes:
+        return plan.start_part(b"", 0, ".smp-partial") + plan.frame(CONTENTS) + plan.end_part() + plan.finish()
+
+    with pytest.raises(CopyFailed, match="name: "):
+        run_upload(b"name", orders)
+    assert not list(home.iterdir())
+
+
 def test_a_part_is_written_behind_4_gib(home: Path, run_upload: Callable[..., UploadPlan]) -> None:
     (home / ".smp-partial").write_bytes(b"begin")
 

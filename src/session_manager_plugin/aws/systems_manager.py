@@ -34,10 +34,10 @@ RESUME_LIMITS = CallLimits(5.0, 5.0, 1)
 LEAVE_TIMEOUT = 1.8
 """Seconds for terminating a session whose start was cancelled."""
 TERMINATE_LIMITS = CallLimits(1.5, 1.5, 1)
+"""Short, because the program is about to end."""
 TERMINATE_MANY = CallLimits(1.5, 1.5, 4, keeps_client=True)
 """For a program with many sessions, which it terminates all at once when it ends: a client for each of them would take
 longer than the calls, and the service may throttle them."""
-"""Short, because the program is about to end."""
 RESUME_CREDENTIALS_MAX_AGE = 5.0
 """Seconds. After an outage credentials are looked up again, once for all sessions of the outage."""
 

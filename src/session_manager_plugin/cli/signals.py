@@ -2,7 +2,7 @@
 
 At the end the terminal is restored, the session is terminated and closed, and the default action of the signal is
 taken, so that our caller sees the signal. A second signal, unless it follows at once, ends the process without waiting
-for the session.
+for the session, or after ``Interruption.last_limit`` seconds.
 """
 
 from __future__ import annotations
@@ -110,6 +110,10 @@ class Interruption:
         """Restores the terminal. Called first when the program ends."""
         self.continued: Callable[[], None] = lambda: None
         """Sets the session's terminal modes again. Called on SIGCONT."""
+        self.abandon: Callable[[], None] = lambda: None
+        """Called when the process ends before the clean-up is complete, to say what may remain."""
+        self.last_limit = 0.0
+        """Seconds for the clean-up after a second signal; a third one ends the process without them."""
         self._suspends = False
 
     @property
@@ -192,11 +196,18 @@ class Interruption:
         self._loop.call_later(LEAVE_LIMIT, self._die_now, number)
 
     def _signalled_again(self, number: int, _frame: FrameType | None) -> None:
-        if not self._is_repeated(number):
+        if self._is_repeated(number):
+            return
+        limit, self.last_limit = self.last_limit, 0.0
+        if limit:
+            signal.signal(signal.SIGALRM, lambda _number, _frame: self._die_now(number))
+            signal.setitimer(signal.ITIMER_REAL, limit)
+        else:
             self._die_now(number)
 
     def _die_now(self, number: int) -> None:
         self.restore()
+        self.abandon()
         self._die(number)
 
     def fail(self, error: Exception) -> None:
@@ -238,13 +249,14 @@ class Interruption:
         if _HANG_UP is None:  # Windows: no session runs there, and Ctrl-C cancels the task by itself
             yield
             return
-        before = {number: signal.getsignal(number) for number in self._handled}
+        before = {number: signal.getsignal(number) for number in (*self._handled, signal.SIGALRM)}
         try:
             for number in self._handled:
                 self._loop.add_signal_handler(number, self.interrupt, number)
             self._loop.add_signal_handler(signal.SIGCONT, lambda: self.continued())
             yield
         finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
             for number in self._handled:
                 self._loop.remove_signal_handler(number)
             self._loop.remove_signal_handler(signal.SIGCONT)

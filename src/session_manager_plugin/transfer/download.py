@@ -39,7 +39,7 @@ from session_manager_plugin.transfer.local_tree import PartialTree
 from session_manager_plugin.transfer.names import base_name
 from session_manager_plugin.transfer.report import CopyOptions, CopyReport
 from session_manager_plugin.transfer.scripts import BLOCK_SIZE, MIN_PARTED_SIZE, part_blocks
-from session_manager_plugin.transfer.sessions import Sessions
+from session_manager_plugin.transfer.sessions import Sessions, cancel_once
 
 _TAR_FAILED = ("tar: Exiting with failure status", "tar: error exit delayed")
 """The last lines of the messages of GNU tar and of busybox; they add nothing to the others."""
@@ -229,11 +229,13 @@ class _Download:
             if os.path.exists(path) and not os.path.isdir(path):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             self._file = PartialTree(path, base_name(entry.name), self._attributes, self._problem)
+            self._report.partial = os.fsdecode(self._file.temporary)
             return
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         file = PartialFile(path, self._attributes)
         self._file = file
+        self._report.partial = os.fsdecode(file.temporary or b"")
         self._start_parts(entry, file)
 
     def _is_lost(self, path: bytes) -> bool:
@@ -299,6 +301,7 @@ class _Download:
 
     def _next(self) -> None:
         self._file = self._entry = None
+        self._report.partial = ""
         self._size = 0
         self._complete += 1
 
@@ -320,18 +323,19 @@ class _Download:
 
     async def close(self) -> None:
         """End the sessions of the parts, and remove an incomplete file or directory."""
-        await self._end_parts()
         self.discard()
+        await self._end_parts()
 
     async def _end_parts(self) -> None:
-        for part in self._parts:
-            part.cancel()
+        cancel_once(self._parts)
         await asyncio.gather(*self._parts, return_exceptions=True)
         self._parts.clear()
 
     def discard(self) -> None:
+        cancel_once(self._parts)
         if self._file is not None:
             self._file.discard()
+        self._report.partial = ""
 
     # Names.
 

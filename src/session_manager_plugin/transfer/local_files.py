@@ -101,7 +101,8 @@ class PartialFile:
     def __init__(self, path: bytes, attributes: Attributes) -> None:
         self._path = os.path.realpath(path)
         self._attributes = attributes
-        self._temporary: bytes | None = None
+        self.temporary: bytes | None = None
+        """The path of the incomplete file; None if there is none."""
         with named_errors(path):
             with contextlib.suppress(FileNotFoundError):
                 if not stat.S_ISREG(os.stat(self._path).st_mode):
@@ -110,7 +111,7 @@ class PartialFile:
             directory, name = os.path.split(self._path)
             temporary = os.path.join(directory, partial_name(name, secrets.token_hex(4)))
             self._descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        self._temporary = temporary
+        self.temporary = temporary
 
     def write(self, data: bytes) -> None:
         """Append ``data``."""
@@ -120,7 +121,7 @@ class PartialFile:
     @property
     def is_direct(self) -> bool:
         """Whether it is written directly: it is no regular file, and can only be written in order."""
-        return self._temporary is None
+        return self.temporary is None
 
     def write_at(self, offset: int, data: bytes) -> None:
         """Write ``data`` at ``offset``; the position of ``write`` does not change."""
@@ -143,23 +144,23 @@ class PartialFile:
         with named_errors(self._path):
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
-            if self._temporary is not None:
-                os.chmod(self._temporary, self._attributes.new_mode(mode))
+            if self.temporary is not None:
+                os.chmod(self.temporary, self._attributes.new_mode(mode))
                 with contextlib.suppress(FileNotFoundError):
-                    self._attributes.keep_existing(self._path, self._temporary)
-                self._attributes.keep(self._temporary, mode, mtime)
-                os.replace(self._temporary, self._path)
-                self._temporary = None
+                    self._attributes.keep_existing(self._path, self.temporary)
+                self._attributes.keep(self.temporary, mode, mtime)
+                os.replace(self.temporary, self._path)
+                self.temporary = None
 
     def discard(self) -> None:
         """Remove an incomplete file. May be called twice, and after ``commit``."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-        if self._temporary is not None:
+        if self.temporary is not None:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._temporary)
-            self._temporary = None
+                os.unlink(self.temporary)
+            self.temporary = None
 
 
 @dataclass(frozen=True)

@@ -56,12 +56,13 @@ class PartialTree:
         self._left = 0
         """Bytes of the member that have not arrived."""
         parent, name = os.path.split(self._path)
-        self._temporary = os.path.join(parent, partial_name(name, secrets.token_hex(4)))
+        self.temporary = os.path.join(parent, partial_name(name, secrets.token_hex(4)))
+        """The path of the incomplete directory."""
         self._exists = False
         """Whether the temporary directory exists."""
         self._is_whole = True
         with named_errors(path):
-            os.mkdir(self._temporary, PRIVATE_DIRECTORY)
+            os.mkdir(self.temporary, PRIVATE_DIRECTORY)
         self._exists = True
 
     def write(self, data: bytes) -> None:
@@ -72,7 +73,7 @@ class PartialTree:
                     try:
                         self._start(event)
                     except OSError as error:
-                        if len(self._temporary) + len(event.name) >= _PATH_MAX:
+                        if len(self.temporary) + len(event.name) >= _PATH_MAX:
                             # tar on the target never ends: it follows each link to a directory above again and again
                             raise CopyFailed(
                                 f"{os.fsdecode(event.name[:80])}…: the path is too long, probably because of a link to "
@@ -89,11 +90,11 @@ class PartialTree:
         with named_errors(self._path):
             if os.path.isdir(self._path):
                 self._merge(b"")
-                _remove(self._temporary)
+                _remove(self.temporary)
                 self._settle(self._path)
             else:
-                self._settle(self._temporary)
-                os.rename(self._temporary, self._path)
+                self._settle(self.temporary)
+                os.rename(self.temporary, self._path)
         self._exists = False
         return self._is_whole
 
@@ -103,7 +104,7 @@ class PartialTree:
         if self._exists:
             self._exists = False
             with contextlib.suppress(OSError):
-                _remove(self._temporary)
+                _remove(self.temporary)
 
     # Unpacking.
 
@@ -120,7 +121,7 @@ class PartialTree:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         path, mode = self._place(member.name), self._attributes.new_mode(member.mode)
         if member.kind is MemberKind.HARD_LINK:
-            with open(os.path.join(self._temporary, self._below(member.link)), "rb") as source:
+            with open(os.path.join(self.temporary, self._below(member.link)), "rb") as source:
                 self._descriptor = os.open(path, flags, mode)
                 with open(self._descriptor, "wb", closefd=False) as copy:
                     shutil.copyfileobj(source, copy)
@@ -161,7 +162,7 @@ class PartialTree:
             self._below(name)
             below = self._below(parent)
             self._make_directories(below)
-            place = self._places[parent] = os.path.join(self._temporary, below)
+            place = self._places[parent] = os.path.join(self.temporary, below)
         return b"%b/%b" % (place, last)
 
     def _make_directories(self, name: bytes) -> None:
@@ -170,7 +171,7 @@ class PartialTree:
             missing.append(name)
             name = name.rpartition(b"/")[0]
         for each in reversed(missing):
-            os.mkdir(self._temporary + b"/" + each, PRIVATE_DIRECTORY)
+            os.mkdir(self.temporary + b"/" + each, PRIVATE_DIRECTORY)
             self._made.add(each)
 
     # The end.
@@ -178,7 +179,7 @@ class PartialTree:
     def _merge(self, name: bytes) -> None:
         """Move the contents of one directory into the existing directory of the same name."""
         self._merged.add(name)
-        for entry in os.scandir(os.path.join(self._temporary, name)):
+        for entry in os.scandir(os.path.join(self.temporary, name)):
             below = b"%b/%b" % (name, entry.name) if name else entry.name
             path = os.path.join(self._path, below)
             if entry.is_dir() and os.path.isdir(path):

@@ -42,7 +42,9 @@ class CopyReport:
 
     The functions are called in the event loop: ``on_progress`` while bytes are copied, ``on_copied`` with each file or
     directory that is complete, ``on_problem`` with the name of a file that is not copied and the reason, ``on_notice``
-    with a sentence for the user. ``files`` and ``problems`` collect the results.
+    with a sentence for the user. ``files`` and ``problems`` collect the results. ``partial`` and ``sessions`` are what
+    remains if the process ends now: the incomplete file or directory, as a phrase for the user and empty if there is
+    none, and the ids of the sessions that the copy has started and not terminated yet.
     """
 
     on_progress: Callable[[Progress], None] = lambda _progress: None
@@ -51,6 +53,8 @@ class CopyReport:
     on_notice: Callable[[str], None] = lambda _sentence: None
     files: list[CopiedFile] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
+    partial: str = ""
+    sessions: list[str] = field(default_factory=list)
     _name: str = ""
     _done: int = 0
     _total: int = 0

@@ -131,7 +131,7 @@ echo ":q $n"
 """
 
 _UPLOAD = r"""exec 3>&1
-made=; new=; lost=; trap 'trap "" HUP INT TERM; if [ "$made" ]; then rm -rf "$made"; fi' EXIT
+made=; new=; lost=; trap 'trap "" HUP INT TERM; if [ "$made" ]; then rm -rf "$made" || rm -rf "$made"; fi' EXIT
 trap 'trap "" HUP INT TERM; exit 1' HUP INT TERM
 fail() { printf ':x %s\n' "$(plain "$1")" >&3; exit 1; }
 fail_because() { fail "${f_#./}: $(reason "$1")"; }
@@ -177,8 +177,9 @@ if [ "$made" ] && ! is_damaged "$want" "$(digest <"$w_")"; then
 if [ "$time" = - ] && [ -e "$f_" ]; then o_=$(facts "$f_"); o_=${o_%% *}; if [ "$o_" != - ]; then mode=$o_; fi; fi
 if settle "$mode" "$time" "$w_"; then m_=$(mv -f "$w_" "$f_" 2>&1) || refuse_because "$m_"; fi; fi
 answer;;
-p) place "$file" "$partial"; w_=$made; made=
-m_=$( part $mode 7>&1 6<>"$w_" ) || fail_because "$m_"
+p) place "$file" "$partial"; w_=$made; u_=$w_; made=
+if [ -w /proc/self/fd/1 ]; then u_=/proc/self/fd/5; fi
+m_=$( { part $mode 7>&1 6<>"$u_"; } 2>&1 5<"$w_" ) || fail_because "$m_"
 answer;;
 d) at "$file"; if ! is_lost && ! [ -d "$f_" ]; then
 if m_=$(mkdir "$f_" 2>&1); then new="$new $file "; else refuse_because "$m_"; lost=$f_/; fi; fi

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from session_manager_plugin.errors import CopyFailed, SessionManagerError
 from session_manager_plugin.protocol.events import MissingOutput
@@ -188,6 +188,14 @@ async def run_in_shell(channel: CopyChannel, reader: OutputReader, script: str) 
         raise CopyFailed(f"the shell on the target did not run a line for {SHELL_TIMEOUT:.0f} s") from None
     await channel.send_input_data(text)
     return received.partition(expected)[2]
+
+
+def cancel_once(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel the tasks that are not being cancelled already: a second time would interrupt their clean-up, and leave
+    a session open that was just being started."""
+    for task in tasks:
+        if not task.cancelling():
+            task.cancel()
 
 
 def failure(reader: OutputReader, sentence: str) -> SessionManagerError:

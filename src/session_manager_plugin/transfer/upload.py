@@ -25,7 +25,14 @@ from session_manager_plugin.transfer.local_files import (
 from session_manager_plugin.transfer.names import base_name
 from session_manager_plugin.transfer.report import CopyOptions, CopyReport
 from session_manager_plugin.transfer.scripts import BLOCK_SIZE, MIN_PARTED_SIZE, part_blocks, upload_script
-from session_manager_plugin.transfer.sessions import CopyChannel, OutputReader, Sessions, failure, run_in_shell
+from session_manager_plugin.transfer.sessions import (
+    CopyChannel,
+    OutputReader,
+    Sessions,
+    cancel_once,
+    failure,
+    run_in_shell,
+)
 from session_manager_plugin.transfer.upload_plan import FRAME_SIZE, Receiver, UploadPlan
 
 P = ParamSpec("P")
@@ -125,7 +132,7 @@ class _Streams:
         self._sessions = sessions
         self._destination = destination
         self._report = report
-        self._stack = AsyncExitStack()
+        self._stacks: list[AsyncExitStack] = []
         self._open: dict[int, _Stream] = {}
         self.count = count
 
@@ -133,13 +140,21 @@ class _Streams:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._stack.aclose()
+        await self.close()
+        self._report.partial = ""
+
+    async def close(self) -> None:
+        """Close the sessions, all at the same time, since a signal leaves little time. Idempotent."""
+        stacks, self._stacks = self._stacks, []
+        await asyncio.gather(*(stack.aclose() for stack in stacks))
 
     async def stream(self, index: int) -> _Stream:
         """Return a stream, opened at the first call. One caller per stream at a time."""
         if index not in self._open:
-            stream = _Stream(await self._stack.enter_async_context(self._sessions.shell()), self._report)
-            self._stack.push_async_callback(stream.close)
+            stack = AsyncExitStack()
+            stream = _Stream(await stack.enter_async_context(self._sessions.shell()), self._report)
+            stack.push_async_callback(stream.close)
+            self._stacks.append(stack)
             self._open[index] = stream
             await stream.begin(self._destination)
         return self._open[index]
@@ -156,6 +171,7 @@ class _Upload:
         self._report = report
 
     async def run(self, sources: Sequence[bytes], destination: bytes) -> None:
+        self._destination = destination
         self._first = await self._streams.stream(0)
         receiver = self._first.plan.receiver
         assert receiver is not None
@@ -242,7 +258,7 @@ class _Upload:
         assert plan.receiver is not None
         digest = new_digest(plan.receiver.archive_algorithm if is_archive else plan.receiver.algorithm)
         self._report.start(shown)
-        await stream.send(plan.start_file, name, mode, mtime, _new_partial_name(), archive=is_archive)
+        await stream.send(plan.start_file, name, mode, mtime, self._new_partial(name), archive=is_archive)
         size = 0
         while True:
             try:
@@ -276,9 +292,9 @@ class _Upload:
         """Send a large file over all streams; the first begins it, and requests the check of the digest."""
         stream, plan = self._first, self._first.plan
         self._report.start(shown)
-        partial = _new_partial_name()
+        partial = self._new_partial(name)
         parts = part_blocks(entry.size, self._streams.count)
-        tasks: list[asyncio.Future[str]] = []
+        tasks: list[asyncio.Task[str]] = []
         try:
             stream.has_refused = False
             await stream.send(plan.start_file, name, mode, mtime, partial)
@@ -289,7 +305,7 @@ class _Upload:
                 await stream.settle()
                 return
             tasks = [
-                asyncio.ensure_future(work)
+                asyncio.create_task(work)
                 for work in (
                     asyncio.to_thread(_digest, entry, new_digest(receiver.algorithm)),
                     self._send_part(stream, descriptor, entry, FRAME_SIZE // BLOCK_SIZE, parts[0][1]),
@@ -301,10 +317,12 @@ class _Upload:
                 )
             ]
             digest, *_ = await asyncio.gather(*tasks)
+        except BaseException:
+            cancel_once(tasks)
+            # The sessions in use do not wait for the end of those that are being started.
+            await asyncio.gather(self._streams.close(), *tasks, return_exceptions=True)
+            raise
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             os.close(descriptor)
         await stream.send(plan.end_first_part)
         await stream.send(plan.check_file, digest)
@@ -331,12 +349,15 @@ class _Upload:
             await stream.send_frame(data)
         return ""
 
+    def _new_partial(self, name: bytes) -> str:
+        """Return the name of a partial file for ``name``, which is relative to the destination."""
+        partial = f".smp-{secrets.token_hex(4)}"
+        directory = os.path.dirname(os.path.join(self._destination, name) if name else self._destination)
+        self._report.partial = f"{os.fsdecode(os.path.join(directory, partial.encode()))} on the target"
+        return partial
+
     def _problem(self, path: bytes, text: str) -> None:
         self._report.problem(os.fsdecode(path), text)
-
-
-def _new_partial_name() -> str:
-    return f".smp-{secrets.token_hex(4)}"
 
 
 def _read_at(descriptor: int, entry: LocalEntry, offset: int, size: int) -> bytes:

@@ -14,6 +14,9 @@ from session_manager_plugin.cli.click_options import WholeNumber, command
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import Exit, ExitStatus, Signalled
 
+LAST_LIMIT = 0.5
+"""Seconds for the clean-up after a second signal: the requests that terminate the sessions are on the way then."""
+
 if TYPE_CHECKING:
     from session_manager_plugin.aws.settings import AwsSettings
     from session_manager_plugin.cli.signals import Interruption
@@ -100,6 +103,20 @@ def cp(
     async def main(interruption: Interruption) -> CopyReport:
         with copy_progress(environment) as line:
             interruption.restore = line.erase
+            interruption.last_limit = LAST_LIMIT
+
+            def tell_remains() -> None:
+                remains = [report.partial] if report.partial else []
+                if report.sessions:
+                    ids = " ".join(report.sessions)
+                    remains.append(f"session{'s' * (len(report.sessions) > 1)} {ids} (smp kill {ids})")
+                sentence = "the copy was ended before the clean-up was complete"
+                if remains:
+                    sentence += f"; may remain: {', '.join(remains)}"
+                print_event("failed", name="", error=sentence)
+                tell(environment, sentence)
+
+            interruption.abandon = tell_remains
 
             def show(progress: Progress) -> None:
                 nonlocal began
