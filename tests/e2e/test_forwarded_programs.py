@@ -17,6 +17,7 @@ from session_manager_plugin.agent.port_mux import MuxPort
 from tests.e2e.test_forward import forwarding, is_over, ready_port
 from tests.support.programs import need
 from tests.support.servers import postgresql
+from tests.support.stream_server import stream_server
 
 DEADLINE = 60.0
 
@@ -46,10 +47,7 @@ async def test_parallel_fetches_from_several_servers(sandbox: Sandbox, environme
     """By one curl, so that the fetches are parallel on any machine. All names of a server are served by one session."""
     curl = need("curl")
     async with AsyncExitStack() as stack:
-        servers = [
-            await stack.enter_async_context(await asyncio.start_server(name_host, "0.0.0.0", 0)) for _ in "12345"
-        ]
-        ports = [server.sockets[0].getsockname()[1] for server in servers]
+        ports = [await stack.enter_async_context(stream_server(name_host, host="0.0.0.0")) for _ in "12345"]
         hosts = [f"{name}:{port}" for name in ("localhost", "127.0.0.2") for port in ports]
         urls = [f"http://{host}/{number}" for number in range(5) for host in hosts]
         process = await stack.enter_async_context(forwarding(sandbox, environment, "-D", "0"))
@@ -109,10 +107,8 @@ async def test_a_pool_carries_several_times_as_much(
         assert len(await asyncio.wait_for(reader.read(-1), DEADLINE)) == size
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    remote = server.sockets[0].getsockname()[1]
     seconds = {}
-    async with server, Sandbox(pace="real") as sandbox:
+    async with stream_server(serve) as remote, Sandbox(pace="real") as sandbox:
         for pool in (1, 8):
             arguments = ("-L", f":{remote}", "--pool", str(pool))
             async with forwarding(sandbox, {**environment, **sandbox.environment}, *arguments) as process:

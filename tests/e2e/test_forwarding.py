@@ -23,6 +23,7 @@ from tests.e2e.conftest import BIN
 from tests.support.ports import held_port
 from tests.support.programs import need
 from tests.support.servers import SshServer, listening, postgresql, ssh_server
+from tests.support.stream_server import stream_server
 
 MIB = 1024 * 1024
 DEADLINE = 180.0
@@ -176,16 +177,14 @@ async def test_forwards_of_ssh_itself(
 ) -> None:
     """`ssh -L` and `ssh -D` inside the one stream."""
     ssh, curl = need("ssh"), need("curl")
-    web_server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    web_port = web_server.sockets[0].getsockname()[1]
     with held_port() as local, held_port() as socks:
-        forwards = ["-N", "-o", "ExitOnForwardFailure=yes", "-L", f"{local}:127.0.0.1:{web_port}", "-D", str(socks)]
-        proxy = f"ProxyCommand={proxy_command(aws, sandbox, server.port)}"
-        process = await asyncio.create_subprocess_exec(
-            ssh, *server.options, "-o", proxy, *forwards, "root@local", stdin=DEVNULL, env=environment
-        )
-        try:
-            async with web_server:
+        async with stream_server(answer) as web_port:
+            forwards = ["-N", "-o", "ExitOnForwardFailure=yes", "-L", f"{local}:127.0.0.1:{web_port}", "-D", str(socks)]
+            proxy = f"ProxyCommand={proxy_command(aws, sandbox, server.port)}"
+            process = await asyncio.create_subprocess_exec(
+                ssh, *server.options, "-o", proxy, *forwards, "root@local", stdin=DEVNULL, env=environment
+            )
+            try:
                 for port in (local, socks):
                     await listening(port)
                 fetch = [curl, "-sS", "--fail"]
@@ -194,10 +193,9 @@ async def test_forwards_of_ssh_itself(
                     *fetch, "--socks5", f"127.0.0.1:{socks}", f"http://127.0.0.1:{web_port}/", env=environment
                 )
                 assert direct == through_socks == b"x" * 1000
-                web_server.close()
-        finally:
-            process.terminate()
-            await process.wait()
+            finally:
+                process.terminate()
+                await process.wait()
 
 
 async def test_postgresql(aws: str, sandbox: Sandbox, environment: dict[str, str]) -> None:
@@ -225,11 +223,11 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 async def test_64_connections_at_once(aws: str, sandbox: Sandbox, environment: dict[str, str]) -> None:
     wrk = need("wrk")
-    web_server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = web_server.sockets[0].getsockname()[1]
-    async with web_server, forwarded(aws, sandbox, environment, port, host="127.0.0.1") as local:
+    async with (
+        stream_server(answer) as port,
+        forwarded(aws, sandbox, environment, port, host="127.0.0.1") as local,
+    ):
         report = (await output_of(wrk, "-t1", "-c64", "-d2s", f"http://127.0.0.1:{local}/", env=environment)).decode()
-        web_server.close()
     assert "Socket errors" not in report, report
     assert "Non-2xx" not in report, report
     requests = re.search(r"(\d+) requests in", report)
@@ -239,9 +237,7 @@ async def test_64_connections_at_once(aws: str, sandbox: Sandbox, environment: d
 
 async def test_a_port_that_is_taken(aws: str, sandbox: Sandbox, environment: dict[str, str]) -> None:
     """It fails at once, and the session that the AWS CLI has started is terminated."""
-    somebody = await asyncio.start_server(answer, "127.0.0.1", 0)
-    taken = somebody.sockets[0].getsockname()[1]
-    async with somebody:
+    async with stream_server(answer) as taken:
         argv = [aws, "ssm", "start-session", "--endpoint-url", sandbox.endpoint_url, "--target", "local"]
         parameters = f"portNumber=80,localPortNumber={taken}"
         process = await asyncio.create_subprocess_exec(

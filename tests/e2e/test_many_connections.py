@@ -12,6 +12,7 @@ from asyncio.subprocess import DEVNULL, PIPE
 
 from session_manager_plugin.agent import Sandbox
 from tests.e2e.test_connect import connect
+from tests.support.stream_server import stream_server
 from tests.support.waiting import wait_until
 
 CONNECTIONS = 300
@@ -44,28 +45,27 @@ async def test_short_connections_leave_nothing_open(sandbox: Sandbox, environmen
     """Each is over when its program has closed it, so that few descriptors serve many. It is said once that some have
     to wait."""
     destination = Destination()
-    server = await asyncio.start_server(destination.serve, "127.0.0.1", 0, backlog=CONNECTIONS)
-    parameters = {"portNumber": [str(server.sockets[0].getsockname()[1])], "localPortNumber": ["0"]}
-    started = await sandbox.start_session("AWS-StartPortForwardingSession", parameters)
-    process = await asyncio.create_subprocess_exec(
-        *connect(started), stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, env=environment, preexec_fn=limit_descriptors
-    )
-    assert process.stderr is not None
-    try:
-        line = (await asyncio.wait_for(process.stderr.readline(), 60)).decode()
-        match = re.search(r"listening on 127\.0\.0\.1:(\d+)", line)
-        assert match is not None, line
-        lanes = asyncio.Semaphore(LANES)
+    async with stream_server(destination.serve, backlog=CONNECTIONS) as remote:
+        parameters = {"portNumber": [str(remote)], "localPortNumber": ["0"]}
+        started = await sandbox.start_session("AWS-StartPortForwardingSession", parameters)
+        process = await asyncio.create_subprocess_exec(
+            *connect(started), stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, env=environment, preexec_fn=limit_descriptors
+        )
+        assert process.stderr is not None
+        try:
+            line = (await asyncio.wait_for(process.stderr.readline(), 60)).decode()
+            match = re.search(r"listening on 127\.0\.0\.1:(\d+)", line)
+            assert match is not None, line
+            lanes = asyncio.Semaphore(LANES)
 
-        async def exchange(port: int) -> bytes:
-            async with lanes:
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(b"request")
-                answer = await reader.readexactly(6)
-                writer.close()
-                return answer
+            async def exchange(port: int) -> bytes:
+                async with lanes:
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.write(b"request")
+                    answer = await reader.readexactly(6)
+                    writer.close()
+                    return answer
 
-        async with server:
             exchanges = asyncio.gather(*(exchange(int(match[1])) for _ in range(CONNECTIONS)))
             line = (await asyncio.wait_for(process.stderr.readline(), 60)).decode()
             assert "cannot accept further connections for now: Too many open files" in line
@@ -74,12 +74,11 @@ async def test_short_connections_leave_nothing_open(sandbox: Sandbox, environmen
             async with asyncio.timeout(60):
                 assert await exchanges == [b"answer"] * CONNECTIONS
             await wait_until(lambda: destination.open == 0)
-            server.close()
-        process.send_signal(signal.SIGINT)
-        errors = (await asyncio.wait_for(process.stderr.read(), 60)).decode()
-        assert await process.wait() == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+            process.send_signal(signal.SIGINT)
+            errors = (await asyncio.wait_for(process.stderr.read(), 60)).decode()
+            assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
     assert "Too many open files" not in errors

@@ -18,6 +18,7 @@ from session_manager_plugin.library import connect
 from session_manager_plugin.session.forward_spec import parse_forward, parse_socks
 from session_manager_plugin.session.protocols import IDataChannel, SessionStarter
 from session_manager_plugin.session.session import Session
+from tests.support.stream_server import stream_server
 
 TARGET = "local"
 
@@ -127,8 +128,5 @@ async def echo_server(answer: Callable[[bytes], bytes] = bytes) -> AsyncIterator
                 await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+    async with stream_server(serve) as port:
+        yield port

@@ -21,6 +21,7 @@ from session_manager_plugin.session.handler_options import StdinEof
 from session_manager_plugin.session.outcome import EndReason
 from session_manager_plugin.session.streams import MemoryStreams
 from tests.support.forwarding import RecordedNotices
+from tests.support.stream_server import stream_server
 from tests.support.waiting import DEADLINE, wait_until
 
 COMMAND = "AWS-StartNonInteractiveCommand"
@@ -73,9 +74,7 @@ class Eight:
 
     async def start(self, stack: AsyncExitStack) -> None:
         sandbox = await stack.enter_async_context(Sandbox(shell="sh"))
-        server = await asyncio.start_server(self._echo, "127.0.0.1", 0)
-        stack.callback(server.close)
-        port = str(server.sockets[0].getsockname()[1])
+        port = str(await stack.enter_async_context(stream_server(self._echo)))
         command = "sh -c 'trap \"exit {}\" INT; while :; do echo on; sleep 0.02; done'"
 
         async def start(document: str | None, parameters: Mapping[str, Sequence[str]]) -> Running:

@@ -9,7 +9,7 @@ import click
 from session_manager_plugin.cli.aws_options import aws_options_that_ask_nothing
 from session_manager_plugin.cli.click_options import Seconds, WholeNumber, command
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.exit_status import ExitStatus
+from session_manager_plugin.cli.exit_status import ExitStatus, Signalled
 from session_manager_plugin.cli.session_options import gateway_options, sign_option
 from session_manager_plugin.cli.target_argument import TargetName
 from session_manager_plugin.errors import UsageError
@@ -146,9 +146,11 @@ def probe(
 
     try:
         run(main)
-    except BaseException:
+    except BaseException as error:
         if not as_json and environment.is_output_writable:  # an interrupt does not wait for a reader
             view.finish()
+            if isinstance(error, Signalled):
+                error.is_told = True  # the last line is that of the report
         raise
     view.finish()
     return ExitStatus.SUCCESS if report.ok else ExitStatus.CHECK_FAILED
