@@ -104,4 +104,5 @@ def test_ctrl_c_leaves_the_terminal_in_order(tmux: Tmux) -> None:
     terminal.enter("echo status=$?=")
     view = terminal.wait_for("status=130=")
     assert any("TerminateSession" in row for row in view.rows)
+    assert view.rows.count("this machine") == 1  # it is drawn in place, also where ^C was echoed
     assert "cursor=1" in view.state

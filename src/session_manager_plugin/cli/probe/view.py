@@ -197,6 +197,10 @@ class TableView:
         if is_due and self._environment.is_output_writable:  # a terminal may be stopped (Ctrl-S)
             self._drawn_at = now
             self._live.update(self._drawing(), refresh=True)
+            # The rows are as wide as the terminal: behind the last one the echo of ^C would begin another row, and the
+            # next drawing would begin one row too low.
+            self._file.write("\r")
+            self._file.flush()
 
     def finish(self) -> None:
         """Draw the whole table, and print the summary below it."""
