@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
 
+from session_manager_plugin.aws.settings import AwsSettings
+from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.escape_commands import EscapeCommands
+from session_manager_plugin.cli.target_argument import target_label
 from session_manager_plugin.errors import ConfigurationError, LeftByEscape
 from session_manager_plugin.library import connect
 from session_manager_plugin.protocol.events import SessionReady
@@ -84,7 +88,7 @@ class Commands:
             lambda: self.session.lines,
             b"~",
             self.left.append,
-            label="web-1 eu-west-1",
+            target="web-1 eu-west-1",
             now=lambda: self.now,
         )
 
@@ -270,3 +274,10 @@ def test_suspending(typed: Commands) -> None:
     typed.console.can_suspend = False
     assert "cannot be suspended" in typed.said(Escape.SUSPEND)[-1]
     assert typed.console.suspended == 1
+
+
+@pytest.mark.parametrize(("region", "label"), [("eu-west-1", "web-1 eu-west-1"), (None, "web-1")])
+def test_the_label_of_a_target(region: str | None, label: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    environment = Environment(variables={"AWS_CONFIG_FILE": os.devnull})
+    assert target_label(environment, AwsSettings(region=region), "web-1") == label

@@ -128,6 +128,22 @@ def test_what_nobody_types_between_two_reads_is_a_paste(paste: bytes) -> None:
     assert scan(b"~", paste[1:]) == [b"~" + paste[1:]] or not paste.startswith(b"~")
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (b"~.~.", [Escape.LEAVE, Escape.LEAVE]),
+        (b"~?~?~.", [Escape.HELP, Escape.HELP, Escape.LEAVE]),
+        (b"\r\r~?\n~.", [b"\r", b"\r", Escape.HELP, b"\n", Escape.LEAVE]),
+        (b"~.~.~.~.~.", [b"~.~.~.~.~."]),  # too long to be typed
+        (b"ls\r~.", [b"ls\r~."]),
+        (b"~.~.x", [b"~.~.x"]),
+        (b"\x1b[200~~.~.", [b"\x1b[200~~.~."]),
+    ],
+)
+def test_escapes_typed_ahead(typed: bytes, expected: list[bytes | Escape]) -> None:
+    assert EscapeScanner().typed_ahead(typed, 0.0) == expected
+
+
 def test_a_long_read_tells_where_the_line_starts() -> None:
     assert scan(b"echo pasted\r", b"~.") == [b"echo pasted\r", Escape.LEAVE]
     assert scan(b"\r", b"echo pasted", b"~.") == [b"\recho pasted~."]

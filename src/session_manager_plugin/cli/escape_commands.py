@@ -40,12 +40,12 @@ class EscapeCommands:
         character: bytes,
         leave: Callable[[Exception], None],
         *,
-        label: str = "",
+        target: str = "",
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``connections`` returns one line for each forwarded connection; None if no port is forwarded. ``label`` names
-        the target, if that is known; ``now`` is a clock in seconds."""
-        self._label = label
+        """``connections`` returns one line for each forwarded connection; None if no port is forwarded. ``target`` is
+        what the details call the target; empty if that is not known. ``now`` is a clock in seconds."""
+        self._target = target
         self._now = now
         self._began_at = now()
         self._console = console
@@ -119,7 +119,7 @@ class EscapeCommands:
 
     def _details(self) -> list[str]:
         uptime = None if self._session.began is None else self._now() - self._began_at
-        return connection_details(self._session, self._label, uptime, self._console.size.columns)
+        return connection_details(self._session, self._target, uptime, self._console.size.columns)
 
     def _connections(self) -> list[str]:
         connections = self._list_connections()

@@ -18,6 +18,7 @@ from session_manager_plugin.cli.render import tell, tell_ending, tell_note
 from session_manager_plugin.cli.run_options import TerminalOptions, TimeLimit
 from session_manager_plugin.cli.session import Ending, run_terminal_session
 from session_manager_plugin.cli.standard_input import can_read_terminal, has_pending_input, is_stream
+from session_manager_plugin.cli.target_argument import target_label
 from session_manager_plugin.errors import UsageError
 from session_manager_plugin.execution.remote_command import RemoteCommand, Via, attempt_ways
 from session_manager_plugin.library import start
@@ -55,7 +56,8 @@ def run_one(environment: Environment, single: SingleRun, options: TerminalOption
         single.command.session_request(Via.DOCUMENT)
         if has_pending_input(environment.stdin):
             raise UsageError(f"{_NO_INPUT}: redirect it from /dev/null, or use --via shell, which does")
-    options = dataclasses.replace(options, is_shell=False, label=single.target)
+    label = target_label(environment, single.aws, single.target)
+    options = dataclasses.replace(options, is_shell=False, label=label)
     if single.via is not Via.TERMINAL:
         options = dataclasses.replace(options, status=None, escape_character=None)
     ending = Ending("")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.render import tell_note
 from session_manager_plugin.utils.text import printable
 
 Row = Mapping[str, str | bool | datetime | None]
@@ -18,8 +19,14 @@ class Column(NamedTuple):
 
     key: str
     heading: str
-    least_width: int = 0
-    """Least width of the terminal, in columns, at which this column is shown."""
+    rank: int = 0
+    """In a terminal that is too narrow the columns of the highest ranks are left out; those of rank 0 never."""
+    folds_at: int = 0
+    """The width in cells from which on long values may be folded; 0 if they are not."""
+
+
+_GAP = 2
+"""Cells between two columns of a table."""
 
 
 def write_rows(environment: Environment, rows: Sequence[Row], columns: Sequence[Column], *, as_json: bool) -> None:
@@ -48,6 +55,7 @@ def _field(value: str | bool | datetime | None) -> str:
 def _write_table(environment: Environment, rows: Sequence[Row], columns: Sequence[Column]) -> None:
     import io
 
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -56,17 +64,45 @@ def _write_table(environment: Environment, rows: Sequence[Row], columns: Sequenc
 
     size = terminal_size(environment.stdout)
     width = 80 if size is None else size.columns
-    text = io.StringIO()
-    color = environment.uses_color(environment.stdout)
-    console = Console(file=text, width=width, force_terminal=color, no_color=not color, highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    shown = [column for column in columns if width >= column.least_width]
-    for column in shown:
-        table.add_column(column.heading, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(_shown(row[column.key]))) for column in shown))
-    console.print(table)
-    environment.write(text.getvalue())
+    cells = {column: [printable(_shown(row[column.key])) for row in rows] for column in columns}
+    widths = {column: max(map(cell_len, (column.heading, *cells[column]))) for column in columns}
+    needed = {column: min(widths[column], column.folds_at or widths[column]) for column in columns}
+    shown = _fitting(columns, needed, width)
+    values = list(zip(*(cells[column] for column in shown), strict=True))
+    if _total(shown, needed) > width:
+        indent = " " * min(2, max(0, width - max((widths[column] for column in shown[1:]), default=0)))
+        environment.write("".join(f"{_stacked(row, indent)}\n" for row in values))
+    else:
+        text = io.StringIO()
+        color = environment.uses_color(environment.stdout)
+        console = Console(file=text, width=width, force_terminal=color, no_color=not color, highlight=False)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in shown:
+            table.add_column(column.heading, overflow="fold", no_wrap=not column.folds_at, min_width=needed[column])
+        for row in values:
+            table.add_row(*map(Text, row))
+        console.print(table)
+        environment.write(text.getvalue())
+    if absent := [column.heading for column in columns if column not in shown]:
+        tell_note(environment, f"{width} columns are too few for {', '.join(absent)}; --json shows all")
+
+
+def _stacked(values: Sequence[str], indent: str) -> str:
+    """Return one line for each value that is not empty, those after the first indented."""
+    first, *rest = filter(None, values)
+    return "\n".join((first, *(f"{indent}{value}" for value in rest)))
+
+
+def _fitting(columns: Sequence[Column], needed: Mapping[Column, int], width: int) -> list[Column]:
+    """Return the columns that fit into ``width`` cells, those of rank 0 in any case."""
+    shown = list(columns)
+    while _total(shown, needed) > width and (least := max(shown, key=lambda column: column.rank)).rank:
+        shown.remove(least)
+    return shown
+
+
+def _total(columns: Sequence[Column], needed: Mapping[Column, int]) -> int:
+    return sum(needed[column] for column in columns) + _GAP * (len(columns) - 1)
 
 
 def _shown(value: str | bool | datetime | None) -> str:

@@ -67,7 +67,8 @@ class TerminalOptions(RunOptions):
     """The character that begins an escape, at a terminal; None for no escapes."""
     label: str = ""
     """What the status line calls the session; empty for its id."""
-
+    target: str = ""
+    """What the details of the connection call the target; empty for ``label``."""
     is_shell: bool = True
     """Whether ``exit`` and Ctrl-D end the session, which is true of a shell, but not of a command such as ``top``."""
 

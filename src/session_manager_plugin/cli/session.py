@@ -77,7 +77,7 @@ async def run_terminal_session(session: Session, process: Process, options: Term
                     runner.connections,
                     options.escape_character,
                     running.fail,
-                    label=options.label,
+                    target=options.target or options.label,
                 )
                 process.interruption.suspend_with(escapes.suspend)
                 escapes.start()

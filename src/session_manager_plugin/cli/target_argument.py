@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from click.types import StringParamType
 
@@ -75,8 +75,23 @@ def _refresh(environment: Environment, given: Mapping[str, str | None]) -> None:
         )
 
 
-def chosen_target(environment: Environment, settings: AwsSettings) -> str:
-    """Let the user choose an online target from a list, and return its id.
+class ChosenTarget(NamedTuple):
+    """A target that was chosen from the list."""
+
+    id: str
+    name: str
+    """Empty if it has none, or EC2 denies access."""
+
+
+def target_label(environment: Environment, settings: AwsSettings, target: str) -> str:
+    """Return the text for a session with ``target`` in the status line: the target and the region, if that is known."""
+    from session_manager_plugin.aws.profile import region_of
+
+    return f"{target} {settings.region or region_of(settings.profile, environment.variables) or ''}".strip()
+
+
+def chosen_target(environment: Environment, settings: AwsSettings) -> ChosenTarget:
+    """Let the user choose an online target from a list.
 
     Raises ``UsageError`` without a terminal, click's ``Exit`` if none is chosen, ``Signalled`` after Ctrl-C,
     ``ConnectError`` if none is online, and the errors of reading the list.
@@ -88,7 +103,7 @@ def chosen_target(environment: Environment, settings: AwsSettings) -> str:
     from session_manager_plugin.cli.exit_status import ExitStatus
     from session_manager_plugin.cli.signals import run
 
-    async def main(_interruption: Interruption) -> str | None:
+    async def main(_interruption: Interruption) -> ChosenTarget | None:
         return await _pick(environment, settings)
 
     chosen = run(main)
@@ -97,7 +112,7 @@ def chosen_target(environment: Environment, settings: AwsSettings) -> str:
     return chosen
 
 
-async def _pick(environment: Environment, settings: AwsSettings) -> str | None:
+async def _pick(environment: Environment, settings: AwsSettings) -> ChosenTarget | None:
     import asyncio
     import signal
 
@@ -107,7 +122,10 @@ async def _pick(environment: Environment, settings: AwsSettings) -> str | None:
 
     loop = asyncio.get_running_loop()
 
+    names: dict[str, str] = {}
+
     def show(instances: Instances) -> None:
+        names.update((each.id, each.name) for each in instances)
         picker.add({each.id: _cells(each) for each in instances if each.online})
 
     def received(page: Instances) -> None:
@@ -135,7 +153,7 @@ async def _pick(environment: Environment, settings: AwsSettings) -> str | None:
         interrupted = Signalled(signal.SIGINT)
         interrupted.is_told = True  # the screen is to be as before
         raise interrupted
-    return chosen
+    return None if chosen is None else ChosenTarget(chosen, names[chosen])
 
 
 def _cells(instance: ManagedInstance) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from enum import Enum
 
 from session_manager_plugin.errors import UsageError
@@ -12,6 +13,8 @@ DEFAULT_CHARACTER = "~"
 NONE = "none"
 MOST_KEYS = 3
 """A read of more keys is a paste. Three, because Enter, ``~`` and ``.`` arrive together if the program was busy."""
+LONGEST_TYPED_AHEAD = 8
+"""Bytes of a read of more keys that may still be escapes, if they were typed before the terminal was read: ``~.~.``."""
 CHUNK_SIZE = 256
 """A read of this many bytes or more is a piece of a paste that terminal and kernel have split."""
 CHUNK_INTERVAL = 0.05
@@ -88,6 +91,8 @@ class EscapeScanner:
     def __init__(self, character: bytes = DEFAULT_CHARACTER.encode()) -> None:
         """``character`` is one byte."""
         self._character = character.decode("ascii")
+        keys = re.escape(b"".join(escape.value for escape in Escape))
+        self._pieces = re.compile(rb"[\r\n]|" + re.escape(character) + rb"[" + keys + rb"]")
         self._at_line_start = True
         self._withheld = b""
         """The withheld key, in the encoding in which it was typed."""
@@ -99,6 +104,16 @@ class EscapeScanner:
         self._matched = 0
         """Number of bytes of the expected bracket that match the latest bytes."""
         self._chunk_at = self._read_at = -math.inf
+
+    def typed_ahead(self, data: bytes, now: float) -> list[bytes | Escape]:
+        """Do the same as ``feed`` for the first read, of what was typed before anything read the terminal.
+
+        A short read of nothing but escapes and line ends is no paste, but impatience.
+        """
+        pieces = self._pieces.findall(data) if len(data) <= LONGEST_TYPED_AHEAD else []
+        if b"".join(pieces) != data:
+            return self.feed(data, now)
+        return [part for piece in pieces for part in self.feed(piece, now)]
 
     def feed(self, data: bytes, now: float) -> list[bytes | Escape]:
         """Return the bytes to send and the escapes in one read, in order. ``now`` is in seconds, monotonic."""

@@ -15,6 +15,9 @@ CAPACITY = 8 * 1024 * 1024
 PATIENCE = 2.0
 """Seconds without progress after which reading continues although ``CAPACITY`` bytes are kept."""
 
+AHEAD_TIME = 0.1
+"""Seconds from the start within which the first read is one of what was typed before."""
+
 
 class Keyboard:
     """Reads a terminal from ``start`` on, takes the escapes out, and keeps the rest for ``read``.
@@ -88,12 +91,15 @@ class Keyboard:
         return self.take() + self._scanner.release()
 
     async def _listen(self) -> None:
+        scan, started_at = self._scanner.typed_ahead, time.monotonic()
         while data := await self._reader.read():
-            for part in self._scanner.feed(data, time.monotonic()):
+            now = time.monotonic()
+            for part in scan(data, now) if now < started_at + AHEAD_TIME else self._scanner.feed(data, now):
                 if isinstance(part, Escape):
                     self._obey(part)
                 else:
                     self._keep(part)
+            scan = self._scanner.feed
             await self._wait_for_room()
 
     def _keep(self, data: bytes) -> None:

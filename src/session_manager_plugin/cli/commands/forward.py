@@ -124,7 +124,7 @@ def forward(
         raise UsageError("nothing to forward: give -L SPEC or -D PORT, as in -L 8080:80 or -D 1080")
     specs, socks_addresses = [parse_forward(text) for text in forwards], [parse_socks(text) for text in socks]
     report = ForwardReport(environment, as_json=as_json, ready_fd=ready_fd)
-    named = target if target is not None else chosen_target(environment, settings)
+    named = target if target is not None else chosen_target(environment, settings).id
 
     async def main(process: Process) -> None:
         from session_manager_plugin.aws.signing import OpeningSigner

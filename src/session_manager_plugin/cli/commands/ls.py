@@ -84,22 +84,22 @@ def ls(
     if sessions or history:
         columns = [
             Column("id", "Session"),
-            Column("target", "Target"),
-            Column("started", "Started", 70),
-            Column("status", "Status", 100),
-            Column("document", "Document", 120),
-            Column("reason", "Reason", 100),
+            Column("target", "Target", 1),
+            Column("started", "Started", 2),
+            Column("status", "Status", 3),
+            Column("document", "Document", 5, folds_at=30),
+            Column("reason", "Reason", 4, folds_at=20),
         ]
         nothing = "no session of yours is over" if history else "you have no active session"
     else:
         columns = [
-            Column("name", "Name"),
+            Column("name", "Name", folds_at=24),
             Column("id", "Id"),
-            Column("platform", "Platform", 70),
-            Column("ip", "IP", 56),
-            Column("agent_version", "Agent", 90),
-            *([Column("online", "Online")] if offline_too else []),
-            Column("last_ping", "Last ping", 100),
+            Column("platform", "Platform", 3, folds_at=24),
+            Column("ip", "IP", 2),
+            Column("agent_version", "Agent", 4),
+            *([Column("online", "Online", 1)] if offline_too else []),
+            Column("last_ping", "Last ping", 5),
         ]
         nothing = "no target matches" if offline_too else "no target that is online matches; --all lists offline ones"
     if not rows and not as_json and not environment.quiet:

@@ -93,26 +93,28 @@ def start(
     import asyncio
     from contextlib import ExitStack
 
-    from session_manager_plugin.aws.profile import region_of
     from session_manager_plugin.aws.systems_manager import SystemsManager
     from session_manager_plugin.aws.targets import is_target_id, resolve_target
     from session_manager_plugin.cli.access_request import requested_access
     from session_manager_plugin.cli.document_parameters import parse_parameters
     from session_manager_plugin.cli.exit_status import exit_of_outcome
+    from session_manager_plugin.cli.explained_wait import explained_wait
     from session_manager_plugin.cli.garbage import collection_paused
     from session_manager_plugin.cli.process import run_process
     from session_manager_plugin.cli.render import tell_ending, tell_note
-    from session_manager_plugin.cli.target_argument import chosen_target
+    from session_manager_plugin.cli.target_argument import chosen_target, target_label
     from session_manager_plugin.session.document_names import SHELL, needs_handshake
 
     if request is not None and not request.strip():
         raise UsageError("--request: the reason is empty")
     values = parse_parameters(parameters)
-    named = target if target is not None else chosen_target(environment, settings)
+    chosen = None if target is not None else chosen_target(environment, settings)
+    named = target or (chosen.id if chosen is not None else "")
+    known_name = named if chosen is None else chosen.name or chosen.id
 
     async def main(process: Process) -> Ending:
         with ExitStack() as cleaning:
-            with collection_paused():
+            with collection_paused(), explained_wait(environment, f"looking for {named}"):
                 target_id = named if is_target_id(named) else await resolve_target(settings, named)
             local_end = _local_end(document_name, values)
             listener = None if local_end is None else cleaning.enter_context(local_end.bind())
@@ -129,7 +131,8 @@ def start(
                 from session_manager_plugin.cli.session import run_terminal_session
                 from session_manager_plugin.library import connect
 
-                started = await starting
+                with explained_wait(environment, f"waiting for AWS to start a session with {known_name}"):
+                    started = await starting
                 session = connect(
                     started.stream_url,
                     started.token,
@@ -141,7 +144,10 @@ def start(
                 )
             run_options = dataclasses.replace(
                 options,
-                label=f"{named} {settings.region or region_of(settings.profile, environment.variables) or ''}".strip(),
+                label=target_label(environment, settings, known_name),
+                target=target_label(
+                    environment, settings, known_name if known_name == target_id else f"{known_name} ({target_id})"
+                ),
                 is_shell=not document_name or document_name == SHELL,
                 listener=listener,
                 terminate=partial(systems_manager.try_to_terminate, started.session_id),
