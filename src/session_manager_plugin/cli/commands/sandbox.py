@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shlex
+import textwrap
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from session_manager_plugin.cli.signals import Interruption
 
 MAX_TARGETS_SHOWN = 6
+COMMENT_WIDTH = 78
+"""Columns of a comment between the lines to paste."""
 
 _EXAMPLES = """
 smp sandbox
@@ -337,7 +340,7 @@ def _as_text(sandbox: Sandbox, started: StartedSession, environment: Environment
     others = _other_targets(sandbox)
     ls = f"{shlex.join(smp)} ls --endpoint-url {sandbox.endpoint_url}"
     return f"""\
-# A Session Manager for this machine; Ctrl-C ends it. Paste into another terminal:
+# A Session Manager for this machine; Ctrl-C ends it. For another terminal:
 
 # a session with smp (this token opens one session, {times})
 {token} {connect}
@@ -345,7 +348,7 @@ def _as_text(sandbox: Sandbox, started: StartedSession, environment: Environment
 # as many sessions as you like with the AWS CLI
 {_path_setting(smp[0])}{variables} {aws}
 {others}
-# the instances, with smp (start, in place of ls, opens a session with one of them)
+# the instances, with smp (start NAME, in place of ls, opens a session)
 {variables} {ls}
 """
 
@@ -359,7 +362,9 @@ def _other_targets(sandbox: Sandbox) -> str:
     ]
     more = len(others) - MAX_TARGETS_SHOWN
     shown = ", ".join(others[:MAX_TARGETS_SHOWN])
-    return f"# other targets: {shown}{f' and {more} more' if more > 0 else ''}\n" if others else ""
+    text = f"other targets: {shown}{f' and {more} more' if more > 0 else ''}"
+    lines = textwrap.wrap(text, COMMENT_WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False)
+    return "".join(f"{line}\n" for line in lines) if others else ""
 
 
 def _path_setting(program: str) -> str:
