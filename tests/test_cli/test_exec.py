@@ -7,9 +7,10 @@ import os
 
 import pytest
 
+from session_manager_plugin.cli import exec_one
 from session_manager_plugin.cli.run_options import TerminalOptions
 from session_manager_plugin.cli.standard_input import has_pending_input
-from tests.test_cli.conftest import Smp
+from tests.test_cli.conftest import SandboxThread, Smp
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,15 @@ def test_the_hint_about_leaving_is_true_of_a_command() -> None:
     command = dataclasses.replace(shell, is_shell=False)
     assert command.leave_hint == "Enter ~. leaves"
     assert dataclasses.replace(command, escape_character=None).leave_hint == ""
+
+
+@pytest.mark.parametrize("end", [" &", ""])
+def test_a_background_program_is_named_while_the_command_does_not_end(
+    smp: Smp, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(exec_one, "BACKGROUND_PATIENCE", 0.0)
+    run = smp("exec", "web-1", "--endpoint-url", sandbox.endpoint_url, "--shell", "--", f"echo out{end}")
+    assert (run.status, run.out) == (0, b"out\n")
+    assert ("still waiting: a command has ended when its programs in the background have closed" in run.err) is bool(
+        end
+    )

@@ -100,3 +100,19 @@ async def test_an_end_without_a_status_is_no_success() -> None:
 
     outcome = await attempt_ways(Via.DOCUMENT, attempt, lambda _sentence: None)
     assert isinstance(outcome.error, SessionEnded)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("server &", True),
+        ("(server & ) ; echo started", True),
+        ("server >log & echo started", True),
+        ("make 2>&1 && echo done", False),
+        ("make &>log; curl 'http://localhost/?a=1&b=2'", False),
+        (r"echo a \& b", False),
+    ],
+)
+def test_programs_in_the_background(line: str, expected: bool) -> None:
+    assert command_of(line).has_background is expected
+    assert command_of(["sh", "-c", line]).has_background is expected

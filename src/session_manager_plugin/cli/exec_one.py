@@ -30,6 +30,13 @@ from session_manager_plugin.utils.link_options import LinkOptions
 
 PATIENCE = 2.0
 """Seconds that a command has to end after Ctrl-C, until the user is told how to leave."""
+BACKGROUND_PATIENCE = 10.0
+"""Seconds that a command with a program in the background has to end, until the user is told what it waits for."""
+_WAITING = "waiting for the command, and what it started, to end; Ctrl-C again leaves"
+_BACKGROUND = (
+    "still waiting: a command has ended when its programs in the background have closed their outputs too, as by "
+    ">/dev/null 2>&1"
+)
 _NO_INPUT = "the agent passes no standard input to a command"
 
 
@@ -85,11 +92,14 @@ def run_one(environment: Environment, single: SingleRun, options: TerminalOption
             with contextlib.ExitStack() as block:
                 if via is Via.DOCUMENT:
                     block.enter_context(_refused_input(environment))
+                    if single.command.has_background:
+                        _note_later(environment, block, BACKGROUND_PATIENCE, _BACKGROUND)
+                note_waiting = partial(_note_later, environment, block, PATIENCE, _WAITING)
                 run_options = dataclasses.replace(
                     options,
                     handlers=handlers,
                     time_limit=limit,
-                    interrupted=None if via is Via.TERMINAL else partial(_tell_how_to_leave, environment, block),
+                    interrupted=None if via is Via.TERMINAL else note_waiting,
                 )
                 ending = await run_terminal_session(session, process, run_options)
             if via is Via.DOCUMENT and ending.outcome.is_silent and _expects_input(environment, single.command):
@@ -121,10 +131,9 @@ def _expects_input(environment: Environment, command: RemoteCommand) -> bool:
     return environment.is_terminal(environment.stdin) and len(command.line.removeprefix("exec ").split()) == 1
 
 
-def _tell_how_to_leave(environment: Environment, block: contextlib.ExitStack) -> None:
-    """Write a message in ``PATIENCE`` seconds, unless ``block`` has ended."""
-    sentence = "waiting for the command, and what it started, to end; Ctrl-C again leaves"
-    block.callback(asyncio.get_running_loop().call_later(PATIENCE, tell_note, environment, sentence).cancel)
+def _note_later(environment: Environment, block: contextlib.ExitStack, seconds: float, sentence: str) -> None:
+    """Write an informative message after some seconds, unless ``block`` has ended."""
+    block.callback(asyncio.get_running_loop().call_later(seconds, tell_note, environment, sentence).cancel)
 
 
 @contextlib.contextmanager

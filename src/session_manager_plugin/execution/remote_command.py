@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from session_manager_plugin.protocol.events import SessionReady
     from session_manager_plugin.session.handler_options import HandlerOptions
     from session_manager_plugin.session.protocols import SessionHandler, Streams, TerminalSize
+
+
+_BACKGROUND = re.compile(r"(?<![&><|\\])&(?=[\s;)'\"]|$)")
+"""An ``&`` that ends a command, unlike those of ``&&``, ``2>&1`` and of a URL."""
 
 
 class Via(Enum):
@@ -53,6 +58,11 @@ class RemoteCommand:
             os.fsencode(self.line)
         except UnicodeEncodeError:
             raise UsageError("the command contains a character that has no encoding (a lone surrogate)") from None
+
+    @property
+    def has_background(self) -> bool:
+        """Whether the command probably starts a program in the background, by ``&`` of a shell."""
+        return _BACKGROUND.search(self.line) is not None
 
     def session_request(self, via: Via) -> tuple[str, dict[str, list[str]]]:
         """Return the document, empty for a shell, and its parameters.
