@@ -75,7 +75,7 @@ class Typed:
 
     @property
     def _progress(self) -> StreamProgress:
-        return StreamProgress(self._sent, self._acknowledged, self.dice.choice((0.01, 0.05, 0.1, 0.2)))
+        return StreamProgress(self._sent, self._acknowledged, self._now, self.dice.choice((0.01, 0.05, 0.1, 0.2)))
 
     def _output(self, data: bytes) -> None:
         self.remote += data

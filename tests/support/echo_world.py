@@ -81,10 +81,13 @@ class EchoWorld:
         """The row after each key and each event."""
         self.plain_seen: list[str] = []
         """The same without predictions."""
+        self.timer_calls = 0
+        """How often the timer of the predictions has expired."""
         self._delay, self._jitter = delay, jitter
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._sent = self._acknowledged = 0
+        self._acknowledged_at = 0.0
         self._up = self._down = self._edited_at = 0.0
         self._screen = Screen()
         self._screen.start(SIZE, bar=False)
@@ -123,6 +126,7 @@ class EchoWorld:
                 happens()
             else:
                 self.now = min(instants)
+                self.timer_calls += 1
                 self._update()
         self.now = until
 
@@ -136,12 +140,11 @@ class EchoWorld:
         heapq.heappush(self._events, (instant, self._count, happens))
 
     def _progress(self) -> StreamProgress:
-        return StreamProgress(self._sent, self._acknowledged, 2 * self._delay)
+        return StreamProgress(self._sent, self._acknowledged, self._acknowledged_at, 2 * self._delay)
 
     def _received(self, data: bytes, number: int) -> None:
         def acknowledged() -> None:
-            self._acknowledged = max(self._acknowledged, number)
-            self._update()
+            self._acknowledged, self._acknowledged_at = max(self._acknowledged, number), self.now
 
         self._send_back(acknowledged)
         self._edited_at = max(self._edited_at, self.now + self.dice.uniform(0.0005, 0.005))

@@ -97,6 +97,18 @@ def test_an_acknowledgement_of_nothing_in_flight_changes_nothing(number: int) ->
     )
 
 
+def test_the_progress_counts_acknowledgements_without_a_gap_and_has_the_time_of_the_last() -> None:
+    sender = StreamSender()
+    send(sender, 3, 1.0)
+    assert sender.progress[:3] == (3, 0, 0.0)
+    sender.acknowledged(1, 1.5)
+    assert sender.progress[:3] == (3, 0, 1.5)
+    sender.acknowledged(0, 1.75)
+    assert sender.progress[:3] == (3, 2, 1.75)
+    sender.acknowledged(0, 2.0)
+    assert sender.progress[:3] == (3, 2, 1.75)
+
+
 def test_an_acknowledgement_counts_once() -> None:
     sender = StreamSender()
     send(sender, 1, 0.0)

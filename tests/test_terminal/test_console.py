@@ -34,7 +34,7 @@ async def test_answers_from_before_a_stop_are_not_waited_for(terminal: Pty) -> N
     status = LinkStatus(LinkHealth(LinkState.CONNECTED), "")
     line = StatusLine(hint="", color=False, unicode=False)
     console = Console(terminal.slave, terminal.slave, terminal.slave, status_line=line)
-    with console.held(lambda: status, lambda: StreamProgress(0, 0), lambda _size: None):
+    with console.held(lambda: status, lambda: StreamProgress(0, 0, 0.0), lambda _size: None):
         await read_to(terminal.master, ASKED)
         os.write(terminal.master, ANSWER + b"1")
         assert await asyncio.wait_for(console.read(), DEADLINE) == b"1"

@@ -43,7 +43,7 @@ class Shown:
     def __init__(self, mode: StatusMode, reading: int, output: OutputWriter) -> None:
         self._reading = reading
         self.status = CALM
-        self.progress = StreamProgress(0, 0)
+        self.progress = StreamProgress(0, 0, 0.0)
         self.now = 100.0
         self.sizes: list[TerminalSize] = []
         self.answers: list[bytes] = []
@@ -464,12 +464,12 @@ async def test_what_is_typed_is_drawn_until_anything_else_is_written(shown: Show
     shown.display.toggle_prediction()
     assert shown.display.predicts
     shown.display.write(b"\x1b[H\x1b[2J\r\n\x1b[?2004h$ ")
-    shown.progress = StreamProgress(1, 0)
+    shown.progress = StreamProgress(1, 0, 0.0)
     shown.display.typed(b"l")
-    shown.progress = StreamProgress(1, 1)
+    shown.progress = StreamProgress(1, 1, 0.0)
     shown.display.write(b"l")
     shown.written()
-    shown.progress = StreamProgress(2, 1)
+    shown.progress = StreamProgress(2, 1, 0.0)
     shown.display.typed(b"s")
     assert shown.written() == b"\x1b[4Gs\x1b[5G"
     written = shown.look(1, TROUBLE)

@@ -133,6 +133,14 @@ def test_a_paste_is_not_predicted() -> None:
     assert world.terminal.text == before
 
 
+@pytest.mark.parametrize("pause", [0.05, 0.12, 0.3])
+def test_a_key_whose_echo_arrives_in_time_needs_no_timer(pause: float) -> None:
+    world = EchoWorld(1, PredictMode.ALWAYS, jitter=0.0)
+    type_text(world, "abcdefghijklmnopqrst", pause)
+    world.wait(1.0)
+    assert world.timer_calls == 0
+
+
 def test_a_key_that_is_never_answered_keeps_nothing_busy() -> None:
     world = EchoWorld(1, PredictMode.ALWAYS, delay=3600.0)
     world.key(b"x")

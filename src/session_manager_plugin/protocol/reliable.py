@@ -69,6 +69,8 @@ class StreamProgress(NamedTuple):
     """Messages sent so far; also the sequence number of the next one."""
     acknowledged: int
     """Messages acknowledged without a gap, counted from the first."""
+    acknowledged_at: float
+    """When the last acknowledgement was received, in seconds on the clock of the stream; 0 before the first."""
     round_trip_time: float | None = None
     """Smoothed, in seconds; None before it was measured."""
 
@@ -105,7 +107,7 @@ class StreamSender:
         self._in_flight: dict[int, _InFlight] = {}
         self._parked: dict[int, _InFlight] = {}
         self._backed_off_timeout: float | None = None
-        self._progress_at = 0.0
+        self._progress_at = self._acknowledged_at = 0.0
 
     @property
     def in_flight(self) -> int:
@@ -117,7 +119,8 @@ class StreamSender:
         """What is sent and acknowledged."""
         waiting = (*self._in_flight, *self._parked)
         smoothed = self.estimator.smoothed if self.estimator.is_measured else None
-        return StreamProgress(self.next_sequence_number, min(waiting, default=self.next_sequence_number), smoothed)
+        acknowledged = min(waiting, default=self.next_sequence_number)
+        return StreamProgress(self.next_sequence_number, acknowledged, self._acknowledged_at, smoothed)
 
     @property
     def retransmitting(self) -> int:
@@ -153,7 +156,7 @@ class StreamSender:
             message = self._parked.pop(sequence_number, None)  # acknowledged for its first transmission
             if message is None:
                 return False
-        self._progress_at = now
+        self._progress_at = self._acknowledged_at = now
         if message.transmissions == 1:
             self.estimator.sample(now - message.sent_at)
             self._backed_off_timeout = None

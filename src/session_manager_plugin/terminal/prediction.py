@@ -6,6 +6,7 @@ left, which of the messages are acknowledged, and the time. It returns what to d
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import deque
 from typing import NamedTuple
@@ -36,7 +37,7 @@ from session_manager_plugin.terminal.predict_mode import PredictMode
 ECHO_TIME = 0.08
 """Seconds within which the program answers a message after its acknowledgement."""
 LOOK_INTERVAL = 0.02
-"""Seconds between two looks at the progress, once an acknowledgement is due."""
+"""Seconds between two looks at the progress, once an answer is overdue."""
 SLOW, FAST = 0.060, 0.040
 """Round-trip times in seconds: predictions are shown above the first, until below the second."""
 UNDERLINED, NOT_UNDERLINED = 0.120, 0.080
@@ -115,8 +116,8 @@ class Predictor:
 
     def typed(self, data: bytes, progress: StreamProgress, now: float) -> None:
         """Predict the echo of ``data``, the bytes of one read, which are in the messages sent so far."""
-        self._note(progress, now)
-        self._judge()
+        if self._note(progress, now):
+            self._judge()
         events = _events(data) if len(data) <= LONGEST_READ else None
         if events is None:
             for _ in _ENTERS.finditer(data):
@@ -159,17 +160,19 @@ class Predictor:
     def next_timeout(self, now: float) -> float | None:
         """Return when to call ``output`` even without output; None while no answer is awaited.
 
-        An acknowledgement without output calls nothing here, so the progress is looked at when one is due, and then
-        again and again, ever less often.
+        The progress is looked at when the answer to the first key is overdue, and then ever less often. Until then
+        keys and output call this object, and usually the answer arrives: a timer for each key would cost more than
+        all the rest.
         """
-        if not self._keys and not self._unknown:
+        awaited = [key[:2] for key in (*self._keys[:1], *itertools.islice(self._unknown, 1))]
+        if not awaited:
             return None
-        first = [key.typed_at for key in self._keys[:1]]
-        if self._unknown:
-            first.append(self._unknown[0][1])
-        due_at = min(first) + self._round_trip
-        look_at = max(due_at, now + max(LOOK_INTERVAL, (now - due_at) / 4))
-        return min(look_at, self._acknowledged[0][1] + ECHO_TIME) if self._acknowledged else look_at
+        message, typed_at = min(awaited)
+        for acknowledged, at in self._acknowledged:
+            if acknowledged >= message:
+                return at + ECHO_TIME
+        due_at = typed_at + self._round_trip + ECHO_TIME
+        return max(due_at, now + max(LOOK_INTERVAL, (now - due_at) / 4))
 
     def overlay(self, now: float) -> Overlay | None:
         """Return what to draw over the row as the remote has left it; None if nothing is shown."""
@@ -255,16 +258,19 @@ class Predictor:
 
     # --- judging
 
-    def _note(self, progress: StreamProgress, now: float) -> None:
+    def _note(self, progress: StreamProgress, now: float) -> bool:
+        """Take over the progress. Returns whether more messages are answered than before."""
         seen = self._acknowledged[-1][0] if self._acknowledged else self._answered
         if progress.acknowledged > seen:
-            self._acknowledged.append((progress.acknowledged, now))
+            self._acknowledged.append((progress.acknowledged, progress.acknowledged_at))
+        answered = self._answered
         while self._acknowledged and now >= self._acknowledged[0][1] + ECHO_TIME:
             self._answered = self._acknowledged.popleft()[0]
         if (round_trip := progress.round_trip_time) is not None:
             self._round_trip = round_trip
             self._is_slow = round_trip > (FAST if self._is_slow else SLOW)
             self._is_very_slow = round_trip > (NOT_UNDERLINED if self._is_very_slow else UNDERLINED)
+        return self._answered > answered
 
     def _judge(self) -> None:
         if self._start is not None:
