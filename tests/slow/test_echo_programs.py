@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import string
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from tests.e2e.conftest import BIN
 from tests.support.echo_session import EchoSession
 from tests.support.emulator import need_emulator
+from tests.support.servers import ssh_server
 from tests.support.typist import Keystroke, Typist
 
 SESSIONS = int(os.environ.get("SMP_TEST_ECHO_SESSIONS", "0"))
@@ -30,6 +32,9 @@ ASKING = {
     "getpass": f"{sys.executable} -c 'import getpass; getpass.getpass()'",
     "su": "setpriv --reuid 65534 --clear-groups su",
     "sudo": "setpriv --reuid 65534 --clear-groups sudo id",
+    "ssh": "ssh -F none $SSH_OPTIONS -o PreferredAuthentications=password,keyboard-interactive 127.0.0.1",
+    "passphrase": "ssh -F none $SSH_OPTIONS -i $SSH_KEY -o PreferredAuthentications=publickey 127.0.0.1",
+    "ssh-keygen": "ssh-keygen -y -f $SSH_KEY",
 }
 
 
@@ -45,6 +50,14 @@ def _emulator() -> None:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     return {"PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path), "PS1": "$ "}
+
+
+@pytest.fixture
+async def ssh_environment(tmp_path: Path) -> AsyncIterator[dict[str, str]]:
+    """What the commands of ``ASKING`` need to reach an sshd that asks for a password or accepts a key."""
+    async with ssh_server(tmp_path, passphrase="correct horse", passwords=True) as server:
+        options = f"-p {server.port} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+        yield {"SSH_OPTIONS": options, "SSH_KEY": str(server.key)}
 
 
 Begin = Callable[..., EchoSession]
@@ -90,7 +103,14 @@ def test_keys_are_drawn_at_once_and_the_screen_ends_as_without(begin: Begin, she
 
 
 @pytest.mark.parametrize("way", chosen(ASKING))
-def test_nothing_typed_without_echo_is_drawn(begin: Begin, way: str) -> None:
+def test_nothing_typed_without_echo_is_drawn(
+    begin: Begin, environment: dict[str, str], ssh_environment: dict[str, str], tmp_path: Path, way: str
+) -> None:
+    """The secret is pasted or typed, before or after the program asks; the line before is pasted, or typed and echoed
+    like the lines before that."""
+    environment.update(ssh_environment)
+    (tmp_path / "ask").write_text(ASKING[way])
+    asked = 0
     for seed in range(max(1, SESSIONS)):
         dice = random.Random(f"{way} {seed}")
         secret = "".join(dice.sample(string.ascii_uppercase, 8))
@@ -98,8 +118,11 @@ def test_nothing_typed_without_echo_is_drawn(begin: Begin, way: str) -> None:
             for _ in range(3):
                 session.type(typed("true", 0.1) + typed("\r", 0.3))
                 session.settle(0.4)
-            session.enter(ASKING[way])
-            session.run(dice.choice((0.0, 0.1, 0.3, 0.6, 1.5)))
+            if dice.random() < 0.5:
+                session.enter("bash ask")
+            else:
+                session.type(typed("bash ask\r", 0.1))
+            session.run(dice.choice((0.0, 0.1, 0.3, 0.6, 1.5, 3.0)))
             if dice.random() < 0.2:
                 session.enter(secret)
             else:
@@ -108,8 +131,10 @@ def test_nothing_typed_without_echo_is_drawn(begin: Begin, way: str) -> None:
             session.close()
             shown = session.rows_ever_shown()
         echoed = b"".join(written.data for written in session.remote_written()).decode()
+        asked += bool(re.search(r"(?i)pass(word|phrase)?\b[^\n]*: ", echoed))
         leaked = {letter for letter in secret if letter not in echoed and any(letter in row for row in shown)}
         assert not leaked, f"seed {seed}"
+    assert asked == max(1, SESSIONS), f"asked in {asked} sessions"
 
 
 @pytest.mark.parametrize("program", chosen(SCREENS))

@@ -68,17 +68,21 @@ class SshServer:
 
 
 @contextlib.asynccontextmanager
-async def ssh_server(directory: Path) -> AsyncIterator[SshServer]:
-    """An sshd of our own, with keys of its own, for the user who runs the test."""
+async def ssh_server(directory: Path, *, passphrase: str = "", passwords: bool = False) -> AsyncIterator[SshServer]:
+    """An sshd of our own, with keys of its own, for the user who runs the test.
+
+    ``passphrase`` is that of the user's key. With ``passwords`` the server asks for a password, too.
+    """
     sshd, keygen = need("sshd", "/usr/sbin"), need("ssh-keygen")
-    for name in ("host", "user"):
-        await _run(keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name))
+    for name, its_passphrase in (("host", ""), ("user", passphrase)):
+        await _run(keygen, "-q", "-t", "ed25519", "-N", its_passphrase, "-f", str(directory / name))
     keys = directory / "authorized_keys"
     keys.write_bytes((directory / "user.pub").read_bytes())
     config = directory / "sshd_config"
     config.write_text(
         f"HostKey {directory / 'host'}\nAuthorizedKeysFile {keys}\nStrictModes no\n"
-        "PasswordAuthentication no\nUsePAM no\nPidFile none\nSubsystem sftp internal-sftp\nMaxStartups 100\n"
+        f"PasswordAuthentication {'yes' if passwords else 'no'}\nUsePAM no\nPidFile none\n"
+        "Subsystem sftp internal-sftp\nMaxStartups 100\n"
     )
     with contextlib.suppress(PermissionError):
         os.makedirs("/run/sshd", exist_ok=True)  # where sshd started by root wants to be locked into
