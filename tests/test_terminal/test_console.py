@@ -53,7 +53,7 @@ async def test_a_message_begins_a_line(terminal: Pty, output: bytes, break_: byt
     status = LinkStatus(LinkHealth(LinkState.CONNECTED), "")
     for line in (None, StatusLine(hint="", color=False, unicode=False)):
         console = Console(terminal.slave, terminal.slave, terminal.slave, status_line=line, mode=StatusMode.NOTICE)
-        with console.held(lambda: status, lambda: StreamProgress(0, 0), lambda _size: None):
+        with console.held(lambda: status, lambda: StreamProgress(0, 0, 0.0), lambda _size: None):
             if output:
                 console.write(output)
             assert console.is_inside_line is bool(break_)
@@ -74,7 +74,7 @@ async def test_a_message_while_the_terminal_is_held(terminal: Pty) -> None:
     """It takes the output's way, and returns to the first column in raw mode."""
     status = LinkStatus(LinkHealth(LinkState.CONNECTED), "")
     console = Console(terminal.slave, terminal.slave, terminal.slave)
-    with console.held(lambda: status, lambda: StreamProgress(0, 0), lambda _size: None):
+    with console.held(lambda: status, lambda: StreamProgress(0, 0, 0.0), lambda _size: None):
         console.write(b"half")
         assert console.place_message(b"smp: a warning\n") == b""
         console.say(["~?"], at_cursor=True)

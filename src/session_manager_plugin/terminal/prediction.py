@@ -164,7 +164,8 @@ class Predictor:
         keys and output call this object, and usually the answer arrives: a timer for each key would cost more than
         all the rest.
         """
-        awaited = [key[:2] for key in (*self._keys[:1], *itertools.islice(self._unknown, 1))]
+        awaited = [(key.message, key.typed_at) for key in self._keys[:1]]
+        awaited += [(message, typed_at) for message, typed_at, _ in itertools.islice(self._unknown, 1)]
         if not awaited:
             return None
         message, typed_at = min(awaited)
