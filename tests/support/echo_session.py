@@ -12,46 +12,15 @@ import subprocess
 import termios
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from tests.support.emulator import Life, Look, live
+from tests.support.echo_judge import AT_ONCE, COLUMNS, JITTER, LATENCY, ROWS, Figures, Written, count_keys, life
+from tests.support.emulator import live
 from tests.support.typist import Keystroke
 from tests.support.waiting import DEADLINE
 
-COLUMNS, ROWS = 80, 24
-LATENCY, JITTER = 0.150, 0.030
-AT_ONCE = 0.005
-"""Seconds within which a predicted key is on the screen."""
-REPAIRED = LATENCY + JITTER + 0.1
-"""Seconds within which a wrong prediction is taken back."""
-_ECHOED = 1.5
-"""Seconds within which the echo arrives on a busy machine, too."""
 _numbers = itertools.count()
 """A recording of its own for each session: a file that exists is not written over."""
-
-
-class Written(NamedTuple):
-    """What was written to the terminal, and when."""
-
-    at: float
-    data: bytes
-
-
-@dataclass
-class Figures:
-    """What was counted while somebody typed."""
-
-    printable: int = 0
-    at_once: int = 0
-    wrong: int = 0
-    unrepaired: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        share = self.at_once / max(1, self.printable)
-        return f"{self.printable} keys, {share:.1%} at once, {self.wrong} wrong, {self.unrepaired} of them not repaired"
 
 
 class EchoSession:
@@ -177,49 +146,16 @@ class EchoSession:
 
     def rows_ever_shown(self) -> set[str]:
         """The rows of the screen at each moment."""
-        (looks,) = live([_life(self.written, [written.at for written in self.written])])
+        (looks,) = live([life(self.written, [written.at for written in self.written])])
         return {row for look in looks for row in look.rows}
 
     def figures(self, at_once: float = AT_ONCE) -> Figures:
         """Count the printable keys that were on the screen within `at_once` seconds, and the wrong ones."""
-        keys = [(at, keystroke) for at, keystroke in self.typed if keystroke.is_printable]
-        moments = sorted({at + after for at, _ in keys for after in (0.0, at_once, REPAIRED, _ECHOED)})
-        shown, remote = live([_life(self.written, moments), _life(self.remote_written(), moments)])
-        looks = dict(zip(moments, zip(shown, remote, strict=True), strict=True))
-        figures = Figures()
-        for at, keystroke in keys:
-            figures.printable += 1
-            before, after = looks[at][0], looks[at + at_once][0]
-            (column, row), character = before.cursor, keystroke.key.decode()
-            if after.cursor != (column + 1, row) or after.rows[row].ljust(COLUMNS)[column] != character:
-                continue
-            figures.at_once += 1
-            prefix = after.rows[row].ljust(column + 1)[: column + 1]
-            (repaired, early), (_, truth) = looks[at + REPAIRED], looks[at + _ECHOED]
-            if not _has_prefix(early, prefix) and not _has_prefix(truth, prefix):
-                figures.wrong += 1
-                figures.unrepaired += _has_prefix(repaired, prefix)
-                figures.examples.append(f"{character!r} in {prefix!r}; then {truth.rows[row]!r}")
-        return figures
+        return count_keys(self.typed, self.written, self.remote_written(), at_once)
 
     def assert_same_screen(self) -> None:
         """The screen ends as the remote's output alone shows it."""
         end = self.settled_at
-        shown, remote = live([_life(self.written, [end]), _life(self.remote_written(), [end])])
+        shown, remote = live([life(self.written, [end]), life(self.remote_written(), [end])])
         for part in ("rows", "cells", "cursor", "history", "alternate"):
             assert getattr(shown[0], part) == getattr(remote[0], part), f"{part}\n{shown[0]}\n{remote[0]}"
-
-
-def _has_prefix(look: Look, prefix: str) -> bool:
-    return any(row.ljust(COLUMNS).startswith(prefix) for row in [*look.rows, *look.history[-50:]])
-
-
-def _life(written: list[Written], moments: list[float]) -> Life:
-    life = Life(COLUMNS, ROWS)
-    place: Any = 0
-    for moment in moments:
-        while place < len(written) and written[place].at <= moment:
-            life.write(written[place].data)
-            place += 1
-        life.look()
-    return life

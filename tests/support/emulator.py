@@ -60,9 +60,9 @@ class Life:
         self._add({"resize": [columns, rows]})
         return self
 
-    def look(self) -> Life:
-        """It is looked at."""
-        self._add({"look": True})
+    def look(self, *, cells: bool = True) -> Life:
+        """It is looked at. Without ``cells`` attributes are not, and only the end of the history is."""
+        self._add({"look": "all" if cells else "text"})
         return self
 
     def _add(self, step: dict[str, Any]) -> None:
@@ -132,7 +132,7 @@ class Emulator:
 
     def look(self) -> Look:
         """What it shows."""
-        return _look(_carry_out(self._node, self._life, [{"look": True}], keep=True)[0])
+        return _look(_carry_out(self._node, self._life, [{"look": "all"}], keep=True)[0])
 
 
 def live_one(life: Life) -> list[Look]:

@@ -20,6 +20,13 @@ def test_a_prompt_after_text_at_an_unknown_column_is_known() -> None:
     assert (row.column, row.text(0, 3)) == (2, "$  ")
 
 
+@pytest.mark.parametrize("edited", [b"\b\x1b[K", b"\x1b[2D\x1b[P", b"\x1b[C\x1b[@x", b"\x1b[X", b"\x1b[J", b"\x1b[2K"])
+def test_a_change_within_an_unknown_row_leaves_the_rows_below_as_they_are(edited: bytes) -> None:
+    """A shell's first prompt stands at an unknown column, and keys may edit its line."""
+    row = row_of(b"$ lx", edited, b"s", b"\r\n$ ")
+    assert (row.column, row.text(0, 3)) == (2, "$  ")
+
+
 def test_text_that_wraps_leaves_the_rows_below_as_they_are() -> None:
     row = row_of(b"\r\n" + b"x" * 50 + b"\r\n$ ")
     assert row.text(0, 3) == "$  "

@@ -31,6 +31,10 @@ _HARMLESS_MODES = frozenset({b"1", b"12", b"25", b"1000", b"1002", b"1004", b"10
 """Private modes that move nothing: keys, the cursor's look, the mouse, bracketed paste, synchronized output."""
 
 
+_WITHIN_ROW = "KCDP@X"
+"""Sequences that move the cursor within its row, or change that row only."""
+
+
 class Cell(NamedTuple):
     """One cell. The second cell of a wide character has an empty ``text``."""
 
@@ -257,6 +261,11 @@ class CursorRow:
         elif final == "X" and self.column is not None:
             end = min(self.column + (number or 1), self.columns)
             self._cells[self.column : end] = [self._erased] * (end - self.column)
+        elif final in _WITHIN_ROW and self.column is None:
+            self._lose_row()
+        elif final == "J" and number == 0:
+            self._lose_row()
+            self.fresh_below = self._erased is not None
         elif final not in "cn":
             self.lose()
 

@@ -2,7 +2,7 @@
 // life; they are carried out in order.
 //
 // In:  {"columns": 80, "rows": 24, "plain": BOOL, "keep": BOOL, "steps": [STEP ...]}
-//      STEP: {"write": BASE64} | {"resize": [COLUMNS, ROWS]} | {"look": true} | {"take": true}
+//      STEP: {"write": BASE64} | {"resize": [COLUMNS, ROWS]} | {"look": "all" or "text"} | {"take": true}
 //      "plain" leaves xterm.js as it is; with "keep" the next life's steps are carried out by the same terminal.
 // Out: a list with the answers typed since, as BASE64, for each "take", and with what is shown at each "look":
 //      {"rows": [TEXT ...], "cells": [ATTRIBUTES ...], "history": [TEXT ...], "cursor": [COLUMN, ROW], "title": TEXT,
@@ -72,7 +72,9 @@ function correct(core) {
   };
 }
 
-function look(terminal, state) {
+const HISTORY_IN_TEXT = 50;
+
+function look(terminal, state, withCells) {
   const buffer = terminal.buffer.active;
   const rows = [];
   const cells = [];
@@ -80,6 +82,7 @@ function look(terminal, state) {
   for (let y = 0; y < terminal.rows; y++) {
     const line = buffer.getLine(buffer.baseY + y);
     rows.push(line.translateToString(true));
+    if (!withCells) continue;
     const attributes = [];
     for (let x = 0; x < terminal.cols; x++) {
       line.getCell(x, cell);
@@ -90,7 +93,8 @@ function look(terminal, state) {
     cells.push(attributes.join(' '));
   }
   const history = [];
-  for (let y = 0; y < buffer.baseY; y++) history.push(buffer.getLine(y).translateToString(true));
+  const first = withCells ? 0 : Math.max(0, buffer.baseY - HISTORY_IN_TEXT);
+  for (let y = first; y < buffer.baseY; y++) history.push(buffer.getLine(y).translateToString(true));
   const core = terminal._core;
   const active = core.buffer;
   return {
@@ -139,7 +143,7 @@ function run(life) {
     else if (step.take) {
       looks.push(encoded(state.typed.slice(state.taken)));
       state.taken = state.typed.length;
-    } else looks.push(look(terminal, state));
+    } else looks.push(look(terminal, state, step.look !== 'text'));
   }
   kept = life.keep ? { terminal, state } : null;
   if (!kept) terminal.dispose();

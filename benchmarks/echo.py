@@ -1,0 +1,237 @@
+"""How much of an hour of typing predictive echo draws at once: ``python -m benchmarks.echo [SECONDS]``.
+
+First ``SESSIONS`` programs run side by side on pseudo-terminals, without a link, and are sent invented but realistic
+keys (``tests/support/typing_day.py``) at the pace of a person, each for ``SECONDS`` (default: 300, together an hour).
+Keys and output are recorded with their times. Then each recording is replayed through the client's screen and
+predictor with a clock that is a number: a link of 150 ms ± 30 ms, with acknowledgements, delays what was recorded.
+xterm.js judges what the person sees (``tests/support/echo_judge.py``). A busy machine delays the recorded programs, but
+not the replay.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import heapq
+import itertools
+import os
+import pty
+import random
+import select
+import shutil
+import signal
+import struct
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from session_manager_plugin.protocol.reliable import RoundTripEstimator, StreamProgress
+from session_manager_plugin.session.protocols import TerminalSize
+from session_manager_plugin.terminal.predict_mode import PredictMode
+from session_manager_plugin.terminal.predicted_echo import PredictedEcho
+from session_manager_plugin.terminal.screen import Screen
+from tests.support.echo_judge import COLUMNS, ROWS, Figures, Written, count_keys, life
+from tests.support.emulator import live
+from tests.support.typing_day import Program, TypingDay
+from tests.support.typist import Keystroke
+
+ONE_WAY, JITTER = 0.075, 0.015
+_HIGHLIGHTING = "/usr/share/zsh-syntax-highlighting/zsh-syntax-highlighting.zsh"
+_SUGGESTIONS = "/usr/share/zsh-autosuggestions/zsh-autosuggestions.zsh"
+SESSIONS = (
+    ("bash", Program.BASH, "set -o emacs\n"),
+    ("bash, colours", Program.BASH, r"PS1='\[\e[1;32m\]\u@\h\[\e[0m\]:\w\$ '" + "\n"),
+    ("bash, two lines", Program.BASH, r"PS1='\n\w\n\$ '" + "\n"),
+    ("dash", Program.DASH, ""),
+    ("dash", Program.DASH, ""),
+    ("zsh", Program.ZSH, "PROMPT='%n:%~%# '\n"),
+    ("zsh, highlighting", Program.ZSH, f"source {_HIGHLIGHTING}\nPROMPT='%n:%~%# '\n"),
+    ("zsh, suggestions", Program.ZSH, f"source {_SUGGESTIONS}\nsource {_HIGHLIGHTING}\nRPROMPT='%T'\n"),
+    ("fish", Program.FISH, ""),
+    ("fish", Program.FISH, ""),
+    ("Python", Program.PYTHON, ""),
+    ("Python", Program.PYTHON, ""),
+)
+
+
+class Recorded(NamedTuple):
+    """A session at its program, without a link: times are in seconds since its first output was awaited."""
+
+    typed: list[tuple[float, Keystroke]]
+    output: list[Written]
+
+
+def record(seed: int, program: Program, rc: str, seconds: float, home: Path) -> Recorded:
+    """Run ``program`` and type for ``seconds``."""
+    for name in (".bashrc", ".zshrc"):
+        (home / name).write_text(rc)
+    (home / "lines").write_text("".join(f"line {number}\n" for number in range(300)))
+    (home / "ask").write_text("stty -echo; printf 'password: '; read x; stty echo; echo\n")
+    argv = program.value.split()
+    argv[0] = shutil.which(argv[0]) or sys.exit(f"{argv[0]} is not installed")
+    environment = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(home),
+        "TERM": "xterm-256color",
+        "LANG": "C.UTF-8",
+        "PS1": "$ ",
+        **dict.fromkeys(("PAGER", "SYSTEMD_PAGER", "GIT_PAGER"), "cat"),
+    }
+    pid, master = pty.fork()
+    if not pid:
+        os.chdir(home)
+        os.execve(argv[0], argv, environment)
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    recorded = Recorded([], [])
+    began_at = time.monotonic()
+
+    def read(duration: float) -> None:
+        until = time.monotonic() + duration
+        while (left := until - time.monotonic()) > 0:
+            if select.select([master], [], [], left)[0]:
+                recorded.output.append(Written(time.monotonic() - began_at, os.read(master, 65536)))
+
+    read(3.0)
+    for keystroke in TypingDay(seed, program).endless():
+        read(keystroke.pause)
+        recorded.typed.append((time.monotonic() - began_at, keystroke))
+        os.write(master, keystroke.key)
+        if time.monotonic() - began_at > seconds + 3.0:
+            break
+    read(3.0)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    os.close(master)
+    return recorded
+
+
+class Replay:
+    """A recorded session behind a slow link."""
+
+    def __init__(self, recorded: Recorded, seed: int, mode: PredictMode = PredictMode.AUTO) -> None:
+        self.written: list[Written] = []
+        self.remote: list[Written] = []
+        """What the remote's output alone would write."""
+        self._dice = random.Random(seed)
+        self._now = self._up = self._down = 0.0
+        self._sent = self._acknowledged = self._count = 0
+        self._acknowledged_at = 0.0
+        self._estimator = RoundTripEstimator()
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._screen, self._echo = Screen(), PredictedEcho(mode)
+        size = TerminalSize(COLUMNS, ROWS)
+        self._echo.resize(size, self._screen)
+        self._screen.start(size, bar=False)
+        self._play(recorded)
+
+    def _play(self, recorded: Recorded) -> None:
+        moments = [(at, True, keystroke.key) for at, keystroke in recorded.typed]
+        moments += [(at, False, data) for at, data in recorded.output]
+        for at, is_key, data in sorted(moments):
+            self._wait(at)
+            if is_key:
+                self._key(data)
+            else:  # the program has it later, by the time that its keys take
+                self._at(max(self._up, at + ONE_WAY), self._output_of(data))
+        self._wait(self._now + 5.0)
+
+    def _key(self, data: bytes) -> None:
+        number, sent_at = self._sent + 1, self._now
+        self._sent = number
+        self._write(self._echo.typed(data, self._screen, self._progress, self._now))
+        self._up = max(self._up, self._now + self._latency())
+
+        def acknowledged() -> None:
+            self._acknowledged, self._acknowledged_at = number, self._now
+            self._estimator.sample(self._now - sent_at)
+
+        self._at(self._up, lambda: self._send_back(acknowledged))
+
+    def _output_of(self, data: bytes) -> Callable[[], None]:
+        def arrived() -> None:
+            self.remote.append(Written(self._now, data))
+            self._write(self._echo.output(data, self._screen, self._progress, self._now))
+
+        return lambda: self._send_back(arrived)
+
+    def _send_back(self, arrives: Callable[[], None]) -> None:
+        self._down = max(self._down, self._now + self._latency())
+        self._at(self._down, arrives)
+
+    def _wait(self, until: float) -> None:
+        while True:
+            due_at = self._echo.next_timeout(self._now)
+            event_at = self._events[0][0] if self._events else None
+            instants = [instant for instant in (due_at, event_at) if instant is not None and instant <= until]
+            if not instants:
+                break
+            self._now = min(instants)
+            if self._now == event_at:
+                heapq.heappop(self._events)[2]()
+            else:
+                self._write(self._echo.update(self._screen, self._progress, self._now))
+        self._now = until
+
+    def _at(self, instant: float, happens: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._events, (instant, self._count, happens))
+
+    def _latency(self) -> float:
+        return ONE_WAY + self._dice.uniform(-JITTER, JITTER)
+
+    @property
+    def _progress(self) -> StreamProgress:
+        smoothed = self._estimator.smoothed if self._estimator.is_measured else None
+        return StreamProgress(self._sent, self._acknowledged, self._acknowledged_at, smoothed)
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self.written.append(Written(self._now, data))
+
+
+def differing_screens(recorded: Recorded, replay: Replay) -> tuple[int, int]:
+    """Compare the screen with and without predictions after each pause, and at the end.
+
+    Returns the number of moments, and at how many of them the screens differ.
+    """
+    at = [typed_at for typed_at, _ in recorded.typed]
+    settled = [first + 1.0 for first, second in itertools.pairwise(at) if second > first + 1.0]
+    moments = [*settled, replay.written[-1].at + 1.0]
+    shown, direct = live([life(replay.written, moments), life(replay.remote, moments)])
+    pairs = list(zip(shown, direct, strict=True))
+    return len(pairs), sum(
+        (one.rows, one.cells, one.cursor, one.history) != (two.rows, two.cells, two.cursor, two.history)
+        for one, two in pairs
+    )
+
+
+def main() -> None:
+    """Record, replay, and print a line for each session and one for all."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 300.0
+    total, keys, moments, differing = Figures(), 0, 0, 0
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as top, ThreadPoolExecutor(len(SESSIONS)) as threads:
+        recordings = []
+        for seed, (_, program, rc) in enumerate(SESSIONS):
+            home = Path(top) / str(seed)
+            home.mkdir()
+            recordings.append(threads.submit(record, seed, program, rc, seconds, home))
+        all_recorded = [recording.result() for recording in recordings]
+    for seed, ((name, _, _), recorded) in enumerate(zip(SESSIONS, all_recorded, strict=True)):
+        replay = Replay(recorded, seed)
+        figures = count_keys(recorded.typed, replay.written, replay.remote)
+        compared = differing_screens(recorded, replay)
+        print(f"{name:18} {len(recorded.typed):6} keys; on the main screen {figures}; {compared[1]} screens differ")
+        for example in figures.examples[:5]:
+            print("    ", example)
+        keys, moments, differing = keys + len(recorded.typed), moments + compared[0], differing + compared[1]
+        for part in ("printable", "alternate", "at_once", "wrong", "unrepaired"):
+            setattr(total, part, getattr(total, part) + getattr(figures, part))
+    print(f"{'all':18} {keys:6} keys; on the main screen {total}; {differing} of {moments} screens differ")
+
+
+if __name__ == "__main__":
+    main()
