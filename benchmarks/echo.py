@@ -40,6 +40,8 @@ from tests.support.typing_day import Program, TypingDay
 from tests.support.typist import Keystroke
 
 ONE_WAY, JITTER = 0.075, 0.015
+_MOMENT = 1e-6
+"""Seconds before a key at which the screen is looked at: the replay draws a key at the time at which it is typed."""
 _HIGHLIGHTING = "/usr/share/zsh-syntax-highlighting/zsh-syntax-highlighting.zsh"
 _SUGGESTIONS = "/usr/share/zsh-autosuggestions/zsh-autosuggestions.zsh"
 SESSIONS = (
@@ -222,7 +224,8 @@ def main() -> None:
         all_recorded = [recording.result() for recording in recordings]
     for seed, ((name, _, _), recorded) in enumerate(zip(SESSIONS, all_recorded, strict=True)):
         replay = Replay(recorded, seed)
-        figures = count_keys(recorded.typed, replay.written, replay.remote)
+        typed = [(at - _MOMENT, keystroke) for at, keystroke in recorded.typed]
+        figures = count_keys(typed, replay.written, replay.remote)
         compared = differing_screens(recorded, replay)
         print(f"{name:18} {len(recorded.typed):6} keys; on the main screen {figures}; {compared[1]} screens differ")
         for example in figures.examples[:5]:
