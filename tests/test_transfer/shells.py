@@ -13,7 +13,7 @@ SHELLS = ("dash", "bash", "busybox")
 _TOOLS = (
     "sh tr printf dd tail head gzip tar stat wc base64 od sha256sum sha512sum sha1sum md5sum cat tee chmod touch mv "
 )
-TOOLS = tuple(f"{_TOOLS} mkdir rm readlink stty".split())
+TOOLS = tuple(f"{_TOOLS} mkdir rm readlink stty find".split())
 
 
 def tools_directory(parent: Path, shell: str, without: frozenset[str] = frozenset()) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import random
@@ -146,13 +147,113 @@ async def test_the_sessions_of_a_cancelled_copy_end_together(
     assert ending.n_waiting == 0
 
 
-async def test_a_link_to_a_directory_above_ends_the_download(sessions: ScriptSessions, here: Path) -> None:
-    """The target's tar follows it for ever."""
-    (sessions.home / "loop" / "inner").mkdir(parents=True)
-    (sessions.home / "loop" / "inner" / "up").symlink_to("..")
-    with pytest.raises(CopyFailed, match="probably because of a link to a directory above it"):
-        await _download(sessions, b"loop", recursive=True)
-    assert not _names(here)
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("direction", ["up", "down"])
+async def test_links_that_lead_back_are_named_and_the_rest_is_copied(
+    tmp_path: Path, here: Path, shell: str, direction: str
+) -> None:
+    """tar would follow a link to a directory above forever."""
+    (tmp_path / "home").mkdir()
+    sessions = ScriptSessions(tools_directory(tmp_path, shell), tmp_path / "home")
+    top = (here if direction == "up" else sessions.home) / "tree"
+    (top / "a").mkdir(parents=True)
+    (top / "b").mkdir()
+    (top / "a" / "file").write_text("file")
+    for link, to in {"a/up": "..", "a/across": "../b", "b/across": "../a", "root": "/", "self": "self"}.items():
+        (top / link).symlink_to(to)
+    copy = _upload if direction == "up" else _download
+    report = await copy(sessions, b"./tree/", recursive=True)
+    copied = (sessions.home if direction == "up" else here) / "tree"
+    assert (copied / "a" / "file").read_text() == (copied / "b" / "across" / "file").read_text() == "file"
+    upward = ("a/across/across", "a/up", "b/across/across", "b/across/up", "root")
+    assert sorted(report.problems)[:-1] == [(f"./tree/{name}", "is a link to a directory above it") for name in upward]
+    assert max(report.problems) in {
+        ("./tree/self", "is a link to nothing"),
+        ("./tree/self", "Too many levels of symbolic links"),
+    }
+
+
+@pytest.mark.parametrize("shell", ["dash", "busybox"])
+async def test_a_link_to_a_directory_beside_is_no_loop(tmp_path: Path, here: Path, shell: str) -> None:
+    (tmp_path / "home").mkdir()
+    sessions = ScriptSessions(tools_directory(tmp_path, shell), tmp_path / "home")
+    (sessions.home / "tree" / "a").mkdir(parents=True)
+    (sessions.home / "tree" / "b").mkdir()
+    (sessions.home / "tree" / "b" / "file").write_text("file")
+    (sessions.home / "tree" / "a" / "link").symlink_to("../b")
+    report = await _download(sessions, b"tree", recursive=True)
+    assert (here / "tree" / "a" / "link" / "file").read_text() == "file"
+    assert [file.name for file in report.files] == ["tree"]  # one archive
+    assert not report.problems
+
+
+@pytest.mark.parametrize("missing", [set(), {"tar"}], ids=["tar", "file by file"])
+@pytest.mark.parametrize(
+    ("direction", "typed"),
+    [*(("up", name) for name in ("tree", "./tree/", ".")), *(("down", name) for name in ("tree", "~/tree", ".", ""))],
+)
+async def test_a_problem_is_named_as_it_was_typed(
+    tmp_path: Path, here: Path, missing: set[str], direction: str, typed: str
+) -> None:
+    (tmp_path / "home").mkdir()
+    sessions = ScriptSessions(tools_directory(tmp_path, "dash", frozenset(missing)), tmp_path / "home")
+    tree = (here if direction == "up" else sessions.home) / "tree"
+    tree.mkdir()
+    (tree / "nothing").symlink_to("absent")
+    os.mkfifo(tree / "pipe")
+    (tree / "file").write_text("file")
+    if direction == "up":
+        report = await _upload(sessions, os.fsencode(typed), to=b"copy", recursive=True)
+    else:
+        report = await _download(sessions, os.fsencode(typed), to=b"copy", recursive=True)
+    below = "/tree" if typed in (".", "") else ""
+    prefix = f"{typed.rstrip('/')}{below}".lstrip("/")
+    assert sorted(name for name, _ in report.problems) == [f"{prefix}/nothing", f"{prefix}/pipe"]
+
+
+async def test_a_tree_is_merged_into_other_file_systems(
+    sessions: ScriptSessions, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory ``mount`` and all below it are as if they were on another one."""
+    for name in ("mount/file", "mount/new/inner", "mount/old/file", "file"):
+        (sessions.home / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (sessions.home / "tree" / name).write_text(name)
+    (sessions.home / "tree" / "mount" / "new").chmod(0o750)
+    (here / "tree" / "mount" / "old").mkdir(parents=True)
+    (here / "tree" / "mount" / "old" / "file").write_text("before")
+    replace = os.replace
+
+    def replace_in_one(source: bytes, destination: bytes) -> None:
+        in_mount = os.fsencode(here / "tree" / "mount") + b"/"
+        if source.startswith(in_mount) != destination.startswith(in_mount):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        replace(source, destination)
+
+    monkeypatch.setattr(os, "replace", replace_in_one)
+    report = await _download(sessions, b"tree", recursive=True)
+    assert not report.problems
+    for name in ("mount/file", "mount/new/inner", "mount/old/file", "file"):
+        assert (here / "tree" / name).read_text() == name
+    assert (here / "tree" / "mount" / "new").stat().st_mode & 0o777 == 0o750 & ~_umask()
+    assert _names(here / "tree") == {"mount", "file"}
+    assert _names(here / "tree" / "mount") == {"file", "new", "old"}
+
+
+async def test_a_tree_is_merged_into_a_directory_whose_parent_is_on_another_file_system(
+    sessions: ScriptSessions, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (sessions.home / "tree").mkdir()
+    (sessions.home / "tree" / "file").write_text("file")
+    (here / "tree").mkdir()
+    replace, inside = os.replace, os.fsencode(here / "tree") + b"/"
+
+    def replace_inside(source: bytes, destination: bytes) -> None:
+        assert source.startswith(inside)
+        replace(source, destination)
+
+    monkeypatch.setattr(os, "replace", replace_inside)
+    await _download(sessions, b"tree", recursive=True)
+    assert (here / "tree" / "file").read_text() == "file"
 
 
 def _names(directory: Path) -> set[str]:

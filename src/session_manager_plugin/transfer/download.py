@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fnmatch
 import os
-import re
 import select
 from collections.abc import Sequence
 
@@ -28,7 +26,6 @@ from session_manager_plugin.transfer.download_plan import (
 from session_manager_plugin.transfer.download_sessions import STDOUT, Skipped, Source
 from session_manager_plugin.transfer.local_files import (
     BECAME_SHORTER,
-    LINK_TO_NOTHING,
     PRIVATE_DIRECTORY,
     Attributes,
     PartialFile,
@@ -40,12 +37,7 @@ from session_manager_plugin.transfer.names import base_name
 from session_manager_plugin.transfer.report import CopyOptions, CopyReport
 from session_manager_plugin.transfer.scripts import BLOCK_SIZE, MIN_PARTED_SIZE, part_blocks
 from session_manager_plugin.transfer.sessions import Sessions, cancel_once
-
-_TAR_FAILED = ("tar: Exiting with failure status", "tar: error exit delayed")
-"""The last lines of the messages of GNU tar and of busybox; they add nothing to the others."""
-_TAR_REMOVED = "File removed before we read it"
-"""The reason that GNU tar gives for a link to nothing when it follows links."""
-_TAR_MESSAGE = re.compile(r"tar: (?:\./)?(?P<name>.+?)(?:: Cannot [a-z]+)?: (?P<reason>[^:]+)")
+from session_manager_plugin.transfer.source_names import SourceNames, tar_problem
 
 
 async def download(
@@ -121,7 +113,7 @@ class _Download:
     def __init__(self, source: Source) -> None:
         destination, options = source.destination, source.options
         self._source = source
-        self._patterns = [base_name(path) for path in source.paths]
+        self._names = SourceNames(source.paths)
         self._destination = destination
         self._into = destination != STDOUT and os.path.isdir(destination)
         self._options = options
@@ -150,7 +142,7 @@ class _Download:
 
     @property
     def name(self) -> str:
-        return os.fsdecode((self._entry and self._entry.name) or self._patterns[0] or b".")
+        return self._names.first if self._entry is None else self._names.shown(self._entry.name)
 
     def script(self) -> str:
         self.parser = DownloadParser()
@@ -175,8 +167,8 @@ class _Download:
                     raise CopyFailed(event.text)
                 self._report.problem(os.fsdecode(event.name), event.text)
             case Warned():
-                if not event.text.startswith(_TAR_FAILED):
-                    self._report.problem(*_tar_problem(event.text))
+                if problem := tar_problem(event.text):
+                    self._report.problem(self._names.in_archive(problem.name), problem.reason)
             case Finished():
                 for path, mode, mtime, made in reversed(self._directories):
                     try:
@@ -198,7 +190,7 @@ class _Download:
             self._make_directory(path, entry)
             self._complete += 1
             return
-        self._report.start(os.fsdecode(entry.name or self._patterns[0] or b"."))
+        self._report.start(self._names.shown(entry.name))
         self._report.expect(entry.size if entry.kind is Kind.FILE else 0)
         self._refused = False
         self._digest = new_digest(self._algorithm)
@@ -228,7 +220,8 @@ class _Download:
         if entry.kind is Kind.ARCHIVE:
             if os.path.exists(path) and not os.path.isdir(path):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-            self._file = PartialTree(path, base_name(entry.name), self._attributes, self._problem)
+            self._names.archive = entry.name
+            self._file = PartialTree(path, base_name(entry.name), self._attributes, self._problem, self._left_out)
             self._report.partial = os.fsdecode(self._file.temporary)
             return
         if os.path.isdir(path):
@@ -318,8 +311,12 @@ class _Download:
             self._refuse(os.fsencode(error.filename or entry.name), error)
         return not self._refused
 
-    def _problem(self, name: bytes, text: str) -> None:
-        self._report.problem(os.fsdecode(name), text)
+    def _problem(self, path: bytes, text: str) -> None:
+        self._report.problem(os.fsdecode(path), text)
+
+    def _left_out(self, below: bytes, text: str) -> None:
+        assert self._entry is not None
+        self._report.problem(self._names.shown(b"%b/%b" % (self._entry.name, below)), text)
 
     async def close(self) -> None:
         """End the sessions of the parts, and remove an incomplete file or directory."""
@@ -343,9 +340,8 @@ class _Download:
         """Return the local path of an entry. Raises ``CopyFailed`` for an entry that was not requested: the target must
         not choose which files are written."""
         top, *below = entry.name.split(b"/")
-        asked = any(_matches(top, pattern) for pattern in self._patterns)
         if (
-            not asked
+            not self._names.has(top)
             or top in (b".", b"..")
             or (below and not self._options.recursive)
             or any(not _is_component(part) for part in below)
@@ -360,20 +356,6 @@ class _Download:
             raise CopyFailed(f"{os.fsdecode(self._destination)}: is not a directory")
         root = os.path.join(self._destination, top) if self._into and top else self._destination
         return os.path.join(root, *below)
-
-
-def _tar_problem(text: str) -> tuple[str, str]:
-    """Return the name and the reason of a message of the target's tar."""
-    match = _TAR_MESSAGE.fullmatch(text)
-    if match is None:
-        return "tar", text.removeprefix("tar: ")
-    reason = f"{LINK_TO_NOTHING}, or was removed meanwhile" if match["reason"] == _TAR_REMOVED else match["reason"]
-    return match["name"], reason
-
-
-def _matches(name: bytes, pattern: bytes) -> bool:
-    translated = pattern.decode("latin-1").replace("[^", "[!")
-    return name == pattern or (bool(name) and fnmatch.fnmatchcase(name.decode("latin-1"), translated))
 
 
 def _is_component(name: bytes) -> bool:

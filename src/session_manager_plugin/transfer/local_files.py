@@ -21,6 +21,8 @@ CHUNK_SIZE = 256 * 1024
 
 
 LINK_TO_NOTHING = "is a link to nothing"
+LINK_UPWARD = "is a link to a directory above it"
+NOT_REGULAR = "is not a regular file"
 BECAME_SHORTER = "became shorter while it was copied"
 PRIVATE_DIRECTORY = 0o700
 """The mode of a directory until it is complete."""
@@ -184,32 +186,48 @@ def walk(top: bytes, report: Report) -> Iterator[LocalEntry]:
 
     Files are not opened here.
     """
-    yield from _walk(top, b"", (), report)
+    above = _identities_above(top)
+    outside = len(above)
+    pending = [(top, b"", outside)]
+    while pending:
+        path, name, depth = pending.pop()
+        del above[depth:]
+        try:
+            found = os.stat(path)
+            is_directory = stat.S_ISDIR(found.st_mode)
+            if not is_directory and not stat.S_ISREG(found.st_mode):
+                report(path, NOT_REGULAR)
+                continue
+            identity = (found.st_dev, found.st_ino)
+            if is_directory and depth > outside and identity in above:
+                report(path, LINK_UPWARD)
+                continue
+            inner = sorted(os.listdir(path), reverse=True) if is_directory else []
+        except OSError as error:
+            is_broken = isinstance(error, FileNotFoundError) and os.path.islink(path)
+            report(path, LINK_TO_NOTHING if is_broken else error_text(error))
+            continue
+        size = 0 if is_directory else found.st_size
+        yield LocalEntry(path, name, stat.S_IMODE(found.st_mode), int(found.st_mtime), size, is_directory)
+        above.append(identity)
+        pending += [
+            (os.path.join(path, component), b"%b/%b" % (name, component) if name else component, depth + 1)
+            for component in inner
+        ]
 
 
-def _walk(path: bytes, name: bytes, above: tuple[tuple[int, int], ...], report: Report) -> Iterator[LocalEntry]:
-    try:
-        found = os.stat(path)
-        is_directory = stat.S_ISDIR(found.st_mode)
-        if not is_directory and not stat.S_ISREG(found.st_mode):
-            report(path, "is not a regular file")
-            return
-        identity = (found.st_dev, found.st_ino)
-        if is_directory and identity in above:
-            report(path, "is a link to a directory above it")
-            return
-        inner = sorted(os.listdir(path)) if is_directory else []
-    except OSError as error:
-        report(
-            path,
-            LINK_TO_NOTHING if isinstance(error, FileNotFoundError) and os.path.islink(path) else error_text(error),
-        )
-        return
-    size = 0 if is_directory else found.st_size
-    yield LocalEntry(path, name, stat.S_IMODE(found.st_mode), int(found.st_mtime), size, is_directory)
-    for component in inner:
-        relative = b"%b/%b" % (name, component) if name else component
-        yield from _walk(b"%b/%b" % (path, component), relative, (*above, identity), report)
+def _identities_above(path: bytes) -> list[tuple[int, int]]:
+    """Return device and inode of each directory above ``path``: a link to one of them contains the link itself."""
+    identities = []
+    directory = os.path.dirname(os.path.realpath(path))
+    while True:
+        with contextlib.suppress(OSError):
+            found = os.stat(directory)
+            identities.append((found.st_dev, found.st_ino))
+        parent = os.path.dirname(directory)
+        if parent == directory:
+            return identities
+        directory = parent
 
 
 def open_file(entry: LocalEntry, report: Report) -> int | None:

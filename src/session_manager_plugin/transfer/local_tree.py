@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from session_manager_plugin.errors import CopyFailed
 from session_manager_plugin.transfer.archive import ArchiveParser, Member, MemberKind
 from session_manager_plugin.transfer.local_files import (
+    NOT_REGULAR,
     PRIVATE_DIRECTORY,
     Attributes,
     concerns_all_files,
@@ -20,27 +22,31 @@ from session_manager_plugin.transfer.local_files import (
 )
 from session_manager_plugin.transfer.names import partial_name
 
-_PATH_MAX = 4096
-"""Bytes of a path, with its end (Linux)."""
-
 
 class PartialTree:
     """A directory that is given its name when it is complete, or is then merged into an existing one of that name.
 
     ``prefix`` is the name of the archive's top, empty for ``.``. Hard links in the archive become files of their own;
-    symbolic links are not expected, since the target's tar follows them. ``report`` is called with the name of any
-    other member and of one that cannot be written, and the reason; the others are unpacked. Raises ``OSError`` if the
-    directory cannot be made or the disk is full, and ``CopyFailed`` for names that an archive of this directory cannot
-    hold.
+    symbolic links are not expected, since the target's tar follows them. ``left_out`` is called with the path, below
+    the top, of any other member, and ``report`` with the local path of one that cannot be written; both with the
+    reason, and the others are unpacked. Raises ``OSError`` if the directory cannot be made or the disk is full, and
+    ``CopyFailed`` for names that an archive of this directory cannot hold.
     """
 
     def __init__(
-        self, path: bytes, prefix: bytes, attributes: Attributes, report: Callable[[bytes, str], None]
+        self,
+        path: bytes,
+        prefix: bytes,
+        attributes: Attributes,
+        report: Callable[[bytes, str], None],
+        left_out: Callable[[bytes, str], None],
     ) -> None:
+        self._shown = path
         self._path = os.path.realpath(path)
         self._prefix = prefix
         self._attributes = attributes
         self._report = report
+        self._left_out = left_out
         self._parser = ArchiveParser()
         self._directories: list[tuple[bytes, Member]] = []
         """Each by its path below the top, empty for the top itself."""
@@ -55,15 +61,11 @@ class PartialTree:
         self._member: Member | None = None
         self._left = 0
         """Bytes of the member that have not arrived."""
-        parent, name = os.path.split(self._path)
-        self.temporary = os.path.join(parent, partial_name(name, secrets.token_hex(4)))
-        """The path of the incomplete directory."""
-        self._exists = False
-        """Whether the temporary directory exists."""
         self._is_whole = True
-        with named_errors(path):
-            os.mkdir(self.temporary, PRIVATE_DIRECTORY)
+        self.temporary = self._make_temporary(path)
+        """The path of the incomplete directory."""
         self._exists = True
+        """Whether the temporary directory exists."""
 
     def write(self, data: bytes) -> None:
         """Unpack ``data``, the next bytes of the archive."""
@@ -73,13 +75,7 @@ class PartialTree:
                     try:
                         self._start(event)
                     except OSError as error:
-                        if len(self.temporary) + len(event.name) >= _PATH_MAX:
-                            # tar on the target never ends: it follows each link to a directory above again and again
-                            raise CopyFailed(
-                                f"{os.fsdecode(event.name[:80])}…: the path is too long, probably because of a link to "
-                                "a directory above it; copy what is beside that link by itself"
-                            ) from error
-                        self._refuse(event.name, error)
+                        self._refuse(self._below(event.name), error)
                 else:
                     self._receive(event)
 
@@ -89,7 +85,7 @@ class PartialTree:
             raise CopyFailed("the archive ended too early")
         with named_errors(self._path):
             if os.path.isdir(self._path):
-                self._merge(b"")
+                self._merge()
                 _remove(self.temporary)
                 self._settle(self._path)
             else:
@@ -106,6 +102,21 @@ class PartialTree:
             with contextlib.suppress(OSError):
                 _remove(self.temporary)
 
+    def _make_temporary(self, shown: bytes) -> bytes:
+        """Make the temporary directory inside the directory to be merged into, which may be a file system of its own,
+        or beside it if that is not possible; return its path."""
+        parent, name = os.path.split(self._path)
+        partial = partial_name(name, secrets.token_hex(4))
+        if os.path.isdir(self._path):
+            with contextlib.suppress(OSError):
+                inside = os.path.join(self._path, partial)
+                os.mkdir(inside, PRIVATE_DIRECTORY)
+                return inside
+        with named_errors(shown):
+            beside = os.path.join(parent, partial)
+            os.mkdir(beside, PRIVATE_DIRECTORY)
+        return beside
+
     # Unpacking.
 
     def _start(self, member: Member) -> None:
@@ -116,7 +127,7 @@ class PartialTree:
             self._directories.append((name, member))
             return
         if member.kind is MemberKind.OTHER:
-            self._report(member.name, "is not a regular file")
+            self._left_out(self._below(member.name), NOT_REGULAR)
             return
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         path, mode = self._place(member.name), self._attributes.new_mode(member.mode)
@@ -176,24 +187,55 @@ class PartialTree:
 
     # The end.
 
-    def _merge(self, name: bytes) -> None:
-        """Move the contents of one directory into the existing directory of the same name."""
-        self._merged.add(name)
-        for entry in os.scandir(os.path.join(self.temporary, name)):
-            below = b"%b/%b" % (name, entry.name) if name else entry.name
-            path = os.path.join(self._path, below)
-            if entry.is_dir() and os.path.isdir(path):
-                self._merge(below)
-                continue
-            try:
-                if not entry.is_dir():
-                    path = os.path.realpath(path)
-                    with contextlib.suppress(FileNotFoundError):
-                        self._attributes.keep_existing(path, entry.path)
-                os.replace(entry.path, path)
-            except OSError as error:
-                self._refuse(path, error)
-                self._lost.add(below)
+    def _merge(self) -> None:
+        """Move the contents of the temporary directory into the existing directory."""
+        self._merged.add(b"")
+        pending = [b""]
+        while pending:
+            name = pending.pop()
+            with os.scandir(os.path.join(self.temporary, name)) as entries:
+                for entry in entries:
+                    below = b"%b/%b" % (name, entry.name) if name else entry.name
+                    path = os.path.join(self._path, below)
+                    is_directory = entry.is_dir(follow_symlinks=False)
+                    if is_directory and os.path.isdir(path):
+                        self._merged.add(below)
+                        pending.append(below)
+                        continue
+                    try:
+                        if self._move(entry.path, path, is_directory=is_directory):
+                            pending.append(below)
+                    except OSError as error:
+                        self._refuse(below, error)
+                        self._lost.add(below)
+
+    def _move(self, source: bytes, path: bytes, *, is_directory: bool) -> bool:
+        """Move a file or directory; return whether the contents of a directory are still to be moved, because it is on
+        another file system."""
+        if not is_directory:
+            path = os.path.realpath(path)
+            with contextlib.suppress(FileNotFoundError):
+                self._attributes.keep_existing(path, source)
+        try:
+            os.replace(source, path)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        else:
+            return False
+        if is_directory:
+            os.mkdir(path, PRIVATE_DIRECTORY)
+            return True
+        parent, name = os.path.split(path)
+        partial = os.path.join(parent, partial_name(name, secrets.token_hex(4)))
+        try:
+            shutil.copy2(source, partial)
+            os.replace(partial, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(partial)
+            raise
+        return False
 
     def _settle(self, top: bytes) -> None:
         """Set the modes and times of the directories, the innermost first."""
@@ -204,17 +246,17 @@ class PartialTree:
             try:
                 self._attributes.settle_directory(path, member.mode, member.time, made=name not in self._merged)
             except OSError as error:
-                self._refuse(path, error)
+                self._refuse(name, error)
 
     def _is_lost(self, name: bytes) -> bool:
         return any(name == lost or name.startswith(lost + b"/") for lost in self._lost)
 
     def _refuse(self, name: bytes, error: OSError) -> None:
-        """Report what cannot be written. Raises ``error`` if it concerns all files."""
+        """Report what cannot be written, by its path below the top. Raises ``error`` if it concerns all files."""
         if concerns_all_files(error):
             raise error
         self._is_whole = False
-        self._report(name, error_text(error))
+        self._report(os.path.join(self._shown, name) if name else self._shown, error_text(error))
 
 
 def _remove(directory: bytes) -> None:

@@ -60,7 +60,8 @@ if has base64; then encoding=base64; encode() { base64; }
 elif has od; then encoding=hex; encode() { od -An -v -tx1; }
 else echo ':x = the target has neither base64 nor od, which copies need'; exit 1; fi
 shown() { printf '=%s' "$(printf '%s' "$1" | encode | tr -d ' \n')"; }
-problem() { printf ':x %s %s\n' "$(shown "${1#./}")" "$2"; }
+problem() { case $1 in .) o_=$typed;; *) o_=${1#./}; case $typed in .) o_=./$o_;; '~'|'~/'*) o_='~'/$o_;; esac;; esac
+printf ':x %s %s\n' "$(shown "${o_:-.}")" "$2"; }
 tar=; case $flags in *t*) if has tar; then tar=1; fi;; esac
 echo ":h $encoding $algorithm ${zip:-0} ${tar:-0}"
 n=0
@@ -108,9 +109,24 @@ case $o_ in *'
 '*) printf '%s\n' "${o_%
 *}" | while IFS= read -r l_; do printf ':w %s\n' "$l_"; done;; esac; }
 if [ $piped = none ]; then tally() { cat >/dev/null; echo -; }; else tally() { digest; }; fi
-walk() { if entry; then echo ":d $((n - 1)) 0 0 $(facts "$1") $(shown "$2")"; fi
+upward='t_=$(cd -P "$2" 2>/dev/null && pwd -P && echo .); t_=${t_%??}
+s_=$(cd -P "$3" 2>/dev/null && pwd -P && echo .); s_=${s_%??}; s_=$1//${s_#/}/
+case $t_ in "") false;; /) true;; *) case $s_ in *"//${t_#/}/"*) true;; *) false;; esac;; esac'
+is_upward() { eval "$upward"; }
+looped='a_=$1; shift; is_upward() { eval "$upward"; }
+for l_; do if [ -d "$l_" ]; then
+if is_upward "$a_" "$l_" "${l_%/*}"; then echo; exit; fi
+b_="{""}"; find "$t_" -type l -exec sh -c "$looped" sh "$s_" $b_ + 2>/dev/null
+fi; done'
+loops() { if ! has find; then return 0; fi
+[ "$(export upward looped; find "$1/" -type l -exec sh -c "$looped" sh '' {} + 2>/dev/null | wc -l)" -gt 0 ]; }
+walk() { if ! [ -r "$1" ] || ! [ -x "$1" ]; then problem "$1" 'Permission denied'; return; fi
+if entry; then echo ":d $((n - 1)) 0 0 $(facts "$1") $(shown "$2")"; fi
 for c_ in "$1"/* "$1"/.[!.]* "$1"/..?*; do
-if [ -d "$c_" ]; then walk "$c_" "$2/${c_##*/}"
+if [ -d "$c_" ]; then
+if ! [ -L "$c_" ]; then walk "$c_" "$2/${c_##*/}" "$3"
+elif is_upward "$3" "$c_" "$1"; then problem "$c_" 'is a link to a directory above it'
+else walk "$c_" "$2/${c_##*/}" "$s_"; fi
 elif [ -e "$c_" ]; then file "$c_" "$2/${c_##*/}"
 elif [ -L "$c_" ]; then problem "$c_" 'is a link to nothing'; fi; done; }
 one() { if [ -d "$1" ]; then
@@ -119,11 +135,11 @@ if ! [ -r "$1" ] || ! [ -x "$1" ]; then problem "$1" 'Permission denied'; return
 case $1 in .|..|/|*/.|*/..) set -- "$1" "$1" .;;
 */*) set -- "$1" "${1%/*}" "${1##*/}";; esac
 s_=$3; if [ "$s_" = . ]; then s_=; fi
-if [ "$tar" ]; then tree "${2:-/}" "$3" "$s_"; else walk "$1" "$s_"; fi
+if [ "$tar" ] && ! loops "$1"; then tree "${2:-/}" "$3" "$s_"; else walk "$1" "$s_" ''; fi
 elif [ -e "$1" ]; then file "$1" "${1##*/}"
 elif [ -L "$1" ]; then problem "$1" 'is a link to nothing'
 else problem "$1" 'No such file or directory'; fi; }
-for a_ in $paths; do name "$a_"; local_path "$n_"
+for a_ in $paths; do name "$a_"; typed=$n_; local_path "$n_"
 if [ -e "$p_" ] || [ -L "$p_" ]; then one "$p_"; continue; fi
 i_=$IFS; IFS=; case $p_ in *[*?[]*) set -- $p_;; *) set -- "$p_";; esac; IFS=$i_
 for g_ do one "$g_"; done; done
