@@ -20,7 +20,7 @@ from tests.support.forward_services import TARGET, Bench, bench, echo_server
 from tests.support.forwarding import read_exactly, read_to_end
 from tests.support.waiting import DEADLINE, wait_until
 
-SUCCEEDED, GENERAL_FAILURE = 0, 1
+SUCCEEDED, GENERAL_FAILURE, CONNECTION_REFUSED = 0, 1, 5
 
 
 class Client:
@@ -81,6 +81,37 @@ async def test_a_destination_without_a_session_is_refused() -> None:
         client = Client(forward)
         assert await client.connect("localhost", port) == SUCCEEDED
         assert await client.say(b"hello") == b"hello"
+        client.close()
+
+
+async def test_a_connection_that_the_target_cannot_make_is_refused() -> None:
+    """A port where nothing listens: the agent reports that, and reports no connection that it has made."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    async with bench() as at, at.forward(socks=["0"]) as forward:
+        for _ in range(2):
+            client = Client(forward)
+            assert await client.connect("localhost", port) == CONNECTION_REFUSED
+            assert await read_to_end(client.reader) == b""
+            client.close()
+        await wait_until(lambda: len(at.of(Trouble)) == 2)
+        assert "could not connect to its destination" in str(at.of(Trouble)[0])
+
+
+@pytest.mark.parametrize("greeting", [b"220 ready\r\n", b""])
+async def test_a_destination_that_speaks_or_ends_first(greeting: bytes) -> None:
+    """Its data follows the answer to the client; a connection that it closes at once was made nevertheless."""
+
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, bench() as at, at.forward(socks=["0"]) as forward:
+        client = Client(forward)
+        assert await client.connect("localhost", server.sockets[0].getsockname()[1]) == SUCCEEDED
+        assert await read_to_end(client.reader) == greeting
         client.close()
 
 

@@ -15,8 +15,9 @@ from session_manager_plugin.session import connection_source
 from session_manager_plugin.session.connection_source import (
     ConnectionDealer,
     HandedConnections,
-    answer_socks_request,
     receive_socks_request,
+    refuse_socks_request,
+    socks_answer,
 )
 from session_manager_plugin.session.listener import listen_on_port
 from tests.support.waiting import DEADLINE, wait_until
@@ -134,8 +135,8 @@ async def test_a_socks_request_leaves_the_data_behind_it_unread(pair: tuple[sock
     client.sendall(b"\x05\x01\x00" + REQUEST + b"SELECT 1")
     handshake, request = await receive_socks_request(server)
     assert request == SocksRequest("db", 5432)
-    await answer_socks_request(server, handshake)
-    assert client.recv(100) == b"\x05\x00\x05\x00\x00\x01" + bytes(6)
+    assert client.recv(100) == b"\x05\x00"
+    assert socks_answer(handshake)(True) == b"\x05\x00\x00\x01" + bytes(6)
     assert server.recv(100) == b"SELECT 1"
 
 
@@ -143,7 +144,7 @@ async def test_a_socks_request_is_refused(pair: tuple[socket.socket, socket.sock
     client, server = pair
     client.sendall(b"\x05\x01\x00" + REQUEST)
     handshake, _request = await receive_socks_request(server)
-    await answer_socks_request(server, handshake, "no session to db")
+    await refuse_socks_request(server, handshake, "no session to db")
     assert client.recv(100)[:4] == b"\x05\x00\x05\x01"
     assert (handshake.state, handshake.error) == (SocksState.REFUSED, "no session to db")
 

@@ -10,8 +10,13 @@ from session_manager_plugin.errors import SessionManagerError
 from session_manager_plugin.forwarding.destination import Destination
 from session_manager_plugin.forwarding.events import EventHandler, Trouble
 from session_manager_plugin.forwarding.on_demand import OnDemandPools
-from session_manager_plugin.session.connection_source import answer_socks_request, receive_socks_request
+from session_manager_plugin.session.connection_source import (
+    receive_socks_request,
+    refuse_socks_request,
+    socks_answer,
+)
 from session_manager_plugin.session.listener import Listener
+from session_manager_plugin.session.local_connection import ProxyClient
 
 _MOST_TOLD = 1000
 """Subjects whose last problem is remembered, so that it is reported only once."""
@@ -59,12 +64,11 @@ class SocksServer:
                 pool = await self._pools.pool(destination)
             except SessionManagerError as error:
                 self._tell(str(destination), str(error))
-                await answer_socks_request(client, server, str(error))
+                await refuse_socks_request(client, server, str(error))
                 return
             self._told.pop(str(destination), None)
-            await answer_socks_request(client, server)
             unless_handed.pop_all()
-            pool.deal(client)
+            pool.deal(ProxyClient(client, socks_answer(server)))
 
     def _tell(self, subject: str, problem: str) -> None:
         """Report a problem, unless it equals the last one reported for ``subject``."""

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from session_manager_plugin.protocol.socks import Reply, SocksRequest, SocksServer, SocksState
+from session_manager_plugin.protocol.socks import Reply, SocksRequest, SocksServer
 from session_manager_plugin.session.listener import Listener
 
 HANDSHAKE_TIMEOUT = 10.0
@@ -189,11 +189,20 @@ async def receive_socks_request(client: socket.socket) -> tuple[SocksServer, Soc
     return server, server.request
 
 
-async def answer_socks_request(client: socket.socket, server: SocksServer, refusal: str = "") -> None:
-    """Accept the request of ``client``, or refuse it if ``refusal`` states a reason. Raises ``OSError``."""
-    if refusal:
-        server.refuse(Reply.GENERAL_FAILURE, refusal)
-    else:
-        server.accept()
-    assert server.state in (SocksState.ACCEPTED, SocksState.REFUSED)
+async def refuse_socks_request(client: socket.socket, server: SocksServer, reason: str) -> None:
+    """Refuse the request of ``client``. Raises ``OSError``."""
+    server.refuse(Reply.GENERAL_FAILURE, reason)
     await asyncio.get_running_loop().sock_sendall(client, server.data_to_send())
+
+
+def socks_answer(server: SocksServer) -> Callable[[bool], bytes]:
+    """Return a function that returns the answer to a request that was received: whether the connection is made."""
+
+    def answer(connected: bool) -> bytes:
+        if connected:
+            server.accept()
+        else:
+            server.refuse(Reply.CONNECTION_REFUSED, "the target could not connect")
+        return server.data_to_send()
+
+    return answer

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from session_manager_plugin.session.connection_source import ConnectionSource
-from session_manager_plugin.session.local_connection import ConnectionOwner, LocalConnection
+from session_manager_plugin.session.local_connection import ConnectionOwner, LocalConnection, ProxyClient
 from session_manager_plugin.session.peer_state import PeerState, SocketTable
 from session_manager_plugin.session.protocols import Clock, IDataChannel, Notices
 
@@ -34,6 +34,11 @@ class PortSettings:
     """The same without multiplexing. Shorter, because the next local connection has to wait that long."""
     settle_silence: float = 0.25
     """Seconds without data after which an agent without multiplexing has sent everything of a closed connection."""
+    dial_time: float = 0.05
+    """Seconds from the agent's acknowledgement of a new stream until a refused connection has been reported: a refusal
+    by the target itself, or by a host near it, takes a few milliseconds."""
+    most_dial_time: float = 1.0
+    """Seconds after which a proxy's client is answered although the new stream is not acknowledged yet."""
     max_held: int = 256
     """The maximum of half-closed connections held at once."""
     max_held_unknown: int = 16
@@ -95,12 +100,13 @@ class Forwarder(ConnectionOwner, ABC):
     def _accept(self, endpoint: socket.socket) -> None:
         """Serve a local program that has connected."""
 
-    def _new_connection(self) -> LocalConnection:
+    def _new_connection(self, endpoint: socket.socket) -> LocalConnection:
         self._starved = False
         if not self._has_accepted:
             self._has_accepted = True
             self._notices.connection_accepted(multiplexed=self.multiplexed)
-        return LocalConnection(self, next(self._numbers))
+        client = endpoint if isinstance(endpoint, ProxyClient) else None
+        return LocalConnection(self, next(self._numbers), client)
 
     async def _open(self, connection: LocalConnection, endpoint: socket.socket) -> None:
         await self._loop.connect_accepted_socket(lambda: connection, endpoint)

@@ -18,7 +18,7 @@ import contextlib
 import socket
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Protocol, cast
 
@@ -29,6 +29,17 @@ LINGER_TIMEOUT = 5.0
 HURRIED_LINGER_TIMEOUT = 0.5
 """The same after the end of the session, when ``Forwarder.deliver`` waits for all connections."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class ProxyClient(socket.socket):
+    """The socket of a program that has asked a proxy for a connection, and waits for the answer."""
+
+    def __init__(self, client: socket.socket, answer: Callable[[bool], bytes]) -> None:
+        """Takes the place of ``client``, which is detached. ``answer`` is called once, with whether the connection is
+        made, and returns the bytes for the program."""
+        super().__init__(client.family, client.type, client.proto, client.detach())
+        self.setblocking(False)
+        self.answer = answer
 
 
 class ConnectionOwner(Protocol):
@@ -60,8 +71,11 @@ class LocalConnection(asyncio.Protocol):
     """See the module docstring. ``stream_id`` and ``answered`` (data has arrived from the far end) are set by the
     owner."""
 
-    def __init__(self, owner: ConnectionOwner, number: int) -> None:
+    def __init__(self, owner: ConnectionOwner, number: int, client: ProxyClient | None = None) -> None:
+        """``client`` is the socket, if the program waits for the answer of a proxy: ``accept`` writes it, or a refusal
+        is written when the connection ends without any data."""
         self._owner = owner
+        self._client = client
         self.number = number
         """Names the connection in messages."""
         self._transport: asyncio.Transport | None = None
@@ -114,11 +128,27 @@ class LocalConnection(asyncio.Protocol):
 
     # From the far end to the program.
 
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether the program waits for the answer of a proxy."""
+        return self._client is not None
+
+    def accept(self) -> None:
+        """Answer that the connection is made, if the program waits for that."""
+        self._answer(True)
+
+    def _answer(self, connected: bool) -> None:
+        client, self._client = self._client, None
+        if client is not None and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(client.answer(connected))
+
     def deliver(self, pieces: Sequence[bytes | bytearray]) -> int:
         """Write to the program. Returns the number of bytes written or discarded; the others are kept, and
         ``data_delivered`` follows for them."""
         if self._transport is None or self.ending or self._transport.is_closing():
             return sum(map(len, pieces))
+        if self._client is not None:
+            self.accept()
         size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
         self.received_size += size
         if self._socket_full:
@@ -153,6 +183,7 @@ class LocalConnection(asyncio.Protocol):
     def _end(self, ending: _Ending) -> None:
         if self.ending or self.closed:
             return
+        self._answer(False)
         self._ending, self.ending = ending, True
         self.resume_reading()  # up to the end of the data, which is discarded
         self._proceed()

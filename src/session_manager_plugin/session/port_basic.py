@@ -122,7 +122,7 @@ class BasicForwarder(Forwarder):
     def _accept(self, endpoint: socket.socket) -> None:
         assert self._source is not None
         self._source.pause()
-        self._start_task(self._serve(self._new_connection(), endpoint)).add_done_callback(self._served)
+        self._start_task(self._serve(self._new_connection(endpoint), endpoint)).add_done_callback(self._served)
 
     def _served(self, serving: asyncio.Task[None]) -> None:
         if serving.cancelled() or self._over:
@@ -153,6 +153,7 @@ class BasicForwarder(Forwarder):
         self._typed.clear()
         self._typed_size = 0
         await self._open(connection, endpoint)
+        connection.accept()  # the agent has connected already, or this session would have failed
         if self._exchange is Exchange.FRESH:
             self._current = connection
             self._give_early(connection)

@@ -18,8 +18,10 @@ writes faster than that pauses.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 
+from session_manager_plugin.errors import NotConnected
 from session_manager_plugin.protocol.messages import Flag, PayloadType
 from session_manager_plugin.protocol.role import Role
 from session_manager_plugin.protocol.smux import (
@@ -72,7 +74,22 @@ class MuxForwarder(Forwarder):
         self._arm_timer()
 
     def _accept(self, endpoint: socket.socket) -> None:
-        self._start_task(self._open(self._new_connection(), endpoint))
+        self._start_task(self._serve(self._new_connection(endpoint), endpoint))
+
+    async def _serve(self, connection: LocalConnection, endpoint: socket.socket) -> None:
+        await self._open(connection, endpoint)
+        if connection.awaits_answer:
+            await self._dialled()
+            connection.accept()
+
+    async def _dialled(self) -> None:
+        """Wait until the agent has reported a refused connection, if the one to the destination of a new stream was
+        refused. It does not report one that was made."""
+        with contextlib.suppress(TimeoutError, NotConnected):
+            async with asyncio.timeout(self._settings.most_dial_time):
+                await asyncio.sleep(0)
+                await self._channel.drain()
+        await asyncio.sleep(self._settings.dial_time)
 
     def _stop(self) -> None:
         super()._stop()
@@ -170,6 +187,8 @@ class MuxForwarder(Forwarder):
             # that they could not connect right after the flag. So the flag is for the next stream to end without data.
             self._refusals -= 1
             self._notices.destination_failed(str(connection))
+        else:
+            connection.accept()
         connection.finish()
         if not connection.kept_size:  # otherwise the stream counts towards the budgets until all is delivered
             self._close_stream(connection)
