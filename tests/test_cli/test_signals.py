@@ -410,6 +410,15 @@ async def test_the_closing_line_begins_a_line(command: str, shown: bytes) -> Non
         assert await program.wait() == 0
 
 
+async def test_the_demo_breaks_no_word_of_its_own() -> None:
+    shell = environment(SHELL="/bin/sh", PS1="$ ")
+    async with PtyProcess([*SMP, "demo", "--status", "off"], env=shell, columns=60) as program:
+        before = await program.expect(r"\$ ")
+        lines = program.output[: before.start()].decode().splitlines()
+        assert len(lines) > 2
+        assert max(map(len, lines)) <= max(60, len(f"smp: {' '.join(SMP)}"))
+
+
 def is_running(pid: int) -> bool:
     """Whether there is such a process."""
     try:

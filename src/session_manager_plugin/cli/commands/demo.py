@@ -77,7 +77,7 @@ def demo(environment: Environment, *, faults: bool, latency: float, jitter: floa
     from session_manager_plugin.agent.sandbox import TARGET
     from session_manager_plugin.cli.exit_status import exit_of_outcome
     from session_manager_plugin.cli.process import run_process
-    from session_manager_plugin.cli.render import tell_ending, tell_note
+    from session_manager_plugin.cli.render import tell_ending
     from session_manager_plugin.cli.session import run_terminal_session
     from session_manager_plugin.library import connect
 
@@ -101,12 +101,25 @@ def demo(environment: Environment, *, faults: bool, latency: float, jitter: floa
             return await run_terminal_session(session, process, named)
 
     name = os.path.basename(shell)
-    tell_note(environment, f"this is a demo: {name} here, through a local Session Manager; exit leaves it")
+    _tell_wrapped(environment, f"this is a demo: {name} here, through a local Session Manager; exit leaves it")
     smp = typed_command(environment)
     if options.escape_character is not None and environment.has_screen:
-        tell_note(environment, WHAT_TO_TRY if faults else f"{WHAT_TO_TRY}, {BAD_LINK.format(smp=smp)}")
+        _tell_wrapped(environment, WHAT_TO_TRY if faults else f"{WHAT_TO_TRY}, {BAD_LINK.format(smp=smp)}")
     ending = run_process(environment, main)
     tell_ending(environment, ending)
     if ending.outcome.is_normal:
-        tell_note(environment, WHAT_NEXT.format(smp=smp))
+        _tell_wrapped(environment, WHAT_NEXT.format(smp=smp))
     return exit_of_outcome(ending.outcome)
+
+
+def _tell_wrapped(environment: Environment, text: str) -> None:
+    """Write a note; at a terminal in as many lines as it takes, so that no command in it is broken."""
+    import textwrap
+
+    from session_manager_plugin.cli.render import tell_note
+    from session_manager_plugin.terminal.size import terminal_size
+
+    size = terminal_size(environment.stderr) if environment.is_terminal(environment.stderr) else None
+    width = len(text) if size is None else max(1, size.columns - len(f"{environment.program}: "))
+    for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False):
+        tell_note(environment, line)
