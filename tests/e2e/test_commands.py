@@ -12,21 +12,10 @@ import pytest
 
 from session_manager_plugin.agent import Sandbox
 from tests.e2e.conftest import BIN
+from tests.support.completed import completed
 from tests.support.waiting import DEADLINE
 
 DOCUMENT = "AWS-StartNonInteractiveCommand"
-
-
-async def run(argv: list[str], environment: dict[str, str]) -> tuple[bytes, bytes, int]:
-    process = await asyncio.create_subprocess_exec(*argv, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment)
-    try:
-        async with asyncio.timeout(DEADLINE):
-            output, errors = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    assert process.returncode is not None
-    return output, errors, process.returncode
 
 
 async def connect(
@@ -35,7 +24,7 @@ async def connect(
     parameters = {"command": [command], "separateOutputStream": [str(separate).lower()]}
     started = await sandbox.start_session(DOCUMENT, parameters)
     argv = [str(BIN / "smp"), "connect", "--url", started.stream_url, "--token", started.token or ""]
-    return await run(argv, environment)
+    return await completed(*argv, env=environment)
 
 
 @pytest.mark.parametrize("status", [0, 1, 3, 127, 255])
@@ -65,7 +54,7 @@ async def test_the_aws_cli(aws: str, sandbox: Sandbox, environment: dict[str, st
     parameters = {"command": ["sh -c 'echo out; echo err >&2; exit 3'"], "separateOutputStream": ["true"]}
     argv = [aws, "ssm", "start-session", "--endpoint-url", sandbox.endpoint_url, "--target", "local"]
     argv += ["--document-name", DOCUMENT, "--parameters", json.dumps(parameters)]
-    output, errors, given = await run(argv, {**environment, "SMP_EXIT_STATUS": setting})
+    output, errors, given = await completed(*argv, env={**environment, "SMP_EXIT_STATUS": setting})
     (session_id,) = sandbox.sessions
     starting = f"\nStarting session with SessionId: {session_id}\n"
     assert output.decode() == f"{starting}out\n\n\nExiting session with sessionId: {session_id}.\n\n"

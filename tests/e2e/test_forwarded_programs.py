@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from asyncio.subprocess import PIPE
 from collections import Counter
 from contextlib import AsyncExitStack
 
@@ -15,24 +14,18 @@ from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.inventory import Database
 from session_manager_plugin.agent.port_mux import MuxPort
 from tests.e2e.test_forward import forwarding, is_over, ready_port
+from tests.support.completed import completed
 from tests.support.programs import need
 from tests.support.servers import postgresql
 from tests.support.stream_server import stream_server
-
-DEADLINE = 60.0
+from tests.support.waiting import DEADLINE
 
 
 async def output_of(*argv: str, env: dict[str, str]) -> bytes:
     """What a program prints; it has to end with status 0."""
-    process = await asyncio.create_subprocess_exec(*argv, stdout=PIPE, stderr=PIPE, env=env)
-    try:
-        async with asyncio.timeout(DEADLINE):
-            output, errors = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    assert process.returncode == 0, errors.decode(errors="replace")
-    return output
+    ended = await completed(*argv, env=env)
+    assert ended.status == 0, ended.errors.decode(errors="replace")
+    return ended.output
 
 
 async def name_host(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -20,6 +20,7 @@ import pytest
 from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.session import EndReason
 from tests.e2e.conftest import BIN
+from tests.support.completed import completed
 from tests.support.ports import held_port
 from tests.support.programs import need
 from tests.support.servers import SshServer, listening, postgresql, ssh_server
@@ -31,15 +32,9 @@ DEADLINE = 180.0
 
 async def output_of(*argv: str, env: dict[str, str], stdin: bytes = b"", status: int = 0) -> bytes:
     """What a program prints; it has to end with `status`."""
-    process = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=env)
-    try:
-        async with asyncio.timeout(DEADLINE):
-            output, errors = await process.communicate(stdin)
-    finally:
-        if process.returncode is None:
-            process.kill()
-    assert process.returncode == status, errors.decode(errors="replace")
-    return output
+    ended = await completed(*argv, env=env, stdin=stdin, deadline=DEADLINE)
+    assert ended.status == status, ended.errors.decode(errors="replace")
+    return ended.output
 
 
 def child_of(pid: int) -> int:

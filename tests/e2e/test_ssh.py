@@ -17,6 +17,7 @@ from session_manager_plugin.agent import Sandbox
 from session_manager_plugin.agent.services.instance_connect import InstanceConnect
 from session_manager_plugin.agent.session import EndReason
 from tests.e2e.conftest import BIN
+from tests.support.completed import completed
 from tests.support.programs import need
 from tests.support.servers import SshServer, ssh_server
 from tests.support.tcp_server import TcpServer
@@ -41,16 +42,10 @@ async def server(tmp_path: Path) -> AsyncIterator[SshServer]:
 async def silent(*argv: str, env: dict[str, str], stdin: bytes = b"", status: int = 0) -> bytes:
     """Return what a program prints on standard output; it has to end with `status`, with nothing on standard error but
     what a link that has to wait for a busy machine makes `smp` say."""
-    process = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=env)
-    try:
-        async with asyncio.timeout(DEADLINE):
-            output, errors = await process.communicate(stdin)
-    finally:
-        if process.returncode is None:
-            process.kill()
-    said = LINK_NOTICE.sub("", errors.decode(errors="replace"))
-    assert (process.returncode, said) == (status, ""), argv
-    return output
+    ended = await completed(*argv, env=env, stdin=stdin, deadline=DEADLINE)
+    said = LINK_NOTICE.sub("", ended.errors.decode(errors="replace"))
+    assert (ended.status, said) == (status, ""), argv
+    return ended.output
 
 
 async def config_of(sandbox: Sandbox, environment: dict[str, str], server: SshServer, *arguments: str) -> str:
