@@ -13,6 +13,8 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 
+from tests.support.waiting import rounds
+
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 """The opcodes of RFC 6455."""
 
@@ -135,7 +137,6 @@ class RawServer:
         self._host = host
         self._tasks: list[asyncio.Task[None]] = []
         self._writers: list[asyncio.StreamWriter] = []
-        self._is_left = False
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, self._host, 0, ssl=self._tls)
@@ -145,8 +146,8 @@ class RawServer:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await rounds()  # asyncio leaks a connection that it has accepted but not set up when the server is closed
         self._server.close()
-        self._is_left = True
         for task in self._tasks:
             task.cancel()
         outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -166,9 +167,6 @@ class RawServer:
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        if self._is_left:  # accepted in the moment before
-            writer.transport.abort()
-            return
         self._writers.append(writer)
         self._tasks.append(asyncio.ensure_future(self._run(Peer(reader, writer))))
 

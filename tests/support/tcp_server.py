@@ -6,7 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import Self, cast
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import rounds, wait_until
 
 
 class Peer(asyncio.Protocol):
@@ -91,6 +91,7 @@ class TcpServer:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await rounds()  # asyncio leaks a connection that it has accepted but not set up when the server is closed
         await self.stop()
         for peer in self.peers:
             if not peer.gone:
