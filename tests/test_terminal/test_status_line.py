@@ -95,8 +95,8 @@ def test_parts_leave_a_narrow_line_in_order() -> None:
     parts = {
         "trend": "▁▁▂▁▃▁█▁",
         "resending": "resending",
-        "label": "alice",
         "latency": "23 ms",
+        "label": "alice",
         "hint": "~? help",
         "state": "connected",
     }
@@ -108,8 +108,9 @@ def test_parts_leave_a_narrow_line_in_order() -> None:
         if not seen or seen[-1] != present:
             seen.append(present)
     names = list(parts)
-    # Where even the hint has no room any more, there may be some for the latency.
-    assert seen == [*(names[start:] for start in range(len(names) - 1)), ["latency", "state"], ["state"]]
+    # Where the label has no room any more, or even the hint, there may be some for the latency.
+    instead = [["latency", "hint", "state"], ["hint", "state"], ["latency", "state"], ["state"]]
+    assert seen == [*(names[start:] for start in range(len(names) - 2)), *instead]
 
 
 SILENT = LinkHealth(LinkState.SILENT, True, 17.9)
@@ -144,12 +145,32 @@ def test_the_longest_wording_that_fits_is_chosen_and_nothing_is_cut(
     assert re.split(" {2,}", text(rendered).strip()) == re.split(" {2,}", shown.strip())
 
 
-@pytest.mark.parametrize("health", [RECONNECTING, SILENT, *(LinkHealth(state, True, 3.0) for state in LinkState)])
-def test_how_to_leave_stays_longest(health: LinkHealth) -> None:
+NO_TROUBLE = (LinkState.CLOSING, LinkState.CLOSED, LinkState.RECONNECTING)
+TROUBLES = [
+    RECONNECTING,
+    SILENT,
+    *(LinkHealth(state, True, 3.0) for state in LinkState if state not in NO_TROUBLE),
+]
+
+
+@pytest.mark.parametrize("health", TROUBLES)
+def test_state_and_how_to_leave_stay_in_ten_columns(health: LinkHealth) -> None:
     status_line = line(color=False)
-    narrowest = len(f" {health.state.value}   ~.")
-    for columns in range(narrowest, 130):
-        assert "~." in text(status_line.render(LinkStatus(health, LABEL), columns))
+    whole = text(status_line.render(LinkStatus(health, LABEL), 200)).split()
+    for columns in range(10, 200):
+        state, *others = text(status_line.render(LinkStatus(health, LABEL), columns)).split()
+        assert "~." in others
+        assert state in (whole[0], "wait", "online", "silent", "late", "away", "lost")
+
+
+@pytest.mark.parametrize("health", [*TROUBLES, CALM.health, BUSY.health, RESTORED])
+def test_no_word_is_cut(health: LinkHealth) -> None:
+    status_line = line(color=False)
+    briefs = ["wait", "online", "silent", "late", "away", "lost"]
+    words = {*text(status_line.render(LinkStatus(health, LABEL, BUSY.latencies), 250)).split(), *briefs}
+    words |= {word.rstrip(",;:") for word in words} | {"for", "3", "s", "17", "23", "leaves", "Enter", "help"}
+    for columns in range(10, 200):
+        assert words.issuperset(text(status_line.render(LinkStatus(health, LABEL, BUSY.latencies), columns)).split())
 
 
 def test_no_escape_no_hint_of_it() -> None:

@@ -33,10 +33,21 @@ _STATE_COLOURS = {
     LinkState.CLOSING: _DOUBTFUL,
 }
 """Styles by state. All other states have the style ``_BAD``."""
+_BRIEF = {
+    LinkState.CONNECTING: "wait",
+    LinkState.CONNECTED: "online",
+    LinkState.SILENT: "silent",
+    LinkState.UNANSWERED: "silent",
+    LinkState.DELAYED: "late",
+    LinkState.AWAY: "away",
+    LinkState.RECONNECTING: "lost",
+}
+"""Words for the states where there is no room for their names: with the key that leaves they fit in 10 columns."""
 _GAP = "  "
 _WIDTH = 80
 """Columns that the line occupies in a wider terminal, unless its parts need more. Many terminals wrap a row anew when
 they become narrower than its text, which moves what is below and above it."""
+_RANK_OF_LABEL, _RANK_OF_LATENCY = 4, 3
 _FILL = "\x1b[K"  # EL, which fills the row with the current background
 _LONGEST_IN_TITLE = 75
 """Longest wording of state and trouble in the title, in characters."""
@@ -97,7 +108,7 @@ class StatusLine:
 
         State and trouble are one field at the left, hints stand at the right. On a narrow terminal the least important
         parts are left out, and the longest wording that fits is used. The state, and in trouble the keys that leave,
-        are kept longest.
+        are kept longest; in 10 columns or more nothing is cut.
         """
         from rich.segment import Segment
         from rich.style import Style
@@ -115,10 +126,11 @@ class StatusLine:
             return sum(cells) + len(_GAP) * (len(cells) - 1)
 
         states = [Segment(_printable(f" {words} "), state_style) for words in _wordings(health)]
+        brief = Segment(f" {_BRIEF.get(health.state, health.state.value)} ", state_style)
         # In the order of the line. The numbers are ranks: the part of the lowest rank is left out first.
-        facts = [(3, part(self._label or status.label))]
+        facts = [(_RANK_OF_LABEL, part(self._label or status.label))]
         if health.latency is not None:
-            facts.append((4, part(_milliseconds(health.latency))))
+            facts.append((_RANK_OF_LATENCY, part(_milliseconds(health.latency))))
             if len(status.latencies) > 1:
                 facts.append((0, part(self._trend(status.latencies[-_TREND_LENGTH:]))))
         if health.retransmitting > 0:
@@ -129,13 +141,15 @@ class StatusLine:
             hints = [part(hint) for hint in self._leave_hints]
             wordings = [(state, hint) for state in states for hint in hints[:-1]]
             wordings += [(state, hints[-1]) for state in states]
-            state, hint = next((words for words in wordings if width(words) <= columns), wordings[-1])
+            state, hint = next((words for words in wordings if width(words) <= columns), (brief, hints[-1]))
         else:
-            state = next((state for state in states if width((state,)) <= columns), states[-1])
+            state = next((state for state in states if width((state,)) <= columns), brief)
             longest, *others = (part(hint) for hint in self._hints)
             hint = next((hint for hint in others if width((state, hint)) <= columns), part(""))
             if width((state, *(fact for _, fact in facts), longest)) <= columns:
                 hint = longest
+        if any(rank == _RANK_OF_LABEL and width((state, fact, hint)) > columns for rank, fact in facts):
+            facts = [(rank, fact) for rank, fact in facts if rank == _RANK_OF_LATENCY]  # may fit instead of the label
         while facts and width((state, *(fact for _, fact in facts), hint)) > columns:
             facts.remove(min(facts, key=lambda ranked: ranked[0]))
         line = [state]
@@ -144,7 +158,7 @@ class StatusLine:
         length = sum(each.cell_length for each in line)
         if hint.text:
             filling = min(columns, _WIDTH) - length - hint.cell_length
-            line += (part(" " * max(filling, len(_GAP))), hint)
+            line += (part(" " * max(filling, len(_GAP) if width((state, hint)) <= columns else 0)), hint)
             length = sum(each.cell_length for each in line)
         line = Segment.adjust_line_length(line, columns, pad=False)
         if self._color and length < columns:
