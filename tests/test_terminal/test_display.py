@@ -42,6 +42,7 @@ class Shown:
 
     def __init__(self, mode: StatusMode, reading: int, output: OutputWriter) -> None:
         self._reading = reading
+        self.output = output
         self.status = CALM
         self.progress = StreamProgress(0, 0, 0.0)
         self.now = 100.0
@@ -326,6 +327,42 @@ async def test_it_looks_by_itself(shown: Shown) -> None:
     shown.status = TROUBLE
     shown.now += 1
     await wait_until(lambda: WORDS in shown.written())
+
+
+FLOOD = b"line\r\n" * 100_000
+
+
+def read_all(shown: Shown) -> bytes:
+    pieces = []
+    while piece := shown.written():
+        pieces.append(piece)
+        shown.output.finish(0)
+    return b"".join(pieces)
+
+
+@modes(StatusMode.BAR)
+async def test_a_terminal_that_is_slow_is_restored_all_the_same(shown: Shown) -> None:
+    """What it has not accepted is not written at the end, but for the modes that are to be undone."""
+    shown.display.start(SIZE)
+    shown.display.write(FLOOD + b"\x1b[?1049h\x1b[?1000h" + FLOOD + b"\x1b[?1000l")
+    shown.display.stop()
+    assert shown.output.buffered < 1000
+    written = read_all(shown)
+    assert len(written) < len(FLOOD)
+    assert written.index(b"\x1b[?1049h") < written.index(b"\x1b[?1000l") < written.index(b"\x1b[?1049l")
+    assert b"\x1b[9999;1H\x1b[m\x1b[2K" in written[written.index(b"\x1b[?1049l") :]
+
+
+@modes(StatusMode.BAR)
+async def test_what_a_slow_terminal_has_not_accepted_before_a_stop_is_written_after_it(shown: Shown) -> None:
+    shown.display.start(SIZE)
+    shown.display.write(FLOOD)
+    again = shown.display.pause()
+    before = read_all(shown)
+    assert before.count(b"line") < 100_000
+    assert b"\x1b[r\x1b[9999;1H" in before
+    shown.display.resume(SIZE, again)
+    assert (before + read_all(shown)).count(b"line") == 100_000
 
 
 def test_a_title_is_borrowed_once() -> None:

@@ -203,7 +203,6 @@ class Console(Streams, TerminalHold):
             size = self._terminal_size()
             if self._display is not None and size is not None:
                 self._display.resize(size)
-                self._display.ask_for_repaint()
             if self._watcher is not None:
                 self._watcher.check()
 
@@ -254,10 +253,8 @@ class Console(Streams, TerminalHold):
             size = self._terminal_size()
             if self._display is None:
                 self._start_display()
-            elif size is not None:
-                self._display.start(size)
-                self._display.write(again)
-                self._display.ask_for_repaint()
+            elif size:
+                self._display.resume(size, again)
             if self._watcher is None:
                 self._watch_size()
         self._has_terminal.set()
@@ -453,9 +450,7 @@ class Console(Streams, TerminalHold):
 
     def _start_display(self) -> None:
         size, status, progress = self._terminal_size(), self._status, self._input_progress
-        if self._status_line is None or status is None or progress is None:
-            return
-        if size is None or not os.isatty(self._stdout):
+        if self._status_line is None or status is None or progress is None or not size or not os.isatty(self._stdout):
             return
         from session_manager_plugin.terminal.display import StatusDisplay
 

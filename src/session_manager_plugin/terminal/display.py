@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from session_manager_plugin.session.link_health import LinkState, LinkStatus, StreamProgress
 from session_manager_plugin.session.protocols import TerminalSize
+from session_manager_plugin.terminal.backlog import switches
 from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
 from session_manager_plugin.terminal.predict_mode import PredictMode
@@ -31,6 +32,8 @@ _SETTLE_TIME = 0.3
 that was read is soon wrong. tmux reports a size up to 0.25 s after it has resized its screen."""
 _BUSY = 64 * 1024
 """Bytes queued for the terminal above which the status is not drawn: it would be shown late, behind them."""
+_FINISH_TIME = 0.5
+"""Seconds to wait for a terminal that accepts no bytes before the process is stopped."""
 _HOLD_TIME = 0.1
 """Seconds that, with a bar, an unfinished character is held back. Then it is written as it is: in an encoding other
 than UTF-8 it may be complete, a prompt that waits for an answer."""
@@ -77,6 +80,8 @@ class StatusDisplay:
         self._clock = clock
         self._screen = self._new_screen()
         self._settles_at = -math.inf
+        self._unwritten = b""
+        """Output that the terminal had not accepted at ``pause``."""
         self._last = b""
         """The last output of the remote."""
         self._echo_timer: asyncio.TimerHandle | None = None
@@ -130,7 +135,7 @@ class StatusDisplay:
 
     def resize(self, size: TerminalSize) -> None:
         """Adapt to a new size of the terminal, or to the same after it was resized to and fro."""
-        if size == self._size and self._screen.has_bar:
+        if size == self._size:
             self.ask_for_repaint()
         self._size = size
         if self._echo is not None:
@@ -276,11 +281,22 @@ class StatusDisplay:
         self._arm(_LOOK_INTERVAL if due is None else max(0.0, due - now))
 
     def pause(self) -> bytes:
-        """Restore the terminal for now. Returns the bytes to ``write`` after the next ``start``, which restore the
-        remote's screen state."""
+        """Restore the terminal for now, before the process is stopped. Returns the bytes for ``resume``, which restore
+        the remote's screen state."""
         again = self._screen.again()
+        self._unwritten = self._output.take_unwritten()
+        self._output.write(switches(self._unwritten))
         self.stop()
+        self._output.finish(_FINISH_TIME)
         return again
+
+    def resume(self, size: TerminalSize, again: bytes) -> None:
+        """Show the status again, on a terminal of ``size``, after ``pause`` or ``lose``."""
+        self.start(size)
+        self.write(again)
+        unwritten, self._unwritten = self._unwritten, b""
+        self._output.write(unwritten)  # as it was: it is corrected already
+        self.ask_for_repaint()
 
     def lose(self) -> bytes:
         """Stop without writing, because another job has the terminal. Returns the same as ``pause``."""
@@ -295,8 +311,14 @@ class StatusDisplay:
         return again
 
     def stop(self) -> None:
-        """Restore the terminal to the state before ``start``. Idempotent."""
+        """Restore the terminal to the state before ``start``. Idempotent.
+
+        If much output is still queued for a slow terminal, its text is dropped: at the end of the process there is no
+        time to write it, and the terminal must be restored.
+        """
         self._stop_timers()
+        if self._output.buffered > _BUSY:
+            self._output.write(switches(self._output.take_unwritten()))
         if self._echo is not None:
             self._output.write(self._echo.stop(self._screen))
         if self._noticed:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 import stat
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -115,10 +116,18 @@ class OutputWriter:
         """Wait until everything is written, writing has failed (see ``error``), or the writer is closed."""
         await self._idle.wait()
 
+    def finish(self, seconds: float) -> None:
+        """Write the queue without the event loop, as far as the reader accepts it within this time."""
+        ends_at = time.monotonic() + seconds
+        while self._chunks and select.select([], [self._fd], [], max(0.0, ends_at - time.monotonic()))[1]:
+            self._flush()
+
     def take_unwritten(self) -> bytes:
         """Return the queued bytes and empty the queue."""
         unwritten = b"".join(self._chunks)[self._head_sent :]
         self._clear()
+        if self._paused:
+            self._unpause()
         return unwritten
 
     def close(self) -> None:
