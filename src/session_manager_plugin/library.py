@@ -433,7 +433,8 @@ async def copy(
     """Copy files between this machine and a target; return a report of copied files and of problems.
 
     Either ``destination`` or every source is remote, written ``TARGET:PATH``; remote sources are all on one target. A
-    ``pathlib.Path`` is a local path, even if it contains a colon. ``recursive`` copies directories, ``preserve`` keeps
+    ``pathlib.Path`` is a local path, even if it contains a colon or is ``-``; a str ``-`` is standard input or output.
+    ``recursive`` copies directories, ``preserve`` keeps
     modes and times. A file of 8 MiB or more is copied in parts over ``streams`` (1 to 8) sessions at the same time.
     ``report`` receives the progress. A file that cannot be read or written is listed in ``report.problems``; the others
     are copied.
@@ -456,7 +457,11 @@ async def copy(
     arguments.check_settings(aws, link)
     remote_sources = [place for path in sources if isinstance(path, str) and (place := parse_location(path))]
     remote_destination = parse_location(destination) if isinstance(destination, str) else None
-    if not sources or (remote_sources and len(remote_sources) < len(sources)):
+    if not sources:
+        raise UsageError("there is no source to copy")
+    if "" in sources or destination == "":
+        raise UsageError(f"{'the destination' if destination == '' else 'a source'} is an empty name")
+    if remote_sources and len(remote_sources) < len(sources):
         raise UsageError("the sources must be all local, or all on one target (TARGET:PATH)")
     if bool(remote_sources) == (remote_destination is not None):
         raise UsageError("one side of a copy is on a target, written TARGET:PATH, and the other one is local")
@@ -469,11 +474,17 @@ async def copy(
         await resolve_target(aws, target), aws, link or LinkOptions(), report, StartPace() if streams > 1 else None
     )
     if remote_destination is not None:
-        await upload(sessions, [os.fsencode(source) for source in sources], remote_destination.path, options, report)
+        await upload(sessions, [_local_name(source) for source in sources], remote_destination.path, options, report)
     else:
         paths = [location.path for location in remote_sources]
-        await download(sessions, paths, os.fsencode(destination), options, report)
+        await download(sessions, paths, _local_name(destination), options, report)
     return report
+
+
+def _local_name(path: str | LocalPath) -> bytes:
+    """Return the name of a local file. A str ``-`` is standard input or output, a path of that name is a file."""
+    name = os.fsencode(path)
+    return b"./-" if name == b"-" and not isinstance(path, str) else name
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import re
 import signal
 from asyncio.subprocess import PIPE
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -74,6 +74,32 @@ async def test_a_file_there_and_back(sandbox: Sandbox, environment: dict[str, st
     assert (here / "back").read_bytes() == NOISE
     assert os.listdir(there) == ["file"]
     assert all(session.ended.is_set() for session in sandbox.sessions.values())
+
+
+async def test_every_end_of_a_file_is_an_event_with_its_name(
+    sandbox: Sandbox, environment: dict[str, str], here: Path, there: Path
+) -> None:
+    (there / "file").write_bytes(NOISE)
+    (there / "nothing").symlink_to("absent")
+
+    async def events(*words: str) -> list[tuple[Any, ...]]:
+        run = await _smp(sandbox, environment, here, "--json", *words)
+        *files, ended = map(json.loads, run.out.splitlines())
+        assert (ended["event"], ended["status"]) == ("ended", run.status)
+        return [(each["event"], each["name"], each.get("error", ""), each["status"]) for each in files]
+
+    source, full = f"{there}/file", "No space left on device"
+    assert await events(f"local:{source}", ".") == [("copied", source, "", 0)]
+    assert await events(f"local:{source}", "/dev/full") == [("failed", source, f"/dev/full: {full}", 255)]
+    assert await events("file", "local:/dev/full") == [("failed", "file", f"/dev/full: {full}", 255)]
+    assert await events(f"local:{there}/nothing", f"local:{source}", ".") == [
+        ("failed", f"{there}/nothing", "is a link to nothing", 255),
+        ("copied", source, "", 0),
+    ]
+    assert await events(f"local:{source}", "absent/") == [("failed", source, "absent/: is not a directory", 255)]
+    ((*failed, error, status),) = await events("file", "unknown:")
+    assert (failed, status) == (["failed", "file"], 255)
+    assert "unknown" in error
 
 
 async def test_several_streams(sandbox: Sandbox, environment: dict[str, str], here: Path, there: Path) -> None:

@@ -70,6 +70,9 @@ class Session:
         self._status: int | None = None
         self._link_handler: Callable[[], None] | None = None
 
+    def __repr__(self) -> str:
+        return f"<Session {self.session_id or 'not started'}, {self.state}>"
+
     @property
     def channel(self) -> IDataChannel:
         """The channel, for a handler that is used instead of ``read``, ``write`` and ``wait``."""

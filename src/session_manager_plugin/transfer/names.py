@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import NamedTuple
 
@@ -41,6 +42,12 @@ def parse_location(text: str) -> RemotePath | None:
             return None
         target = f"{target}:{rest}"
     return RemotePath(target, path.encode(errors="surrogateescape"))
+
+
+def path_part(text: str) -> str:
+    """Return the path of a remote or local name, without the target."""
+    place = parse_location(text)
+    return text if place is None else os.fsdecode(place.path)
 
 
 def base_name(path: bytes) -> bytes:

@@ -47,19 +47,24 @@ class CopyReport:
     none, and the ids of the sessions that the copy has started and not terminated yet.
     """
 
-    on_progress: Callable[[Progress], None] = lambda _progress: None
-    on_copied: Callable[[CopiedFile], None] = lambda _file: None
-    on_problem: Callable[[str, str], None] = lambda _name, _text: None
-    on_notice: Callable[[str], None] = lambda _sentence: None
+    on_progress: Callable[[Progress], None] = field(default=lambda _progress: None, repr=False)
+    on_copied: Callable[[CopiedFile], None] = field(default=lambda _file: None, repr=False)
+    on_problem: Callable[[str, str], None] = field(default=lambda _name, _text: None, repr=False)
+    on_notice: Callable[[str], None] = field(default=lambda _sentence: None, repr=False)
     files: list[CopiedFile] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
-    partial: str = ""
-    sessions: list[str] = field(default_factory=list)
-    _name: str = ""
-    _done: int = 0
-    _total: int = 0
-    _unchecked: bool = False
+    partial: str = field(default="", repr=False)
+    sessions: list[str] = field(default_factory=list, repr=False)
+    _name: str = field(default="", init=False, repr=False)
+    _done: int = field(default=0, init=False, repr=False)
+    _total: int = field(default=0, init=False, repr=False)
+    _unchecked: bool = field(default=False, init=False, repr=False)
     """Whether ``on_notice`` was called about a file without a digest."""
+
+    @property
+    def current(self) -> str:
+        """The name of the file or directory that is being copied; empty if there is none."""
+        return self._name
 
     def expect(self, size: int) -> None:
         """Add ``size`` to the bytes to be copied."""
@@ -85,11 +90,14 @@ class CopyReport:
         if not digest and not self._unchecked:
             self._unchecked = True
             self.on_notice("the copy is not checked: the target has no sha256sum and no other tool for a digest")
+        self._name = ""
         self.files.append(CopiedFile(name, size, digest))
         self.on_copied(self.files[-1])
 
     def problem(self, name: str, text: str) -> None:
         """Report a file that is not copied, and why. The same problem is reported once."""
         if (name, text) not in self.problems:
+            if name == self._name:
+                self._name = ""
             self.problems.append((name, text))
             self.on_problem(name, text)

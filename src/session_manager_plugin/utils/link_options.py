@@ -52,7 +52,7 @@ class NetworkOptions:
     sign: Sign = Sign.AUTO
     """Whether to sign. A request has only one ``Authorization`` header: with ``Bearer.ALWAYS`` no request is signed,
     otherwise a signature replaces the token."""
-    names: SettingNames = SMP_SETTINGS
+    names: SettingNames = field(default=SMP_SETTINGS, repr=False)
     """The names of these settings in messages."""
 
 

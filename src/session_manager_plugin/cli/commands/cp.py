@@ -12,7 +12,7 @@ import click
 from session_manager_plugin.cli.aws_options import aws_options
 from session_manager_plugin.cli.click_options import WholeNumber, command
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.exit_status import Exit, ExitStatus, Signalled
+from session_manager_plugin.cli.exit_status import Exit, ExitStatus, Signalled, exit_of
 
 LAST_LIMIT = 0.5
 """Seconds for the clean-up after a second signal: the requests that terminate the sessions are on the way then."""
@@ -61,7 +61,7 @@ def _after_sources(context: click.Context, destination: click.Parameter, value: 
     "--json",
     "as_json",
     is_flag=True,
-    help="Print an object a line: event is copied, failed or ended. Not with - as the destination.",
+    help="Print an object a line: event is copied or failed, with a name, or ended. Not with - as the destination.",
 )
 @aws_options
 def cp(
@@ -85,10 +85,11 @@ def cp(
     copied, else 255.
     """
     from session_manager_plugin.cli.copy_progress import copy_progress
-    from session_manager_plugin.cli.render import tell, tell_note
+    from session_manager_plugin.cli.render import error_sentence, tell, tell_note
     from session_manager_plugin.cli.signals import run
-    from session_manager_plugin.errors import SessionManagerError, UsageError
+    from session_manager_plugin.errors import UsageError
     from session_manager_plugin.library import copy
+    from session_manager_plugin.transfer.names import path_part
     from session_manager_plugin.transfer.report import CopiedFile, CopyReport
 
     if as_json and destination == "-":
@@ -98,6 +99,25 @@ def cp(
         if as_json:
             environment.write(f"{json.dumps({'event': event, **facts})}\n")
 
+    began_at = time.monotonic()
+
+    def print_end(error: BaseException, sentence: str) -> None:
+        """Print the events of a copy that ``error`` has ended."""
+        status = exit_of(error).status
+        for name in [report.current] if report.current else [path_part(source) for source in sources]:
+            print_event("failed", name=name, error=sentence, status=status)
+        print_ended(status)
+
+    def print_ended(status: int) -> None:
+        print_event(
+            "ended",
+            files=len(report.files),
+            bytes=sum(file.size for file in report.files),
+            seconds=round(time.monotonic() - began_at, 3),
+            status=status,
+        )
+
+    report = CopyReport()
     began = False
 
     async def main(interruption: Interruption) -> CopyReport:
@@ -113,7 +133,7 @@ def cp(
                 sentence = "the copy was ended before the clean-up was complete"
                 if remains:
                     sentence += f"; may remain: {', '.join(remains)}"
-                print_event("failed", name="", error=sentence)
+                print_end(Signalled(interruption.number or 0), sentence)
                 tell(environment, sentence)
 
             interruption.abandon = tell_remains
@@ -125,20 +145,19 @@ def cp(
 
             def print_copied(file: CopiedFile) -> None:
                 with line.hidden() if as_json else contextlib.nullcontext():
-                    print_event("copied", name=file.name, bytes=file.size, digest=file.digest)
+                    print_event("copied", name=file.name, bytes=file.size, digest=file.digest, status=0)
 
             def print_problem(name: str, text: str) -> None:
                 with line.hidden():
-                    print_event("failed", name=name, error=text)
+                    print_event("failed", name=name, error=text, status=int(ExitStatus.FAILURE))
                     tell(environment, f"{name}: {text}")
 
             def print_notice(sentence: str) -> None:
                 with line.hidden():
                     tell_note(environment, sentence)
 
-            report = CopyReport(
-                on_progress=show, on_copied=print_copied, on_problem=print_problem, on_notice=print_notice
-            )
+            report.on_progress, report.on_copied = show, print_copied
+            report.on_problem, report.on_notice = print_problem, print_notice
             return await copy(
                 sources,
                 destination,
@@ -149,23 +168,20 @@ def cp(
                 report=report,
             )
 
-    began_at = time.monotonic()
     try:
-        report = run(main)
-    except SessionManagerError as error:
-        print_event("failed", name="", error=str(error))
-        raise
+        run(main)
+    except BrokenPipeError:
+        raise  # nothing can be printed any more
     except Signalled as error:
         sentence = f"the copy{'' if began else ', which had not begun,'} was ended {error}"
-        print_event("failed", name="", error=sentence)
+        print_end(error, sentence)
         if not environment.quiet:
             tell(environment, sentence)
         error.is_told = True
         raise
-    print_event(
-        "ended",
-        files=len(report.files),
-        bytes=sum(file.size for file in report.files),
-        seconds=round(time.monotonic() - began_at, 3),
-    )
-    return Exit(ExitStatus.FAILURE if report.problems else ExitStatus.SUCCESS)
+    except Exception as error:
+        print_end(error, error_sentence(error) or str(error))
+        raise
+    status = ExitStatus.FAILURE if report.problems else ExitStatus.SUCCESS
+    print_ended(status)
+    return Exit(status)
