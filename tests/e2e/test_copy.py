@@ -96,7 +96,7 @@ async def test_every_end_of_a_file_is_an_event_with_its_name(
         ("failed", f"{there}/nothing", "is a link to nothing", 255),
         ("copied", source, "", 0),
     ]
-    assert await events(f"local:{source}", "absent/") == [("failed", source, "absent/: is not a directory", 255)]
+    assert await events(f"local:{source}", "absent/") == [("failed", source, "absent/: No such file or directory", 255)]
     ((*failed, error, status),) = await events("file", "unknown:")
     assert (failed, status) == (["failed", "file"], 255)
     assert "unknown" in error

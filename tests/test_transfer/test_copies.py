@@ -211,6 +211,24 @@ async def test_a_problem_is_named_as_it_was_typed(
     assert sorted(name for name, _ in report.problems) == [f"{prefix}/nothing", f"{prefix}/pipe"]
 
 
+@pytest.mark.parametrize("missing", [set(), {"tar"}], ids=["tar", "file by file"])
+@pytest.mark.parametrize("direction", ["up", "down"])
+async def test_a_slash_after_a_new_name_is_for_directories(
+    tmp_path: Path, here: Path, missing: set[str], direction: str
+) -> None:
+    (tmp_path / "home").mkdir()
+    sessions = ScriptSessions(tools_directory(tmp_path, "dash", frozenset(missing)), tmp_path / "home")
+    source, copied = (here, sessions.home) if direction == "up" else (sessions.home, here)
+    (source / "tree").mkdir()
+    (source / "tree" / "file").write_text("file")
+    copy = _upload if direction == "up" else _download
+    await copy(sessions, b"tree", to=b"new/", recursive=True)
+    assert (copied / "new" / "file").read_text() == "file"
+    with pytest.raises(CopyFailed, match="absent/: No such file or directory"):
+        await copy(sessions, b"tree/file", to=b"absent/", recursive=True)
+    assert _names(copied) == {"new"}
+
+
 async def test_a_tree_is_merged_into_other_file_systems(
     sessions: ScriptSessions, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,8 +133,10 @@ class _Download:
         self._directories: list[tuple[bytes, int | None, int | None, bool]] = []
         self.parser = DownloadParser()
         self.finished = False
-        if destination != STDOUT and not self._into and (len(source.paths) > 1 or destination.endswith(b"/")):
-            raise CopyFailed(f"{os.fsdecode(destination)}: is not a directory")
+        if destination != STDOUT and not self._into:
+            makes_directory = options.recursive and len(source.paths) == 1
+            if len(source.paths) > 1 or (destination.endswith(b"/") and not makes_directory):
+                raise CopyFailed(f"{os.fsdecode(destination)}: {self._no_directory}")
 
     @property
     def position(self) -> tuple[int, int]:
@@ -336,6 +338,11 @@ class _Download:
 
     # Names.
 
+    @property
+    def _no_directory(self) -> str:
+        """Why the destination cannot hold several files."""
+        return "is not a directory" if os.path.exists(self._destination) else os.strerror(errno.ENOENT)
+
     def _path(self, entry: EntryStarted) -> bytes:
         """Return the local path of an entry. Raises ``CopyFailed`` for an entry that was not requested: the target must
         not choose which files are written."""
@@ -352,8 +359,9 @@ class _Download:
                 raise CopyFailed("only one file can be copied to standard output")
             return STDOUT
         self._tops.add(top)
-        if not self._into and len(self._tops) > 1:
-            raise CopyFailed(f"{os.fsdecode(self._destination)}: is not a directory")
+        is_file = entry.kind is Kind.FILE and not below
+        if not self._into and (len(self._tops) > 1 or (is_file and self._destination.endswith(b"/"))):
+            raise CopyFailed(f"{os.fsdecode(self._destination)}: {self._no_directory}")
         root = os.path.join(self._destination, top) if self._into and top else self._destination
         return os.path.join(root, *below)
 

@@ -161,7 +161,7 @@ else exact=0; take() { head -c "$1"; }; fi
 name "$destination"; d_=$n_; local_path "$d_"; destination=$p_
 kind=none
 if [ -d "$p_" ]; then kind=directory; elif [ -e "$p_" ]; then kind=file
-else case $d_ in */) kind=missing;; *) if ! [ -d "${p_%/*}/" ]; then kind=missing; fi;; esac; fi
+elif ! [ -d "${p_%/*}/" ]; then kind=missing; fi
 if has tar; then tar=1; else tar=0; fi
 echo ":h $algorithm $piped $mask ${zip:-0} $tar $exact $kind"
 frames() { while IFS=' ' read -r k_ a_; do case $k_ in
@@ -203,6 +203,7 @@ answer;;
 m) at "$file"; if ! is_lost; then case "$time$new" in -*" $file "*|[!-]*) settle "$mode" "$time" "$f_";; esac; fi
 answer;;
 t) place "$file" "$partial"
+if [ -d "$f_" ] && [ -w "$f_" ]; then made=$f_/$partial; fi
 if [ -e "$f_" ] && ! [ -d "$f_" ]; then made=; refuse "${f_#./}: Not a directory"
 else m_=$(mkdir "$made" 2>&1) || { made=; refuse_because "$m_"; }; fi
 if [ "$bad" ]; then m_=$( frames 7>&1 6>/dev/null ) || fail_because "$m_"
@@ -220,6 +221,7 @@ refuse_because "$o_";; esac
 if [ "$bad" ] || { [ $piped != none ] && is_damaged "$want" "${o_##*
 }"; }; then :
 elif [ -e "$f_" ]; then merge "$made" "$f_" || bad=1; rm -rf "$made"
+case $time in -) ;; *) settle "$mode" "$time" "$f_";; esac
 elif settle "$mode" "$time" "$made"; then m_=$(mv "$made" "$f_" 2>&1) || refuse_because "$m_"; fi; fi
 answer;;
 q) echo :q; exit 0;;
@@ -230,9 +232,13 @@ _UPLOAD_FUNCTIONS = r"""bad=
 if [ $piped = none ]; then tally() { cat >/dev/null; echo -; }; else tally() { digest; }; fi
 merge() ( e_=0; a_=-; if [ "$time" != - ]; then a_=$(facts "$1"); fi
 not_moved() { refuse "${1#./}: $(reason "$2")"; e_=1; }
+v_=$2/; if [ "$(stat -c %d "$1" 2>/dev/null)" != "$(stat -c %d "$2" 2>/dev/null)" ]; then v_=$2/$partial; fi
+move() { mv -f "$1" "$v_" && { [ "$v_" = "$2" ] || mv -f "$v_" "$2${1##*/}"; } ||
+{ case $v_ in "$2") ;; *) rm -rf "$v_";; esac
+false; }; }
 for c_ in "$1"/* "$1"/.[!.]* "$1"/..?*; do
 if [ -d "$c_" ] && ! [ -L "$c_" ] && [ -d "$2/${c_##*/}" ]; then merge "$c_" "$2/${c_##*/}" || e_=1
-elif [ -e "$c_" ] || [ -L "$c_" ]; then m_=$(mv -f "$c_" "$2/" 2>&1) || not_moved "$2/${c_##*/}" "$m_"; fi; done
+elif [ -e "$c_" ] || [ -L "$c_" ]; then m_=$(move "$c_" "$2/" 2>&1) || not_moved "$2/${c_##*/}" "$m_"; fi; done
 case $a_ in -*) ;; *) t_=${a_#* }
 m_=$( { chmod "${a_%% *}" "$2" && touch -d "@${t_%% *}" "$2"; } 2>&1 ) || not_moved "$2" "$m_";; esac
 exit $e_ )

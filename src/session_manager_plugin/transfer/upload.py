@@ -176,7 +176,10 @@ class _Upload:
         receiver = self._first.plan.receiver
         assert receiver is not None
         shown = os.fsdecode(destination)
-        if receiver.kind == "missing":
+        makes_directory = self._options.recursive and len(sources) == 1 and _is_directory(sources[0])
+        if receiver.kind == "none" and destination.endswith(b"/") and makes_directory:
+            destination = self._destination = destination.rstrip(b"/")
+        elif receiver.kind == "missing" or (receiver.kind == "none" and destination.endswith(b"/")):
             raise CopyFailed(f"{shown}: No such file or directory on the target")
         if receiver.kind != "directory" and (len(sources) > 1 or destination.endswith(b"/")):
             raise CopyFailed(f"{shown}: is not a directory on the target")
