@@ -8,6 +8,7 @@ import re
 import tty
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from session_manager_plugin.cli.copy_bar import CopyBar
@@ -40,7 +41,7 @@ def test_messages_stand_on_lines_of_their_own_and_the_progress_is_erased() -> No
     assert b"\x1b[?25h" in output.rpartition(b"\x1b[?25l")[2]  # the cursor is shown again
     for text in (b"smp: other: No such file or directory\n", b"end"):
         before = output.partition(text)[0]
-        erased, _, behind = before.rpartition(b"\x1b[2K")
+        erased, _, behind = before.rpartition(b"\r\x1b[J")
         assert erased
         assert not re.sub(rb"\x1b\[[?0-9;]*[A-Za-z]|[\r\n]", b"", behind)
     assert output.endswith(b"end")
@@ -60,6 +61,22 @@ def test_the_line_fits_the_terminal(width: int) -> None:
         assert any(("50%" if width == 20 else "5.4/10.7 GB") in text for text in lines)
 
 
+@pytest.mark.parametrize("name", ["directory/file", "x" * 300, "字" * 60, "new\nline\x1b[2J", os.fsdecode(b"\xff")])
+def test_the_cursor_stays_at_the_beginning_of_one_row(name: str) -> None:
+    """A narrower terminal wraps the line; what follows the cursor can then be erased."""
+    drawn = io.StringIO()
+    with CopyBar(Console(file=drawn, width=40, force_terminal=True, no_color=True)) as bar:
+        CopyProgressLine(Environment(), bar).show(Progress(name, 1, 2))
+        bar.refresh()
+    *drawings, after = drawn.getvalue().split("\r\x1b[J")
+    assert after == "\x1b[?25h"
+    for drawing in drawings[1:]:
+        shown, end = drawing[:-1], drawing[-1]
+        assert end == "\r"
+        assert not re.search(r"[\r\n]|\x1b\[2J", shown)
+        assert cell_len(re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", shown)) <= 40
+
+
 def test_a_signal_erases_the_line_at_once() -> None:
     terminal, inner = os.openpty()
     tty.setraw(inner)
@@ -68,7 +85,7 @@ def test_a_signal_erases_the_line_at_once() -> None:
         line.show(Progress("file", 500_000, 1_000_000))
         line.erase()
         output = b""
-        while b"\r\x1b[2K\x1b[?25h" not in output:
+        while b"\r\x1b[J\x1b[?25h" not in output:
             output += os.read(terminal, 65536)
 
 

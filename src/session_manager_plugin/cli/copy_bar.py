@@ -1,7 +1,13 @@
-"""The line that shows the progress of a copy: as many columns as fit, since a line that wraps cannot be erased."""
+"""The line that shows the progress of a copy: as many columns as fit, drawn in place.
+
+The cursor stays at the beginning of the line, and the screen is erased from there on. So the line is erased completely
+even after a narrower terminal has wrapped it, and an echoed ``^C`` does not begin another row.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -18,6 +24,12 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
+ERASE = "\r\x1b[J"
+"""Erases the line, however many rows it has."""
+_HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+_INTERVAL = 0.1
+"""Seconds between two drawings."""
+
 
 class CopyBar(Progress):
     """The name, the bytes copied, the rate and the time left, and on a wide terminal a bar."""
@@ -31,7 +43,46 @@ class CopyBar(Progress):
 
     def __init__(self, console: Console) -> None:
         self._terminal = console
-        super().__init__(console=console, transient=True, redirect_stdout=False, redirect_stderr=False, expand=True)
+        self._drawing = threading.RLock()
+        self._is_shown = False
+        self._stopped = threading.Event()
+        super().__init__(console=console, auto_refresh=False, expand=True)
+
+    def start(self) -> None:
+        """Show the line, and draw it again and again."""
+        with self._drawing:
+            self._is_shown = True
+            self._stopped = threading.Event()
+            self._write(_HIDE_CURSOR)
+            self.refresh()
+        threading.Thread(target=self._draw_again, args=(self._stopped,), name="progress", daemon=True).start()
+
+    def stop(self) -> None:
+        """Erase the line. May be called twice."""
+        with self._drawing:
+            self._stopped.set()
+            if self._is_shown:
+                self._is_shown = False
+                self._write(ERASE + _SHOW_CURSOR)
+
+    def refresh(self) -> None:
+        """Draw the line if it is shown."""
+        with self._drawing:
+            if self._is_shown:
+                with self._terminal.capture() as captured:
+                    self._terminal.print(self.get_renderable(), end="")
+                self._write(f"{ERASE}{captured.get().rstrip()}\r")
+
+    def _draw_again(self, stopped: threading.Event) -> None:
+        while not stopped.wait(_INTERVAL):
+            with self._drawing:
+                if not stopped.is_set():
+                    self.refresh()
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._terminal.file.write(text)
+            self._terminal.file.flush()
 
     def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
         """See ``Progress``. Called at each drawing, since the width may have changed."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LONG_CHECK_SIZE = 64 * 1024 * 1024
 """Bytes of a file whose check takes so long that a terminal without ANSI sequences shows it too."""
-_ERASE = b"\r\x1b[2K\x1b[?25h"
+_ERASE = b"\r\x1b[J\x1b[?25h"
 """Erases the line, and shows the cursor."""
 
 
