@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import errno
 import hashlib
+import inspect
 import os
 import random
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +17,8 @@ import pytest
 
 from session_manager_plugin.errors import ConnectionLost, CopyFailed
 from session_manager_plugin.transfer.download import download
+from session_manager_plugin.transfer.local_files import Attributes, archive, walk
+from session_manager_plugin.transfer.local_tree import PartialTree
 from session_manager_plugin.transfer.report import CopyOptions, CopyReport, Progress
 from session_manager_plugin.transfer.scripts import MIN_PARTED_SIZE
 from session_manager_plugin.transfer.sessions import CopyChannel
@@ -209,6 +213,28 @@ async def test_a_problem_is_named_as_it_was_typed(
     below = "/tree" if typed in (".", "") else ""
     prefix = f"{typed.rstrip('/')}{below}".lstrip("/")
     assert sorted(name for name, _ in report.problems) == [f"{prefix}/nothing", f"{prefix}/pipe"]
+
+
+def test_a_tree_is_walked_and_merged_without_recursion(here: Path) -> None:
+    levels, problems = 200, []
+    (here / "deep" / "/".join("d" * levels)).mkdir(parents=True)
+
+    def report(name: bytes, text: str) -> None:
+        problems.append((name, text))
+
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 100)
+    try:
+        entries = list(walk(b"deep", report))
+        data = b"".join(archive(entries, 0o022, report, preserve=False))
+        for _ in range(2):  # the second time it is merged
+            tree = PartialTree(b"back", b"", Attributes(preserve=False), report, report)
+            tree.write(data)
+            assert tree.commit()
+    finally:
+        sys.setrecursionlimit(limit)
+    assert (here / "back" / "/".join("d" * levels)).is_dir()
+    assert not problems
 
 
 @pytest.mark.parametrize("missing", [set(), {"tar"}], ids=["tar", "file by file"])
