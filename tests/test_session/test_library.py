@@ -56,6 +56,12 @@ async def test_the_outputs_and_the_exit_status_of_a_command() -> None:
     assert (outcome.text, outcome.by_far_end, outcome.incomplete, outcome.discarded) == ("", True, "", 0)
 
 
+async def test_a_command_that_a_signal_has_killed() -> None:
+    async with Sandbox() as sandbox, await start_command(sandbox, "sh -c 'kill -9 $$'") as session:
+        outcome = await asyncio.wait_for(session.wait(), DEADLINE)
+    assert (outcome.status, outcome.is_killed) == (255, True)
+
+
 async def test_waiting_alone_returns_after_much_output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SESSION, "READ_BUFFER_SIZE", 1024 * 1024)
     size = 5_000_000

@@ -20,7 +20,7 @@ from session_manager_plugin.protocol.events import SessionReady
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.ending import describe_missing, wait_for_end
 from session_manager_plugin.session.link_health import LinkHealth
-from session_manager_plugin.session.outcome import Outcome, parse_exit_status
+from session_manager_plugin.session.outcome import CommandExit, Outcome, parse_exit_status
 from session_manager_plugin.session.protocols import IDataChannel, SessionStarter
 
 READ_BUFFER_SIZE = 8 * 1024 * 1024
@@ -67,7 +67,7 @@ class Session:
         self._claimed = False
         self._waiting = 0
         """Calls of ``wait`` in progress."""
-        self._status: int | None = None
+        self._exit: CommandExit | None = None
         self._link_handler: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
@@ -226,12 +226,17 @@ class Session:
         try:
             outcome = await wait_for_end(self._channel)
         except SessionManagerError as error:
-            if self._status is None:
+            if self._exit is None:
                 raise
             outcome = Outcome(incomplete=error.incomplete)  # the command had ended before the error
         finally:
             self._waiting -= 1
-        return dataclasses.replace(outcome, status=self._status, discarded=sum(o.discarded for o in self._outputs))
+        discarded = sum(output.discarded for output in self._outputs)
+        if self._exit is None:
+            return dataclasses.replace(outcome, discarded=discarded)
+        return dataclasses.replace(
+            outcome, status=self._exit.status, is_killed=self._exit.is_killed, discarded=discarded
+        )
 
     @property
     def _outputs(self) -> tuple[_Output, _Output]:
@@ -269,7 +274,7 @@ class Session:
             self._channel.resume_reading()
 
     def _exited(self, data: bytes) -> None:
-        self._status = parse_exit_status(data).status
+        self._exit = parse_exit_status(data)
 
     async def _read(self, output: _Output) -> bytes:
         self._claim()
