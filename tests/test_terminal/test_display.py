@@ -10,7 +10,7 @@ import pytest
 from session_manager_plugin.protocol.reliable import StreamProgress
 from session_manager_plugin.session.link_health import LinkHealth, LinkState, LinkStatus
 from session_manager_plugin.session.protocols import TerminalSize
-from session_manager_plugin.terminal.display import StatusDisplay
+from session_manager_plugin.terminal.display import StatusDisplay, first_remote_size
 from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.terminal.output import OutputWriter
 from session_manager_plugin.terminal.status_line import MIN_INTERVAL, StatusLine
@@ -102,6 +102,20 @@ async def shown(request: pytest.FixtureRequest) -> AsyncIterator[Shown]:
 
 def modes(*chosen: StatusMode) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("shown", chosen, indirect=True, ids=lambda mode: mode.value)
+
+
+@pytest.mark.parametrize(
+    ("mode", "rows", "expected"),
+    [
+        (StatusMode.AUTO, 24, 23),
+        (StatusMode.AUTO, 9, 9),
+        (StatusMode.BAR, 9, 8),
+        (StatusMode.BAR, 2, 2),
+        (StatusMode.NOTICE, 24, 24),
+    ],
+)
+def test_the_first_size_of_the_remote(mode: StatusMode, rows: int, expected: int) -> None:
+    assert first_remote_size(mode, TerminalSize(80, rows)) == TerminalSize(80, expected)
 
 
 @modes(StatusMode.BAR)

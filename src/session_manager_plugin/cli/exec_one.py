@@ -24,7 +24,6 @@ from session_manager_plugin.execution.remote_command import RemoteCommand, Via, 
 from session_manager_plugin.library import start
 from session_manager_plugin.session.outcome import Outcome
 from session_manager_plugin.session.protocols import DEFAULT_SIZE, TerminalSize
-from session_manager_plugin.terminal.link_status import StatusMode
 from session_manager_plugin.terminal.size import terminal_size
 from session_manager_plugin.utils.link_options import LinkOptions
 
@@ -117,7 +116,11 @@ def run_one(environment: Environment, single: SingleRun, options: TerminalOption
 def _remote_size(environment: Environment, options: TerminalOptions) -> TerminalSize:
     """Return the size of the command's terminal: ours, without the row of a bar."""
     size = terminal_size(environment.stdout, environment.stdin, environment.stderr) or DEFAULT_SIZE
-    return TerminalSize(size.columns, size.rows - 1) if options.status is StatusMode.BAR and size.rows > 1 else size
+    if options.status is None:
+        return size
+    from session_manager_plugin.terminal.display import first_remote_size
+
+    return first_remote_size(options.status, size)
 
 
 def _has_input(environment: Environment) -> bool:

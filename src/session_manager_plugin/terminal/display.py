@@ -103,14 +103,10 @@ class StatusDisplay:
 
     @property
     def _may_have_bar(self) -> bool:
-        return self._mode in (StatusMode.BAR, StatusMode.AUTO)
-
-    @property
-    def _least_rows(self) -> int:
-        return _ROWS_OF_AUTO if self._mode is StatusMode.AUTO else LEAST_ROWS
+        return _may_have_bar(self._mode)
 
     def _new_screen(self) -> Screen:
-        return Screen(self._least_rows, reflow_moves_cursor=self._reflow_moves_cursor)
+        return Screen(_least_rows(self._mode), reflow_moves_cursor=self._reflow_moves_cursor)
 
     @property
     def remote_size(self) -> TerminalSize:
@@ -237,7 +233,7 @@ class StatusDisplay:
             self._put(self._screen.release())
         else:
             self._mode = StatusMode.BAR
-            self._screen.least_rows = self._least_rows
+            self._screen.least_rows = _least_rows(self._mode)
             self._restore_title()
             self._take_row()
         self._ask_again()
@@ -418,3 +414,18 @@ class StatusDisplay:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(delay, self.look)
+
+
+def _may_have_bar(mode: StatusMode) -> bool:
+    return mode in (StatusMode.BAR, StatusMode.AUTO)
+
+
+def _least_rows(mode: StatusMode) -> int:
+    return _ROWS_OF_AUTO if mode is StatusMode.AUTO else LEAST_ROWS
+
+
+def first_remote_size(mode: StatusMode, size: TerminalSize) -> TerminalSize:
+    """Return the size that the remote is told first on a terminal of ``size`` where the status is shown in ``mode``."""
+    screen = Screen(_least_rows(mode))
+    screen.start(size, bar=_may_have_bar(mode))
+    return screen.remote_size
