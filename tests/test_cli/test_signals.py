@@ -419,6 +419,15 @@ async def test_the_demo_breaks_no_word_of_its_own() -> None:
         assert max(map(len, lines)) <= max(60, len(f"smp: {' '.join(SMP)}"))
 
 
+async def test_the_comments_of_the_sandbox_fit_a_terminal() -> None:
+    async with PtyProcess([*SMP, "sandbox"], env=environment()) as program:
+        await program.expect(r"ls --endpoint-url \S+\r\n")
+        comments = [line for line in program.text.splitlines() if line.startswith("#")]
+        assert len(comments) > 4
+        assert max(map(len, comments)) <= 80
+        assert "--token " not in program.text
+
+
 def is_running(pid: int) -> bool:
     """Whether there is such a process."""
     try:
