@@ -372,6 +372,23 @@ async def test_without_an_encoder_nothing_is_downloaded(tmp_path: Path, here: Pa
         await _download(ScriptSessions(tools, tmp_path / "home"), b"file")
 
 
+@pytest.mark.parametrize("tool", ["dd", "head", "tr", "mv"])
+async def test_a_missing_tool_that_is_needed_is_named(tmp_path: Path, here: Path, tool: str) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    for directory in (here, home):
+        (directory / "file").write_bytes(NOISE)
+    sessions = ScriptSessions(tools_directory(tmp_path, "dash", frozenset({tool})), home)
+    missing = rf"the target has no {tool}, which copies need|the shell on the target could not be used .*{tool}"
+    if tool != "mv":
+        with pytest.raises(CopyFailed, match=missing):
+            await _download(sessions, b"file", to=b"copy")
+    if tool != "head":
+        with pytest.raises(CopyFailed, match=missing):
+            await _upload(sessions, b"file", to=b"copy")
+    assert _names(here) == _names(home) == {"file"}
+
+
 @pytest.mark.parametrize("loss", [None, LOST], ids=["stopped", "lost"])
 async def test_a_download_that_is_cut_goes_on_in_another_session(
     sessions: ScriptSessions, here: Path, loss: ConnectionLost | None

@@ -30,6 +30,8 @@ def part_blocks(size: int, parts: int) -> list[tuple[int, int]]:
 
 _COMMON = r"""LC_ALL=C; export LC_ALL; mask=$(umask); umask 077
 has() { command -v "$1" >/dev/null 2>&1; }
+need() { x_=$1; shift
+for t_ do if ! has "$t_"; then echo "$x_ the target has no $t_, which copies need"; exit 1; fi; done; }
 name() { n_=$(printf '%b.' "${1#=}"); n_=${n_%.}; }
 plain() { printf '%s' "$1" | tr '\n' ' '; }
 reason() { while :; do case $1 in *': '*) ;; *) break;; esac
@@ -56,6 +58,7 @@ while [ "$p_" != / ] && [ "${p_%/}" != "$p_" ]; do p_=${p_%/}; done; }
 """
 
 _DOWNLOAD = r"""exec 3>&1
+need ':x =' cat dd head tail tr wc
 if has base64; then encoding=base64; encode() { base64; }
 elif has od; then encoding=hex; encode() { od -An -v -tx1; }
 else echo ':x = the target has neither base64 nor od, which copies need'; exit 1; fi
@@ -147,6 +150,7 @@ echo ":q $n"
 """
 
 _UPLOAD = r"""exec 3>&1
+need :x cat chmod dd mkdir mv rm touch tr
 made=; new=; lost=; trap 'trap "" HUP INT TERM; if [ "$made" ]; then rm -rf "$made" || rm -rf "$made"; fi' EXIT
 trap 'trap "" HUP INT TERM; exit 1' HUP INT TERM
 fail() { printf ':x %s\n' "$(plain "$1")" >&3; exit 1; }
@@ -291,7 +295,7 @@ def typed_line(size: int, marker: str) -> bytes:
     """
     half = len(marker) // 2
     line = (
-        " unset HISTFILE; exec sh -c 'stty raw -echo || exit; "
+        " unset HISTFILE; exec sh -c 'command -v dd >/dev/null && stty raw -echo || exit; "
         f'printf "\\n%s%s\\n" {marker[:half]} {marker[half:]}; '
         f'c=$(dd bs=1 count={size} 2>/dev/null; echo .); dd bs=65536 2>/dev/null | {{ sh -c "${{c%.}}"; kill 0; }}\'\r'
     )

@@ -182,7 +182,7 @@ async def run_in_shell(channel: CopyChannel, reader: OutputReader, script: str) 
             while expected not in received:
                 data = await reader.read()
                 if not data:
-                    raise failure(reader, "the shell on the target could not be used (it needs sh and stty)")
+                    raise failure(reader, "the shell on the target could not be used (it needs sh, stty and dd)")
                 received += data.replace(b"\r\n", b"\n")
     except TimeoutError:
         raise CopyFailed(f"the shell on the target did not run a line for {SHELL_TIMEOUT:.0f} s") from None
