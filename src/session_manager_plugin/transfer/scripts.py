@@ -79,8 +79,8 @@ b_=$((start / 65536)); r_=$((start % 65536))
 if [ "$blocks" ]; then k_=$blocks
 elif [ $parts -gt 1 ] && [ $s_ -ge MIN_PARTED_SIZE ]; then k_=$(((s_ + 65535) / 65536 / parts - b_))
 else k_=$(((s_ + 65535) / 65536 - b_)); fi
-if [ "$zip" ] && [ $s_ -gt 512 ]; then
-y_=$(dd bs=65536 skip=$b_ count=1 <"$1" 2>/dev/null | gzip -1 | wc -c)
+if [ "$zip" ] && [ $s_ -gt 512 ]; then y_=0
+if [ $s_ -gt 65536 ]; then y_=$(dd bs=65536 skip=$b_ count=1 <"$1" 2>/dev/null | gzip -1 | wc -c); fi
 if [ $y_ -lt 49152 ]; then z_=1; pack() { gzip -1 | encode >&3; }; fi; fi
 echo ":f $((n - 1)) $start $z_ ${f_% *} $s_ $(shown "$2")"
 if [ $s_ = 0 ]; then
@@ -96,8 +96,9 @@ if [ $s_ = 0 ] && [ $piped != none ]; then d_=${o_##*
 }; elif [ $s_ = 0 ]; then d_=$(digest <"$1")
 else d_=$(head -c $s_ <"$1" | digest); fi
 if [ "$d_" ]; then echo ":e $algorithm $d_"; else echo ":b its $algorithm is missing"; fi; }
-extent() { { dd bs=65536 skip=$b_ count=$k_ <"$1" || echo failed >&8; } 2>&8 |
-{ head -c $((s_ - b_ * 65536)); cat >/dev/null; }; }
+extent() { if [ $start = 0 ] && [ $s_ -le 65536 ]; then read_blocks "$1" $s_ 1
+else read_blocks "$1" 65536 $k_ | { head -c $((s_ - b_ * 65536)); cat >/dev/null; }; fi; }
+read_blocks() { { dd bs=$2 skip=$b_ count=$3 <"$1" || echo failed >&8; } 2>&8; }
 tree() { entry || return 0
 z_=0; squeeze() { cat; }
 if [ "$zip" ]; then
