@@ -320,14 +320,13 @@ async def test_lost_output_at_the_end_of_a_program(
         assert far.output in [bytes(1024 * count) for count in range(1, 4)]
 
 
-async def test_the_closing_limit_does_not_wait_for_a_client_that_is_away(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(closing, "CLOSING_LIMIT", 0.1)
-    far = run("echo hello", Quirk.OLDEST_ONLY_RESEND, interactive=True)
+async def test_the_closing_limit_does_not_wait_for_a_client_that_is_away(run: Run) -> None:
+    clock = ManualClock()
+    far = run("echo hello", Quirk.OLDEST_ONLY_RESEND, interactive=True, clock=clock)
     far.receiving = False
     await far.until(lambda: far.agent.state is AgentState.DRAINING)
     far.send(publication(PAUSE))
+    clock.advance(closing.CLOSING_LIMIT)
     assert await far.until_finished() == ""
 
 

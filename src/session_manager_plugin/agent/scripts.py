@@ -31,17 +31,26 @@ async def run_script(script: str, directory: str, environment: Mapping[str, str]
     Its process group is killed after that time, and when the caller is cancelled. Raises ``OSError`` if it cannot be
     started.
     """
-    process = await asyncio.create_subprocess_exec(
-        "sh",
-        "-c",
-        script,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=directory or None,
-        env={**os.environ, **environment},
-        start_new_session=True,
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            "sh",
+            "-c",
+            script,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=directory or None,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
     )
+    try:
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # If the start itself was cancelled, asyncio would kill the shell alone, and wait for the programs that hold its
+        # output open.
+        await _kill(await starting)
+        raise
     assert process.stdout is not None
     assert process.stderr is not None
     stdout, stderr = bytearray(), bytearray()
@@ -56,12 +65,17 @@ async def run_script(script: str, directory: str, environment: Mapping[str, str]
         pass
     finally:
         if status is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            await _kill(process)
     if status is not None and status < 0:
         status = 128 - status
     return ScriptResult(status, _text(stdout, MAX_STDOUT_LENGTH), _text(stderr, MAX_STDERR_LENGTH))
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """Kill the process group, and wait for the end of its first process."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 async def _read(stream: asyncio.StreamReader, kept: bytearray, length: int) -> None:
