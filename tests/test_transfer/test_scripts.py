@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import shutil
 import signal
 import tarfile
 from collections.abc import Callable
@@ -358,6 +359,22 @@ def test_a_second_hang_up_does_not_keep_the_partial_file(tmp_path: Path, home: P
     os.killpg(process.pid, signal.SIGHUP)
     process.communicate()
     assert not list(home.iterdir())
+
+
+def test_a_file_whose_directory_disappears_is_named(tmp_path: Path, home: Path, shell: str) -> None:
+    (home / "there").mkdir()
+    process = start_script(tools_directory(tmp_path, shell), home, upload_script(b"there/name"))
+    assert process.stdin is not None
+    assert process.stdout is not None
+    plan = UploadPlan()
+    plan.receive_data(process.stdout.readline())
+    process.stdin.write(plan.start_file(b"", 0o640, None, ".smp-partial") + plan.frame(CONTENTS))
+    process.stdin.flush()
+    plan.receive_data(process.stdout.readline())  # the frame was written
+    shutil.rmtree(home / "there")
+    plan.receive_data(process.communicate(plan.end_file("0" * 64) + plan.finish())[0])
+    assert plan.refused == [("there/name", "was removed while it was copied")]
+    assert plan.finished
 
 
 def test_a_part_of_a_file_that_was_removed_is_not_written(home: Path, run_upload: Callable[..., UploadPlan]) -> None:

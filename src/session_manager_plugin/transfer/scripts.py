@@ -194,6 +194,7 @@ m_=$( { : >"$w_"; } 2>&1 ) || { made=; refuse_because "$m_"; }; fi
 if [ "$bad" ]; then w_=/dev/null; fi
 m_=$( frames 7>&1 6>"$w_" ) || fail_because "$m_"
 IFS=' ' read -r k_ want || exit 1
+if [ "$made" ] && ! [ -e "$w_" ]; then made=; refuse "${f_#./}: was removed while it was copied"; fi
 if [ "$made" ] && ! is_damaged "$want" "$(digest <"$w_")"; then
 if [ "$time" = - ] && [ -e "$f_" ]; then o_=$(facts "$f_"); o_=${o_%% *}; if [ "$o_" != - ]; then mode=$o_; fi; fi
 if settle "$mode" "$time" "$w_"; then m_=$(mv -f "$w_" "$f_" 2>&1) || refuse_because "$m_"; fi; fi
