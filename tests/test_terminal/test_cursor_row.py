@@ -66,6 +66,18 @@ def test_output_that_was_not_fed_may_have_set_colours() -> None:
     assert row.text(0, 3) is None
 
 
+def test_a_prompt_without_colours_is_known_after_output_that_may_have_set_some() -> None:
+    """After a program on another screen, for example: the shell's prompt resets nothing."""
+    row = row_of(b"\r\n$ ")
+    row.leave()
+    row.come_back()
+    row.feed(b"\r\n$ ", is_plain=True)
+    assert row.text(0, 3) == "$  "
+    row.miss()
+    row.feed(b"\r\n\x1b[41m$ \x1b[m\x1b[J", is_plain=True)
+    assert row.text(0, 3) is None
+
+
 @pytest.mark.parametrize("colours", [b"", b"\x1b[41m"])
 def test_much_output_at_once_is_skipped_to_its_last_row(colours: bytes) -> None:
     row = row_of(b"\r\n")

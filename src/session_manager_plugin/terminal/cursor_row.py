@@ -132,18 +132,20 @@ class CursorRow:
         rest = itertools.takewhile(lambda cell: cell != BLANK and not (cell and not cell.pen), self._cells[column:])
         return all(cell is not None and cell.pen == first.pen for cell in rest)
 
-    def feed(self, data: bytes, *, scrolls: bool = False, is_plain: bool = True) -> None:
+    def feed(self, data: bytes, *, scrolls: bool = False, is_plain: bool = False) -> None:
         """Follow output. ``scrolls``: the last newline in it leads to a row that has scrolled in. ``is_plain``: no
-        colours and attributes are in effect after it."""
+        colours and attributes are in effect after it, for certain."""
         start = data.rfind(b"\n") + 1
         if start:
             self.rows_left += 1
         if start > _LONGEST:
             self.fresh_below = False
-            self._pen = b"" if is_plain and not _SGR.search(data, start) else None
-            self._begin_row(scrolls, data[start - 2 : start])
+            self._pen = None
         elif start:
             self._leave_row(data[:start])
+        if self._pen is None and is_plain and not _SGR.search(data, start):
+            self._pen = b""
+        if start:
             self._begin_row(scrolls or self.fresh_below, data[start - 2 : start])
         position = start
         while position < len(data):
