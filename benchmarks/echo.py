@@ -128,6 +128,7 @@ class Replay:
         size = TerminalSize(COLUMNS, ROWS)
         self._echo.resize(size, self._screen)
         self._screen.start(size, bar=False)
+        self._screen.feed(b"\x1b[H")  # the cursor's place is known, as it is with the bar
         self._play(recorded)
 
     def _play(self, recorded: Recorded) -> None:

@@ -66,6 +66,26 @@ def test_output_that_was_not_fed_may_have_set_colours() -> None:
     assert row.text(0, 3) is None
 
 
+@pytest.mark.parametrize(
+    "sequence",
+    [
+        b"\x1b[22;0;0t",
+        b"\x1b[14t",
+        b"\x1b[>4;2m",
+        b"\x1b[>c",
+        b"\x1b[=5u",
+        b"\x1b[?u",
+        b"\x1b[?2026$p",
+        b"\x1bP+q544e\x1b\\",
+    ],
+)
+def test_what_an_editor_sends_at_its_start_and_end_leaves_the_row_known(sequence: bytes) -> None:
+    row = row_of(b"\r\n$ ", sequence, b"x")
+    assert row.text(0, 4) == "$ x "
+    row.feed(b"y" + sequence + b"\r\n$ ")
+    assert row.text(0, 3) == "$  "
+
+
 def test_a_prompt_without_colours_is_known_after_output_that_may_have_set_some() -> None:
     """After a program on another screen, for example: the shell's prompt resets nothing."""
     row = row_of(b"\r\n$ ")

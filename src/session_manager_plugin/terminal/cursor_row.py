@@ -14,9 +14,11 @@ from session_manager_plugin.terminal.character_width import character_width, wid
 # rows below the cursor as they are, wherever the cursor is. After as many newlines as there are rows it is in the last.
 
 _TOKEN = re.compile(
-    rb"\x1b\[(?P<parameters>[0-9;:]*)(?P<final>[@A-Za-z`])"
+    # Keypad, character set, cursor shape; titles and reports; keyboard modes; requests.
+    rb"(?P<harmless>\x1b[=>]|\x1b\(B|\x1b\[[0-9]* q|\x1b\[(?:1[1-9]|2[0-3])(?:;[0-9]+)*t"
+    rb"|\x1b\[[>=<][0-9;]*[cmqu]|\x1b\[\?[0-9;]*(?:[mu]|\$p)|\x1bP[$+]q[^\x07\x1b]*\x1b\\)"
+    rb"|\x1b\[(?P<parameters>[0-9;:]*)(?P<final>[@A-Za-z`])"
     rb"|(?P<mode>\x1b\[\?[0-9;]*[hl])"
-    rb"|(?P<harmless>\x1b[=>]|\x1b\(B|\x1b\[[0-9]* q)"
     rb"|(?P<string>\x1b\][^\x07\x1b]*(?:\x07|\x1b\\))"
     rb"|(?P<control>[\x00-\x1a\x1c-\x1f\x7f])"
     rb"|(?P<text>[^\x00-\x1f\x7f]+)"
@@ -27,8 +29,9 @@ _RESETS = frozenset({b"22", b"23", b"24", b"25", b"27", b"28", b"29", b"39", b"4
 _TAB_WIDTH = 8
 _LONGEST = 8192
 """Bytes up to the last newline that are parsed. If there are more, only the newline counts."""
-_HARMLESS_MODES = frozenset({b"1", b"12", b"25", b"1000", b"1002", b"1004", b"1006", b"2004", b"2026"})
-"""Private modes that move nothing: keys, the cursor's look, the mouse, bracketed paste, synchronized output."""
+_HARMLESS_MODES = frozenset(b"1 12 25 1000 1002 1003 1004 1005 1006 1007 1015 1034 1036 1039 2004 2026 2031".split())
+"""Private modes that move nothing: keys, the cursor's look, the mouse, bracketed paste, synchronized output,
+reports."""
 
 
 _WITHIN_ROW = "KCDP@X"
