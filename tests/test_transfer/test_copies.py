@@ -372,6 +372,19 @@ async def test_without_an_encoder_nothing_is_downloaded(tmp_path: Path, here: Pa
         await _download(ScriptSessions(tools, tmp_path / "home"), b"file")
 
 
+async def test_a_file_that_is_removed_before_it_is_read_is_named(sessions: ScriptSessions, here: Path) -> None:
+    stat = sessions.tools / "stat"
+    program = stat.readlink()
+    stat.unlink()
+    stat.write_text(f'#!/bin/sh\ncase "$*" in *gone) exit 1;; esac\nexec {program} "$@"\n')
+    stat.chmod(0o755)
+    for name in ("1", "gone", "2"):
+        (sessions.home / name).write_bytes(NOISE)
+    report = await _download(sessions, b"1", b"gone", b"2")
+    assert report.problems == [("gone", "No such file or directory")]
+    assert [file.name for file in report.files] == ["1", "2"]
+
+
 @pytest.mark.parametrize("tool", ["dd", "head", "tr", "mv"])
 async def test_a_missing_tool_that_is_needed_is_named(tmp_path: Path, here: Path, tool: str) -> None:
     home = tmp_path / "home"

@@ -73,7 +73,8 @@ start=0; if [ $n -eq $skip ]; then start=$offset; fi; n=$((n + 1)); }
 file() { if ! [ -f "$1" ]; then problem "$1" 'is not a regular file'; return; fi
 if ! [ -r "$1" ]; then problem "$1" 'Permission denied'; return; fi
 entry || return 0
-f_=$(facts "$1"); s_=${f_##* }; if [ "$size" ] && [ $n -eq $((skip + 1)) ]; then s_=$size; fi
+if ! f_=$(facts "$1"); then n=$((n - 1)); problem "$1" 'No such file or directory'; return; fi
+s_=${f_##* }; if [ "$size" ] && [ $n -eq $((skip + 1)) ]; then s_=$size; fi
 z_=0; pack() { encode >&3; }
 b_=$((start / 65536)); r_=$((start % 65536))
 if [ "$blocks" ]; then k_=$blocks
