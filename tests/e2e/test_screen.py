@@ -390,6 +390,26 @@ def test_resizes_with_the_bar(tmux: Tmux) -> None:
         assert view.rows[-1].startswith(" connected ")
 
 
+def test_quick_resizes_leave_nothing_of_the_bar(tmux: Tmux) -> None:
+    terminal = shell(tmux)
+    terminal.enter("smp demo")
+    terminal.wait(has_a_bar, "the bar")
+    terminal.enter("echo " + "x" * 150)
+    terminal.wait(at_the_prompt_below("xxx"), "the prompt")
+    terminal.type("echo " + "0123456789" * 10)
+    terminal.wait(lambda view: "789" in view.rows[view.cursor[1]], "the line that is typed")
+    for sizes in [
+        [(50, 18), (100, 30)],
+        [(50, 18), (80, 24)] * 10,
+        [(79, 12), (40, 30), (120, 40), (81, 9), (80, 24)],
+    ]:
+        for columns, rows in sizes:
+            terminal.resize(columns, rows)
+        view = terminal.wait(partial(has_a_bar_and, f" region=0-{sizes[-1][1] - 2} "), "the bar in the last row")
+        above = [*terminal.history(), *view.rows[:-1]]
+        assert not [row for row in above if " connected " in row or "~?" in row.replace("try ~?", "")], view
+
+
 def has_a_bar(view: View) -> bool:
     return BAR.fullmatch(view.rows[-1]) is not None
 
