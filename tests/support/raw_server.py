@@ -137,6 +137,7 @@ class RawServer:
         self._host = host
         self._tasks: list[asyncio.Task[None]] = []
         self._writers: list[asyncio.StreamWriter] = []
+        self._is_left = False
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, self._host, 0, ssl=self._tls)
@@ -148,6 +149,7 @@ class RawServer:
     ) -> None:
         await rounds()  # asyncio leaks a connection that it has accepted but not set up when the server is closed
         self._server.close()
+        self._is_left = True
         for task in self._tasks:
             task.cancel()
         outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -167,6 +169,9 @@ class RawServer:
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        if self._is_left:  # its TLS handshake ended after the server was left
+            writer.transport.abort()
+            return
         self._writers.append(writer)
         self._tasks.append(asyncio.ensure_future(self._run(Peer(reader, writer))))
 
