@@ -13,8 +13,6 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 
-from tests.support.waiting import rounds
-
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 """The opcodes of RFC 6455."""
 
@@ -147,7 +145,6 @@ class RawServer:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await rounds()  # asyncio leaks a connection that it has accepted but not set up when the server is closed
         self._server.close()
         self._is_left = True
         for task in self._tasks:
@@ -169,7 +166,7 @@ class RawServer:
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        if self._is_left:  # its TLS handshake ended after the server was left
+        if self._is_left:  # accepted in the moment before
             writer.transport.abort()
             return
         self._writers.append(writer)

@@ -35,7 +35,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from tests.support.waiting import DEADLINE, rounds
+from tests.support.waiting import DEADLINE
 
 ROOT = Path(__file__).parents[2]
 FINISH_TIMEOUT = 0.5
@@ -121,12 +121,10 @@ class Relay:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await rounds()  # asyncio leaks a connection that it has accepted but not set up when the server is closed
         await self.refuse()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await rounds()  # the sockets of aborted connections are closed
 
     def url(self, stream_url: str) -> str:
         """``stream_url`` with the relay's port in the place of its own."""
@@ -188,7 +186,6 @@ class Relay:
         task = asyncio.create_task(self._serve(End(reader, writer)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: writer.transport.abort())  # also if it was cancelled before it began
 
     async def _serve(self, client: End) -> None:
         limit = self.cut_every * (0.5 + self._random.random()) if self.cut_every else math.inf
