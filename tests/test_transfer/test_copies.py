@@ -602,6 +602,22 @@ async def test_a_file_that_becomes_shorter_is_named_and_the_rest_is_copied(
     assert _names(arrived) == ({"1", "2"} if tree else {"2"})
 
 
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="no file without a size, as /proc has on Linux")
+async def test_a_file_without_a_size_is_copied_to_its_end(sessions: ScriptSessions, here: Path) -> None:
+    assert (await _upload(sessions, b"/proc/version", to=b"version")).problems == []
+    assert (sessions.home / "version").read_bytes().startswith(b"Linux version ")
+
+
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="no file without a size, as /proc has on Linux")
+async def test_a_file_without_a_size_in_an_archive_is_named(sessions: ScriptSessions, here: Path) -> None:
+    (here / "tree").mkdir()
+    (here / "tree" / "version").symlink_to("/proc/version")
+    (here / "tree" / "empty").touch()
+    report = await _upload(sessions, b"tree", to=b"", recursive=True)
+    assert [(name, text.split(",")[0]) for name, text in report.problems] == [("tree/version", "is empty in the copy")]
+    assert _names(sessions.home / "tree") == {"version", "empty"}
+
+
 def _make_large(path: Path) -> None:
     path.touch()
     os.truncate(path, 64 * WINDOW_SIZE)

@@ -8,8 +8,9 @@ import hashlib
 import os
 import secrets
 import stat
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from session_manager_plugin.errors import CopyFailed
@@ -24,6 +25,8 @@ LINK_TO_NOTHING = "is a link to nothing"
 LINK_UPWARD = "is a link to a directory above it"
 NOT_REGULAR = "is not a regular file"
 BECAME_SHORTER = "became shorter while it was copied"
+SHORTER_THAN_SIZE = "is shorter than its size"
+WITHOUT_SIZE = "is empty in the copy, because it has no size here; copy it by itself"
 PRIVATE_DIRECTORY = 0o700
 """The mode of a directory until it is complete."""
 
@@ -233,23 +236,25 @@ def _identities_above(path: bytes) -> list[tuple[int, int]]:
 def open_file(entry: LocalEntry, report: Report) -> int | None:
     """Return a descriptor of the file. If it cannot be opened, report that and return None."""
     try:
-        return os.open(entry.path, os.O_RDONLY)
+        return os.open(entry.path, os.O_RDONLY | os.O_NONBLOCK)  # reading /proc/kmsg fails where it would block
     except OSError as error:
         report(entry.path, error_text(error))
         return None
 
 
-def read_file(descriptor: int, entry: LocalEntry) -> Iterator[bytes]:
-    """Yield ``entry.size`` bytes of a file, then close it. Raises ``CopyFailed`` if the file has become shorter."""
-    left = entry.size
+def read_file(descriptor: int, entry: LocalEntry) -> Generator[bytes]:
+    """Yield a file, then close it: at most ``entry.size`` bytes, or all if that is 0, as for the files of ``/proc``.
+
+    Raises ``CopyFailed`` if the file has become shorter. One of ``/sys`` has fewer bytes than its size.
+    """
+    left = entry.size or sys.maxsize
     try:
         with named_errors(entry.path):
-            while left:
-                data = os.read(descriptor, min(left, CHUNK_SIZE))
-                if not data:
-                    raise CopyFailed(BECAME_SHORTER)
+            while left and (data := os.read(descriptor, min(left, CHUNK_SIZE))):
                 left -= len(data)
                 yield data
+            if left and os.fstat(descriptor).st_size < entry.size:
+                raise CopyFailed(BECAME_SHORTER)
     finally:
         os.close(descriptor)
 
@@ -258,7 +263,7 @@ def archive(entries: Iterable[LocalEntry], umask: int, report: Report, *, preser
     """Yield a tar archive of a tree, whose top is named ``./``.
 
     A file that cannot be opened is reported and left out. What cannot be read of a file is reported and replaced by
-    zeros, as tar does it.
+    zeros, as tar does it. A file without a size is empty in the archive, and reported if it has bytes.
     """
     now = int(time.time())
     for entry in entries:
@@ -269,13 +274,19 @@ def archive(entries: Iterable[LocalEntry], umask: int, report: Report, *, preser
         mtime = entry.mtime if preserve else now
         yield member_header(b"./" + entry.name, mode, mtime, entry.size, is_directory=entry.is_directory)
         if descriptor is not None:
-            missing = entry.size
+            missing, problem = entry.size, SHORTER_THAN_SIZE
             try:
-                for data in read_file(descriptor, entry):
-                    missing -= len(data)
-                    yield data
+                with contextlib.closing(read_file(descriptor, entry)) as pieces:
+                    for data in pieces:
+                        if not entry.size:
+                            report(entry.path, WITHOUT_SIZE)
+                            break
+                        missing -= len(data)
+                        yield data
             except (CopyFailed, OSError) as error:
-                report(entry.path, f"{error_text(error)}; its last {missing} bytes are zeros in the copy")
+                problem = error_text(error)
+            if missing:
+                report(entry.path, f"{problem}; its last {missing} bytes are zeros in the copy")
                 yield from (bytes(min(CHUNK_SIZE, missing - start)) for start in range(0, missing, CHUNK_SIZE))
             yield bytes(-entry.size % BLOCK_SIZE)
     yield END
