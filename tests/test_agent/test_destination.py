@@ -129,8 +129,8 @@ async def test_the_destination_is_this_machine_unless_a_host_is_given(properties
 async def test_the_addresses_are_tried_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve_to(monkeypatch, "127.0.0.2", "127.0.0.3", "127.0.0.1", "127.0.0.4")
     async with (
-        TcpServer(host="127.0.0.3", greeting=b"third") as server,
-        TcpServer(host="127.0.0.1", port=server.port) as other,
+        TcpServer(host="127.0.0.1") as other,  # the address whose ports are in use
+        TcpServer(host="127.0.0.3", port=other.port, greeting=b"third") as server,
     ):
         destination = Destination({"host": "several.example", "portNumber": str(server.port)}, DEFAULT_AGENT_VERSION)
         await destination.resolve()
