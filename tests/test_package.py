@@ -64,7 +64,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "communicator": (*EVERYWHERE, "protocol", "session.protocols", "session.link_health"),
     "aws": (*EVERYWHERE, "protocol", "session.protocols"),
     "agent": (*EVERYWHERE, "protocol", "session.protocols"),
-    "transfer": (*EVERYWHERE, "protocol", "session.protocols"),
+    "transfer": (*EVERYWHERE, "protocol", "session.protocols", "session.document_names", "session.link_health"),
     "forwarding": (*EVERYWHERE, "protocol", "session"),
     "execution": (*EVERYWHERE, "protocol", "session"),
     "arguments": (*EVERYWHERE, "aws"),

@@ -11,8 +11,8 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from session_manager_plugin.communicator.config import session_websocket_config
 from session_manager_plugin.errors import CommandTimedOut, InvalidURL, SessionManagerError, UsageError
 from session_manager_plugin.execution.fleet import FANOUT, run_on_all
 from session_manager_plugin.execution.remote_command import RemoteCommand, Via, attempt_ways, command_of
-from session_manager_plugin.session.document_names import COMMAND, SEPARATE_OUTPUTS, needs_handshake
+from session_manager_plugin.session.document_names import SEPARATE_OUTPUTS, needs_handshake
 from session_manager_plugin.session.outcome import FAILURE, Outcome, outcome_of
 from session_manager_plugin.session.protocols import IDataChannel, KeyService, RequestSigner, ResumeService
 from session_manager_plugin.session.runner import HANDLERS, SessionRunner
@@ -449,6 +449,7 @@ async def copy(
     from session_manager_plugin.transfer.download import download
     from session_manager_plugin.transfer.names import parse_location
     from session_manager_plugin.transfer.report import CopyOptions, CopyReport
+    from session_manager_plugin.transfer.target_sessions import TargetSessions
     from session_manager_plugin.transfer.upload import upload
 
     sources = arguments.checked_paths("sources", sources)
@@ -470,9 +471,13 @@ async def copy(
     aws, report = aws or AwsSettings(), report or CopyReport()
     options = CopyOptions(recursive=recursive, preserve=preserve, streams=streams)
     target = (remote_destination or remote_sources[0]).target
-    sessions = _TargetSessions(
-        await resolve_target(aws, target), aws, link or LinkOptions(), report, StartPace() if streams > 1 else None
-    )
+    target_id = await resolve_target(aws, target)
+    pace = StartPace() if streams > 1 else None
+
+    def start_session(document: str, parameters: Mapping[str, Sequence[str]]) -> Session:
+        return start(target_id, document=document, parameters=parameters, aws=aws, link=link, pace=pace)
+
+    sessions = TargetSessions(start_session, report)
     if remote_destination is not None:
         await upload(sessions, [_local_name(source) for source in sources], remote_destination.path, options, report)
     else:
@@ -485,36 +490,3 @@ def _local_name(path: str | LocalPath) -> bytes:
     """Return the name of a local file. A str ``-`` is standard input or output, a path of that name is a file."""
     name = os.fsencode(path)
     return b"./-" if name == b"-" and not isinstance(path, str) else name
-
-
-@dataclass(frozen=True)
-class _TargetSessions:
-    """Implements ``transfer.sessions.Sessions`` with ``start``."""
-
-    target: str
-    aws: AwsSettings
-    link: LinkOptions
-    report: CopyReport
-    pace: StartPace | None
-
-    def command(self, command: str) -> AbstractAsyncContextManager[IDataChannel]:
-        """See ``Sessions``."""
-        return self._session(COMMAND, {"command": [command], SEPARATE_OUTPUTS: ["true"]})
-
-    def shell(self) -> AbstractAsyncContextManager[IDataChannel]:
-        """See ``Sessions``."""
-        return self._session("", {})
-
-    @asynccontextmanager
-    async def _session(self, document: str, parameters: Mapping[str, Sequence[str]]) -> AsyncIterator[IDataChannel]:
-        session = start(
-            self.target, document=document, parameters=parameters, aws=self.aws, link=self.link, pace=self.pace
-        )
-        try:
-            await session.open()
-            self.report.sessions.append(session.session_id)
-            yield session.channel
-        finally:
-            await session.close()
-            if session.session_id in self.report.sessions:
-                self.report.sessions.remove(session.session_id)

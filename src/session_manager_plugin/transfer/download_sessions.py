@@ -19,13 +19,12 @@ from session_manager_plugin.errors import (
 from session_manager_plugin.transfer.download_plan import DownloadParser, Event
 from session_manager_plugin.transfer.report import CopyOptions, CopyReport
 from session_manager_plugin.transfer.scripts import command_words, download_script
-from session_manager_plugin.transfer.sessions import OutputReader, Sessions, failure, run_in_shell
+from session_manager_plugin.transfer.sessions import CUT_SHORT, OutputReader, Sessions, failure, run_in_shell
 
 STDOUT = b"-"
 """The destination of a download to standard output."""
 _ATTEMPTS = 5
 """Lost sessions in a row in which no byte arrived, after which the copy fails."""
-_CUT_SHORT = "the session was ended before the copy was complete: somebody terminated it, or its agent failed"
 _LOST = (ConnectionLost, TimedOut, SessionExpired, OutputIncomplete)
 """The errors after which another session continues the copy."""
 
@@ -136,7 +135,7 @@ class Source:
                 if reader.is_incomplete:
                     raise OutputIncomplete("part of the output of the command is missing")
                 if reader.was_cut_short and not in_shell:
-                    raise CopyFailed(f"{receiver.name}: {_CUT_SHORT}")
+                    raise CopyFailed(f"{receiver.name}: {CUT_SHORT}")
                 raise failure(reader, f"{receiver.name}: the target stopped before the copy was complete")
             except asyncio.CancelledError:
                 receiver.discard()  # before the session is terminated, for which there may be no time

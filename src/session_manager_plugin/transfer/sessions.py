@@ -23,6 +23,7 @@ MAX_GAP = 16
 faster: the official agent retransmits ten messages a second."""
 GAP_TIMEOUT = 3.0
 """Seconds to wait for the next of them."""
+CUT_SHORT = "the session was ended before the copy was complete: somebody terminated it, or its agent failed"
 _MAX_ERROR_SIZE = 2000
 """Bytes of the beginning of standard error that are kept."""
 

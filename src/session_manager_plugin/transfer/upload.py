@@ -26,6 +26,7 @@ from session_manager_plugin.transfer.names import base_name
 from session_manager_plugin.transfer.report import CopyOptions, CopyReport
 from session_manager_plugin.transfer.scripts import BLOCK_SIZE, MIN_PARTED_SIZE, part_blocks, upload_script
 from session_manager_plugin.transfer.sessions import (
+    CUT_SHORT,
     CopyChannel,
     OutputReader,
     Sessions,
@@ -38,7 +39,6 @@ from session_manager_plugin.transfer.upload_plan import FRAME_SIZE, Receiver, Up
 P = ParamSpec("P")
 STDIN = b"-"
 _STDIN_SIZE = 64 * 1024
-_CUT = "the target stopped before the copy was complete"
 
 
 async def upload(
@@ -112,7 +112,8 @@ class _Stream:
     async def _wait(self) -> None:
         data = await self._reader.read()
         if not data:
-            raise failure(self._reader, _CUT)
+            name = self._report.current
+            raise failure(self._reader, f"{name}: {CUT_SHORT}" if name else CUT_SHORT)
         self._acknowledge(data)
 
     def _acknowledge(self, data: bytes) -> None:
