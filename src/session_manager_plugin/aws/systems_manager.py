@@ -170,11 +170,11 @@ class SystemsManager:
             RESUME_LIMITS,
             lambda client: client.resume_session(SessionId=session_id),
             credentials_max_age=RESUME_CREDENTIALS_MAX_AGE,
-            missing=f"session {session_id} does not exist any more",
+            missing="AWS knows no such session any more",
         )
         # As in the official client, a missing or empty token means that the session has ended (protocol reference 7).
         if not answer.get("TokenValue"):
-            raise SessionExpired(f"session {session_id} timed out while the connection was lost")
+            raise SessionExpired("AWS has ended it: it was terminated, or has timed out")
         return _started(answer, session_id)
 
     async def terminate_session(self, session_id: str, *, limits: CallLimits = TERMINATE_LIMITS) -> None:

@@ -242,7 +242,7 @@ def sandbox(
     """Run a Session Manager on this machine.
 
     It listens on 127.0.0.1 only and answers smp, AWS SDKs and the AWS CLI. Its sessions are shells on this machine, for
-    the holder of the credentials that it prints. Ctrl-C ends it.
+    programs that have the access key id that it prints; signatures of API calls are not checked. Ctrl-C ends it.
 
     To see how a client copes, have things go wrong: messages lost, duplicated, reordered, delayed or damaged,
     websockets cut, resuming refused, defects of the official agent.
