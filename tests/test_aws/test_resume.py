@@ -34,9 +34,9 @@ async def test_a_session_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
         use_credentials(sandbox, monkeypatch)
         started = await sandbox.start_session()
         sandbox.terminate(started.session_id)
-        with pytest.raises(SessionExpired, match="^AWS has ended it: it was terminated, or has timed out$"):
+        with pytest.raises(SessionExpired, match=r"^AWS has ended it: it was terminated, or has timed out$"):
             await resumer_of(started.session_id, endpoint_url=sandbox.endpoint_url).resume_session()
-        with pytest.raises(SessionExpired, match="^AWS knows no such session any more$"):
+        with pytest.raises(SessionExpired, match=r"^AWS knows no such session any more$"):
             await resumer_of("nobody-1", endpoint_url=sandbox.endpoint_url).resume_session()
 
 

@@ -54,6 +54,22 @@ def pipe() -> Iterator[Pipe]:
     os.close(made.writing)
 
 
+@pytest.mark.parametrize(
+    ("number", "is_terminal", "text"),
+    [
+        (signal.SIGINT, True, "\rsmp: ended by SIGINT\n"),  # the terminal has echoed ^C at the beginning of the line
+        (signal.SIGTERM, True, "smp: ended by SIGTERM\n"),
+        (signal.SIGINT, False, "smp: ended by SIGINT\n"),
+    ],
+)
+def test_a_signal_is_told_once(pipe: Pipe, number: int, is_terminal: bool, text: str) -> None:
+    environment = Environment(stderr=pipe.writing, variables={"NO_COLOR": "1"}, is_terminal=lambda _fd: is_terminal)
+    error = Signalled(number)
+    tell_error(environment, error)
+    tell_error(environment, error)
+    assert pipe.read() == text
+
+
 def test_a_secret_is_hidden(pipe: Pipe) -> None:
     register_secret("hunter2-hunter2")
     tell(pipe.environment, "cannot use hunter2-hunter2 at wss://h/?token=abc&x=1")

@@ -6,6 +6,7 @@ Without rich, which is slow to import.
 from __future__ import annotations
 
 import re
+import signal
 import traceback
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,14 @@ def tell_note(environment: Environment, sentence: str) -> None:
         tell(environment, sentence, error=False)
 
 
+def tell_signalled(environment: Environment, error: Signalled, sentence: str) -> None:
+    """Write that a signal has ended the program, unless ``-q`` was given."""
+    error.is_told = True
+    if error.number == signal.SIGINT and environment.is_terminal(environment.stderr) and not environment.quiet:
+        environment.write_error("\r")  # over the ^C that the terminal has echoed
+    tell_note(environment, sentence)
+
+
 def tell_error(environment: Environment, error: BaseException) -> None:
     """Write the message of an error, with a traceback at ``-vv``."""
     tell_traceback(environment, error)
@@ -65,7 +74,7 @@ def tell_error(environment: Environment, error: BaseException) -> None:
             environment.write_error(f"  {printable(match)}\n")
     elif isinstance(error, Signalled):
         if not error.is_told:
-            tell_note(environment, f"ended {error}")
+            tell_signalled(environment, error, f"ended {error}")
     elif (sentence := error_sentence(error)) is not None:
         tell(environment, sentence)
 

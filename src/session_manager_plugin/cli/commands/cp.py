@@ -85,7 +85,7 @@ def cp(
     copied, else 255.
     """
     from session_manager_plugin.cli.copy_progress import copy_progress
-    from session_manager_plugin.cli.render import error_sentence, tell, tell_note
+    from session_manager_plugin.cli.render import error_sentence, tell, tell_note, tell_signalled
     from session_manager_plugin.cli.signals import run
     from session_manager_plugin.errors import UsageError
     from session_manager_plugin.library import copy
@@ -175,9 +175,7 @@ def cp(
     except Signalled as error:
         sentence = f"the copy{'' if began else ', which had not begun,'} was ended {error}"
         print_end(error, sentence)
-        if not environment.quiet:
-            tell(environment, sentence)
-        error.is_told = True
+        tell_signalled(environment, error, sentence)
         raise
     except Exception as error:
         print_end(error, error_sentence(error) or str(error))

@@ -116,7 +116,7 @@ def forward(
     from session_manager_plugin.cli.forward_report import ForwardReport
     from session_manager_plugin.cli.forward_run import run_forward
     from session_manager_plugin.cli.process import run_process
-    from session_manager_plugin.cli.render import tell, tell_note
+    from session_manager_plugin.cli.render import tell_note, tell_signalled
     from session_manager_plugin.cli.target_argument import chosen_target
     from session_manager_plugin.session.forward_spec import parse_forward, parse_socks
 
@@ -150,9 +150,8 @@ def forward(
     except ForwardEnded as error:
         raise ForwardEnded(f"{error}; with --new-session it would be replaced") from error
     except Signalled as error:
-        if not environment.quiet:
-            tell(environment, f"forwarding{'' if report.is_ready else ', which had not begun,'} was ended {error}")
-        error.is_told = True
+        begun = "" if report.is_ready else ", which had not begun,"
+        tell_signalled(environment, error, f"forwarding{begun} was ended {error}")
         raise
     tell_note(environment, "forwarding ended")
     return Exit(ExitStatus.SUCCESS)
