@@ -18,7 +18,7 @@ from pathlib import Path
 from session_manager_plugin import AwsSettings, connect, copy
 from session_manager_plugin.agent import Sandbox
 
-COPIED, PRINTED = 50_000_000, 2_000_000
+COPIED, PRINTED = 64 * 1024 * 1024, 2_000_000
 TARGET = "local"
 
 
