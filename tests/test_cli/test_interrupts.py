@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -95,19 +94,6 @@ def test_a_question_is_ended_by_an_exception(number: signal.Signals, error: type
             signal.raise_signal(number)
     finally:
         signal.signal(number, before)
-
-
-def test_a_question_is_ended_while_its_event_loop_runs_a_callback() -> None:
-    async def ask() -> None:
-        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)
-        await asyncio.Event().wait()
-
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        with pytest.raises(Signalled), raised_signals():
-            asyncio.run(ask())
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 ASKS = {

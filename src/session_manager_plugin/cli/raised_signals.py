@@ -13,10 +13,6 @@ from session_manager_plugin.cli.exit_status import Signalled
 _NAMES = ("SIGTERM", "SIGHUP", "SIGQUIT")
 
 
-class _Ended(KeyboardInterrupt):
-    """A signal was received. asyncio lets no ``Exception`` that is raised in a callback leave its event loop."""
-
-
 @contextlib.contextmanager
 def raised_signals() -> Iterator[None]:
     """During the block raise ``KeyboardInterrupt`` on SIGINT, and ``Signalled`` on SIGTERM, SIGHUP and SIGQUIT.
@@ -25,7 +21,7 @@ def raised_signals() -> Iterator[None]:
     """
 
     def end(number: int, _frame: FrameType | None) -> None:
-        raise _Ended(number)
+        raise Signalled(number)
 
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
     handlers = {signal.SIGINT: signal.default_int_handler, **dict.fromkeys(numbers, end)}
@@ -34,8 +30,6 @@ def raised_signals() -> Iterator[None]:
         signal.signal(number, handlers[number])
     try:
         yield
-    except _Ended as error:
-        raise Signalled(error.args[0]) from None
     finally:
         for number in replaced:
             signal.signal(number, signal.SIG_DFL)

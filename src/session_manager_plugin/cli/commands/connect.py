@@ -160,11 +160,11 @@ def _ask(environment: Environment, question: str, otherwise: str, *, hidden: boo
     """Return the answer typed at the terminal. Raises ``UsageError`` without a terminal, and without an answer."""
     answer = ""
     if environment.is_interactive:
-        from session_manager_plugin.cli.raised_signals import raised_signals
+        from session_manager_plugin.cli.exit_status import Signalled
         from session_manager_plugin.terminal.prompt import ask
 
-        with contextlib.suppress(EOFError), raised_signals():
-            answer = ask(question, hidden=hidden)
+        with contextlib.suppress(EOFError):
+            answer = ask(question, signalled=Signalled, hidden=hidden)
     if not answer:
         raise UsageError(otherwise)
     return answer
