@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -276,7 +277,7 @@ class Console(Streams, TerminalHold):
         if not in_background(self._stdin):
             with contextlib.suppress(OSError):
                 self._raw_mode.enter(keep_signals=True)
-        self._keyboard.start()
+        self._keyboard.start(is_input_waiting=bool(select.select([self._stdin], [], [], 0)[0]))
 
     async def stop_listening(self) -> None:
         """End ``listen`` and restore the terminal. The bytes typed since are kept for ``read``."""

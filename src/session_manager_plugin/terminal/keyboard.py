@@ -15,9 +15,6 @@ CAPACITY = 8 * 1024 * 1024
 PATIENCE = 2.0
 """Seconds without progress after which reading continues although ``CAPACITY`` bytes are kept."""
 
-AHEAD_TIME = 0.1
-"""Seconds from the start within which the first read is one of what was typed before."""
-
 
 class Keyboard:
     """Reads a terminal from ``start`` on, takes the escapes out, and keeps the rest for ``read``.
@@ -44,10 +41,10 @@ class Keyboard:
         self._taken = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin reading. Idempotent."""
+    def start(self, *, is_input_waiting: bool = False) -> None:
+        """Begin reading. Idempotent. ``is_input_waiting``: the first read is of what was typed before."""
         if self._listening is None:
-            self._listening = asyncio.ensure_future(self._listen())
+            self._listening = asyncio.ensure_future(self._listen(is_input_waiting))
             self._listening.add_done_callback(lambda _listening: self._wake())
 
     async def read(self) -> bytes:
@@ -90,11 +87,10 @@ class Keyboard:
             await asyncio.gather(self._listening, return_exceptions=True)
         return self.take() + self._scanner.release()
 
-    async def _listen(self) -> None:
-        scan, started_at = self._scanner.typed_ahead, time.monotonic()
+    async def _listen(self, is_input_waiting: bool) -> None:
+        scan = self._scanner.typed_ahead if is_input_waiting else self._scanner.feed
         while data := await self._reader.read():
-            now = time.monotonic()
-            for part in scan(data, now) if now < started_at + AHEAD_TIME else self._scanner.feed(data, now):
+            for part in scan(data, time.monotonic()):
                 if isinstance(part, Escape):
                     self._obey(part)
                 else:
