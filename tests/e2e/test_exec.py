@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from session_manager_plugin.agent import Sandbox
+from session_manager_plugin.agent.session import SandboxSession
 from tests.e2e.conftest import BIN
 from tests.support.pty_process import PtyProcess
 from tests.support.waiting import until_a_signal_counts_again, wait_until
@@ -168,11 +169,18 @@ async def test_a_reader_of_the_output_that_leaves(sandbox: Sandbox, environment:
     await wait_until(lambda: all(session.ended.is_set() for session in sandbox.sessions.values()))
 
 
+def _has_acknowledged_output(session: SandboxSession) -> bool:
+    endpoint = session.agent.endpoint
+    return endpoint.progress.sent > 2 and not endpoint.in_flight  # the first two messages are those of the handshake
+
+
 async def test_a_fleet_that_ctrl_c_has_ended_before_all_targets_began(
     sandbox: Sandbox, environment: dict[str, str]
 ) -> None:
-    process = await start(sandbox, environment, "web-1", "web-2", "--fanout", "1", "--json", "--", "sh", "-c", SLEEP)
-    await wait_until(lambda: any(session.program_pid for session in sandbox.sessions.values()))
+    script = f"echo began; {SLEEP}"
+    process = await start(sandbox, environment, "web-1", "web-2", "--fanout", "1", "--json", "--", "sh", "-c", script)
+    # The client has begun the session before it acknowledges output; the program may start earlier.
+    await wait_until(lambda: any(_has_acknowledged_output(session) for session in sandbox.sessions.values()))
     process.send_signal(signal.SIGINT)
     run = await finish(process)
     assert run.status == -signal.SIGINT
@@ -232,6 +240,9 @@ async def test_input_of_a_terminal(sandbox: Sandbox, environment: dict[str, str]
     async with PtyProcess(command, env=environment) as terminal:
         assert await terminal.wait() == 0
         await terminal.expect("the agent passes no standard input to a command; -t runs it in a terminal")
+    async with PtyProcess([*command[:-1], "true"], env=environment) as terminal:
+        assert await terminal.wait() == 0
+        assert b"standard input" not in terminal.output
     async with PtyProcess([*command[:-2], "--via", "shell", "--", "cat"], env=environment) as terminal:
         terminal.type(b"typed\n\x04")
         await terminal.expect(r"typed\r\ntyped\r\n")
