@@ -434,10 +434,9 @@ async def copy(
 
     Either ``destination`` or every source is remote, written ``TARGET:PATH``; remote sources are all on one target. A
     ``pathlib.Path`` is a local path, even if it contains a colon or is ``-``; a str ``-`` is standard input or output.
-    ``recursive`` copies directories, ``preserve`` keeps
-    modes and times. A file of 8 MiB or more is copied in parts over ``streams`` (1 to 8) sessions at the same time.
-    ``report`` receives the progress. A file that cannot be read or written is listed in ``report.problems``; the others
-    are copied.
+    ``recursive`` copies directories, ``preserve`` keeps modes and times. A file of 8 MiB or more is copied in parts
+    over ``streams`` (1 to 8) sessions at the same time. ``report`` receives the progress. A file that cannot be read or
+    written is listed in ``report.problems``; the others are copied.
 
     Raises ``UsageError`` unless exactly one side is remote, ``CopyFailed`` for a problem that concerns all files,
     ``OSError`` if the local disk is full, ``RemoteProtocolError`` if the target's output is damaged, and the errors of

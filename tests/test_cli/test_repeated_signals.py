@@ -56,7 +56,7 @@ async def test_a_second_signal_counts_unless_it_follows_at_once(
 
 
 async def test_a_fleet_that_does_not_end_says_how_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stop, "PATIENCE", 0.0)
+    monkeypatch.setattr(stop, "INTERRUPT_PATIENCE", 0.0)
     told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     tested = interruption()
     with StopOnSignal(tested, told.set_result) as signalled:

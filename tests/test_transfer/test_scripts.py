@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import signal
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -344,18 +345,24 @@ def test_an_upload_that_is_cut_leaves_nothing(home: Path, run_upload: Callable[.
     assert not list(home.iterdir())
 
 
-def test_a_second_hang_up_does_not_keep_the_partial_file(tmp_path: Path, home: Path, shell: str) -> None:
-    tools = tools_directory(tmp_path, shell, frozenset({"rm"}))
-    (tools / "rm").write_text('#!/bin/sh\nkill -HUP 0\nexec /bin/rm "$@"\n')
-    (tools / "rm").chmod(0o755)
-    process = start_script(tools, home, upload_script(b"name"))
+def _begin_upload(process: subprocess.Popen[bytes]) -> UploadPlan:
+    """Send the beginning of a file, and wait until it is written."""
     assert process.stdin is not None
     assert process.stdout is not None
     plan = UploadPlan()
     plan.receive_data(process.stdout.readline())
     process.stdin.write(plan.start_file(b"", 0o640, None, ".smp-partial") + plan.frame(CONTENTS))
     process.stdin.flush()
-    process.stdout.readline()  # the frame was written
+    plan.receive_data(process.stdout.readline())
+    return plan
+
+
+def test_a_second_hang_up_does_not_keep_the_partial_file(tmp_path: Path, home: Path, shell: str) -> None:
+    tools = tools_directory(tmp_path, shell, frozenset({"rm"}))
+    (tools / "rm").write_text('#!/bin/sh\nkill -HUP 0\nexec /bin/rm "$@"\n')
+    (tools / "rm").chmod(0o755)
+    process = start_script(tools, home, upload_script(b"name"))
+    _begin_upload(process)
     os.killpg(process.pid, signal.SIGHUP)
     process.communicate()
     assert not list(home.iterdir())
@@ -364,13 +371,7 @@ def test_a_second_hang_up_does_not_keep_the_partial_file(tmp_path: Path, home: P
 def test_a_file_whose_directory_disappears_is_named(tmp_path: Path, home: Path, shell: str) -> None:
     (home / "there").mkdir()
     process = start_script(tools_directory(tmp_path, shell), home, upload_script(b"there/name"))
-    assert process.stdin is not None
-    assert process.stdout is not None
-    plan = UploadPlan()
-    plan.receive_data(process.stdout.readline())
-    process.stdin.write(plan.start_file(b"", 0o640, None, ".smp-partial") + plan.frame(CONTENTS))
-    process.stdin.flush()
-    plan.receive_data(process.stdout.readline())  # the frame was written
+    plan = _begin_upload(process)
     shutil.rmtree(home / "there")
     plan.receive_data(process.communicate(plan.end_file("0" * 64) + plan.finish())[0])
     assert plan.refused == [("there/name", "was removed while it was copied")]

@@ -17,6 +17,7 @@ from session_manager_plugin.cli.process import Process, run_process
 from session_manager_plugin.cli.render import tell, tell_ending, tell_note
 from session_manager_plugin.cli.run_options import TerminalOptions, TimeLimit
 from session_manager_plugin.cli.session import Ending, run_terminal_session
+from session_manager_plugin.cli.signals import INTERRUPT_PATIENCE
 from session_manager_plugin.cli.standard_input import can_read_terminal, has_pending_input, is_stream
 from session_manager_plugin.cli.target_argument import target_label
 from session_manager_plugin.errors import UsageError
@@ -27,8 +28,6 @@ from session_manager_plugin.session.protocols import DEFAULT_SIZE, TerminalSize
 from session_manager_plugin.terminal.size import terminal_size
 from session_manager_plugin.utils.link_options import LinkOptions
 
-PATIENCE = 2.0
-"""Seconds that a command has to end after Ctrl-C, until the user is told how to leave."""
 BACKGROUND_PATIENCE = 10.0
 """Seconds that a command with a program in the background has to end, until the user is told what it waits for."""
 _WAITING = "waiting for the command, and what it started, to end; Ctrl-C again leaves"
@@ -37,6 +36,8 @@ _BACKGROUND = (
     ">/dev/null 2>&1"
 )
 _NO_INPUT = "the agent passes no standard input to a command"
+_READERS = frozenset(("bash", "cat", "dash", "fish", "ksh", "perl", "psql", "python", "python3", "sh", "tee", "zsh"))
+"""Commands that read standard input if they have no arguments, and end at once without it."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def run_one(environment: Environment, single: SingleRun, options: TerminalOption
                     block.enter_context(_refused_input(environment))
                     if single.command.has_background:
                         _note_later(environment, block, BACKGROUND_PATIENCE, _BACKGROUND)
-                note_waiting = partial(_note_later, environment, block, PATIENCE, _WAITING)
+                note_waiting = partial(_note_later, environment, block, INTERRUPT_PATIENCE, _WAITING)
                 run_options = dataclasses.replace(
                     options,
                     handlers=handlers,
@@ -101,7 +102,7 @@ def run_one(environment: Environment, single: SingleRun, options: TerminalOption
                     interrupted=None if via is Via.TERMINAL else note_waiting,
                 )
                 ending = await run_terminal_session(session, process, run_options)
-            if via is Via.DOCUMENT and ending.outcome.is_silent and _expects_input(environment, single.command):
+            if via is Via.DOCUMENT and ending.outcome.status == 0 and _expects_input(environment, single.command):
                 tell_note(environment, f"{_NO_INPUT}; -t runs it in a terminal")
             return ending.outcome
 
@@ -129,9 +130,8 @@ def _has_input(environment: Environment) -> bool:
 
 
 def _expects_input(environment: Environment, command: RemoteCommand) -> bool:
-    """Whether a command that wrote nothing has probably read its standard input, as ``cat`` and ``sh`` do: a program
-    without arguments, started at a terminal."""
-    return environment.is_terminal(environment.stdin) and len(command.line.removeprefix("exec ").split()) == 1
+    """Whether the command, started at a terminal, is a program that reads its standard input to the end."""
+    return environment.is_terminal(environment.stdin) and command.line.removeprefix("exec ") in _READERS
 
 
 def _note_later(environment: Environment, block: contextlib.ExitStack, seconds: float, sentence: str) -> None:

@@ -17,7 +17,8 @@ _NAMES = ("SIGTERM", "SIGHUP", "SIGQUIT")
 def raised_signals() -> Iterator[None]:
     """During the block raise ``KeyboardInterrupt`` on SIGINT, and ``Signalled`` on SIGTERM, SIGHUP and SIGQUIT.
 
-    Ignored signals stay ignored, and those with a handler keep it. Call this in the main thread.
+    Ignored signals stay ignored, and those with a handler keep it. Call this in the main thread, and not around an
+    event loop, which catches what is raised in a callback.
     """
 
     def end(number: int, _frame: FrameType | None) -> None:

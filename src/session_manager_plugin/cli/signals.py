@@ -27,6 +27,8 @@ REPEAT_TIME = 0.1
 KEY_REPEAT_TIME = 0.02
 """The same for the signals of keys, which a person can send twice within ``REPEAT_TIME``. A key that is held down
 repeats after 25 ms or more."""
+INTERRUPT_PATIENCE = 2.0
+"""Seconds that remote commands have to end after Ctrl-C, until a message says how to leave."""
 LEAVE_LIMIT = 2.0
 """Longest time from a signal to the end of the process, in seconds."""
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from functools import partial
 
 from session_manager_plugin.errors import NotConnected
 from session_manager_plugin.protocol.messages import PayloadType
@@ -34,7 +33,6 @@ class CommandHandler(Interruptible):
         self._keys: asyncio.Queue[bytes] | None = None
         self._sent: set[int] = set()
         self._exit: CommandExit | None = None
-        self._has_output = False
 
     @property
     def interrupted(self) -> bool:
@@ -62,9 +60,9 @@ class CommandHandler(Interruptible):
         self._keys = asyncio.Queue()
         ended = asyncio.ensure_future(channel.ended())
         keys = asyncio.ensure_future(self._send_keys(channel, self._keys))
-        channel.set_payload_handler(PayloadType.STDERR, partial(self._write_first_error, channel))
+        channel.set_payload_handler(PayloadType.STDERR, streams.write_error)
         channel.set_payload_handler(PayloadType.EXIT_CODE, self._exited)
-        channel.set_input_handler(partial(self._write_first, channel))
+        channel.set_input_handler(streams.write)
         stopped_output = StoppedOutput(channel, streams, self._notices)
         try:
             async with first_of(ended, output_failed, cancel=(ended, keys)):
@@ -85,24 +83,7 @@ class CommandHandler(Interruptible):
         if missing and not self._exit.trouble:
             self._notices.trouble(f"the command's exit status was {status}")
         text = ended.result() if closed else ""
-        return Outcome(
-            status,
-            text=text,
-            by_far_end=closed,
-            incomplete=missing,
-            is_killed=self._exit.is_killed,
-            is_silent=not status and not self._has_output,
-        )
-
-    def _write_first(self, channel: IDataChannel, data: bytes) -> None:
-        self._has_output = True
-        channel.set_input_handler(self._streams.write)
-        self._streams.write(data)
-
-    def _write_first_error(self, channel: IDataChannel, data: bytes) -> None:
-        self._has_output = True
-        channel.set_payload_handler(PayloadType.STDERR, self._streams.write_error)
-        self._streams.write_error(data)
+        return Outcome(status, text=text, by_far_end=closed, incomplete=missing, is_killed=self._exit.is_killed)
 
     async def _send_keys(self, channel: IDataChannel, keys: asyncio.Queue[bytes]) -> None:
         while True:

@@ -52,8 +52,6 @@ class Outcome:
     """A sentence about the output that is known to be missing; empty if none is."""
     is_killed: bool = False
     """Whether a signal has killed the remote command."""
-    is_silent: bool = False
-    """Whether a command has ended with status 0 and without any output."""
     discarded: int = 0
     """Bytes of output that were discarded because the program did not read them. Not part of ``incomplete``."""
     error: Exception | None = None

@@ -14,7 +14,9 @@ _SEQUENCE = re.compile(r"\x1b\[[0-9;:]*[A-Za-z]")
 class BarRow:
     """One line in the last row of the terminal, whatever size the terminal has by now."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, reflow_moves_cursor: bool = False) -> None:
+        """``reflow_moves_cursor``: see ``capabilities``."""
+        self._reflow_moves_cursor = reflow_moves_cursor
         self.text = b""
         """One line with SGR and EL; empty while there is none."""
 
@@ -29,7 +31,11 @@ class BarRow:
         off, on = (_NO_WRAP, _WRAP) if wraps and text else (b"", b"")
         return b"\x1b[9999;1H%b\x1b[2K%b%b%b" % (PLAIN, off, text, on)
 
-    def rows_added(self, columns: int) -> int:
-        """Return how many rows a terminal adds that wraps the text anew for ``columns``."""
+    def moves_back(self, columns: int) -> bytes:
+        """Return the bytes that move the cursor back to its character after the terminal was resized to ``columns``,
+        and has wrapped the text anew."""
+        if not self._reflow_moves_cursor:
+            return b""
         shown = _SEQUENCE.sub("", self.text.decode("utf-8", "replace"))
-        return max(0, sum(map(character_width, shown)) - 1) // columns
+        rows_added = max(0, sum(map(character_width, shown)) - 1) // columns
+        return b"\x1b[A" * rows_added

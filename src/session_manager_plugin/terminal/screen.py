@@ -64,11 +64,10 @@ class Screen:
 
     def __init__(self, least_rows: int = LEAST_ROWS, *, reflow_moves_cursor: bool = False) -> None:
         self.least_rows = least_rows
-        self._reflow_moves_cursor = reflow_moves_cursor
         self._size = TerminalSize(80, 24)
         self._tracker = ScreenTracker(self._size)
         self._wants_bar = False
-        self._bar = BarRow()
+        self._bar = BarRow(reflow_moves_cursor=reflow_moves_cursor)
         self._held = b""  # an unfinished character or sequence, kept until its rest arrives
         self._given = 0  # how many bytes of ``_held`` were written already
         self._tail = b""  # the last bytes that were fed, if they were text
@@ -463,7 +462,7 @@ class Screen:
         self._catch_up()
         tracker = self._tracker
         had_bar = moved and self.has_bar
-        back = self._back_from_added_rows(size)
+        back = b"" if tracker.alternate or not self.has_bar else self._bar.moves_back(size.columns)
         erased = tracker.erase_behind(may_wrap=tracker.cursor.may_wrap) if moved else b""
         self._size = size
         self._fed += 1
@@ -477,12 +476,6 @@ class Screen:
             self._main_shows_bar = bool(tracker.alternate)
             self._setup = back + tracker.free_rows() + erased
         return self._repair()
-
-    def _back_from_added_rows(self, size: TerminalSize) -> bytes:
-        """Return the bytes that move the cursor back to its character where the terminal has wrapped the bar anew."""
-        if not self._reflow_moves_cursor or not self.has_bar or self._tracker.alternate:
-            return b""
-        return b"\x1b[A" * self._bar.rows_added(size.columns)
 
     def _repair(self) -> bytes:
         """Return the bytes that set the margins and draw the bar, where due and possible now."""

@@ -57,6 +57,9 @@ local_path() { case $1 in ''|.|'~') p_=.;; '~/'*) p_=./${1#'~/'};; /*) p_=$1;; *
 while [ "$p_" != / ] && [ "${p_%/}" != "$p_" ]; do p_=${p_%/}; done; }
 """
 
+# tar follows a link to a directory above it without end, so ``loops`` looks for such links first. ``upward`` tests the
+# link $2 in the directory $3: whether its target is that directory, one above it, or one of or above those in $1, which
+# are the directories of the links that were followed to get there. ``looped`` tests links, and those in their targets.
 _DOWNLOAD = r"""exec 3>&1
 need ':x =' cat dd head tail tr wc
 if has base64; then encoding=base64; encode() { base64; }

@@ -14,14 +14,13 @@ from session_manager_plugin.cli.click_options import WholeNumber, command
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import Exit, ExitStatus, Signalled, exit_of
 
-LAST_LIMIT = 0.5
-"""Seconds for the clean-up after a second signal: the requests that terminate the sessions are on the way then."""
-
 if TYPE_CHECKING:
     from session_manager_plugin.aws.settings import AwsSettings
     from session_manager_plugin.cli.signals import Interruption
     from session_manager_plugin.transfer.report import CopyReport, Progress
 
+LAST_LIMIT = 0.5
+"""Seconds for the clean-up after a second signal: the requests that terminate the sessions are on the way then."""
 _EXAMPLES = """
 smp cp i-0123456789abcdef0:/var/log/syslog .
 smp cp app.tar.gz i-0123456789abcdef0:/tmp/

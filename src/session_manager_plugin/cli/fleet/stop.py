@@ -7,18 +7,16 @@ import contextlib
 from collections.abc import Callable
 from typing import Self
 
-from session_manager_plugin.cli.signals import Interruption, RunningSession
+from session_manager_plugin.cli.signals import INTERRUPT_PATIENCE, Interruption, RunningSession
 from session_manager_plugin.session.command import KEYS
-
-PATIENCE = 2.0
-"""Seconds that commands have to end after a signal, until the user is told how to leave."""
 
 
 class StopOnSignal:
     """For the length of the block the first SIGINT ends the fleet gently: no target begins any more, and sessions get
     the signal as well. Any other signal, and a second one, end all sessions; the fleet then waits for their ends.
 
-    ``tell`` is called with a sentence for the user if the commands do not end within ``PATIENCE`` of the first signal.
+    ``tell`` is called with a sentence for the user if the commands do not end within ``INTERRUPT_PATIENCE`` seconds of
+    the first signal.
     """
 
     def __init__(self, interruption: Interruption, tell: Callable[[str], None]) -> None:
@@ -56,7 +54,7 @@ class StopOnSignal:
         if number not in KEYS:
             return False
         waiting = asyncio.get_running_loop().call_later(
-            PATIENCE, self._tell, "waiting for the commands to end; Ctrl-C again leaves"
+            INTERRUPT_PATIENCE, self._tell, "waiting for the commands to end; Ctrl-C again leaves"
         )
         self._block.callback(waiting.cancel)
         return True
