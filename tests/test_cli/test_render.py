@@ -70,6 +70,12 @@ def test_a_signal_is_told_once(pipe: Pipe, number: int, is_terminal: bool, text:
     assert pipe.read() == text
 
 
+def test_a_session_that_ctrl_c_has_ended_is_told_at_the_beginning_of_a_line(pipe: Pipe) -> None:
+    environment = Environment(stderr=pipe.writing, variables={"NO_COLOR": "1"}, is_terminal=lambda _fd: True)
+    tell_ending(environment, Ending("alice-1", outcome_of(Signalled(signal.SIGINT)), began=True))
+    assert pipe.read() == "\rsmp: session alice-1 was ended by SIGINT\n"
+
+
 def test_a_secret_is_hidden(pipe: Pipe) -> None:
     register_secret("hunter2-hunter2")
     tell(pipe.environment, "cannot use hunter2-hunter2 at wss://h/?token=abc&x=1")

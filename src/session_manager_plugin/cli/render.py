@@ -96,7 +96,9 @@ def tell_ending(environment: Environment, ending: Ending) -> None:
     if outcome.error is not None:
         tell_traceback(environment, outcome.error)
     sentence = ending_sentence(ending)
-    if sentence is not None and not (environment.quiet and isinstance(outcome.error, Signalled)):
+    if sentence is not None and isinstance(outcome.error, Signalled):
+        tell_signalled(environment, outcome.error, sentence)
+    elif sentence is not None:
         tell(environment, sentence)
     tell_incomplete(environment, ending)
 
