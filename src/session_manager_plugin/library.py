@@ -439,9 +439,9 @@ async def copy(
     written is listed in ``report.problems``; the others are copied.
 
     Raises ``UsageError`` unless exactly one side is remote, ``CopyFailed`` for a problem that concerns all files,
-    ``OSError`` if the local disk is full, ``RemoteProtocolError`` if the target's output is damaged, and the errors of
-    ``start`` for a session that cannot be started or is lost for good, and ``TypeError`` for an argument of a wrong
-    type. After an error no incomplete file has its final name.
+    ``OSError`` if standard input cannot be read or the local disk is full, ``RemoteProtocolError`` if the target's
+    output is damaged, and the errors of ``start`` for a session that cannot be started or is lost for good, and
+    ``TypeError`` for an argument of a wrong type. After an error no incomplete file has its final name.
     """
     from session_manager_plugin.aws.start_pace import StartPace
     from session_manager_plugin.aws.targets import resolve_target
@@ -449,7 +449,7 @@ async def copy(
     from session_manager_plugin.transfer.names import parse_location
     from session_manager_plugin.transfer.report import CopyOptions, CopyReport
     from session_manager_plugin.transfer.target_sessions import TargetSessions
-    from session_manager_plugin.transfer.upload import upload
+    from session_manager_plugin.transfer.upload import check_standard_input, upload
 
     sources = arguments.checked_paths("sources", sources)
     arguments.check_path("destination", destination)
@@ -467,6 +467,8 @@ async def copy(
         raise UsageError("one side of a copy is on a target, written TARGET:PATH, and the other one is local")
     if len({location.target for location in remote_sources}) > 1:
         raise UsageError("the sources must be on one target")
+    if "-" in sources:
+        check_standard_input()
     aws, report = aws or AwsSettings(), report or CopyReport()
     options = CopyOptions(recursive=recursive, preserve=preserve, streams=streams)
     target = (remote_destination or remote_sources[0]).target

@@ -182,6 +182,20 @@ def test_closed_standard_streams(sandbox: SandboxThread, closed: str) -> None:
     assert (run.returncode, run.stdout, run.stderr) == (0, b"hello\r\n", told)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        ("cp - web-1:file", 255, "standard input: Bad file descriptor"),
+    ],
+)
+def test_a_closed_standard_input_is_not_an_empty_one(arguments: str, status: int, sentence: str) -> None:
+    """It would empty the file on the target. No request is sent: there are no credentials."""
+    run = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *SMP, *arguments.split()], capture_output=True, check=False, timeout=60
+    )
+    assert (run.returncode, run.stderr.decode()) == (status, f"smp: {sentence}\n")
+
+
 @pytest.mark.parametrize("option", ["--version", "--help"])
 def test_help_and_version_on_a_closed_output(option: str) -> None:
     run = subprocess.run(

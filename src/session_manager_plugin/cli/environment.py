@@ -30,6 +30,8 @@ class Environment:
     stdin: int = 0
     stdout: int = 1
     stderr: int = 2
+    is_input_closed: bool = False
+    """Whether standard input was closed when the program began; see ``prepare_standard_streams``."""
     variables: MutableMapping[str, str] = field(default_factory=lambda: os.environ)
     is_terminal: Callable[[int], bool] = os.isatty
     """Returns whether a descriptor is a terminal; False for a closed one."""
@@ -195,18 +197,22 @@ def named_output_errors() -> Iterator[None]:
         raise
 
 
-def prepare_standard_streams() -> None:
-    """Open the null device for closed standard streams, and choose the encoding of messages.
+def prepare_standard_streams() -> bool:
+    """Open the null device for closed standard streams, and choose the encoding of messages. Returns whether standard
+    input was closed.
 
-    Otherwise our sockets would get the numbers of the closed streams (ssh does the same). Writing to a closed standard
-    output still fails (EBADF), because lost output is an error. In the C locale Python writes UTF-8 (PEP 538, PEP 540),
-    which a terminal of another encoding shows as garbage, so messages are ASCII there.
+    Otherwise our files and sockets would get the numbers of the closed streams (ssh does the same). Reading a closed
+    standard input and writing to a closed standard output still fail (EBADF): the one is not an empty input, and
+    output of the other is lost. In the C locale Python writes UTF-8 (PEP 538, PEP 540), which a terminal of another
+    encoding shows as garbage, so messages are ASCII there.
     """
-    for fd in range(3):
+    closed = []
+    for fd, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDWR)):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDONLY if fd == 1 else os.O_RDWR)  # gets the lowest free number
+            os.open(os.devnull, flags)  # gets the lowest free number
+            closed.append(fd)
     if sys.stdout is None:  # closed at the start; click prints to it
         unbuffered: Any = io.FileIO(1, "w", closefd=False)  # nothing is left to be flushed at exit
         sys.stdout = io.TextIOWrapper(unbuffered, write_through=True)
@@ -214,6 +220,7 @@ def prepare_standard_streams() -> None:
         with contextlib.suppress(LookupError):
             if codecs.lookup(sys.stderr.encoding).name == "utf-8":
                 sys.stderr.reconfigure(encoding="ascii", errors="backslashreplace")
+    return 0 in closed
 
 
 def parse_seconds(text: str, *, zero: bool) -> float:

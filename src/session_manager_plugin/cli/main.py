@@ -186,8 +186,9 @@ def main(arguments: Sequence[str] | None = None, environment: Environment | None
 
     If a signal has ended the session, ends the process by that signal.
     """
-    prepare_standard_streams()
-    given, environment = sys.argv[1:] if arguments is None else arguments, environment or Environment()
+    is_input_closed = prepare_standard_streams()
+    given = sys.argv[1:] if arguments is None else arguments
+    environment = environment or Environment(is_input_closed=is_input_closed)
     environment.forget_empty_settings()
     if shell := environment.variables.get(COMPLETE):
         return _complete(shell, given, environment)

@@ -165,6 +165,11 @@ class _Streams:
         await asyncio.gather(*(stream.finish() for stream in self._open.values()))
 
 
+def check_standard_input() -> None:
+    """Raise ``OSError`` if standard input cannot be read, for example because it is closed or a directory."""
+    _read_standard_input(0)
+
+
 class _Upload:
     def __init__(self, streams: _Streams, options: CopyOptions, report: CopyReport) -> None:
         self._streams = streams
@@ -401,5 +406,13 @@ async def _pieces(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _standard_input() -> AsyncIterator[bytes]:
-    while data := await asyncio.to_thread(os.read, 0, _STDIN_SIZE):
+    while data := await asyncio.to_thread(_read_standard_input, _STDIN_SIZE):
         yield data
+
+
+def _read_standard_input(size: int) -> bytes:
+    try:
+        return os.read(0, size)
+    except OSError as error:
+        error.filename = "standard input"
+        raise
