@@ -61,6 +61,23 @@ async def test_input_by_a_shell(sandbox: Sandbox, environment: dict[str, str]) -
     assert all(session.ended.is_set() for session in sandbox.sessions.values())
 
 
+@pytest.mark.parametrize("targets", [["web-1"], ["web-1", "local"]])
+async def test_input_that_arrives_while_the_command_runs_is_a_failure(
+    sandbox: Sandbox, environment: dict[str, str], targets: list[str], tmp_path: Path
+) -> None:
+    """The pipe is silent and of the program that has started ``smp``, so the command has begun."""
+    script = f"touch {tmp_path}/$$; while [ ! -e {tmp_path}/end ]; do sleep 0.1; done"
+    process = await start(sandbox, environment, *targets, "--", "sh", "-c", script, stdin=PIPE)
+    await wait_until(lambda: len(list(tmp_path.iterdir())) == len(targets))
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(b"x")
+    async with asyncio.timeout(60):
+        assert b"standard input" in await process.stderr.readline()
+    (tmp_path / "end").touch()
+    assert (await finish(process)).status == 255
+
+
 @pytest.mark.parametrize("via", ["document", "shell"])
 async def test_the_first_ctrl_c_is_the_commands_and_the_second_leaves(
     sandbox: Sandbox, environment: dict[str, str], via: str

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from session_manager_plugin.cli import exec_one
+from session_manager_plugin.cli import exec_one, standard_input
 from session_manager_plugin.cli.run_options import TerminalOptions
-from session_manager_plugin.cli.standard_input import has_pending_input
+from session_manager_plugin.cli.standard_input import has_input, has_pending_input
+from tests.support.waiting import DEADLINE
 from tests.test_cli.conftest import SandboxThread, Smp
 
 
@@ -61,6 +66,51 @@ def test_pending_input() -> None:
         assert has_pending_input(file.fileno())
         file.read()
         assert not has_pending_input(file.fileno())
+
+
+@contextmanager
+def pipeline() -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Yield the reading end of a pipe, and the program that alone writes to it: what it is sent."""
+    reader, writer = os.pipe()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=writer) as program:
+        os.close(writer)
+        try:
+            yield reader, program
+        finally:
+            os.close(reader)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the programs of a pipeline are known from Linux's /proc")
+def test_a_pipeline_that_has_not_written_yet_is_refused(smp: Smp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the first byte comes before the command ends is chance: the command does not begin."""
+    monkeypatch.setattr(standard_input, "PIPELINE_PATIENCE", 0.0)
+    with pipeline() as (reader, _):
+        for targets in (["web-1"], ["web-1", "web-2"]):
+            run = smp("exec", *targets, "--", "psql", stdin=reader)
+            assert (run.status, run.out) == (2, b"")
+            assert "standard input" in run.err
+
+
+@pytest.mark.parametrize("data", [b"", b"x"])
+def test_a_pipeline_has_time_for_its_first_byte_or_its_end(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(standard_input, "PIPELINE_PATIENCE", DEADLINE)
+    with pipeline() as (reader, program):
+        program.communicate(data)
+        assert has_input(reader) is bool(data)
+
+
+def test_a_silent_pipe_of_an_ancestor_is_no_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the standard input of a CI job."""
+    monkeypatch.setattr(standard_input, "PIPELINE_PATIENCE", DEADLINE)
+    reader, writer = os.pipe()
+    code = "import sys; from session_manager_plugin.cli.standard_input import has_input; sys.exit(has_input(0))"
+    try:
+        assert not has_input(reader)
+        command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", code]
+        assert subprocess.run(command, stdin=reader, check=False, timeout=DEADLINE).returncode == 0
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def test_the_hint_about_leaving_is_true_of_a_command() -> None:

@@ -186,6 +186,11 @@ def test_closed_standard_streams(sandbox: SandboxThread, closed: str) -> None:
     ("arguments", "status", "sentence"),
     [
         ("cp - web-1:file", 255, "standard input: Bad file descriptor"),
+        (
+            "exec --via shell web-1 -- tee file",
+            2,
+            "standard input is closed: redirect it from /dev/null, or from what the command is to read",
+        ),
     ],
 )
 def test_a_closed_standard_input_is_not_an_empty_one(arguments: str, status: int, sentence: str) -> None:

@@ -12,13 +12,13 @@ from functools import partial
 from session_manager_plugin.aws.settings import AwsSettings
 from session_manager_plugin.aws.signing import OpeningSigner
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.exit_status import Exit, exit_of_outcome
+from session_manager_plugin.cli.exit_status import Exit, ExitStatus, exit_of_outcome
 from session_manager_plugin.cli.process import Process, run_process
 from session_manager_plugin.cli.render import tell, tell_ending, tell_note
 from session_manager_plugin.cli.run_options import TerminalOptions, TimeLimit
 from session_manager_plugin.cli.session import Ending, run_terminal_session
 from session_manager_plugin.cli.signals import INTERRUPT_PATIENCE
-from session_manager_plugin.cli.standard_input import can_read_terminal, has_pending_input, is_stream
+from session_manager_plugin.cli.standard_input import can_read_terminal, has_input, watched_input
 from session_manager_plugin.cli.target_argument import target_label
 from session_manager_plugin.errors import UsageError
 from session_manager_plugin.execution.remote_command import RemoteCommand, Via, attempt_ways
@@ -61,19 +61,28 @@ def run_one(environment: Environment, single: SingleRun, options: TerminalOption
     """
     if single.via in (Via.AUTO, Via.DOCUMENT):
         single.command.session_request(Via.DOCUMENT)
-        if has_pending_input(environment.stdin):
+        if has_input(environment.stdin):
             raise UsageError(f"{_NO_INPUT}: redirect it from /dev/null, or use --via shell, which does")
+    elif single.via is Via.SHELL and environment.is_input_closed:
+        raise UsageError("standard input is closed: redirect it from /dev/null, or from what the command is to read")
     label = target_label(environment, single.aws, single.target)
     options = dataclasses.replace(options, is_shell=False, label=label)
     if single.via is not Via.TERMINAL:
         options = dataclasses.replace(options, status=None, escape_character=None)
     ending = Ending("")
+    is_input_lost = False
+
+    def lose_input() -> None:
+        nonlocal is_input_lost
+        is_input_lost = True
+        tell(environment, f"{_NO_INPUT}; --via shell does")
 
     async def main(process: Process) -> Outcome:
         limit = None if single.timeout is None else TimeLimit.from_now(single.timeout)
 
         async def attempt(via: Via) -> Outcome:
-            nonlocal ending
+            nonlocal ending, is_input_lost
+            is_input_lost = False
             if via is Via.TERMINAL and not single.target.startswith("ecs:"):  # a container runs the words without sh
                 request, handlers = single.command.in_terminal(_remote_size(environment, options))
             else:
@@ -91,7 +100,8 @@ def run_one(environment: Environment, single: SingleRun, options: TerminalOption
             )
             with contextlib.ExitStack() as block:
                 if via is Via.DOCUMENT:
-                    block.enter_context(_refused_input(environment))
+                    block.enter_context(watched_input(environment.stdin, lose_input))
+                    block.enter_context(_refused_keys(environment))
                     if single.command.has_background:
                         _note_later(environment, block, BACKGROUND_PATIENCE, _BACKGROUND)
                 note_waiting = partial(_note_later, environment, block, INTERRUPT_PATIENCE, _WAITING)
@@ -111,7 +121,8 @@ def run_one(environment: Environment, single: SingleRun, options: TerminalOption
     outcome = run_process(environment, main)
     if not outcome.is_normal:
         tell_ending(environment, ending._replace(outcome=outcome))
-    return exit_of_outcome(outcome)
+    end = exit_of_outcome(outcome)
+    return Exit(ExitStatus.FAILURE, failed=True) if is_input_lost and not end.status else end
 
 
 def _remote_size(environment: Environment, options: TerminalOptions) -> TerminalSize:
@@ -140,22 +151,18 @@ def _note_later(environment: Environment, block: contextlib.ExitStack, seconds: 
 
 
 @contextlib.contextmanager
-def _refused_input(environment: Environment) -> Iterator[None]:
-    """During the block, write a message once if standard input has data, because the command does not receive it."""
+def _refused_keys(environment: Environment) -> Iterator[None]:
+    """During the block, write a message once if something is typed, because the command does not receive it."""
     loop, fd = asyncio.get_running_loop(), environment.stdin
-    is_terminal = can_read_terminal(fd)
-    if not is_terminal and not is_stream(fd):
+    if not can_read_terminal(fd):
         yield
         return
 
-    def readable() -> None:
+    def typed() -> None:
         loop.remove_reader(fd)
-        if is_terminal:
-            tell_note(environment, f"{_NO_INPUT}; -t runs it in a terminal")
-        elif has_pending_input(fd):
-            tell(environment, f"{_NO_INPUT}; --via shell does", error=False)
+        tell_note(environment, f"{_NO_INPUT}; -t runs it in a terminal")
 
-    loop.add_reader(fd, readable)
+    loop.add_reader(fd, typed)
     try:
         yield
     finally:

@@ -170,8 +170,9 @@ def exec(
     and --json show the outputs of a target together. A target that fails stops no other. A summary follows on
     standard error. Where AWS throttles StartSession, sessions are started as fast as it allows.
 
-    Without -t a command has no standard input: the agent passes none on. What is waiting there is refused, and --via
-    shell delivers it, as well as what is typed.
+    Without -t a command has no standard input: the agent passes none on. Input from a file or a pipeline is refused
+    before the command begins; if other input arrives while it runs, a message says so and the exit status is not 0.
+    --via shell delivers all input, as well as what is typed.
     """
     from session_manager_plugin.cli.exec_one import SingleRun, run_one
     from session_manager_plugin.cli.fleet.options import FleetRun

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from session_manager_plugin.aws.run_command import RunCommand
 from session_manager_plugin.cli.descriptors import raise_descriptor_limit
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.cli.exit_status import Exit, Signalled
+from session_manager_plugin.cli.exit_status import Exit, ExitStatus, Signalled
 from session_manager_plugin.cli.fleet.collected import FoldingSink, JsonSink
 from session_manager_plugin.cli.fleet.lines import LineSink
 from session_manager_plugin.cli.fleet.options import FleetRun, batch_size
@@ -24,12 +24,13 @@ from session_manager_plugin.cli.fleet.summary import Summary
 from session_manager_plugin.cli.fleet.targets import find_targets
 from session_manager_plugin.cli.process import Process, run_process
 from session_manager_plugin.cli.render import tell, tell_note
-from session_manager_plugin.cli.standard_input import has_pending_input
+from session_manager_plugin.cli.standard_input import has_input, watched_input
 from session_manager_plugin.errors import ConfigurationError, ConnectError, UsageError
 from session_manager_plugin.execution.remote_command import Via
 
 DRAIN_TIMEOUT = 0.2
 """Seconds that the reader of the output has after a signal that ends the program."""
+_NO_INPUT = "a command on several targets, or by Run Command, has no standard input"
 
 
 def run_fleet(environment: Environment, fleet: FleetRun) -> Exit:
@@ -37,10 +38,8 @@ def run_fleet(environment: Environment, fleet: FleetRun) -> Exit:
     the targets."""
     if fleet.via is not Via.SHELL:
         fleet.command.session_request(Via.DOCUMENT)
-    if has_pending_input(environment.stdin):
-        raise UsageError(
-            "a command on several targets, or by Run Command, has no standard input: redirect it from /dev/null"
-        )
+    if has_input(environment.stdin):
+        raise UsageError(f"{_NO_INPUT}: redirect it from /dev/null")
     raise_descriptor_limit()
 
     async def main(process: Process) -> Exit:
@@ -70,6 +69,7 @@ class _Fleet:
         self._signal = StopOnSignal(process.interruption, self._note)
         self._shared = open_output(process.environment)
         self._sink = open_sink(self._shared, folds=fleet.folds, as_json=fleet.as_json)
+        self._is_input_lost = False
 
     async def run(self) -> Exit:
         fleet, environment = self._fleet, self._process.environment
@@ -100,7 +100,8 @@ class _Fleet:
             done = self._summary.succeeded + self._summary.failed
             return Counts(total, runner.running, done, self._summary.failed, runner.pace)
 
-        with self._signal, fleet_progress(environment, self._shared, counts):
+        watched = watched_input(environment.stdin, self._lose_input)
+        with watched, self._signal, fleet_progress(environment, self._shared, counts):
             async with aclosing(runner.results(targets, batch)) as results:
                 async for result in results:
                     self._add(result)
@@ -119,7 +120,12 @@ class _Fleet:
             raise interrupted
         if self._signal.number is not None and not self._summary.is_complete(total):
             raise Signalled(self._signal.number)
-        return self._summary.exit(total)
+        end = self._summary.exit(total)
+        return Exit(ExitStatus.FAILURE, failed=True) if self._is_input_lost and not end.status else end
+
+    def _lose_input(self) -> None:
+        self._is_input_lost = True
+        self._tell(_NO_INPUT)
 
     def _tell(self, sentence: str) -> None:
         """Write a message, while the progress may be shown."""
