@@ -78,7 +78,7 @@ def test_rows_below_the_last_become_the_last(sent: bytes, written: bytes) -> Non
         b"\x1bP1$r99;99H\x1b\\",
         b"\x1b_c\x1b\\",
         b"\x1b^\x9b2J\x1b\\",
-        b"\x1bX\x1a",
+        b"\x1bXtext\x1b\\",
         "\u26c4 \u2713 \x1b]0;\u00db\u20ac[2J\x07".encode(),
         b"\x1b(0lqk\x1b(B",
         b"\x1b7\x1b[5;10Hx\x1b8",
@@ -452,7 +452,49 @@ def test_leaving_in_the_middle_of_a_sequence(unfinished: bytes) -> None:
     screen = without_bar()
     assert b"".join(screen.feed(unfinished[place : place + 1]) for place in range(len(unfinished))) == unfinished
     screen.feed(b"\x1b\\")
-    assert screen.leave() == b""
+    assert screen.leave() == (CANCELLED if unfinished.endswith(b"e\x1b") else b"")  # tmux takes ESC ESC \ for no ST
+
+
+CUT_OFF = [
+    b"\x1bPabc\x1b[0m",
+    b"\x1bP\x18",
+    b"\x1b_text\x1b[K",
+    b"\x1b]0;a title\x1b=",
+    b"\x1bktitle\x1a",
+    b"\x1bXa\xc2\x9c",
+]
+
+
+@pytest.mark.parametrize("cut_off", CUT_OFF)
+def test_a_string_that_ended_otherwise_than_by_st_is_ended_on_leaving(cut_off: bytes) -> None:
+    """tmux and screen are still in it, and would take the shell's prompt for its text."""
+    screen = without_bar()
+    assert screen.feed(cut_off) == cut_off
+    assert screen.feed(b"text\r\n") == b"text\r\n"
+    assert screen.leave().startswith(CANCELLED)
+
+
+@pytest.mark.parametrize("cut_off", CUT_OFF)
+def test_with_a_bar_such_a_string_is_ended_at_once(cut_off: bytes) -> None:
+    """Otherwise tmux takes the margins and the bar for text of the string."""
+    screen = with_bar()
+    assert screen.feed(cut_off).replace(CANCELLED, b"", 1) == cut_off
+    assert CANCELLED not in screen.leave()
+    screen = with_bar()
+    given = b"".join(screen.feed(cut_off[place : place + 1]) for place in range(len(cut_off)))
+    assert given.replace(CANCELLED, b"", 1) == cut_off
+
+
+@pytest.mark.parametrize("cut_off", CUT_OFF)
+def test_such_a_string_is_ended_before_a_bar_is_drawn(cut_off: bytes) -> None:
+    screen = without_bar()
+    screen.feed(cut_off)
+    shown = screen.take_row(may_ask=False)
+    assert shown is not None
+    assert shown.startswith(CANCELLED)
+    screen = without_bar()
+    screen.feed(cut_off)
+    assert screen.draw_notice(b"lost").startswith(CANCELLED)
 
 
 @pytest.mark.parametrize("unfinished", UNFINISHED[:7])

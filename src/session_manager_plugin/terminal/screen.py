@@ -11,12 +11,11 @@ from session_manager_plugin.terminal.combining import joined_character
 from session_manager_plugin.terminal.deferred_output import DeferredOutput
 from session_manager_plugin.terminal.questions import (
     QUESTION_FINALS,
-    STRING_BEGINNING,
     Question,
     question_in_sequence,
-    question_in_string,
 )
 from session_manager_plugin.terminal.redraw import deferrable_end
+from session_manager_plugin.terminal.remote_string import END_STRING, RemoteString
 from session_manager_plugin.terminal.screen_state import ABSOLUTE, NO_MARGINS, RESTORE, SAVE
 from session_manager_plugin.terminal.screen_tracker import ScreenTracker
 from session_manager_plugin.terminal.sequences import SequenceFinder
@@ -41,16 +40,11 @@ from session_manager_plugin.terminal.terminal_reports import Report
 LEAST_ROWS = 3
 """A scroll region has at least two rows; the bar takes the third."""
 _CANCEL = b"\x18"
-_END_STRING = _CANCEL + b"\x1b\\"
-"""Ends a sequence or string in every terminal: by CAN in those that obey it inside strings, by ST in the others."""
 _ASK_POSITION = b"\x1b[6n"
-_STRING_ENDS = b"\x07\x18\x1a\x1b\\"
 _TO_RESET_OF_MODE = re.compile(rb"[^lc]*[lc]|[^lc]+")
 """Splits output after each byte that may end a switch from the alternate screen: a reset of a mode, or RIS."""
 _TAIL = 64
 """Bytes of text that are remembered, to find the last character."""
-_LONGEST_OSC = 4096
-"""Bytes kept of an OSC, which may be a hyperlink or a request. For other strings the beginning is enough."""
 _REPORTING = (9, 1000, 1001, 1002, 1003, 1004, 2031, 2048)
 """Modes in which the terminal reports without being asked: mouse, focus, colours, size."""
 
@@ -73,8 +67,7 @@ class Screen:
         self._tail = b""  # the last bytes that were fed, if they were text
         self._deferred = DeferredOutput()
         self._interrupted = False  # bytes of ours were written after ``_tail``
-        self._string: bytes | None = None  # inside a string: the byte that began it
-        self._string_text = b""
+        self._string = RemoteString()
         self._setup = b""  # to write at the next boundary
         self._waits_for_position = False  # for a notice, or to take the last row
         self._main_shows_bar = False  # the main screen, not shown now, still has a bar that was given up
@@ -95,12 +88,14 @@ class Screen:
     @property
     def at_boundary(self) -> bool:
         """Whether bytes of ours may be written now."""
-        return self._string is None and not (self._given and self._holds_sequence) and not self._tracker.modes.is_vt52
+        return (
+            not self._string.is_open and not (self._given and self._holds_sequence) and not self._tracker.modes.is_vt52
+        )
 
     @property
     def holds_character(self) -> bool:
         """Whether ``flush`` would return bytes: the beginning of a character, or bytes of another encoding."""
-        return self.has_bar and len(self._held) > self._given and self._string is None and not self._holds_sequence
+        return self.has_bar and len(self._held) > self._given and not self._string.is_open and not self._holds_sequence
 
     @property
     def takes_overlay(self) -> bool:
@@ -194,7 +189,7 @@ class Screen:
         self._wants_bar = tracker.limited = tracker.damaged = True
         self._fed += 1
         self._interrupted = True
-        return tracker.lay_out_by_address(self.remote_size) + self._repair()
+        return self._string.end() + tracker.lay_out_by_address(self.remote_size) + self._repair()
 
     def release(self) -> bytes:
         """Return the bar's row to the remote."""
@@ -224,7 +219,8 @@ class Screen:
         """Restore the terminal. This object must not be used afterwards."""
         self._catch_up()
         tracker = self._tracker
-        pieces = [self.flush(), b"" if self.at_boundary else _END_STRING, b"\x1b<" if tracker.modes.is_vt52 else b""]
+        pieces = [self.flush(), self._string.end() if self.at_boundary else END_STRING]
+        pieces.append(b"\x1b<" if tracker.modes.is_vt52 else b"")
         pieces.append(self._setup)
         if tracker.origin:
             cursor = tracker.cursor
@@ -259,7 +255,7 @@ class Screen:
         self._waits_for_position = tracker.spares_slot and not tracker.cursor.is_known
         if not self.at_boundary or self._size.rows < 2 or self._waits_for_position:
             return b""
-        return tracker.draw_aside(self._row_of_ours(text))
+        return self._string.end() + tracker.draw_aside(self._row_of_ours(text))
 
     def feed(self, data: bytes) -> bytes:
         """Return output of the remote with corrections."""
@@ -294,7 +290,7 @@ class Screen:
         interrupted = self._interrupted
         if interrupted and self._tail and data[0] >= 0x80 and (joined := joined_character(self._tail, data)):
             again = self._tracker.write_again(joined)
-        if self._string is None and b"\x1b" not in data and b"\xc2" not in data:
+        if not self._string.is_open and b"\x1b" not in data and b"\xc2" not in data:
             corrected = self._tracker.text(self._whole(data), is_binary=sequences.is_binary(data))
             self._tail = (self._tail + corrected)[-_TAIL:]
         else:
@@ -311,7 +307,7 @@ class Screen:
     def _defer(self, data: bytes) -> bool:
         """Keep ``data`` to follow it later; False if it has to be followed now. An unfinished end is held."""
         tracker = self._tracker
-        if self._string is not None or tracker.modes.is_vt52:
+        if self._string.is_open or tracker.modes.is_vt52:
             return False
         end = deferrable_end(data, in_ascii=tracker.pen.is_ascii)
         if end == len(data):
@@ -365,14 +361,14 @@ class Screen:
         finder = SequenceFinder(data)
         is_binary = sequences.is_binary(data)
         while position < len(data):
-            if self._string is not None:
-                stop, is_over = sequences.string_end(data, position, self._string == b"]")
-                self._follow_string(data[position:stop], is_over)
+            if self._string.is_open:
+                stop = self._string.follow(data, position)
                 out.append(data[position:stop])
                 position = stop
-                if not is_over:
+                if self._string.is_open:
                     self._held = data[stop:]
                     break
+                out.append(self._string_ended())
                 continue
             start = finder.find(position)
             if start == len(data):
@@ -400,7 +396,7 @@ class Screen:
             position = sequence.end
             tail, self._tail = self._tail, b""
             if sequence.kind == "s":
-                self._string, self._string_text = sequence.body, b""
+                self._string.begin(sequence.body)
                 out.append(raw)
             elif sequence.kind == "c":
                 # The terminal obeys the controls first, so they are written first.
@@ -442,17 +438,13 @@ class Screen:
         self._held = text[-length:]
         return text[:-length]
 
-    def _follow_string(self, text: bytes, is_over: bool) -> None:
-        assert self._string is not None, "there is no string"
-        if self._string == b"]":
-            self._string_text = (self._string_text + text)[:_LONGEST_OSC]
-            if is_over:
-                self._tracker.command(self._string_text.removesuffix(b"\xc2\x9c").rstrip(_STRING_ENDS))
-        elif len(self._string_text) < STRING_BEGINNING:
-            self._string_text += text[:STRING_BEGINNING]
-        if is_over:
-            self._note_question(question_in_string(self._string, self._string_text))
-            self._string = None
+    def _string_ended(self) -> bytes:
+        """Handle the end of a string. With a bar, return what ends it in every terminal: one that is still in it would
+        not obey what is drawn."""
+        if (command := self._string.command) is not None:
+            self._tracker.command(command)
+        self._note_question(self._string.question)
+        return self._string.end() if self.has_bar else b""
 
     def _note_question(self, question: Question | None) -> None:
         if question is not None:
@@ -471,7 +463,7 @@ class Screen:
         self._bar.text = self._setup = b""
         if self.has_bar:
             self._main_shows_bar = False
-            self._setup = back + tracker.lay_out(erased)
+            self._setup = self._string.end() + back + tracker.lay_out(erased)
         elif had_bar:
             self._main_shows_bar = bool(tracker.alternate)
             self._setup = back + tracker.free_rows() + erased
