@@ -11,7 +11,7 @@ import pytest
 
 from session_manager_plugin.cli.environment import Environment, parse_seconds
 from session_manager_plugin.cli.exit_status import Exit, Signalled, exit_of_outcome
-from session_manager_plugin.cli.process import status_mode
+from session_manager_plugin.cli.process import Process, run_process, status_mode
 from session_manager_plugin.cli.render import ending_sentence, error_sentence, tell, tell_ending, tell_error
 from session_manager_plugin.cli.session import Ending
 from session_manager_plugin.errors import (
@@ -74,6 +74,21 @@ def test_a_session_that_ctrl_c_has_ended_is_told_at_the_beginning_of_a_line(pipe
     environment = Environment(stderr=pipe.writing, variables={"NO_COLOR": "1"}, is_terminal=lambda _fd: True)
     tell_ending(environment, Ending("alice-1", outcome_of(Signalled(signal.SIGINT)), began=True))
     assert pipe.read() == "\rsmp: session alice-1 was ended by SIGINT\n"
+
+
+@pytest.mark.parametrize(("is_terminal", "start"), [(True, "\r"), (False, "")])
+def test_the_first_message_after_ctrl_c_begins_a_line(pipe: Pipe, is_terminal: bool, start: str) -> None:
+    """Also if the command on the target handles the signal and the program goes on."""
+    environment = Environment(stderr=pipe.writing, variables={}, is_terminal=lambda _fd: is_terminal)
+
+    async def main(process: Process) -> None:
+        with process.interruption.session(lambda _number: True):
+            process.interruption.interrupt(signal.SIGINT)
+            tell(environment, "the command was killed by SIGINT", error=False)
+            tell(environment, "the end", error=False)
+
+    run_process(environment, main)
+    assert pipe.read() == f"{start}smp: the command was killed by SIGINT\nsmp: the end\n"
 
 
 def test_a_secret_is_hidden(pipe: Pipe) -> None:

@@ -137,6 +137,10 @@ class Environment:
         streams = {self.stdout: self.output_messages, self.stderr: self.error_messages}
         return [stream for fd, stream in streams.items() if self.is_terminal(fd)]
 
+    def interrupted(self) -> None:
+        """Begin the next message at the beginning of the line: the terminal has echoed ^C."""
+        self.error_messages.is_after_echo = self.is_terminal(self.stderr)
+
     @contextlib.contextmanager
     def queued_messages(self) -> Iterator[None]:
         """Queue messages and log lines during the block, so that they do not block the running event loop."""

@@ -43,12 +43,17 @@ class MessageStream:
         """Returns the line that reports a number of dropped messages."""
         self.place: Callable[[bytes], bytes] = lambda message: message
         """Returns the bytes to write for a message; b"" if it has written them itself. See ``Console``."""
+        self.is_after_echo = False
+        """Whether the terminal has echoed a ^C since the last message; the next one is written over it."""
         self._stuck = False
         self.writer: OutputWriter | None = None
         """The queue, inside ``queued``; None outside, or if the descriptor is not open."""
 
     def write(self, data: bytes) -> None:
         """Write or queue a message. Does not raise."""
+        if self.is_after_echo:
+            self.is_after_echo = False
+            data = b"\r" + data
         data = self.place(data)
         if self.writer is None:
             self._write_in_time(data)

@@ -87,6 +87,7 @@ def run_process(
     """
 
     async def with_queued_messages(interruption: Interruption) -> T:
+        interruption.received = environment.interrupted
         with environment.queued_messages():
             return await main(Process(environment, interruption))
 

@@ -60,8 +60,8 @@ def tell_note(environment: Environment, sentence: str) -> None:
 def tell_signalled(environment: Environment, error: Signalled, sentence: str) -> None:
     """Write that a signal has ended the program, unless ``-q`` was given."""
     error.is_told = True
-    if error.number == signal.SIGINT and environment.is_terminal(environment.stderr) and not environment.quiet:
-        environment.write_error("\r")  # over the ^C that the terminal has echoed
+    if error.number == signal.SIGINT:
+        environment.interrupted()
     tell_note(environment, sentence)
 
 

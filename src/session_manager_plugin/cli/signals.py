@@ -110,6 +110,8 @@ class Interruption:
         self._sessions: list[RunningSession] = []
         self.restore: Callable[[], None] = lambda: None
         """Restores the terminal. Called first when the program ends."""
+        self.received: Callable[[], None] = lambda: None
+        """Called when SIGINT is received: the terminal has echoed ^C."""
         self.continued: Callable[[], None] = lambda: None
         """Sets the session's terminal modes again. Called on SIGCONT."""
         self.abandon: Callable[[], None] = lambda: None
@@ -144,6 +146,8 @@ class Interruption:
         """
         if not reason and self._is_repeated(number):
             return
+        if number == signal.SIGINT and not reason:
+            self.received()
         if self.number is None and not reason and self._offer(number):
             return
         if self._signalled is not None:
