@@ -47,6 +47,23 @@ def test_the_screen_is_as_before_when_none_is_chosen(terminal: Terminal, key: st
     terminal.wait_for("status 130")
 
 
+def test_ctrl_z_gives_the_terminal_back_until_the_program_is_continued(terminal: Terminal) -> None:
+    terminal.enter("smp start --status off")
+    terminal.wait(lambda view: any("office" in row for row in view.rows), "the list")
+    terminal.type("web")
+    terminal.wait(lambda view: not any("office" in row for row in view.rows), "a shorter list")
+    terminal.press("C-z")
+    view = terminal.wait(lambda view: [row for row in view.rows if row][-1] == "$", "the prompt of the shell")
+    assert "alternate=0" in view.state
+    terminal.enter("echo line")
+    terminal.wait(lambda view: "line" in view.rows, "the echo of a usual terminal")
+    terminal.enter("fg")
+    view = terminal.wait(lambda view: view.rows[0] == "target> web", "the list with its filter")
+    assert any("web-1" in row for row in view.rows)
+    terminal.press("Escape")
+    terminal.wait(lambda view: [row for row in view.rows if row][-1] == "$", "the prompt of the shell")
+
+
 def test_the_one_that_is_chosen_is_started(terminal: Terminal) -> None:
     terminal.enter("smp start --status off")
     terminal.wait(lambda view: any("web-2" in row for row in view.rows), "the list")

@@ -67,6 +67,25 @@ async def test_the_screen_is_left_as_it_was(key: str) -> None:
         assert terminal.attributes == before
 
 
+async def test_ctrl_z_is_no_text() -> None:
+    """No shell can continue this program: it goes on at once."""
+    async with picker() as terminal:
+        await terminal.expect("5000/5000")
+        terminal.type("\x1a")
+        await terminal.expect(r"\x1b\[\?1049l.*\x1b\[\?1049h")
+        terminal.type("web-4321\r")
+        await terminal.expect("chosen i-000010e1")
+
+
+@pytest.mark.parametrize(("columns", "shown"), [(32, ["Name", "Id"]), (50, ["Name", "Id", "Platform"])])
+async def test_a_column_that_does_not_fit_is_left_out(columns: int, shown: list[str]) -> None:
+    async with picker(color=False, columns=columns) as terminal:
+        await terminal.expect("5000/5000")
+        heading = re.search(r"  Name[A-Za-z ]*", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.text))
+        assert heading is not None
+        assert heading[0].split() == shown
+
+
 async def test_a_narrow_terminal_without_colours() -> None:
     async with picker(color=False, columns=40) as terminal:
         await terminal.expect("5000/5000")

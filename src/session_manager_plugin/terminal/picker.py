@@ -22,6 +22,8 @@ from session_manager_plugin.utils.text import printable
 
 _GAP = "  "
 _LABEL = "target> "
+_MAIN_COLUMNS = 2
+"""Columns that are always shown: name and id."""
 _KEYS = "Enter starts, Esc leaves"
 _STYLE = Style.from_dict({"selected": "reverse", "head": "bold", "note": "ansibrightblack"})
 
@@ -29,8 +31,9 @@ _STYLE = Style.from_dict({"selected": "reverse", "head": "bold", "note": "ansibr
 class Picker:
     """A list of rows, each with an id and cells of text; rows may be added while it is shown.
 
-    ``headings`` are the column headings. Cells that do not fit the terminal's width are cut off on the right. The list
-    is drawn on standard error, in the alternate screen, which is left however the choice ends.
+    ``headings`` are the column headings. Columns that do not fit the terminal's width are left out on the right; the
+    first two are cut off instead. The list is drawn on standard error, in the alternate screen, which is left however
+    the choice ends, and while Ctrl-Z has stopped the program.
     """
 
     def __init__(self, headings: Sequence[str], *, color: bool) -> None:
@@ -137,6 +140,10 @@ class Picker:
             self.is_interrupted = True
             event.app.exit(result=None)
 
+        @bindings.add("c-z")
+        def _suspend(event: KeyPressEvent) -> None:
+            event.app.suspend_to_background()
+
         return bindings
 
     def _height(self) -> int:
@@ -161,8 +168,14 @@ class Picker:
         return [("class:note", _GAP.join(part for part in (count, self.note, _KEYS) if part)[: _size().columns])]
 
     def _line(self, mark: str, cells: Sequence[str]) -> str:
-        padded = (cell.ljust(width) for cell, width in zip(cells, self._widths, strict=True))
-        return (mark + _GAP.join(padded))[: _size().columns - 1]
+        room = _size().columns - 1
+        line = mark
+        for column, (cell, width) in enumerate(zip(cells, self._widths, strict=True)):
+            longer = f"{line}{_GAP * bool(column)}{cell.ljust(width)}"
+            if len(longer) > room and column >= _MAIN_COLUMNS:
+                break
+            line = longer
+        return line[:room]
 
 
 def _size() -> Size:

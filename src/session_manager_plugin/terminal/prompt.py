@@ -43,4 +43,4 @@ def ask(question: str, *, signalled: Callable[[int], Exception], hidden: bool = 
             if signal.getsignal(number) is signal.SIG_DFL:
                 asyncio.get_running_loop().add_signal_handler(number, end, number)
 
-    return session.prompt(f"{question}: ", pre_run=handle_signals).strip()
+    return session.prompt(f"{question}: ", pre_run=handle_signals, enable_suspend=True).strip()
