@@ -128,7 +128,7 @@ async def test_a_directory_that_cannot_be_used_keeps_nobody_from_working(
     (tmp_path / "file").touch()
     environment["SMP_RECORD_DIR"] = str(tmp_path / "file" / "below")
     async with PtyProcess(await command(sandbox, "--status", "off"), env=environment) as terminal:
-        await terminal.expect("cannot create .*; the session is not recorded\r\n")
+        await terminal.expect("smp: cannot create .*; the session is not recorded\r\n")
         await terminal.expect(PROMPT)
         terminal.type("exit\r")
         assert await terminal.wait() == 0

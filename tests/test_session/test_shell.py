@@ -13,6 +13,7 @@ import pytest
 from session_manager_plugin.errors import ConfigurationError
 from session_manager_plugin.protocol.messages import PayloadType
 from session_manager_plugin.session.handler_options import OpenRecording, StdinEof
+from session_manager_plugin.session.notices import PlainNotices
 from session_manager_plugin.session.outcome import Outcome
 from session_manager_plugin.session.shell import ShellHandler
 from session_manager_plugin.terminal.recording import Recording
@@ -30,8 +31,13 @@ class Shell:
         self.pipes = pipes
         self.agent = MemoryAgent(None)
         self.channel = MemoryChannel(self.agent)
+        self.notices: list[str] = []
         self._handler = ShellHandler(
-            pipes.console, pipes.console, stdin_eof=StdinEof.IGNORE, open_recording=open_recording
+            pipes.console,
+            pipes.console,
+            stdin_eof=StdinEof.IGNORE,
+            open_recording=open_recording,
+            notices=PlainNotices(self.notices.append),
         )
         self.running: asyncio.Task[Outcome]
 
@@ -97,9 +103,8 @@ async def test_a_recording_that_cannot_be_made_keeps_nobody_from_working() -> No
         raise ConfigurationError("there is no room")
 
     async with shell(open_recording) as session:
-        expected = b"there is no room; the session is not recorded\r\n"
-        assert await session.pipes.errors(len(expected)) == expected
         assert await session.pipes.output(2) == b"$ "
+        assert session.notices == ["there is no room; the session is not recorded"]
 
 
 async def test_a_recording_that_fails_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,8 +123,7 @@ async def test_a_recording_that_fails_ends_alone(tmp_path: Path, monkeypatch: py
         session.agent.send(b"first ")
         session.agent.send(b"second")
         assert await session.pipes.output(12) == b"first second"
-        expected = f"the recording {path} has ended: No space left on device; the session continues\r\n".encode()
-        assert await session.pipes.errors(len(expected)) == expected
+        assert session.notices == [f"the recording {path} has ended: No space left on device; the session continues"]
         session.agent.close_channel()
         assert (await session.result()).is_normal
         assert session.pipes.rest() == (b"", b"")

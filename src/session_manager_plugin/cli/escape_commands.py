@@ -94,7 +94,7 @@ class EscapeCommands:
         """Stop until the shell continues us. ``typed`` is the text of the key that was typed."""
         self._console.say([f"{typed} [suspended]"], at_cursor=True)
         if not self._console.suspend():
-            self._console.say(["smp cannot be suspended: there is no shell that would bring it back"])
+            self._console.say(["smp: cannot be suspended: there is no shell that would bring it back"])
 
     def _say(self, escape: Escape, lines: list[str]) -> None:
         self._console.say([self._name + self._key(escape), *map(printable, lines)], at_cursor=True)

@@ -63,7 +63,13 @@ class TerminalCommandHandler(ShellHandler):
     """Handles the session of a ``TerminalCommand``. The outcome has the command's exit status."""
 
     def __init__(self, streams: Streams, command: TerminalCommand, options: HandlerOptions) -> None:
-        super().__init__(streams, options.terminal, stdin_eof=options.stdin_eof, open_recording=options.open_recording)
+        super().__init__(
+            streams,
+            options.terminal,
+            stdin_eof=options.stdin_eof,
+            open_recording=options.open_recording,
+            notices=options.notices,
+        )
         self._command = command
 
     async def run(self, channel: IDataChannel) -> Outcome:

@@ -240,9 +240,6 @@ class TerminalHold(Protocol):
     def typed(self, data: bytes) -> None:
         """``data``, a part of the input, was sent: its expected echo may be drawn before the remote's echo arrives."""
 
-    def say(self, lines: Sequence[str]) -> None:
-        """Show lines of our own at the cursor, if the output is a terminal."""
-
 
 class SessionRecording(Protocol):
     """Records the output and the input of a shell. No method raises."""

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 def _shell(streams: Streams, ready: SessionReady, options: HandlerOptions) -> SessionHandler:
     from session_manager_plugin.session.shell import ShellHandler
 
-    return ShellHandler(streams, options.terminal, stdin_eof=options.stdin_eof, open_recording=options.open_recording)
+    return ShellHandler(
+        streams,
+        options.terminal,
+        stdin_eof=options.stdin_eof,
+        open_recording=options.open_recording,
+        notices=options.notices,
+    )
 
 
 def _command(streams: Streams, ready: SessionReady, options: HandlerOptions) -> SessionHandler:

@@ -12,9 +12,11 @@ from session_manager_plugin.session.ending import wait_for_end
 from session_manager_plugin.session.first_of import first_of
 from session_manager_plugin.session.handler_options import OpenRecording, StdinEof
 from session_manager_plugin.session.link_health import LinkStatus
+from session_manager_plugin.session.notices import SilentNotices
 from session_manager_plugin.session.outcome import EndReason, Outcome
 from session_manager_plugin.session.protocols import (
     IDataChannel,
+    Notices,
     SessionRecording,
     Streams,
     TerminalHold,
@@ -40,8 +42,11 @@ class ShellHandler:
         *,
         stdin_eof: StdinEof = StdinEof.EOT,
         open_recording: OpenRecording = lambda _session_id: None,
+        notices: Notices | None = None,
     ) -> None:
+        """``notices`` receives the sentence about a recording that fails; by default it is dropped."""
         self._streams = streams
+        self._notices = notices or SilentNotices()
         self._terminal = terminal
         self._stdin_eof = stdin_eof
         self._open_recording = open_recording
@@ -107,9 +112,9 @@ class ShellHandler:
         try:
             self._recording = self._open_recording(session_id)
         except ConfigurationError as error:
-            self._terminal.say([f"{error}; the session is not recorded"])
+            self._notices.trouble(f"{error}; the session is not recorded")
         if self._recording is not None:
-            self._recording.failed = lambda sentence: self._terminal.say([sentence])
+            self._recording.failed = self._notices.trouble
             self._recording.begin(self._terminal.size, session_id, os.environ)
 
     async def _type(self, channel: IDataChannel) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from session_manager_plugin.session.link_health import LinkStatus, StreamProgress
 from session_manager_plugin.session.protocols import DEFAULT_SIZE, Streams, TerminalHold, TerminalSize
@@ -138,6 +138,3 @@ class NoTerminal(TerminalHold):
 
     def typed(self, data: bytes) -> None:
         pass
-
-    def say(self, lines: Sequence[str]) -> None:
-        """Show nothing."""
