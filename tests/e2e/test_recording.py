@@ -38,7 +38,7 @@ async def test_a_recording_with_the_bar(sandbox: Sandbox, environment: dict[str,
         await terminal.expect(r"[#$] ")
         terminal.type("stty -echo\r")
         terminal.type("printf '%s\\n' d''one 日本語; stty size\r")
-        await terminal.expect("done\r\n.*日本語".encode())
+        await terminal.expect("done\r\n.*日本語.*29 100\r\n".encode())  # all before the resize
         terminal.resize(80, 24)
         terminal.type("until [ \"$(stty size)\" = '23 80' ]; do :; done; echo resized\r")
         await terminal.expect("resized\r\n")
