@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -31,6 +33,21 @@ def test_a_file_that_cannot_be_replaced(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="file"):
         replace_file(tmp_path / "file", b"one")
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_an_error_names_the_file(tmp_path: Path) -> None:
+    """That of a write has no name, as on a full disk, for which a limit of the file's size stands here."""
+    program = (
+        "import resource, sys; from pathlib import Path; "
+        "from session_manager_plugin.utils.private_files import replace_file; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10)); replace_file(Path(sys.argv[1]), b'x' * 11)"
+    )
+    path = tmp_path / "file"
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False, timeout=DEADLINE
+    )
+    assert run.stderr.endswith(f"File too large: '{path}'\n")
+    assert os.listdir(tmp_path) == []
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ def test_colour(pipe: Pipe, color: str, variables: dict[str, str], terminal: boo
         (KeyboardInterrupt(), None),
         (Signalled(2), None),
         (PermissionError(13, "Permission denied"), "Permission denied"),
+        (PermissionError(13, "Permission denied", b"/a/file"), "/a/file: Permission denied"),
         (KeyError("x"), "internal error: KeyError: 'x' (-vv shows where)"),
     ],
 )

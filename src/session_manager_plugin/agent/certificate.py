@@ -9,6 +9,8 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
+from session_manager_plugin.utils.named_errors import named_errors
+
 VALIDITY = timedelta(days=30)
 _CLOCK_SKEW = timedelta(hours=1)
 _CA_USES = frozenset({"key_cert_sign", "crl_sign"})
@@ -83,7 +85,7 @@ class SandboxCertificate:
     def _write(self, name: str, data: bytes) -> str:
         path = os.path.join(self._directory, name)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as file:
+        with named_errors(path), open(descriptor, "wb") as file:
             file.write(data)
         return path
 

@@ -5,6 +5,7 @@ Without rich, which is slow to import.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import traceback
@@ -126,7 +127,8 @@ def error_sentence(error: BaseException) -> str | None:
             return str(error)
         case OSError():
             reason = error.strerror or str(error)
-            return f"{error.filename}: {reason}" if error.filename else reason
+            name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+            return f"{name}: {reason}" if name else reason
     return f"internal error: {type(error).__name__}: {error} (-vv shows where)"
 
 

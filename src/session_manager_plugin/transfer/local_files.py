@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from session_manager_plugin.errors import CopyFailed
 from session_manager_plugin.transfer.archive import BLOCK_SIZE, END, member_header
 from session_manager_plugin.transfer.names import partial_name
+from session_manager_plugin.utils.named_errors import named_errors
 
 CHUNK_SIZE = 256 * 1024
 """Bytes read from a file at a time."""
@@ -29,15 +30,6 @@ SHORTER_THAN_SIZE = "is shorter than its size"
 WITHOUT_SIZE = "is empty in the copy, because it has no size here; copy it by itself"
 PRIVATE_DIRECTORY = 0o700
 """The mode of a directory until it is complete."""
-
-
-@contextlib.contextmanager
-def named_errors(path: bytes) -> Iterator[None]:
-    """Set the file name of an ``OSError`` to ``path``, which may have none or that of a partial file."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, os.fsdecode(path)) from None
 
 
 def concerns_all_files(error: OSError) -> bool:
@@ -139,9 +131,10 @@ class PartialFile:
     def digest(self, digest: hashlib._Hash) -> str:
         """Update ``digest`` with the whole file, and return it in hexadecimal."""
         offset = 0
-        while data := os.pread(self._descriptor, CHUNK_SIZE, offset):
-            digest.update(data)
-            offset += len(data)
+        with named_errors(self._path):
+            while data := os.pread(self._descriptor, CHUNK_SIZE, offset):
+                digest.update(data)
+                offset += len(data)
         return digest.hexdigest()
 
     def commit(self, mode: int | None, mtime: int | None) -> None:

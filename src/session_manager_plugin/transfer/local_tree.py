@@ -17,10 +17,10 @@ from session_manager_plugin.transfer.local_files import (
     Attributes,
     concerns_all_files,
     error_text,
-    named_errors,
     write_all,
 )
 from session_manager_plugin.transfer.names import partial_name
+from session_manager_plugin.utils.named_errors import named_errors
 
 
 class PartialTree:

@@ -17,7 +17,6 @@ from session_manager_plugin.transfer.local_files import (
     LocalEntry,
     archive,
     error_text,
-    named_errors,
     open_file,
     read_file,
     walk,
@@ -35,6 +34,7 @@ from session_manager_plugin.transfer.sessions import (
     run_in_shell,
 )
 from session_manager_plugin.transfer.upload_plan import FRAME_SIZE, Receiver, UploadPlan
+from session_manager_plugin.utils.named_errors import named_errors
 
 P = ParamSpec("P")
 STDIN = b"-"

@@ -8,14 +8,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from session_manager_plugin.utils.named_errors import named_errors
+
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` (mode 0600), whose directory is made if need be (mode 0700).
 
-    A reader finds the old content or the new one, never a part. Raises ``OSError``; then the old content is left.
+    A reader finds the old content or the new one, never a part. Raises ``OSError`` with ``path`` as its file name; then
+    the old content is left.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+    with named_errors(path), tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         try:
             file.write(data)
             file.close()
@@ -39,7 +42,8 @@ def locked_directory(directory: Path) -> Iterator[None]:
         return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        flock(descriptor, LOCK_EX)
+        with named_errors(directory):
+            flock(descriptor, LOCK_EX)
         yield
     finally:
         os.close(descriptor)
