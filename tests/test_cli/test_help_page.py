@@ -44,6 +44,14 @@ def test_no_line_is_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch, com
         assert max(map(len, shown(monkeypatch, columns, *command.split(), "--help", *everything))) <= columns
 
 
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_on_a_narrow_terminal_only_what_is_copied_is_wider(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """A name, an option with its value, and a quoted word of an example."""
+    lines = shown(monkeypatch, 40, *command.split(), "--help", "--all")
+    wide = [line for line in lines if len(line) > 40 and line not in examples([*lines, "Examples:"])]
+    assert [line for line in wide if not re.fullmatch(r" +\S+( --\S+)?( \S+)?", line)] == []
+
+
 @pytest.mark.parametrize("arguments", [("--help", "start"), ("start", "--help"), ("--help", "start", "--all")])
 def test_the_help_of_a_command(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
     assert shown(monkeypatch, 80, *arguments)[0] == "Usage: smp start [OPTIONS] [TARGET]"

@@ -12,7 +12,7 @@ import click
 ALL = "--all"
 """The option that, with ``--help``, shows everything."""
 _HELP = frozenset({"-h", "--help"})
-_MIN_WIDTH, _MAX_WIDTH = 50, 100
+_MIN_WIDTH, _MAX_WIDTH = 30, 100
 _MAX_NAME_WIDTH = 30
 """Columns of an option's name. The text of an option with a longer name is on the next line."""
 _MAX_DAILY_NAME_WIDTH = 25
