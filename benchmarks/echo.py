@@ -6,6 +6,10 @@ Keys and output are recorded with their times. Then each recording is replayed t
 predictor with a clock that is a number: a link of 150 ms ± 30 ms, with acknowledgements, delays what was recorded.
 xterm.js judges what the person sees (``tests/support/echo_judge.py``). A busy machine delays the recorded programs, but
 not the replay.
+
+``python -m benchmarks.echo --cast FILE...`` replays people's own recordings of a terminal instead: asciicasts of any
+version, at the size of their terminal. Without input in the recording, the keys are derived from the output; recordings
+in which a script seems to type are named and left out (``tests/support/recorded_typing.py``).
 """
 
 from __future__ import annotations
@@ -24,10 +28,9 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 from session_manager_plugin.protocol.reliable import RoundTripEstimator, StreamProgress
 from session_manager_plugin.session.protocols import TerminalSize
@@ -36,8 +39,8 @@ from session_manager_plugin.terminal.predicted_echo import PredictedEcho
 from session_manager_plugin.terminal.screen import Screen
 from tests.support.echo_judge import COLUMNS, ROWS, Figures, Written, count_keys, life
 from tests.support.emulator import live
+from tests.support.recorded_typing import Recorded, read_cast, recorded_typing
 from tests.support.typing_day import Program, TypingDay
-from tests.support.typist import Keystroke
 
 ONE_WAY, JITTER = 0.075, 0.015
 _MOMENT = 1e-6
@@ -58,13 +61,6 @@ SESSIONS = (
     ("Python", Program.PYTHON, ""),
     ("Python", Program.PYTHON, ""),
 )
-
-
-class Recorded(NamedTuple):
-    """A session at its program, without a link: times are in seconds since its first output was awaited."""
-
-    typed: list[tuple[float, Keystroke]]
-    output: list[Written]
 
 
 def record(seed: int, program: Program, rc: str, seconds: float, home: Path) -> Recorded:
@@ -125,7 +121,7 @@ class Replay:
         self._estimator = RoundTripEstimator()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._screen, self._echo = Screen(), PredictedEcho(mode)
-        size = TerminalSize(COLUMNS, ROWS)
+        size = TerminalSize(recorded.columns, recorded.rows)
         self._echo.resize(size, self._screen)
         self._screen.start(size, bar=False)
         self._screen.feed(b"\x1b[H")  # the cursor's place is known, as it is with the bar
@@ -134,7 +130,7 @@ class Replay:
     def _play(self, recorded: Recorded) -> None:
         moments = [(at, True, keystroke.key) for at, keystroke in recorded.typed]
         moments += [(at, False, data) for at, data in recorded.output]
-        for at, is_key, data in sorted(moments):
+        for at, is_key, data in sorted(moments, key=lambda moment: moment[:2]):  # outputs of one moment stay in order
             self._wait(at)
             if is_key:
                 self._key(data)
@@ -204,7 +200,8 @@ def differing_screens(recorded: Recorded, replay: Replay) -> tuple[int, int]:
     at = [typed_at for typed_at, _ in recorded.typed]
     settled = [first + 1.0 for first, second in itertools.pairwise(at) if second > first + 1.0]
     moments = [*settled, replay.written[-1].at + 1.0]
-    shown, direct = live([life(replay.written, moments), life(replay.remote, moments)])
+    size = recorded.columns, recorded.rows
+    shown, direct = live([life(each, moments, size=size) for each in (replay.written, replay.remote)])
     pairs = list(zip(shown, direct, strict=True))
     return len(pairs), sum(
         (one.rows, one.cells, one.cursor, one.history) != (two.rows, two.cells, two.cursor, two.history)
@@ -212,29 +209,80 @@ def differing_screens(recorded: Recorded, replay: Replay) -> tuple[int, int]:
     )
 
 
-def main() -> None:
-    """Record, replay, and print a line for each session and one for all."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 300.0
-    total, keys, moments, differing = Figures(), 0, 0, 0
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as top, ThreadPoolExecutor(len(SESSIONS)) as threads:
-        recordings = []
-        for seed, (_, program, rc) in enumerate(SESSIONS):
-            home = Path(top) / str(seed)
-            home.mkdir()
-            recordings.append(threads.submit(record, seed, program, rc, seconds, home))
-        all_recorded = [recording.result() for recording in recordings]
-    for seed, ((name, _, _), recorded) in enumerate(zip(SESSIONS, all_recorded, strict=True)):
+class Row:
+    """A line of the table: the figures of one session, or of several."""
+
+    def __init__(self) -> None:
+        self.figures = Figures()
+        self.keys = self.moments = self.differing = 0
+        self.active = 0.0
+
+    def judge(self, recorded: Recorded, seed: int) -> None:
+        """Replay a session and judge it."""
         replay = Replay(recorded, seed)
         typed = [(at - _MOMENT, keystroke) for at, keystroke in recorded.typed]
-        figures = count_keys(typed, replay.written, replay.remote)
-        compared = differing_screens(recorded, replay)
-        print(f"{name:18} {len(recorded.typed):6} keys; on the main screen {figures}; {compared[1]} screens differ")
-        for example in figures.examples[:5]:
-            print("    ", example)
-        keys, moments, differing = keys + len(recorded.typed), moments + compared[0], differing + compared[1]
+        size = recorded.columns, recorded.rows
+        self.figures = count_keys(typed, replay.written, replay.remote, size=size)
+        self.keys, self.active = len(recorded.typed), recorded.active
+        self.moments, self.differing = differing_screens(recorded, replay)
+
+    def add(self, other: Row) -> None:
+        """Add the figures of another row."""
+        for part in ("keys", "moments", "differing", "active"):
+            setattr(self, part, getattr(self, part) + getattr(other, part))
         for part in ("printable", "alternate", "at_once", "wrong", "unrepaired"):
-            setattr(total, part, getattr(total, part) + getattr(figures, part))
-    print(f"{'all':18} {keys:6} keys; on the main screen {total}; {differing} of {moments} screens differ")
+            setattr(self.figures, part, getattr(self.figures, part) + getattr(other.figures, part))
+
+    def __str__(self) -> str:
+        differing = f"{self.differing} of {self.moments} screens differ"
+        return f"{self.active / 60:6.1f} min, {self.keys:6} keys; on the main screen {self.figures}; {differing}"
+
+
+def print_rows(sessions: Iterable[tuple[str, Recorded]]) -> None:
+    """Replay the sessions, and print a line for each and one for all."""
+    total, width = Row(), 22
+    for seed, (name, recorded) in enumerate(sessions):
+        row = Row()
+        row.judge(recorded, seed)
+        total.add(row)
+        print(f"{name:{width}} {row}", flush=True)
+        for example in row.figures.examples[:5]:
+            print("    ", example)
+    print(f"{'all':{width}} {total}")
+
+
+def recordings(paths: Sequence[Path]) -> Iterator[tuple[str, Recorded]]:
+    """Read asciicasts. A recording in which no person seems to type is named, and not returned."""
+    for path in paths:
+        try:
+            session, typing = recorded_typing(read_cast(path))
+        except (ValueError, KeyError, TypeError) as error:
+            print(f"{path.name}: not an asciicast: {error!r}")
+            continue
+        if session.typed:
+            yield path.name, session
+        else:
+            print(f"{path.name}: no person types: {len(typing.lines)} lines, {typing.scripted} more by a script")
+
+
+def run_programs(seconds: float) -> Iterator[tuple[str, Recorded]]:
+    """Record the programs, side by side."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as top, ThreadPoolExecutor(len(SESSIONS)) as threads:
+        running = []
+        for seed, (name, program, rc) in enumerate(SESSIONS):
+            home = Path(top) / str(seed)
+            home.mkdir()
+            running.append((name, threads.submit(record, seed, program, rc, seconds, home)))
+        sessions = [(name, session.result()) for name, session in running]
+    yield from sessions
+
+
+def main() -> None:
+    """Replay recordings of a terminal, or programs that are recorded now."""
+    if sys.argv[1:2] == ["--cast"]:
+        print_rows(recordings([Path(name) for name in sys.argv[2:]]))
+    else:
+        print_rows(run_programs(float(sys.argv[1]) if len(sys.argv) > 1 else 300.0))
 
 
 if __name__ == "__main__":

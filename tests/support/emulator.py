@@ -65,6 +65,11 @@ class Life:
         self._add({"look": "all" if cells else "text"})
         return self
 
+    def look_at_row(self) -> Life:
+        """Its cursor's row is looked at, and the text of the row above: the other rows seem empty."""
+        self._add({"look": "row"})
+        return self
+
     def _add(self, step: dict[str, Any]) -> None:
         """Add a step behind what was written since the last one, which is one step however many pieces it had."""
         if self._unwritten:

@@ -27,6 +27,7 @@ _PYTHON = (
     "undefined_name + 1",
     "sum(range(100))",
 )
+_FISH = tuple(line.replace("; do ", "; ").replace("; done", "; end") for line in LINES)
 _BLOCKS = (
     ("for number in numbers:", "    print(number * 2)", ""),
     ("def double(value):", "    return 2 * value", ""),
@@ -58,9 +59,8 @@ class TypingDay:
         self._dice = random.Random(seed)
         self._program = program
         self._edits = program is not Program.DASH
-        lines = _PYTHON if program is Program.PYTHON else LINES
-        self._typist = Typist(seed, lines, edits=self._edits)
-        self._lines = lines
+        self._lines = {Program.PYTHON: _PYTHON, Program.FISH: _FISH}.get(program, LINES)
+        self._typist = Typist(seed, self._lines, edits=self._edits)
 
     def endless(self) -> Iterator[Keystroke]:
         """The keys, each with the pause before it."""
@@ -133,7 +133,7 @@ class TypingDay:
         yield self._enter()
 
     def _paste(self) -> Iterator[Keystroke]:
-        lines = self._dice.sample(LINES, self._dice.choice((1, 1, 3)))
+        lines = self._dice.sample(self._lines, self._dice.choice((1, 1, 3)))
         text = "\r".join(lines).encode()
         if self._edits:
             text = b"\x1b[200~" + text + b"\x1b[201~"

@@ -2,7 +2,8 @@
 // life; they are carried out in order.
 //
 // In:  {"columns": 80, "rows": 24, "plain": BOOL, "keep": BOOL, "steps": [STEP ...]}
-//      STEP: {"write": BASE64} | {"resize": [COLUMNS, ROWS]} | {"look": "all" or "text"} | {"take": true}
+//      STEP: {"write": BASE64} | {"resize": [COLUMNS, ROWS]} | {"look": "all" or "text" or "row"} | {"take": true}
+//      "row" looks at the cursor's row and the one above it only: the other rows are empty, and so is the history.
 //      "plain" leaves xterm.js as it is; with "keep" the next life's steps are carried out by the same terminal.
 // Out: a list with the answers typed since, as BASE64, for each "take", and with what is shown at each "look":
 //      {"rows": [TEXT ...], "cells": [ATTRIBUTES ...], "history": [TEXT ...], "cursor": [COLUMN, ROW], "title": TEXT,
@@ -74,15 +75,20 @@ function correct(core) {
 
 const HISTORY_IN_TEXT = 50;
 
-function look(terminal, state, withCells) {
+function look(terminal, state, what) {
   const buffer = terminal.buffer.active;
   const rows = [];
   const cells = [];
   const cell = buffer.getNullCell();
   for (let y = 0; y < terminal.rows; y++) {
+    if (what === 'row' && y !== buffer.cursorY) {
+      rows.push(y === buffer.cursorY - 1 ? buffer.getLine(buffer.baseY + y).translateToString(true) : '');
+      cells.push('');
+      continue;
+    }
     const line = buffer.getLine(buffer.baseY + y);
     rows.push(line.translateToString(true));
-    if (!withCells) continue;
+    if (what === 'text') continue;
     const attributes = [];
     for (let x = 0; x < terminal.cols; x++) {
       line.getCell(x, cell);
@@ -93,7 +99,8 @@ function look(terminal, state, withCells) {
     cells.push(attributes.join(' '));
   }
   const history = [];
-  const first = withCells ? 0 : Math.max(0, buffer.baseY - HISTORY_IN_TEXT);
+  const shown = { all: buffer.baseY, text: HISTORY_IN_TEXT, row: 0 }[what];
+  const first = Math.max(0, buffer.baseY - shown);
   for (let y = first; y < buffer.baseY; y++) history.push(buffer.getLine(y).translateToString(true));
   const core = terminal._core;
   const active = core.buffer;
@@ -143,7 +150,7 @@ function run(life) {
     else if (step.take) {
       looks.push(encoded(state.typed.slice(state.taken)));
       state.taken = state.typed.length;
-    } else looks.push(look(terminal, state, step.look !== 'text'));
+    } else looks.push(look(terminal, state, step.look));
   }
   kept = life.keep ? { terminal, state } : null;
   if (!kept) terminal.dispose();
