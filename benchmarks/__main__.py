@@ -31,12 +31,13 @@ from benchmarks.figures import Figure
 from benchmarks.link import Link
 from benchmarks.throughput import Cost, Transfer, take_turns
 from benchmarks.wire import PAYLOAD_SIZE
+from session_manager_plugin.terminal.predict_mode import PredictMode
 
 MESSAGES = 100_000
 """In one measurement of throughput."""
 PACED_MESSAGES = 2_000
 """They take three seconds."""
-ROUND_TRIP = 0.020
+ROUND_TRIP, SLOW_ROUND_TRIP = 0.020, 0.150
 """Seconds."""
 FEW, MANY = 10_000, 1_000_000
 STREAMS = 64
@@ -160,6 +161,23 @@ def echo(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
         yield Figure(f"{name}, p99", late, "ms", "<=", 1.5)
 
 
+def prediction(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
+    """What predictive echo adds to the cost of a key: on a slow link, where keys are drawn, and on a fast one."""
+    with Link(far_end.port, SLOW_ROUND_TRIP) as link:
+        slow, trust = link.url("editor"), {"AWS_CA_BUNDLE": link.bundle}
+        sessions = {
+            "never, slow": (slow, trust, PredictMode.NEVER),
+            "always": (slow, trust, PredictMode.ALWAYS),
+            "never, fast": (far_end.url("editor"), {}, PredictMode.NEVER),
+            "auto": (far_end.url("editor"), {}, PredictMode.AUTO),
+        }
+        rounds = [latency.typing_costs(sessions, options.keys // 5) for _ in range(options.rounds)]
+    least = {name: min(costs[name] for costs in rounds) for name in sessions}
+    for name, base, title in (("always", "never, slow", "150 ms"), ("auto", "never, fast", "loopback")):
+        remark = f"{least[name] * 1000:.2f} ms"
+        yield Figure(f"a key, --predict {name}, {title}, CPU", least[name] / least[base], "of never", "<=", 1.5, remark)
+
+
 def connections(far_end: FarEnd, options: argparse.Namespace) -> Iterator[Figure]:
     """New connections through a forwarded port."""
     for lanes, name in ((1, "one after the other"), (8, "eight at a time")):
@@ -274,6 +292,7 @@ GROUPS: dict[str, Callable[[FarEnd, argparse.Namespace], Iterator[Figure]]] = {
     "bar": bar,
     "screen": screen_,
     "echo": echo,
+    "prediction": prediction,
     "connections": connections,
     "idle": idle,
     "start": start_up,

@@ -302,6 +302,18 @@ class Echo(Scenario):
         self._number += 1
 
 
+class LineEditor(Echo):
+    """`editor`: the same at the prompt of a line editor, which sets bracketed paste and resets it at Enter."""
+
+    _prompt = b"\x1b[?2004h" + PROMPT
+
+    def begin(self) -> None:
+        self._answer(b"\r")
+
+    def _answer(self, data: bytes) -> None:
+        super()._answer(data.replace(b"\r", b"\r\n\x1b[?2004l\r" + self._prompt))
+
+
 class Negotiated(Scenario):
     """A session that begins with a handshake; `begun` is called when it is over, for what follows."""
 
@@ -561,6 +573,7 @@ SCENARIOS: dict[str, Callable[..., Scenario]] = {
     "colours": PourColours,
     "take": Paste,
     "echo": Echo,
+    "editor": LineEditor,
     "secret": SecretEcho,
     "stdio": Stdio,
     "download": Download,

@@ -9,17 +9,25 @@ import socket
 import statistics
 import threading
 import time
+from collections.abc import Iterable, Mapping
 
 from benchmarks.bare import KEY
 from benchmarks.client import DEADLINE, Client, Stopwatch
 from benchmarks.far_end import PROMPT, FarEnd
 from benchmarks.throughput import FORWARDING, forwarded_port, run_bare
 from session_manager_plugin.agent.sandbox import TARGET
+from session_manager_plugin.terminal.predict_mode import PredictMode
 
 TYPING_PAUSE = 0.3
 """Seconds between two keys beside a transfer: longer than the time after a key in which reads wait for nothing."""
 _MESSAGES_FOR_AN_ECHO = 220
 """At the pace of the agent, for the length of a pause and more."""
+_KEY_PAUSE = 0.08
+"""Seconds between two keys of somebody who types fast."""
+_LINE = 40
+"""Keys of a line, with Enter."""
+_LEARNING = 2 * _LINE
+"""Keys before the measurement, after which the round-trip time is known."""
 SETTLE_TIME = 3.0
 """Seconds after which a session is idle that was just opened."""
 
@@ -52,6 +60,34 @@ def keystrokes(far_end: FarEnd, count: int, *, encrypted: bool = False, pause: f
             seconds.append(time.perf_counter() - start)
             time.sleep(pause)
         return seconds
+
+
+def typing_costs(sessions: Mapping[str, tuple[str, Mapping[str, str], PredictMode]], count: int) -> dict[str, float]:
+    """CPU seconds of each client for a key, typed at a line editor's prompt, side by side. ``sessions`` are the URLs
+    with what their clients' environments need, and their modes."""
+    with contextlib.ExitStack() as stack:
+        clients = {}
+        for name, (url, more, mode) in sessions.items():
+            options = ["--status", "off", "--predict", mode.value, "--target", TARGET]
+            clients[name] = stack.enter_context(Client.smp(url, *options, terminal=True, more=more))
+        for client in clients.values():
+            client.read_until(PROMPT)
+        _type(clients.values(), _LEARNING)
+        before = {name: client.cpu for name, client in clients.items()}
+        _type(clients.values(), count)
+        return {name: (client.cpu - before[name]) / count for name, client in clients.items()}
+
+
+def _type(clients: Iterable[Client], count: int) -> None:
+    """Type keys at all clients, some seconds' worth of lines, and read what they print."""
+    by_output = {client.stdout: client for client in clients}
+    for number in range(1, count + 1):
+        for client in by_output.values():
+            os.write(client.stdin, b"\r" if number % _LINE == 0 else b"a")
+        until = time.monotonic() + _KEY_PAUSE
+        while (left := until - time.monotonic()) > 0:
+            for output in select.select(list(by_output), [], [], left)[0]:
+                by_output[output].read()
 
 
 def echoes_beside(far_end: FarEnd, count: int, *, transfer: bool) -> list[float]:
