@@ -66,8 +66,11 @@ class RowTerminal:
 class EchoWorld:
     """Keys go in by `key`; `terminal` is what the person sees, `plain` what it is without predictions."""
 
-    def __init__(self, seed: int, mode: PredictMode, *, delay: float = 0.075, jitter: float = 0.015) -> None:
+    def __init__(
+        self, seed: int, mode: PredictMode, *, delay: float = 0.075, jitter: float = 0.015, prompt: bytes = PROMPT
+    ) -> None:
         self.dice = random.Random(seed)
+        self.prompt = prompt
         self.now = 0.0
         self.terminal, self.plain = RowTerminal(), RowTerminal()
         self.written = bytearray()
@@ -98,7 +101,7 @@ class EchoWorld:
 
     def begin(self) -> None:
         """Show the first prompt."""
-        self._arrive(PROMPT)
+        self._arrive(self.prompt)
 
     # --- the person
 
@@ -200,7 +203,7 @@ class EchoWorld:
                 self._at(self.now + 0.002, lambda: self.output(b"Password: "))
             else:
                 self.echo_is_on = True
-                self._at(self.now + 0.01, lambda: self.output(PROMPT))
+                self._at(self.now + 0.01, lambda: self.output(self.prompt))
         elif character == "\x7f":
             if self.line:
                 self.line = self.line[:-1]

@@ -41,10 +41,9 @@ class TtyWorld(EchoWorld):
         self.echoes, self.is_canonical = True, True
         self.hidden = ""
         self._edits = edits
-        self._prompt = EDITOR_PROMPT if edits else prompt
         self._typed = ""
         self._wants: Wants | None = None
-        super().__init__(seed, mode)
+        super().__init__(seed, mode, prompt=EDITOR_PROMPT if edits else prompt)
         self._program = self._edited_shell() if edits else self._plain_shell()
         self._go_on("")
 
@@ -113,13 +112,13 @@ class TtyWorld(EchoWorld):
 
     def _plain_shell(self) -> Steps:
         while True:
-            self.output(self._prompt)
+            self.output(self.prompt)
             yield from self._run((yield Wants.LINE))
 
     def _edited_shell(self) -> Steps:
         while True:
             self.echoes = self.is_canonical = False
-            self.output(self._prompt)
+            self.output(self.prompt)
             line = ""
             while (key := (yield Wants.KEY)) != "\n":
                 if key == "\x7f":
@@ -229,6 +228,15 @@ def name_and_password(world: TtyWorld) -> Steps:
     world.output(b"\r\n")
 
 
+def late(world: TtyWorld) -> Steps:
+    """Silent for long, as a program that connects first; then it turns the echo off."""
+    yield world.dice.uniform(0.5, 2.5)
+    world.set_echo(False)
+    yield Wants.LINE
+    world.set_echo(True)
+    world.output(b"\r\n")
+
+
 def sleep(world: TtyWorld) -> Steps:
     """A command that takes its time."""
     yield world.dice.uniform(0.3, 2.0)
@@ -243,4 +251,5 @@ WAYS: dict[str, Callable[[TtyWorld], Steps]] = {
     "sudo": sudo,
     "masked": masked,
     "name_and_password": name_and_password,
+    "late": late,
 }

@@ -10,6 +10,7 @@ from session_manager_plugin.terminal.cursor_row import BLANK, CursorRow
 def row_of(*pieces: bytes, columns: int = 20, rows: int = 5) -> CursorRow:
     row = CursorRow()
     row.resize(columns, rows)
+    row.feed(b"\x1b[2J")
     for piece in pieces:
         row.feed(piece)
     return row
@@ -32,15 +33,58 @@ def test_text_that_wraps_leaves_the_rows_below_as_they_are() -> None:
     assert row.text(0, 3) == "$  "
 
 
-def test_a_row_below_a_cursor_that_moved_up_is_unknown() -> None:
-    assert row_of(b"\r\n1\r\n2\x1b[2A\r\n$ ").text(0, 3) is None
+@pytest.mark.parametrize("moved", [b"\x1b[2A", b"\x1b[A\x1b[A", b"\x1b[2F", b"\x1b[3A\x1b[B", b"\x1b[9A\x1b[6E"])
+def test_a_row_below_a_cursor_that_moved_up_is_known_once_it_is_below_the_lowest_one(moved: bytes) -> None:
+    row = row_of(b"\r\n1\r\n2" + moved, rows=9)
+    for _ in range(2):
+        row.feed(b"\r\n$ ")
+        assert row.text(0, 3) is None
+    row.feed(b"\r\n$ ")
+    assert row.text(0, 3) == "$  "
 
 
-def test_after_as_many_newlines_as_rows_each_newline_scrolls() -> None:
-    row = row_of(b"\r\n1\r\n2\x1b[2A\r\n$ ", b"\r\n" * 3, b"$ ")
+def test_a_line_that_is_drawn_again_after_its_end_has_wrapped_is_known() -> None:
+    """A line editor goes up to the row of its prompt, and erases the rest."""
+    row = row_of(b"\r\n$ " + b"x" * 30, b"\x1b[A\r$ ls\x1b[K\r\n\x1b[K\x1b[A\x1b[4C", b"\r\n", b"1\r\n$ ")
+    assert row.text(0, 3) == "$  "
+
+
+@pytest.mark.parametrize(
+    "sequence", [b"\x1b[5;3r", b"\x1bM", b"\x1b[L", b"\x1b[T", b"\xc2\x8d", b"\xc2\x9bA", b"\x1b[41m\x1b[J\x1b[m"]
+)
+@pytest.mark.parametrize("length", [0, 10_000])
+def test_rows_are_unknown_after_what_may_change_those_below(sequence: bytes, length: int) -> None:
+    row = row_of(b"\r\n1", sequence + b"x" * length + b"\r\n$ ")
+    row.feed(b"\x1b[m\r\n$ ")
+    assert row.text(0, 3) is None
+    row.feed(b"\r\n" * 4 + b"$ ")
+    assert row.text(0, 3) == "$  "
+
+
+@pytest.mark.parametrize(("to", "below"), [(b"\x1b[H", 4), (b"\x1b[4;2H", 1), (b"\x1b[4d", 1), (b"\x1b[3;9f", 2)])
+def test_a_cursor_that_is_set_to_a_row_has_those_below_it(to: bytes, below: int) -> None:
+    row = row_of(b"\r\n1" + to, b"\r\n" * below + b"$ ")
     assert row.text(0, 3) is None
     row.feed(b"\r\n$ ")
     assert row.text(0, 3) == "$  "
+
+
+def test_a_prompt_on_a_cleared_screen_is_known() -> None:
+    assert row_of(b"\r\n1", b"\x1b[H\x1b[2J$ ").text(0, 3) == "$  "
+
+
+@pytest.mark.parametrize(
+    "marked", [b"\x1b[7mls\x1b[27m", b"\x1b[1;34;4mls\x1b[22;24m\x1b[39m", b"\x1b[48;5;7mls\x1b[49m"]
+)
+def test_attributes_that_are_reset_one_by_one_are_none(marked: bytes) -> None:
+    """A line editor marks pasted text, and what a search has found; the next prompt may reset nothing."""
+    row = row_of(b"\r\n$ " + marked, b"\r\n$ ")
+    assert row.text(0, 3) == "$  "
+
+
+@pytest.mark.parametrize("marked", [b"\x1b[7;41mls\x1b[27m", b"\x1b[27;7mls", b"\x1b[7mls\x1b[39m"])
+def test_an_attribute_that_is_not_reset_makes_new_rows_unknown(marked: bytes) -> None:
+    assert row_of(b"\r\n$ " + marked, b"\r\n$ ").text(0, 3) is None
 
 
 def test_written_blanks_are_not_erased_ones() -> None:
@@ -57,6 +101,56 @@ def test_colours_that_were_missed_make_cells_unknown() -> None:
     assert row.text(0, 3) is None
     row.feed(b"\r\n\x1b[m\x1b[J$ ")
     assert row.text(0, 3) == "$  "
+
+
+@pytest.mark.parametrize(
+    "colour", [b"\x1b[94m", b"\x1b[0;37m", b"\x1b[1;3;38;5;28m", b"\x1b[38;2;1;2;3m", b"\x1b[2;39;49m"]
+)
+def test_a_row_that_scrolls_in_while_text_has_a_colour_is_blank(colour: bytes) -> None:
+    row = row_of(b"\r\n" + colour + b"~\r\n\x1b[m$ ")
+    assert row.text(0, 3) == "$  "
+
+
+@pytest.mark.parametrize(
+    "attribute", [b"\x1b[44m", b"\x1b[7m", b"\x1b[4m", b"\x1b[1;48;5;1m", b"\x1b[107m", b"\x1b[38;5m"]
+)
+def test_a_row_that_scrolls_in_with_a_background_or_another_attribute_is_unknown(attribute: bytes) -> None:
+    row = row_of(b"\r\n" + attribute + b"~\r\n\x1b[m$ ")
+    assert row.text(0, 3) is None
+
+
+@pytest.mark.parametrize("reset", [b"\x1b[0;0m", b"\x1b[;m", b"\x1b[00m"])
+def test_a_reset_of_several_zeros_resets(reset: bytes) -> None:
+    assert row_of(b"\r\n\x1b[41m] " + reset + b"\r\n$ ").text(0, 3) == "$  "
+
+
+@pytest.mark.parametrize("harmless", [b"\x1b[3J", b"\x1b[?7l", b"\x1b[?7h", b"\x1bktitle\x1b\\"])
+def test_what_changes_nothing_on_the_screen_leaves_the_row_known(harmless: bytes) -> None:
+    assert row_of(b"\r\n$ ", harmless).text(0, 3) == "$  "
+
+
+def test_what_the_terminal_showed_before_the_session_is_erased_by_the_owner() -> None:
+    row = CursorRow()
+    row.resize(20, 3)
+    row.column = 0
+    row.feed(b"$ ")
+    assert row.text(0, 3) is None
+    assert (row.see_rest(), row.see_rest()) == (18, 0)
+    assert row.text(0, 3) == "$  "
+    row.feed(b"ls\r\n$ ")
+    assert row.text(0, 3) is None
+    assert row.see_rest() == 18
+    row.feed(b"\r\n$ \r\n$ ")  # it has scrolled
+    assert (row.see_rest(), row.text(0, 3)) == (0, "$  ")
+
+
+@pytest.mark.parametrize("written", [b"\x1b[9C]\r", b"\x1b[9C\x1b[41m\x1b[K\x1b[m\r", b"\x1b[5;1H"])
+def test_what_the_remote_has_written_is_not_erased(written: bytes) -> None:
+    row = CursorRow()
+    row.resize(20, 3)
+    row.column = 0
+    row.feed(written + b"$ ")
+    assert row.see_rest() == 0
 
 
 def test_output_that_was_not_fed_may_have_set_colours() -> None:
@@ -101,7 +195,7 @@ def test_a_prompt_without_colours_is_known_after_output_that_may_have_set_some()
 @pytest.mark.parametrize("colours", [b"", b"\x1b[41m"])
 def test_much_output_at_once_is_skipped_to_its_last_row(colours: bytes) -> None:
     row = row_of(b"\r\n")
-    row.feed(b"line\r\n" * 2000 + colours + b"$ ", scrolls=True, is_plain=not colours)
+    row.feed(colours + b"line\r\n" * 2000 + b"$ ", rows_below=0, is_plain=not colours)
     assert (row.text(0, 3) == "$  ") is not bool(colours)
 
 

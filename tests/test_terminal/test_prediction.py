@@ -124,6 +124,16 @@ def test_nothing_typed_without_echo_is_ever_shown(masks: bool, hasty: bool) -> N
         assert secrets_shown(seed, masks=masks, hasty=hasty) == [], seed
 
 
+@pytest.mark.parametrize("line", ["import os", "com\tx = 1", "com\t\x7fe", "com\t"])
+def test_a_prompt_without_a_line_editor_is_learned_from_a_line_whose_end_is_echoed(line: str) -> None:
+    world = EchoWorld(1, PredictMode.ALWAYS, prompt=b">>> ")
+    type_text(world, line)
+    world.key(b"\r", 1.0)
+    world.wait(2.0)
+    type_text(world, "abcdefgh")
+    assert (">>> abcdefgh" in world.seen) == (line[-1] != "\t")
+
+
 def test_a_paste_is_not_predicted() -> None:
     world = EchoWorld(1, PredictMode.ALWAYS, jitter=0.0)
     type_text(world, "ab")

@@ -113,7 +113,7 @@ class Pen:
         if not self._attributes or self._attributes[-1] != parameters:
             self._attributes = (*self._attributes, parameters)
         if len(self._attributes) > _KEPT:
-            self._attributes = _in_force(self._attributes)
+            self._attributes = in_force(self._attributes)
 
     def designate(self, which: int, name: bytes) -> None:
         """SCS: ``which`` is the intermediate byte, ``name`` the rest of the sequence."""
@@ -146,8 +146,8 @@ def _without_replaced_colours(sequences: list[bytes]) -> list[bytes]:
     return kept[::-1]
 
 
-def _in_force(sequences: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """Return the SGR sequences still in force, one for each kind of attribute."""
+def in_force(sequences: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Return the parameters of SGR in force, one for each kind of attribute. Those that only reset it are kept."""
     found: dict[str, bytes] = {}
     for parameters in sequences:
         fields = parameters.split(b";")

@@ -11,10 +11,13 @@ from session_manager_plugin.terminal.pen import PLAIN
 from session_manager_plugin.terminal.predict_mode import PredictMode
 from session_manager_plugin.terminal.prediction import Overlay, Predictor, text_width
 from session_manager_plugin.terminal.screen import Screen
+from session_manager_plugin.terminal.sequences import unfinished_at
 
 _UNDERLINE = b"\x1b[4m"
 _LINE_END = re.compile(rb"\r*\n")
 _ALTERNATE = b"\x1b[?1049"
+_MOST_DEFERRED = 16 * 1024
+"""Bytes of output that are followed at once, while no key is unanswered: it is the end of them that counts."""
 _SWITCH = re.compile(rb"\x1b\[\?1049([hl])")
 """To the alternate screen, or back to the place of the cursor on the main screen."""
 
@@ -31,6 +34,17 @@ class PredictedEcho:
         self._predictor = Predictor(mode, self._row)
         self._is_away = False
         """Whether the alternate screen is shown, and the main screen's row is kept."""
+        self._unfinished = b""
+        """The end of the output so far, if that is the beginning of a sequence or a character."""
+        self._deferred: list[bytes] = []
+        """Output that is not followed yet."""
+        self._deferred_size = 0
+        self._deferred_at = 0.0
+        """When the last of it arrived."""
+        self._rows_below: int | None = None
+        """The rows below the cursor before it, if that is known."""
+        self._progress: StreamProgress | None = None
+        """The progress of the input when it arrived."""
         self._drawn: Overlay | None = None
         self._under: list[Cell] = []
         """The cells that the drawn text covers."""
@@ -41,6 +55,7 @@ class PredictedEcho:
 
     def resize(self, size: TerminalSize, screen: Screen) -> bytes:
         """Set the size of the terminal: nothing is predicted until the cursor's row is known again."""
+        self._catch_up(screen)
         erased = self._erased(screen)
         self._row.resize(size.columns, size.rows)
         self._predictor.reset()
@@ -48,35 +63,66 @@ class PredictedEcho:
 
     def typed(self, data: bytes, screen: Screen, progress: StreamProgress, now: float) -> bytes:
         """Predict the echo of ``data``, the bytes of one read, which were sent."""
-        if screen.takes_overlay:
-            self._predictor.typed(data, progress, now)
-        return self._redrawn(screen, now)
+        self._catch_up(screen)
+        if screen.is_special:
+            self._predictor.typed_unseen(data, now)
+            return self._redrawn(screen, now)
+        erased = self._erased_unseen(screen)
+        self._predictor.typed(data, progress, now)
+        return erased + self._redrawn(screen, now)
+
+    def _erased_unseen(self, screen: Screen) -> bytes:
+        """Erase what the terminal may show behind the cursor since before the session: keys can be predicted then."""
+        if not (self._predictor.shows_all and self._may_draw(screen) and (count := self._row.see_rest())):
+            return b""
+        screen.interrupt()
+        return PLAIN + b"\x1b[%dX" % count + screen.pen
 
     def update(self, screen: Screen, progress: StreamProgress, now: float) -> bytes:
         """Update the predictions after time has passed or messages were acknowledged."""
+        self._catch_up(screen)
         self._predictor.output(b"", progress, now)
         return self._redrawn(screen, now)
 
     def output(self, data: bytes, screen: Screen, progress: StreamProgress, now: float) -> bytes:
         """Pass output of the remote through ``Screen.feed``, and draw the predictions again."""
         erased = self._erased(screen)
-        rows_below, newlines = screen.rows_below, data.count(b"\n")
+        if not self._deferred:
+            self._rows_below = screen.rows_below
+            if self._row.column is None and not self._unfinished:
+                self._row.column = screen.column
         written = screen.feed(data)
-        if _ALTERNATE in data or self._is_away or not screen.takes_overlay:
+        self._deferred.append(data)
+        self._deferred_size += len(data)
+        self._deferred_at, self._progress = now, progress
+        if self._predictor.awaits_answer or self._deferred_size >= _MOST_DEFERRED:
+            self._catch_up(screen)
+        return erased + written + self._drawn_anew(screen, now)
+
+    def _catch_up(self, screen: Screen) -> None:
+        """Follow the output that is not followed yet."""
+        if not self._deferred:
+            return
+        assert self._progress is not None
+        data = self._unfinished + b"".join(self._deferred)
+        self._deferred.clear()
+        self._deferred_size = 0
+        end = unfinished_at(data)
+        data, self._unfinished = data[:end], data[end:]
+        may_echo, rows_below = b"\n" in data, self._rows_below
+        if _ALTERNATE in data or self._is_away or screen.is_special:
             data = self._follow_screens(data, screen)
-            newlines = 0
-        if screen.takes_overlay:
+            may_echo, rows_below = False, None
+        if not screen.is_special:
             rest = data
-            if newlines and self._predictor.awaits_echo and (found := _LINE_END.search(data)) and found.start():
-                self._row.feed(data[: found.start()])
+            if may_echo and self._predictor.awaits_echo and (found := _LINE_END.search(data)) and found.start():
+                self._row.feed(data[: found.start()], rows_below=rows_below)
                 self._predictor.line_ends()
-                rest = data[found.start() :]
-            scrolls = rows_below is not None and newlines > rows_below
-            self._row.feed(rest, scrolls=scrolls, is_plain=not screen.pen)
+                rest, rows_below = data[found.start() :], None
+            self._row.feed(rest, rows_below=rows_below, is_plain=not screen.pen)
             if self._row.column is not None and self._row.column != screen.column:
                 self._row.lose()
-            self._predictor.output(data, progress, now)
-        return erased + written + self._drawn_anew(screen, now)
+            self._predictor.output(data, self._progress, self._deferred_at)
 
     def _follow_screens(self, data: bytes, screen: Screen) -> bytes:
         """Leave and come back to the main screen's row. Returns the output after that."""
@@ -89,7 +135,7 @@ class PredictedEcho:
                 self._row.leave()
             self._is_away = found[1] == b"h"
             position = found.end()
-        if screen.takes_overlay == self._is_away:  # by another sequence
+        if screen.is_special != self._is_away:  # by another sequence
             self._is_away = False
             self._row.miss()
         self._predictor.reset()
@@ -103,19 +149,23 @@ class PredictedEcho:
 
     def stop(self, screen: Screen) -> bytes:
         """Erase the predictions, and predict nothing until the row is known again."""
+        self._catch_up(screen)
         erased = self._erased(screen)
         self._row.lose()
         self._predictor.reset()
         return erased
 
+    def _may_draw(self, screen: Screen) -> bool:
+        return screen.takes_overlay and not self._unfinished
+
     def _redrawn(self, screen: Screen, now: float) -> bytes:
-        overlay = self._predictor.overlay(now) if screen.takes_overlay else None
+        overlay = self._predictor.overlay(now) if self._may_draw(screen) else None
         if overlay == self._drawn:
             return b""
         return self._erased(screen) + self._drawn_anew(screen, now)
 
     def _drawn_anew(self, screen: Screen, now: float) -> bytes:
-        overlay = self._predictor.overlay(now) if screen.takes_overlay else None
+        overlay = self._predictor.overlay(now) if self._may_draw(screen) else None
         if overlay is None:
             return b""
         cells = self._row.cells(overlay.column, overlay.column + overlay.width)

@@ -50,6 +50,8 @@ _BACKSPACES = (b"\x7f", b"\x08")
 _LEFTS = (b"\x1b[D", b"\x1bOD")
 _RIGHTS = (b"\x1b[C", b"\x1bOC")
 _ENTERS = re.compile(rb"[\r\n]|\x1bOM|\x1b\[13(?:;[0-9:;]*)?u")
+_INTERRUPTS = (b"\x03", b"\x04", b"\x1a", b"\x1c")
+"""Ctrl-C, Ctrl-D, Ctrl-Z, Ctrl-\\: keys that may end a program, or a line, so that a prompt follows."""
 _MASKS = "xX"
 """Letters that a prompt may show for any character; such signs are never other letters or digits."""
 
@@ -90,8 +92,8 @@ class Predictor:
         """The column where the typed text begins; None while nothing can be predicted."""
         self._start_row: int | None = None
         """The row in which typed text has begun last."""
-        self._is_whole_line = False
-        """Whether nothing was typed in the row before the typed text."""
+        self._line_prompt = ""
+        """The text of that row before anything was typed in it."""
         self._entered: str | None = None
         """The typed text at Enter, while its prompt is learned if the remote shows this text."""
         self._before = ""
@@ -111,6 +113,8 @@ class Predictor:
         self._is_slow = self._is_very_slow = False
         self._is_expected = True
         """Whether the row looks as expected after one of the keys."""
+        self._now = 0.0
+        """The time of the last call."""
 
     # --- what happens
 
@@ -120,20 +124,39 @@ class Predictor:
             self._judge()
         events = _events(data) if len(data) <= LONGEST_READ else None
         if events is None:
-            for _ in _ENTERS.finditer(data):
-                self._prompt.entered(is_ahead=True)
-                self._entered = None
+            self.typed_unseen(data, now)
             self._forget(progress.sent, now, data)
             return
         for event in events:
             if event in (b"\r", b"\n"):
-                self._enter()
+                self._enter(now)
+            elif event in _INTERRUPTS:
+                self._prompt.interrupted()
             self._predict(event, progress.sent, now)
+
+    def typed_unseen(self, data: bytes, now: float) -> None:
+        """Count the lines in ``data``, of which nothing is predicted: a paste, or keys for another screen."""
+        for _ in _ENTERS.finditer(data):
+            self._prompt.entered(now, is_ahead=True)
+            self._entered = None
+        for interrupt in _INTERRUPTS:
+            for _ in range(data.count(interrupt)):
+                self._prompt.interrupted()
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether a key is unanswered."""
+        return bool(self._keys or self._unknown)
 
     @property
     def awaits_echo(self) -> bool:
         """Whether a predicted key is unanswered. Output is then compared up to the end of the line, too."""
         return bool(self._keys)
+
+    @property
+    def shows_all(self) -> bool:
+        """Whether predictions are shown however fast the answer arrives."""
+        return self.mode is PredictMode.ALWAYS or (self.mode is PredictMode.AUTO and self._is_slow)
 
     def line_ends(self) -> None:
         """Compare the row with what is expected, before a newline leads to another."""
@@ -207,18 +230,18 @@ class Predictor:
             return
         self._expect(event, message, now)
 
-    def _enter(self) -> None:
+    def _enter(self, now: float) -> None:
         """Note that a line is entered. If its text is echoed, the prompt in front of it is learned."""
-        self._prompt.entered(is_ahead=bool(self._unknown))
+        self._prompt.entered(now, is_ahead=bool(self._unknown))
         self._entered = None
-        if self._start is not None and self._is_whole_line and not self._unknown:
+        if self._start is not None and self._before.startswith(self._line_prompt) and not self._unknown:
             self._entered = self._keys[-1].text if self._keys else self._text
             self._learn()
 
     def _learn(self) -> None:
         if self._entered is not None and not self._keys:
             if self._text == self._entered and any(map(_shows_echo, self._text)):
-                self._prompt.echoed(self._before)
+                self._prompt.echoed(self._line_prompt)
             self._entered = None
 
     def _begin(self) -> bool:
@@ -228,7 +251,9 @@ class Predictor:
         if column is None or before is None or not row.ends_at(column):
             return False
         self._start, self._before, self._text, self._cursor = column, before, "", 0
-        self._is_whole_line, self._start_row = self._start_row != row.rows_left, row.rows_left
+        self._prompt.typed_behind(before)
+        if self._start_row != row.rows_left:
+            self._line_prompt, self._start_row = before, row.rows_left
         self._is_expected = True
         return True
 
@@ -259,10 +284,15 @@ class Predictor:
 
     # --- judging
 
+    @property
+    def _last_acknowledged(self) -> int:
+        """The number of messages acknowledged."""
+        return self._acknowledged[-1][0] if self._acknowledged else self._answered
+
     def _note(self, progress: StreamProgress, now: float) -> bool:
         """Take over the progress. Returns whether more messages are answered than before."""
-        seen = self._acknowledged[-1][0] if self._acknowledged else self._answered
-        if progress.acknowledged > seen:
+        self._now = now
+        if progress.acknowledged > self._last_acknowledged:
             self._acknowledged.append((progress.acknowledged, progress.acknowledged_at))
         answered = self._answered
         while self._acknowledged and now >= self._acknowledged[0][1] + ECHO_TIME:
@@ -305,7 +335,11 @@ class Predictor:
         before = self._text
         for key in keys:
             if key.typed_at >= waits_since and len(key.text) > len(before) and _shows_echo(key.text[-1]):
-                self._confirmed = max(self._confirmed, key.epoch)
+                if not self._prompt.may_read_ahead:
+                    self._confirmed = max(self._confirmed, key.epoch)
+                elif key.message <= self._last_acknowledged:
+                    self._prompt.echoes_keys(self._now)
+                    return
             before = key.text
 
     def _unexpected(self) -> None:
@@ -323,7 +357,7 @@ class Predictor:
         """Predict the keys typed after an unknown one, once it is answered and none of them can be partly answered."""
         while self._unknown and self._unknown[0][0] <= self._answered:
             self._unknown.popleft()
-        if self._acknowledged and any(message <= self._acknowledged[-1][0] for message, _, _ in self._unknown):
+        if any(message <= self._last_acknowledged for message, _, _ in self._unknown):
             return
         if any(not event or len(event) > LONGEST_READ for _, _, event in self._unknown):
             return
@@ -349,9 +383,7 @@ class Predictor:
         )
 
     def _shows(self, now: float) -> bool:
-        if self.mode is PredictMode.NEVER:
-            return False
-        return self.mode is PredictMode.ALWAYS or self._is_slow or now >= self._keys[0].typed_at + PATIENCE
+        return self.shows_all or (self.mode is PredictMode.AUTO and now >= self._keys[0].typed_at + PATIENCE)
 
 
 def _events(data: bytes) -> list[bytes] | None:

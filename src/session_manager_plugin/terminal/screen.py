@@ -98,11 +98,17 @@ class Screen:
         return self.has_bar and len(self._held) > self._given and not self._string.is_open and not self._holds_sequence
 
     @property
-    def takes_overlay(self) -> bool:
-        """Whether text of ours may stand beside the cursor for a while: on the main screen, without special modes."""
+    def is_special(self) -> bool:
+        """Whether the alternate screen is shown, or the remote has set margins or modes that change where text appears.
+        Below a scroll region a newline in the last row leads to no other row."""
         tracker = self._tracker
-        special = tracker.alternate or tracker.origin or tracker.cursor.has_sides or tracker.modes.inserts
-        return self.at_boundary and not special
+        has_mode = tracker.alternate or tracker.origin or tracker.cursor.has_sides or tracker.modes.inserts
+        return bool(has_mode or tracker.has_region)
+
+    @property
+    def takes_overlay(self) -> bool:
+        """Whether text of ours may stand beside the cursor for a while."""
+        return self.at_boundary and not self.is_special
 
     @property
     def column(self) -> int | None:

@@ -38,6 +38,29 @@ _LONGEST = 65536
 """Longest unfinished sequence in bytes; anything longer is not a sequence."""
 
 
+_SHORT = 4096
+"""Longest string in bytes whose end ``unfinished_at`` waits for."""
+_UNFINISHED = re.compile(rb"\x1b(?:[ -/]{0,4}|\[[ -?]{0,64}|[%b][^\x07\x18\x1a\x1b]{0,%d}\x1b?)" % (_STRINGS, _SHORT))
+
+
+def unfinished_at(data: bytes) -> int:
+    """Return where a sequence or a character begins whose rest will follow ``data``; the length of ``data`` if none
+    does."""
+    escape_at = data.rfind(b"\x1b")
+    if escape_at >= 0 and escape_at == len(data) - 1:  # perhaps of the end of a string
+        string_at = data.rfind(b"\x1b", 0, escape_at)
+        if string_at >= 0 and _UNFINISHED.fullmatch(data, string_at):
+            return string_at
+    if escape_at >= 0 and _UNFINISHED.fullmatch(data, escape_at):
+        return escape_at
+    for count, byte in enumerate(reversed(data[-3:]), 1):
+        if byte >= 0xC0:
+            return len(data) - (count if count < 2 + (byte >= 0xE0) + (byte >= 0xF0) else 0)
+        if byte < 0x80:
+            break
+    return len(data)
+
+
 class Sequence(NamedTuple):
     """A sequence, or the beginning of a string, at ``data[start:end]``."""
 
