@@ -168,3 +168,45 @@ async def test_a_time_limit_in_a_script(shell: Terminal, sandbox: Sandbox, tmp_p
         shell.wait_for("same")
 
     await asyncio.to_thread(look)
+
+
+async def test_a_table_is_drawn_in_the_foreground_only(shell: Terminal, sandbox: Sandbox) -> None:
+    """In the background nothing is drawn; in the foreground again it stands below what the shell has written; neither
+    a stop nor the end erases more than the table."""
+
+    def headings(view: View) -> list[int]:
+        return [number for number, row in enumerate(view.rows) if row.startswith("From ")]
+
+    def below(text: str) -> Callable[[View], bool]:
+        def shown(view: View) -> bool:
+            found = [number for number, row in enumerate(view.rows) if row == text]
+            return bool(found and headings(view)) and headings(view)[-1] > found[-1]
+
+        return shown
+
+    api = f"--region {sandbox.region} --endpoint-url {sandbox.endpoint_url}"
+
+    def drive() -> None:
+        shell.enter(f"clear; smp forward local -L 0:9 {api} &")
+        shell.wait_for("listening on")
+        shell.enter("clear; seq 3")
+        shell.wait(lambda view: "3" in view.rows and at(LOCAL)(view), "the prompt of the shell")
+        shell.enter("fg %1")
+        view = shell.wait(below(f"{LOCAL} fg %1"), "the table")
+        assert view.rows[1:4] == ("2", "3", f"{LOCAL} fg %1") or view.rows[:4] == ("1", "2", "3", f"{LOCAL} fg %1")
+        assert len(headings(view)) == 1
+        shell.press("C-z")
+        view = shell.wait(lambda view: stopped(view) and at(LOCAL)(view), "the prompt of the shell")
+        assert not headings(view)
+        shell.enter("bg")
+        shell.enter("echo wri''tten")
+        shell.wait(lambda view: "written" in view.rows and at(LOCAL)(view), "the prompt of the shell")
+        shell.enter("fg")
+        view = shell.wait(below(f"{LOCAL} fg"), "the table")
+        assert len(headings(view)) == 1
+        shell.press("C-c")
+        ended = shell.wait(lambda view: at(LOCAL)(view) and "smp: forwarding ended" in view.rows, "the end")
+        assert ended.rows[: headings(view)[0]] == view.rows[: headings(view)[0]]
+        assert ended.rows[headings(view)[0]] == "smp: forwarding ended"
+
+    await asyncio.to_thread(drive)

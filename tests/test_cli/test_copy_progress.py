@@ -51,7 +51,7 @@ def test_messages_stand_on_lines_of_their_own_and_the_progress_is_erased() -> No
 def test_the_line_fits_the_terminal(width: int) -> None:
     for checking in (0, 5 << 30):
         drawn = io.StringIO()
-        with CopyBar(Console(file=drawn, width=width, force_terminal=True, no_color=True)) as bar:
+        with CopyBar(Console(file=drawn, width=width, force_terminal=True, no_color=True), -1) as bar:
             line = CopyProgressLine(Environment(), bar)
             line.show(Progress("directory/a name of some length", 5 << 30, 10 << 30, checking))
             bar.refresh()
@@ -65,7 +65,7 @@ def test_the_line_fits_the_terminal(width: int) -> None:
 def test_the_cursor_stays_at_the_beginning_of_one_row(name: str) -> None:
     """A narrower terminal wraps the line; what follows the cursor can then be erased."""
     drawn = io.StringIO()
-    with CopyBar(Console(file=drawn, width=40, force_terminal=True, no_color=True)) as bar:
+    with CopyBar(Console(file=drawn, width=40, force_terminal=True, no_color=True), -1) as bar:
         CopyProgressLine(Environment(), bar).show(Progress(name, 1, 2))
         bar.refresh()
     *drawings, after = drawn.getvalue().split("\r\x1b[J")

@@ -1,8 +1,4 @@
-"""The line that shows the progress of a copy: as many columns as fit, drawn in place.
-
-The cursor stays at the beginning of the line, and the screen is erased from there on. So the line is erased completely
-even after a narrower terminal has wrapped it, and an echoed ``^C`` does not begin another row.
-"""
+"""The line that shows the progress of a copy: as many columns as fit."""
 
 from __future__ import annotations
 
@@ -24,9 +20,8 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
-ERASE = "\r\x1b[J"
-"""Erases the line, however many rows it has."""
-_HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+from session_manager_plugin.cli.live_lines import LiveLine
+
 _INTERVAL = 0.1
 """Seconds between two drawings."""
 
@@ -41,8 +36,10 @@ class CopyBar(Progress):
     _left = TimeRemainingColumn(table_column=Column(no_wrap=True))
     _bar = BarColumn(20)
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, fd: int) -> None:
+        """``fd`` is the terminal of ``console``."""
         self._terminal = console
+        self.line = LiveLine(fd, self._write)
         self._drawing = threading.RLock()
         self._is_shown = False
         self._stopped = threading.Event()
@@ -53,7 +50,6 @@ class CopyBar(Progress):
         with self._drawing:
             self._is_shown = True
             self._stopped = threading.Event()
-            self._write(_HIDE_CURSOR)
             self.refresh()
         threading.Thread(target=self._draw_again, args=(self._stopped,), name="progress", daemon=True).start()
 
@@ -63,7 +59,7 @@ class CopyBar(Progress):
             self._stopped.set()
             if self._is_shown:
                 self._is_shown = False
-                self._write(ERASE + _SHOW_CURSOR)
+                self.line.erase()
 
     def refresh(self) -> None:
         """Draw the line if it is shown."""
@@ -71,7 +67,7 @@ class CopyBar(Progress):
             if self._is_shown:
                 with self._terminal.capture() as captured:
                     self._terminal.print(self.get_renderable(), end="")
-                self._write(f"{ERASE}{captured.get().rstrip()}\r")
+                self.line.draw(captured.get().rstrip())
 
     def _draw_again(self, stopped: threading.Event) -> None:
         while not stopped.wait(_INTERVAL):

@@ -9,24 +9,22 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.live_lines import ERASE, SHOW_CURSOR
 from session_manager_plugin.cli.render import tell_note
 from session_manager_plugin.utils.text import printable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
+    from session_manager_plugin.cli.copy_bar import CopyBar
     from session_manager_plugin.transfer.report import Progress as CopyProgress
 
 LONG_CHECK_SIZE = 64 * 1024 * 1024
 """Bytes of a file whose check takes so long that a terminal without ANSI sequences shows it too."""
-_ERASE = b"\r\x1b[J\x1b[?25h"
-"""Erases the line, and shows the cursor."""
 
 
 class CopyProgressLine:
     """One line at the terminal with bytes, rate and time left; nothing where it is not shown."""
 
-    def __init__(self, environment: Environment, bar: Progress | None = None, *, plain: bool = False) -> None:
+    def __init__(self, environment: Environment, bar: CopyBar | None = None, *, plain: bool = False) -> None:
         """``plain``: the terminal supports no ANSI sequences. Only the check of a large file is shown there."""
         self._environment = environment
         self._bar = bar
@@ -49,10 +47,15 @@ class CopyProgressLine:
     def erase(self) -> None:
         """Erase the line and show the cursor, without waiting for the terminal. Called when a signal ends the program,
         which may then leave no time for the end of ``copy_progress``."""
-        if self._bar is not None:
+        if self._bar is not None and self._bar.line.is_drawn:
             with contextlib.suppress(OSError):
                 if select.select([], [self._environment.stderr], [], 0)[1]:
-                    os.write(self._environment.stderr, _ERASE)
+                    os.write(self._environment.stderr, (ERASE + SHOW_CURSOR).encode())
+
+    def forget(self) -> None:
+        """Draw the line anew: another program had the terminal."""
+        if self._bar is not None:
+            self._bar.line.forget()
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
@@ -83,5 +86,5 @@ def copy_progress(environment: Environment) -> Iterator[CopyProgressLine]:
     with open(environment.stderr, "w", closefd=False, errors="replace") as stream:
         console = Console(file=stream, no_color=not environment.uses_color(environment.stderr))
         # Messages are written between two drawings of the line, see `hidden`.
-        with CopyBar(console) as bar:
+        with CopyBar(console, environment.stderr) as bar:
             yield CopyProgressLine(environment, bar)

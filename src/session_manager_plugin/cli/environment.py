@@ -138,8 +138,10 @@ class Environment:
         return [stream for fd, stream in streams.items() if self.is_terminal(fd)]
 
     def interrupted(self) -> None:
-        """Begin the next message at the beginning of the line: the terminal has echoed ^C."""
-        self.error_messages.is_after_echo = self.is_terminal(self.stderr)
+        """Begin the next message at the beginning of the line: in the foreground the terminal has echoed ^C."""
+        from session_manager_plugin.terminal.foreground import in_background
+
+        self.error_messages.is_after_echo = self.is_terminal(self.stderr) and not in_background(self.stderr)
 
     @contextlib.contextmanager
     def queued_messages(self) -> Iterator[None]:

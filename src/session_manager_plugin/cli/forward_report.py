@@ -114,10 +114,11 @@ class ForwardReport:
         from session_manager_plugin.cli.forward_table import ForwardTable
 
         self._table = table = ForwardTable(environment, forwarding)
-        interruption.restore, interruption.continued = table.stop, table.forget
+        interruption.restore = table.stop
         table.start()
         try:
-            yield
+            with interruption.drawing(table.lines):
+                yield
         finally:
             self._table = None
             table.stop()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.live_lines import LiveLines
 from session_manager_plugin.terminal.capabilities import is_utf8
 from session_manager_plugin.terminal.size import terminal_size
 from session_manager_plugin.utils.text import printable
@@ -51,8 +52,7 @@ class ForwardTable:
         self._forwarding = forwarding
         self._loop = asyncio.get_running_loop()
         self._clock = clock or self._loop.time
-        self._shown: list[str] = []
-        """The lines above the cursor that are the table's."""
+        self.lines = LiveLines(environment.stderr, environment.write_error)
         self._rates = Rates()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -65,19 +65,11 @@ class ForwardTable:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._write([])
+        self.lines.show(())
 
-    def forget(self) -> None:
-        """Begin anew at the cursor: another program had the terminal."""
-        self._shown = []
-
-    @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
+    def aside(self) -> AbstractContextManager[None]:
         """Remove the table for the length of the block, which writes to standard error."""
-        shown = list(self._shown)
-        self._write([])
-        yield
-        self._write(shown)
+        return self.lines.hidden()
 
     def _refresh(self) -> None:
         self._timer = self._loop.call_later(REFRESH_INTERVAL, self._refresh)
@@ -97,20 +89,8 @@ class ForwardTable:
         )
         if len(rows) > most:
             lines.append(f"and {len(rows) - most} more")
-        if lines != self._shown:
-            self._write(lines)
-
-    def _write(self, lines: list[str]) -> None:
-        """Write ``lines`` in place of those that are shown."""
-        back = ""
-        if self._shown:
-            size = terminal_size(self._environment.stderr)
-            columns = 80 if size is None else size.columns
-            rows = sum(max(1, -(-_width(line) // columns)) for line in self._shown)  # a narrower window breaks lines
-            back = f"\r\x1b[{rows}A\x1b[J"
-        self._shown = lines
-        if back or lines:
-            self._environment.write_error(back + "".join(f"{line}\n" for line in lines))
+        if lines != self.lines.shown:
+            self.lines.show(lines)
 
 
 class Rates:
@@ -229,10 +209,3 @@ def format_size(size: float) -> str:
         power += 1
     scaled = size / 1000**power
     return f"{scaled:.1f} {_UNITS[power - 1]}" if scaled < 99.95 else f"{scaled:.0f} {_UNITS[power - 1]}"
-
-
-def _width(line: str) -> int:
-    """Return the columns of a line without its colours."""
-    from rich.text import Text
-
-    return Text.from_ansi(line).cell_len

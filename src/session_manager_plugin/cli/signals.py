@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import FrameType
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar
 
 from session_manager_plugin.aws.helpers import ended_helpers
 from session_manager_plugin.cli.exit_status import Signalled, die_of
@@ -49,6 +49,16 @@ def handled_signals() -> list[int]:
     stays ignored.
     """
     return [number for number in _HANDLED if number != _HANG_UP or signal.getsignal(number) is not signal.SIG_IGN]
+
+
+class Drawing(Protocol):
+    """Lines that are drawn in place at the terminal."""
+
+    def hidden(self) -> contextlib.AbstractContextManager[None]:
+        """Erase the lines for the length of the block, if they are on the screen."""
+
+    def forget(self) -> None:
+        """Leave alone what was drawn: another program had the terminal."""
 
 
 class RunningSession:
@@ -228,6 +238,33 @@ class Interruption:
         """Call ``suspend`` on SIGTSTP, even if our parent ignores that signal."""
         self._loop.add_signal_handler(signal.SIGTSTP, suspend)
         self._suspends = True
+
+    @contextlib.contextmanager
+    def drawing(self, drawing: Drawing) -> Iterator[None]:
+        """Erase ``drawing`` before Ctrl-Z stops the program, and call its ``forget`` after any other stop, during the
+        block."""
+
+        def stop() -> None:
+            with drawing.hidden():
+                for number in (signal.SIGTSTP, signal.SIGCONT):  # the default actions
+                    self._loop.remove_signal_handler(number)
+                signal.raise_signal(signal.SIGTSTP)  # returns when the program is continued
+                handle()
+
+        def handle() -> None:
+            self._loop.add_signal_handler(signal.SIGCONT, lambda: self.continued())
+            self._loop.add_signal_handler(signal.SIGTSTP, stop)
+
+        if _HANG_UP is None or signal.getsignal(signal.SIGTSTP) is not signal.SIG_DFL:  # Windows; a shell without jobs
+            yield
+            return
+        self.continued = drawing.forget
+        handle()
+        try:
+            yield
+        finally:
+            self._loop.remove_signal_handler(signal.SIGTSTP)
+            self.continued = lambda: None
 
     @property
     def error(self) -> Exception | None:

@@ -120,7 +120,7 @@ def cp(
     began = False
 
     async def main(interruption: Interruption) -> CopyReport:
-        with copy_progress(environment) as line:
+        with copy_progress(environment) as line, interruption.drawing(line):
             interruption.restore = line.erase
             interruption.last_limit = LAST_LIMIT
 

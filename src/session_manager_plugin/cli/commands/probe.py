@@ -111,11 +111,13 @@ def probe(
     is skipped because an earlier one failed or it does not apply; skipped ones are shown with -v. A failure comes with
     advice. The exit status is 1 if a check failed, else 0.
     """
+    from contextlib import nullcontext
+
     from session_manager_plugin.cli.commands.connect import parse_dial
     from session_manager_plugin.cli.probe.checks import Report
     from session_manager_plugin.cli.probe.runner import Request
     from session_manager_plugin.cli.probe.runner import probe as run_probe
-    from session_manager_plugin.cli.probe.view import view_of
+    from session_manager_plugin.cli.probe.view import TableView, view_of
     from session_manager_plugin.cli.signals import run
     from session_manager_plugin.cli.token import find_token
     from session_manager_plugin.utils.link_options import Bearer, NetworkOptions, Sign
@@ -140,8 +142,9 @@ def probe(
     view = view_of(report, environment, as_json=as_json)
     report.changed = view.changed
 
-    async def main(_interruption: Interruption) -> None:
-        with environment.queued_messages():
+    async def main(interruption: Interruption) -> None:
+        live = interruption.drawing(view.lines) if isinstance(view, TableView) else nullcontext()
+        with environment.queued_messages(), live:
             await run_probe(request, report)
 
     try:

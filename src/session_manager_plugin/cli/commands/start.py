@@ -120,7 +120,7 @@ def start(
             listener = None if local_end is None else cleaning.enter_context(local_end.bind())
             allowed = settings
             if request is not None:
-                allowed = await requested_access(environment, settings, target_id, request)
+                allowed = await requested_access(process, settings, target_id, request)
             with collection_paused():
                 systems_manager = SystemsManager(allowed, throttled=partial(tell_note, environment))
                 starting = asyncio.ensure_future(

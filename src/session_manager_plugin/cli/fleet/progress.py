@@ -8,8 +8,9 @@ import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.fleet.output import SharedOutput
+from session_manager_plugin.cli.live_lines import LiveLine
+from session_manager_plugin.cli.process import Process
 
 REFRESH_INTERVAL = 0.2
 """Seconds between two drawings."""
@@ -40,9 +41,10 @@ class Counts(NamedTuple):
 
 
 @contextlib.contextmanager
-def fleet_progress(environment: Environment, output: SharedOutput, counts: Callable[[], Counts]) -> Iterator[None]:
+def fleet_progress(process: Process, output: SharedOutput, counts: Callable[[], Counts]) -> Iterator[None]:
     """Show the counts on standard error for the length of the block, if that is a terminal and quiet was
     not asked for; the line is removed at the end, and before other output."""
+    environment, interruption = process
     if environment.quiet or not environment.is_terminal(environment.stderr) or environment.is_dumb:
         yield
         return
@@ -53,46 +55,38 @@ def fleet_progress(environment: Environment, output: SharedOutput, counts: Calla
     with os.fdopen(environment.stderr, "w", closefd=False) as stream:
         console = Console(file=stream, no_color=not environment.uses_color(environment.stderr))
         bar, column = BarColumn(BAR_WIDTH), TextColumn("{task.description}", markup=False)
-        progress = Progress(
-            bar,
-            column,
-            console=console,
-            transient=True,
-            auto_refresh=False,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        progress = Progress(bar, column, console=console, auto_refresh=False)
         task = progress.add_task("", total=counts().total)
-        shown = False
+        line = LiveLine(environment.stderr, environment.write_error)
         began_at = loop.time()
         timer: asyncio.TimerHandle | None = None
 
         def show() -> None:
-            nonlocal shown, timer
+            nonlocal timer
+            timer = loop.call_later(REFRESH_INTERVAL, show)
+            writer = environment.error_messages.writer
+            if writer is not None and writer.buffered:
+                return  # the terminal is stopped
             now = counts()
             text = now.describe(console.width - 1, loop.time() - began_at)
             progress.columns = (bar, column) if len(text) + BAR_WIDTH + 2 <= console.width else (column,)
             progress.update(task, completed=now.done, description=text)
-            with contextlib.suppress(OSError):
-                progress.refresh()
-            shown = True
-            timer = loop.call_later(REFRESH_INTERVAL, show)
+            with console.capture() as captured:
+                console.print(progress.get_renderable(), end="")
+            line.draw(captured.get().rstrip())
 
-        def erase() -> None:
-            nonlocal shown
-            if shown:
-                shown = False
-                with contextlib.suppress(OSError):
-                    stream.write("\r\x1b[2K")
-                    stream.flush()
+        def restore(restore_others: Callable[[], None] = interruption.restore) -> None:
+            line.erase()
+            restore_others()
 
-        with progress:
-            show()
-            output.before_write = erase
-            try:
+        interruption.restore = restore
+        show()
+        output.before_write = line.erase
+        try:
+            with interruption.drawing(line):
                 yield
-            finally:
-                if timer is not None:
-                    timer.cancel()
-                output.before_write = lambda: None
-                erase()
+        finally:
+            if timer is not None:
+                timer.cancel()
+            output.before_write = lambda: None
+            line.erase()

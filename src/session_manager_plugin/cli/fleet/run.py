@@ -101,7 +101,7 @@ class _Fleet:
             return Counts(total, runner.running, done, self._summary.failed, runner.pace)
 
         watched = watched_input(environment.stdin, self._lose_input)
-        with watched, self._signal, fleet_progress(environment, self._shared, counts):
+        with watched, self._signal, fleet_progress(self._process, self._shared, counts):
             async with aclosing(runner.results(targets, batch)) as results:
                 async for result in results:
                     self._add(result)

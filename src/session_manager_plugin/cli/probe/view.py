@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from session_manager_plugin.cli.environment import Environment
+from session_manager_plugin.cli.live_lines import LiveLines
 from session_manager_plugin.cli.probe.checks import Check, Report, Running, Verdict
 from session_manager_plugin.cli.probe.sections import Section, section_at, sections
 from session_manager_plugin.session.protocols import DEFAULT_SIZE
@@ -165,7 +166,6 @@ class TableView:
 
     def __init__(self, report: Report, environment: Environment) -> None:
         from rich.console import Console
-        from rich.live import Live
 
         self._report = report
         self._environment = environment
@@ -185,8 +185,7 @@ class TableView:
             emoji=False,
             legacy_windows=False,
         )
-        self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
-        self._live.start()
+        self.lines = LiveLines(environment.stdout, self._write)
         self._drawn_at = 0.0
 
     def changed(self) -> None:
@@ -196,18 +195,27 @@ class TableView:
         is_due = running <= 1 or now >= self._drawn_at + DRAW_INTERVAL
         if is_due and self._environment.is_output_writable:  # a terminal may be stopped (Ctrl-S)
             self._drawn_at = now
-            self._live.update(self._drawing(), refresh=True)
-            # The rows are as wide as the terminal: behind the last one the echo of ^C would begin another row, and the
-            # next drawing would begin one row too low.
-            self._file.write("\r")
-            self._file.flush()
+            lines = self._rows()
+            most = max(1, self._console.height - 2)  # the line of what is left out, and that of the cursor
+            if len(lines) > most:
+                lines[most:] = ["..." if self._is_ascii else "…"]
+            self.lines.show(lines)
 
     def finish(self) -> None:
-        """Draw the whole table, and print the summary below it."""
-        self._live.update(self._drawing())
-        self._live.stop()
-        self._console.print(summary(self._report, everything=False))
+        """Write the whole table, and the summary below it."""
+        self.lines.show(())
+        self._write("".join(f"{line}\n" for line in self._rows()))
+        self._write(f"{summary(self._report, everything=False)}\n")
         self._file.close()
+
+    def _rows(self) -> list[str]:
+        with self._console.capture() as captured:
+            self._console.print(self._drawing())
+        return [line.rstrip() for line in captured.get().splitlines()]
+
+    def _write(self, text: str) -> None:
+        self._file.write(text)
+        self._file.flush()
 
     def _drawing(self) -> Lines:
         from rich.console import Group as Lines
