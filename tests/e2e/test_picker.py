@@ -37,7 +37,7 @@ def test_the_screen_is_as_before_when_none_is_chosen(terminal: Terminal, key: st
     terminal.type("web")
     terminal.wait(lambda view: not any("office" in row for row in view.rows), "a shorter list")
     terminal.press(key)
-    view = terminal.wait(lambda view: [row for row in view.rows if row][-1] == "$", "the prompt of the shell")
+    view = terminal.wait(lambda view: [row for row in view.rows if row][-1:] == ["$"], "the prompt of the shell")
     assert [row for row in view.rows if row] == ["$ seq 5", "1", "2", "3", "4", "5", "$ smp start", "$"]
     blank = 1 if key == "C-c" else 0  # a shell begins a new line after a program that SIGINT has ended
     assert view.rows.index("$") == view.rows.index("$ smp start") + 1 + blank
@@ -53,15 +53,16 @@ def test_ctrl_z_gives_the_terminal_back_until_the_program_is_continued(terminal:
     terminal.type("web")
     terminal.wait(lambda view: not any("office" in row for row in view.rows), "a shorter list")
     terminal.press("C-z")
-    view = terminal.wait(lambda view: [row for row in view.rows if row][-1] == "$", "the prompt of the shell")
+    view = terminal.wait(lambda view: [row for row in view.rows if row][-1:] == ["$"], "the prompt of the shell")
     assert "alternate=0" in view.state
     terminal.enter("echo line")
     terminal.wait(lambda view: "line" in view.rows, "the echo of a usual terminal")
     terminal.enter("fg")
-    view = terminal.wait(lambda view: view.rows[0] == "target> web", "the list with its filter")
-    assert any("web-1" in row for row in view.rows)
+    terminal.wait(
+        lambda view: view.rows[0] == "target> web" and any("web-1" in row for row in view.rows), "the list, filtered"
+    )
     terminal.press("Escape")
-    terminal.wait(lambda view: [row for row in view.rows if row][-1] == "$", "the prompt of the shell")
+    terminal.wait(lambda view: [row for row in view.rows if row][-1:] == ["$"], "the prompt of the shell")
 
 
 def test_the_one_that_is_chosen_is_started(terminal: Terminal) -> None:

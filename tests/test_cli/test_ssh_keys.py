@@ -49,9 +49,9 @@ def test_what_is_no_public_key(tmp_path: Path, text: str) -> None:
     assert "b3Bl" not in str(raised.value)
 
 
-def test_a_file_that_is_absent() -> None:
-    with pytest.raises(UsageError, match="/nonexistent cannot be read: No such file"):
-        read_public_key("/nonexistent")
+def test_a_file_that_is_absent(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="/absent cannot be read: No such file"):
+        read_public_key(str(tmp_path / "absent"))
 
 
 def test_the_file_of_a_private_key(tmp_path: Path) -> None:
