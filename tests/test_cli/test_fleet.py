@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from session_manager_plugin.cli.exit_status import Signalled
+from session_manager_plugin.cli.fleet import lines
 from session_manager_plugin.cli.fleet.collected import MEMORY, FoldingSink, JsonSink
-from session_manager_plugin.cli.fleet.lines import LONGEST_LINE, LineSink
+from session_manager_plugin.cli.fleet.lines import LineSink
 from session_manager_plugin.cli.fleet.names import fold_names
 from session_manager_plugin.cli.fleet.options import batch_size
 from session_manager_plugin.cli.fleet.output import SharedOutput
@@ -80,16 +81,31 @@ async def test_no_line_holds_bytes_of_two_targets(outputs: Outputs) -> None:
     assert err == b"web-1: trouble\n"
 
 
-async def test_a_line_without_end_becomes_several(outputs: Outputs) -> None:
+async def test_a_long_line_stays_whole(outputs: Outputs) -> None:
     sink = LineSink(outputs.shared)
+    one, two = sink.streams(WEB[0]), sink.streams(WEB[1])
+    for _ in range(30):
+        one.write(b"x" * 20_000)
+        two.write(b"y\n")
+    one.write(b"\n")
+    assert outputs.read()[0] == b"web-2: y\n" * 30 + b"web-1: " + b"x" * 600_000 + b"\n"
+
+
+async def test_a_line_that_is_too_long_becomes_several_and_that_is_told(
+    outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "LONGEST_LINE", 1 << 20)
+    told: list[str] = []
+    sink = LineSink(outputs.shared, told.append)
     streams = sink.streams(WEB[0])
     for _ in range(5):
-        streams.write(b"x" * (LONGEST_LINE // 2))
+        streams.write(b"x" * (1 << 19))
     sink.finished(FleetResult(WEB[0], 0, 1.0))
-    lines = outputs.read()[0].splitlines()
-    assert len(lines) == 2
-    assert all(line.startswith(b"web-1: x") for line in lines)
-    assert sum(map(len, lines)) == 5 * (LONGEST_LINE // 2) + 2 * len(b"web-1: ")
+    shown = outputs.read()[0].splitlines()
+    assert len(shown) == 2
+    assert all(line.startswith(b"web-1: x") for line in shown)
+    assert sum(map(len, shown)) == 5 * (1 << 19) + 2 * len(b"web-1: ")
+    assert told == ["web-1: a line of more than 1 MiB is shown as several; --json has it whole"]
 
 
 # Folding.

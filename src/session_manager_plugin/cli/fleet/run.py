@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from contextlib import aclosing
 
 from session_manager_plugin.aws.run_command import RunCommand
@@ -56,9 +57,9 @@ def open_output(environment: Environment) -> SharedOutput:
     return SharedOutput(output, environment.error_messages.writer)
 
 
-def open_sink(shared: SharedOutput, *, folds: bool, as_json: bool) -> Sink:
-    """Return what shows the outputs."""
-    return JsonSink(shared) if as_json else FoldingSink(shared) if folds else LineSink(shared)
+def open_sink(shared: SharedOutput, tell: Callable[[str], None], *, folds: bool, as_json: bool) -> Sink:
+    """Return what shows the outputs. ``tell`` is called with sentences for the user."""
+    return JsonSink(shared) if as_json else FoldingSink(shared) if folds else LineSink(shared, tell)
 
 
 class _Fleet:
@@ -68,7 +69,7 @@ class _Fleet:
         self._summary = Summary()
         self._signal = StopOnSignal(process.interruption, self._note)
         self._shared = open_output(process.environment)
-        self._sink = open_sink(self._shared, folds=fleet.folds, as_json=fleet.as_json)
+        self._sink = open_sink(self._shared, self._tell, folds=fleet.folds, as_json=fleet.as_json)
         self._is_input_lost = False
 
     async def run(self) -> Exit:
