@@ -6,7 +6,7 @@ function __smp_complete
     for line in (_SMP_COMPLETE=fish smp $words[2..-1] "$typed" 2>/dev/null)
         set -l parts (string split --max 2 \t -- $line)
         switch $parts[1]
-            case plain
+            case plain part  # a word that ends with a colon is followed by no blank
                 printf '%s\t%s\n' $parts[2] "$parts[3]"
             case dir
                 printf '%s\n' "$parts[2]"(__fish_complete_directories (string replace -- "$parts[2]" "" "$typed"))

@@ -153,7 +153,7 @@ def zsh_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=sorted(SHELLS))
 def shell(request: pytest.FixtureRequest, tmp_path: Path, zsh_cache: Path) -> Shell:
-    """Starts one of the shells, in a directory with the file `token-of-mine`.
+    """Starts one of the shells, in a directory with the files `token-of-mine` and `webs and all/x`.
 
     There `smp` is a script that completes as the real one does, but shows its arguments when it is run.
     """
@@ -168,6 +168,8 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path, zsh_cache: Path) -> Sh
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     (tmp_path / "token-of-mine").touch()
+    (tmp_path / "webs and all").mkdir()
+    (tmp_path / "webs and all" / "x").touch()
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws" / "config").write_text("[profile work]\n")
     names = [ManagedInstance("i-0a1b2c3d4e5f60001", "web-1", online=True), ManagedInstance(OFFICE, online=True)]
@@ -207,6 +209,9 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path, zsh_cache: Path) -> Sh
         ("smp probe mi-\t", ["probe", OFFICE]),
         ("smp ls --region eu-no\t", ["ls", "--region", "eu-north-1"]),
         ("smp start --profile=wo\t", ["start", "--profile=work"]),
+        ("smp cp tok\t", ["cp", "token-of-mine"]),
+        ("smp cp -r a ./tok\t", ["cp", "-r", "a", "./token-of-mine"]),
+        ("smp cp webs\tx web-1\t/tmp", ["cp", "webs and all/x", "web-1:/tmp"]),
     ],
 )
 async def test_the_tab_key(shell: Shell, typed: str, arguments: list[str]) -> None:
@@ -222,3 +227,10 @@ async def test_the_tab_key_lists_the_commands(shell: Shell) -> None:
         terminal.type("smp \t\t")
         # In any order: a list of several rows is read down its columns.
         await wait_until(lambda: all(re.search(rf"\b{name}\b", terminal.text) for name in COMMANDS))
+
+
+@pytest.mark.slow
+async def test_the_tab_key_lists_targets_and_files(shell: Shell) -> None:
+    async with shell() as terminal:
+        terminal.type("smp cp web\t\t")
+        await wait_until(lambda: "web-1:" in terminal.text and "webs" in terminal.text)

@@ -61,6 +61,22 @@ def test_targets(smp: Smp, started: list[Sequence[str]], begun: str, suggestions
     assert not started
 
 
+@pytest.mark.usefixtures("started")
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (("we",), [f"part\tweb-1:\t{WEB} Debian", "file\t"]),
+        (("plain.txt", "-r", "we"), [f"part\tweb-1:\t{WEB} Debian", "file\t"]),
+        (("./we",), ["file\t"]),
+        (("./a:b",), ["file\t"]),
+        (("web-1:/et",), []),
+        (("tag:role=db:/et",), []),
+    ],
+)
+def test_files_and_targets_to_copy(smp: Smp, words: tuple[str, ...], answer: list[str]) -> None:
+    assert smp("cp", "--region=eu-west-1", *words).out.decode().splitlines() == answer
+
+
 def test_names_that_are_old_are_suggested_and_renewed_once(
     smp: Smp, started: list[Sequence[str]], tmp_path: Path
 ) -> None:

@@ -5,8 +5,9 @@ shells, and commas in descriptions in fish.
 
 A script runs ``smp`` with ``_SMP_COMPLETE`` set to the shell's name. The arguments are the words typed up to the
 cursor, the last of which is to be completed; for bash they are one argument, the line up to the cursor. ``smp`` prints
-one line for each suggestion: ``plain``, TAB, the word, TAB, its description. If the shell should suggest file names,
-the line is ``file`` or ``dir``, TAB, and the part of the word before the name (``--log-file=``).
+one line for each suggestion: ``plain``, TAB, the word, TAB, its description; ``part`` instead of ``plain`` for a word
+that is continued without a blank. If the shell should suggest file names, the line is ``file`` or ``dir``, TAB, and the
+part of the word before the name (``--log-file=``). Such a line may follow words: then both are suggested.
 """
 
 from __future__ import annotations
@@ -28,20 +29,29 @@ _MEANING_LIMIT = 72
 """Characters of a description, which is shown on one line with the suggestion."""
 
 # ``=`` breaks words in bash (COMP_WORDBREAKS): only the part after it is replaced. So the line is passed as typed, and
-# not split into bash's words.
+# not split into bash's words. Bash completes file names itself only where there is no other suggestion. Beside others
+# they are listed and quoted here, with the blank or slash behind them, since a part of a word is followed by neither.
 _BASH = r"""# bash completion of smp: eval "$(smp completion bash)"
 
 _smp() {
-    local type word meaning
+    local type word meaning name files=
     local typed=${COMP_LINE:0:COMP_POINT}
     COMPREPLY=()
     while IFS=$'\t' read -r type word meaning; do
         case $type in
             plain) COMPREPLY+=("${word#--*=}") ;;
+            part) COMPREPLY+=("$word"); compopt -o nospace 2>/dev/null ;;
             dir) compopt -o dirnames 2>/dev/null ;;
-            file) compopt -o default 2>/dev/null ;;
+            file) files=yes; compopt -o default 2>/dev/null ;;
         esac
     done < <(_SMP_COMPLETE=bash "${1/#\~/$HOME}" "$typed" 2>/dev/null)
+    if [[ $files && ${#COMPREPLY[@]} -gt 0 ]]; then
+        while IFS= read -r name; do
+            if [[ -d $name ]]; then word=/; else word=' '; fi
+            printf -v name %q "$name"
+            COMPREPLY+=("$name$word")
+        done < <(compgen -f -- "$2")
+    fi
 }
 
 # bash 3 and some of 4 know no nosort.
@@ -53,16 +63,18 @@ _ZSH = r"""#compdef smp
 
 _smp() {
     local line type word meaning ret=1
-    local -a plain
+    local -a plain part
     for line in "${(@f)$(_SMP_COMPLETE=zsh ${~words[1]} "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}"; do
         IFS=$'\t' read -r type word meaning <<<"$line"
         case $type in
             plain) plain+=("${word//:/\\:}${meaning:+:$meaning}") ;;
+            part) part+=("${word//:/\\:}${meaning:+:$meaning}") ;;
             dir) [[ -n $word ]] && compset -P '*='; _files -/ && ret=0 ;;
             file) [[ -n $word ]] && compset -P '*='; _files && ret=0 ;;
         esac
     done
     (( $#plain )) && _describe -V smp plain && ret=0
+    (( $#part )) && _describe -V target part -S '' && ret=0
     return ret
 }
 
@@ -82,7 +94,7 @@ function __smp_complete
     for line in (_SMP_COMPLETE=fish smp $words[2..-1] "$typed" 2>/dev/null)
         set -l parts (string split --max 2 \t -- $line)
         switch $parts[1]
-            case plain
+            case plain part  # a word that ends with a colon is followed by no blank
                 printf '%s\t%s\n' $parts[2] "$parts[3]"
             case dir
                 printf '%s\n' "$parts[2]"(__fish_complete_directories (string replace -- "$parts[2]" "" "$typed"))
@@ -115,9 +127,9 @@ class _Answer(ShellComplete):
         return self._words[:-1], self._words[-1]
 
     def format_completion(self, item: CompletionItem[str]) -> str:
-        if item.type != "plain":
+        if item.type not in ("plain", "part"):
             return f"{item.type}\t{self._lead}"
-        return f"plain\t{self._lead}{item.value}\t{_meaning(item.help or '')}"
+        return f"{item.type}\t{self._lead}{item.value}\t{_meaning(item.help or '')}"
 
 
 def answer(cli: Command, shell: str, arguments: Sequence[str], environment: Environment) -> str:

@@ -37,24 +37,54 @@ class TargetName(StringParamType):
         """Return names, or ids or addresses if ``incomplete`` is the beginning of one."""
         from click.shell_completion import CompletionItem
 
-        from session_manager_plugin.aws.name_cache import NameCache
-        from session_manager_plugin.aws.settings import AwsSettings
-
-        given = {name: ctx.params.get(name) for name in ("region", "profile", "endpoint_url")}
-        environment = ctx.ensure_object(Environment)
-        cache = NameCache(AwsSettings(**given), environment.variables)
-        targets, is_current = cache.read()
-        if not is_current and cache.begin_refresh():
-            _refresh(environment, given)
-        found = {}
-        for target in targets:
-            if _WORD.fullmatch(target.name) and target.name.startswith(incomplete):
-                found[target.name] = f"{target.id} {target.platform}"
-            elif target.id.startswith(incomplete):
-                found[target.id] = f"{target.name} {target.platform}".strip()
-            elif incomplete and target.ip.startswith(incomplete):
-                found[target.ip] = f"{target.id} {target.name}".strip()
+        found = _cached(ctx, incomplete)
         return [CompletionItem(word, help=found[word]) for word in sorted(found)]
+
+
+class CopyName(StringParamType):
+    """A file of this machine, or ``TARGET:PATH``. Files and targets are completed, but no PATH on a target."""
+
+    name = "file"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """Return the targets that ``incomplete`` begins, each with a colon, and make the shell complete file names.
+
+        A target is of the type ``part``: the path follows without a blank.
+        """
+        from click.shell_completion import CompletionItem
+
+        from session_manager_plugin.transfer.names import parse_location
+
+        if parse_location(incomplete) is not None:
+            return []
+        found = _cached(ctx, incomplete)
+        targets = [word for word in sorted(found) if parse_location(f"{word}:") is not None]
+        return [
+            *(CompletionItem(f"{word}:", type="part", help=found[word]) for word in targets),
+            CompletionItem(incomplete, type="file"),
+        ]
+
+
+def _cached(context: click.Context, incomplete: str) -> dict[str, str]:
+    """Return the cached names, ids and addresses that begin with ``incomplete``, each with a description."""
+    from session_manager_plugin.aws.name_cache import NameCache
+    from session_manager_plugin.aws.settings import AwsSettings
+
+    given = {name: context.params.get(name) for name in ("region", "profile", "endpoint_url")}
+    environment = context.ensure_object(Environment)
+    cache = NameCache(AwsSettings(**given), environment.variables)
+    targets, is_current = cache.read()
+    if not is_current and cache.begin_refresh():
+        _refresh(environment, given)
+    found = {}
+    for target in targets:
+        if _WORD.fullmatch(target.name) and target.name.startswith(incomplete):
+            found[target.name] = f"{target.id} {target.platform}"
+        elif target.id.startswith(incomplete):
+            found[target.id] = f"{target.name} {target.platform}".strip()
+        elif incomplete and target.ip.startswith(incomplete):
+            found[target.ip] = f"{target.id} {target.name}".strip()
+    return found
 
 
 def _refresh(environment: Environment, given: Mapping[str, str | None]) -> None:

@@ -13,6 +13,7 @@ from session_manager_plugin.cli.aws_options import aws_options
 from session_manager_plugin.cli.click_options import WholeNumber, command
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.exit_status import Exit, ExitStatus, Signalled, exit_of
+from session_manager_plugin.cli.target_argument import CopyName
 
 if TYPE_CHECKING:
     from session_manager_plugin.aws.settings import AwsSettings
@@ -43,8 +44,8 @@ def _after_sources(context: click.Context, destination: click.Parameter, value: 
 
 
 @command("cp", examples=_EXAMPLES)
-@click.argument("sources", metavar="SOURCE...", nargs=-1)
-@click.argument("destination", metavar="DESTINATION", required=False, callback=_after_sources)
+@click.argument("sources", type=CopyName(), metavar="SOURCE...", nargs=-1)
+@click.argument("destination", type=CopyName(), metavar="DESTINATION", required=False, callback=_after_sources)
 @click.option("-r", "--recursive", is_flag=True, help="Copy directories. Links are followed, as scp does.")
 @click.option("-p", "--preserve", is_flag=True, help="Keep modes and times.")
 @click.option(
