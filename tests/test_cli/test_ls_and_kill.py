@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from session_manager_plugin.agent import Sandbox
+from session_manager_plugin.agent.default_inventory import DEFAULT_INVENTORY
+from session_manager_plugin.agent.inventory import Instance, Inventory, Permissions
 from session_manager_plugin.agent.session import EndReason
+from tests.support.fake_gateway import served
 from tests.test_cli.conftest import Run, SandboxThread, Smp
 
 WEB = "i-0a1b2c3d4e5f60001"
@@ -46,6 +51,40 @@ def test_json(call: List) -> None:
     fields = json.loads(line)
     assert list(fields) == ["id", "name", "platform", "ip", "agent_version", "online", "last_ping"]
     assert (fields["id"], fields["ip"], fields["online"]) == (WEB, "10.0.1.11", True)
+
+
+@pytest.fixture
+def unnamed(smp: Smp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[List]:
+    """Calls `smp` with a sandbox whose user may not ask EC2 for names."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    database = Instance(id="i-0a1b2c3d4e5f60009", name="db-1", tags={"role": "db"})
+    inventory = Inventory(
+        instances=(*DEFAULT_INVENTORY.instances, database), permissions=Permissions(denied=("ec2:*",))
+    )
+    with served(Sandbox(inventory=inventory)) as running:
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        yield lambda *arguments: smp(*arguments, "--endpoint-url", running.endpoint_url)
+
+
+CAUSE = re.compile(r"smp: the names of instances are not known: [^\n]* needs ec2:DescribeInstances; [^\n]*\n")
+
+
+def test_unknown_names_are_explained_once(unnamed: List) -> None:
+    for command in (("ls", "--json"), ("ls", "-v"), ("ssh-config", "--all"), ("ssh-config", "tag:role=db")):
+        run = unnamed(*command)
+        assert run.status == 0
+        assert len(CAUSE.findall(run.err)) == 1
+        assert run.err.count("are not known") == 1
+        assert all(json.loads(line)["id"] for line in run.out.splitlines() if command[1] == "--json")
+    assert unnamed("ls", "-q").err == unnamed("ssh-config", WEB).err == ""
+
+
+def test_targets_cannot_be_selected_by_unknown_names(unnamed: List) -> None:
+    run = unnamed("ls", "--all", "--name", "web-*")
+    assert (run.status, run.out) == (255, b"")
+    assert CAUSE.fullmatch(run.err)
 
 
 def test_sessions_and_their_end(call: List, sandbox: SandboxThread) -> None:

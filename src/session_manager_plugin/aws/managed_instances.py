@@ -13,8 +13,6 @@ from typing import Any
 
 from session_manager_plugin.aws.paging import read_pages
 from session_manager_plugin.aws.settings import AwsSettings
-from session_manager_plugin.errors import SessionManagerError
-from session_manager_plugin.utils.logging import get_logger
 
 PAGE_SIZE = 50
 """Instances in a response of DescribeInstanceInformation, the service's maximum."""
@@ -102,12 +100,8 @@ def _literal(value: str) -> str:
 
 
 def names_in_ec2(settings: AwsSettings) -> dict[str, dict[str, Any]]:
-    """Return EC2's descriptions of all instances with a ``Name`` tag, by id; empty if EC2 denies access."""
-    try:
-        return find_in_ec2(settings, {"tag-key": ["Name"]})
-    except SessionManagerError as error:
-        get_logger(__name__).warning("the names of instances are not known: %s", error)
-        return {}
+    """Return EC2's descriptions of all instances with a ``Name`` tag, by id. Raises like ``find_instances``."""
+    return find_in_ec2(settings, {"tag-key": ["Name"]})
 
 
 def with_names(instances: Instances, described: Mapping[str, Mapping[str, Any]]) -> list[ManagedInstance]:

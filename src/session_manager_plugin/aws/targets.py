@@ -43,6 +43,7 @@ ONLINE = {"PingStatus": ["Online"]}
 """The filter of DescribeInstanceInformation for targets with which a session can be started."""
 _TAG = "tag:"
 _ECS = "ecs:"
+_OUTSIDE_EC2 = "mi-"
 
 
 async def resolve_target(settings: AwsSettings, text: str) -> str:
@@ -56,23 +57,39 @@ async def resolve_target(settings: AwsSettings, text: str) -> str:
     return await asyncio.wrap_future(in_thread(lambda: resolve(settings, text)))
 
 
+def unnamed_sentence(error: SessionManagerError) -> str:
+    """Return the sentence for a list without names, which EC2 has refused with ``error``."""
+    return f"the names of instances are not known: {error}"
+
+
+def _log_unnamed(error: SessionManagerError) -> None:
+    get_logger(__name__).warning("%s", unnamed_sentence(error))
+
+
 async def list_targets(
-    settings: AwsSettings, filters: Mapping[str, Sequence[str]] | None = None
+    settings: AwsSettings,
+    filters: Mapping[str, Sequence[str]] | None = None,
+    *,
+    unnamed: Callable[[SessionManagerError], None] = _log_unnamed,
 ) -> list[ManagedInstance]:
     """Return the managed instances that ``filters`` of DescribeInstanceInformation match, with their names.
 
-    A list without filters is also cached for completion. Raises the exceptions of ``aws_failure``.
+    If EC2 does not return the names of instances, ``unnamed`` is called with the error, in another thread. It is not
+    called for machines outside EC2 alone: Systems Manager has their names. A list without filters is also cached for
+    completion. Raises the exceptions of ``aws_failure``.
     """
-    return await asyncio.wrap_future(in_thread(lambda: find_all(settings, filters)))
+    return await asyncio.wrap_future(in_thread(lambda: find_all(settings, filters, unnamed=unnamed)))
 
 
-async def describe_targets(settings: AwsSettings, texts: Sequence[str]) -> list[ManagedInstance]:
+async def describe_targets(
+    settings: AwsSettings, texts: Sequence[str], *, unnamed: Callable[[SessionManagerError], None] = _log_unnamed
+) -> list[ManagedInstance]:
     """Return the instances that ``texts`` name, each once, with their ``Name`` tags if EC2 allows access.
 
-    An id is looked up for its name only, and may be offline. Raises ``UsageError`` for a container, and as
-    ``resolve_target``.
+    An id is looked up for its name only, and may be offline. ``unnamed`` is that of ``list_targets``, for instances
+    that are not given by id. Raises ``UsageError`` for a container, and as ``resolve_target``.
     """
-    return await asyncio.wrap_future(in_thread(lambda: _described(settings, texts)))
+    return await asyncio.wrap_future(in_thread(lambda: _described(settings, texts, unnamed)))
 
 
 def is_target_id(text: str) -> bool:
@@ -99,7 +116,9 @@ def resolve(settings: AwsSettings, text: str) -> str:
     return choose(text, found).id
 
 
-def _described(settings: AwsSettings, texts: Sequence[str]) -> list[ManagedInstance]:
+def _described(
+    settings: AwsSettings, texts: Sequence[str], unnamed: Callable[[SessionManagerError], None]
+) -> list[ManagedInstance]:
     found: dict[str, ManagedInstance] = {}
     for text in texts:
         if text.startswith(_ECS):
@@ -110,7 +129,7 @@ def _described(settings: AwsSettings, texts: Sequence[str]) -> list[ManagedInsta
     try:
         described = find_in_ec2(settings, {"instance-id": nameless}) if nameless else {}
     except SessionManagerError as error:
-        get_logger(__name__).warning("the names of instances are not known: %s", error)
+        (_log_unnamed if set(nameless) <= set(texts) else unnamed)(error)
         described = {}
     return with_names(list(found.values()), described)
 
@@ -131,15 +150,22 @@ def find_all(
     filters: Mapping[str, Sequence[str]] | None = None,
     *,
     received: Callable[[Instances], None] | None = None,
+    unnamed: Callable[[SessionManagerError], None] = _log_unnamed,
 ) -> list[ManagedInstance]:
     """``list_targets``, blocking. ``received`` is that of ``find_instances``, with the names that are known by then."""
     names = in_thread(lambda: names_in_ec2(settings))  # concurrently
 
     def named(page: Instances) -> None:
         if received is not None:
-            received(with_names(page, names.result()) if names.done() else page)
+            has_names = names.done() and names.exception() is None
+            received(with_names(page, names.result()) if has_names else page)
 
-    instances = with_names(find_instances(settings, filters or {}, received=named), names.result())
+    instances = find_instances(settings, filters or {}, received=named)
+    try:
+        instances = with_names(instances, names.result())
+    except SessionManagerError as error:
+        if not all(each.id.startswith(_OUTSIDE_EC2) for each in instances):
+            unnamed(error)
     if not filters or filters == ONLINE:
         NameCache(settings).write(instances)
     return instances
@@ -186,7 +212,7 @@ def _find(settings: AwsSettings, text: str) -> list[ManagedInstance]:
     if text.startswith(_TAG):
         key, value = parse_tag(text.removeprefix(_TAG))
         found = find_instances(settings, {f"tag:{key}": [value]})
-        return with_names(found, names_in_ec2(settings)) if len(found) > 1 else found
+        return _with_known_names(settings, found) if len(found) > 1 else found
     filters = _address_filter(text)
     if filters is None and (found := find_instances(settings, {"tag:Name": [text]})):
         return [replace(each, name=text) for each in found]
@@ -200,6 +226,14 @@ def _find(settings: AwsSettings, text: str) -> list[ManagedInstance]:
     if not found and (near := difflib.get_close_matches(text, [each.name for each in everything if each.name], n=1)):
         raise ConnectError(f"no target matches {text}; did you mean {near[0]}?")
     return found
+
+
+def _with_known_names(settings: AwsSettings, instances: Instances) -> list[ManagedInstance]:
+    try:
+        return with_names(instances, names_in_ec2(settings))
+    except SessionManagerError as error:
+        _log_unnamed(error)
+        return list(instances)
 
 
 def _address_filter(text: str) -> dict[str, list[str]] | None:

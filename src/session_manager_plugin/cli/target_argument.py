@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from click.types import StringParamType
 
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.errors import ConnectError, UsageError
+from session_manager_plugin.errors import ConnectError, SessionManagerError, UsageError
 
 if TYPE_CHECKING:
     import click
@@ -153,6 +153,7 @@ async def _pick(environment: Environment, settings: AwsSettings) -> ChosenTarget
     loop = asyncio.get_running_loop()
 
     names: dict[str, str] = {}
+    problems: list[SessionManagerError] = []
 
     def show(instances: Instances) -> None:
         names.update((each.id, each.name) for each in instances)
@@ -161,7 +162,9 @@ async def _pick(environment: Environment, settings: AwsSettings) -> ChosenTarget
     def received(page: Instances) -> None:
         loop.call_soon_threadsafe(show, page)
 
-    loading = asyncio.wrap_future(in_thread(lambda: find_all(settings, ONLINE, received=received)))
+    loading = asyncio.wrap_future(
+        in_thread(lambda: find_all(settings, ONLINE, received=received, unnamed=problems.append))
+    )
     from session_manager_plugin.terminal.picker import Picker  # meanwhile
 
     picker = Picker(_HEADINGS, color=environment.uses_color(environment.stderr))
@@ -174,7 +177,7 @@ async def _pick(environment: Environment, settings: AwsSettings) -> ChosenTarget
         elif not any(each.online for each in future.result()):
             picker.close(ConnectError("no target is online; smp ls --all lists offline ones"))
         else:
-            picker.note = ""
+            picker.note = _unnamed_note(problems[0]) if problems else ""
             show(future.result())
 
     loading.add_done_callback(loaded)
@@ -184,6 +187,13 @@ async def _pick(environment: Environment, settings: AwsSettings) -> ChosenTarget
         interrupted.is_told = True  # the screen is to be as before
         raise interrupted
     return None if chosen is None else ChosenTarget(chosen, names[chosen])
+
+
+def _unnamed_note(error: SessionManagerError) -> str:
+    from session_manager_plugin.aws.aws_errors import find_denial
+
+    denial = find_denial(str(error.__cause__))
+    return f"names need {denial.action}" if denial else "no names: smp ls shows why"
 
 
 def _cells(instance: ManagedInstance) -> tuple[str, ...]:

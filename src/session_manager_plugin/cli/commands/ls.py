@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +10,7 @@ import click
 from session_manager_plugin.cli.aws_options import aws_options
 from session_manager_plugin.cli.click_options import command
 from session_manager_plugin.cli.environment import Environment
-from session_manager_plugin.errors import UsageError
+from session_manager_plugin.errors import ConnectError, SessionManagerError, UsageError
 
 if TYPE_CHECKING:
     from session_manager_plugin.aws.settings import AwsSettings
@@ -68,19 +69,27 @@ def ls(
 
     Needs ssm:DescribeInstanceInformation, and ec2:DescribeInstances for names; ssm:DescribeSessions for sessions.
     """
+    from session_manager_plugin.aws.targets import unnamed_sentence
     from session_manager_plugin.cli.listing import Column, write_rows
-    from session_manager_plugin.cli.render import tell
+    from session_manager_plugin.cli.render import tell, tell_note
     from session_manager_plugin.cli.signals import run
 
     if (sessions or history) and (tags or name or offline_too):
         raise UsageError("--tag, --name and --all select targets, not sessions")
 
+    problems: list[SessionManagerError] = []
+
     async def main(_interruption: Interruption) -> list[Row]:
         if sessions or history:
             return await _session_rows(settings, history=history)
-        return await _target_rows(settings, tags, name, offline_too=offline_too)
+        return await _target_rows(settings, tags, name, offline_too=offline_too, unnamed=problems.append)
 
     rows = run(main)
+    if problems:
+        sentence = unnamed_sentence(problems[0])
+        if name is not None:
+            raise ConnectError(sentence) from problems[0]
+        tell_note(environment, sentence)
     if sessions or history:
         columns = [
             Column("id", "Session"),
@@ -110,7 +119,12 @@ def ls(
 
 
 async def _target_rows(
-    settings: AwsSettings, tags: tuple[str, ...], pattern: str | None, *, offline_too: bool
+    settings: AwsSettings,
+    tags: tuple[str, ...],
+    pattern: str | None,
+    *,
+    offline_too: bool,
+    unnamed: Callable[[SessionManagerError], None],
 ) -> list[Row]:
     from fnmatch import fnmatchcase
 
@@ -121,7 +135,7 @@ async def _target_rows(
         if f"tag:{key}" in filters:
             return []  # a tag has one value
         filters[f"tag:{key}"] = [value]
-    targets = await list_targets(settings, filters)
+    targets = await list_targets(settings, filters, unnamed=unnamed)
     return [
         {
             "id": each.id,

@@ -16,7 +16,7 @@ from session_manager_plugin.cli.click_options import FileName, command
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.own_command import absolute_command
 from session_manager_plugin.cli.target_argument import TargetName
-from session_manager_plugin.errors import ConfigurationError, UsageError
+from session_manager_plugin.errors import ConfigurationError, SessionManagerError, UsageError
 
 if TYPE_CHECKING:
     from session_manager_plugin.aws.managed_instances import ManagedInstance
@@ -82,8 +82,9 @@ def ssh_config(
     """
     import asyncio
 
-    from session_manager_plugin.aws.targets import describe_targets, list_targets
+    from session_manager_plugin.aws.targets import describe_targets, list_targets, unnamed_sentence
     from session_manager_plugin.aws.threads import in_thread
+    from session_manager_plugin.cli.render import tell_note
     from session_manager_plugin.cli.signals import run
     from session_manager_plugin.cli.ssh_blocks import Host, format_blocks, make_blocks, origin_of
     from session_manager_plugin.utils.private_files import locked_directory, replace_file
@@ -97,13 +98,21 @@ def ssh_config(
     login = _login(environment, user, push_key)
     options = pinned_options(settings, environment.variables)
 
+    problems: list[SessionManagerError] = []
+
     async def main(_interruption: Interruption) -> tuple[list[ManagedInstance], str]:
         account = in_thread(lambda: _account(settings, options)) if write else None
-        found = await (list_targets(settings) if everything else describe_targets(settings, targets))
+        found = await (
+            list_targets(settings, unnamed=problems.append)
+            if everything
+            else describe_targets(settings, targets, unnamed=problems.append)
+        )
         number = "" if account is None else await asyncio.wrap_future(account)
         return sorted(found, key=lambda each: (each.name == "", each.name, each.id)), number
 
     instances, account = run(main)
+    if problems:
+        tell_note(environment, unnamed_sentence(problems[0]))
     hosts = [Host(each.id, each.name, each.name in targets) for each in instances]
     program = absolute_command()
     if not write:

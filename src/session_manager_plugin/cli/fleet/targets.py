@@ -82,9 +82,10 @@ async def _resolve(settings: AwsSettings, names: Iterable[str]) -> dict[str, str
     others = [name for name in names if name not in resolved]
     listed = [name for name in others if is_found_by_name(name)]
     if len(listed) > FEW:
-        instances = await list_targets(settings)
-        for name in listed:
-            resolved[name] = _chosen(name, instances)
+        problems: list[SessionManagerError] = []
+        instances = await list_targets(settings, unnamed=problems.append)
+        if not problems:  # else Systems Manager finds each by its Name tag
+            resolved.update((name, _chosen(name, instances)) for name in listed)
     alone = [name for name in others if name not in resolved]
     few = asyncio.Semaphore(FEW)
 
