@@ -704,3 +704,55 @@ def _facts(top: Path) -> dict[str, tuple[int, int]]:
         paths += [Path(parent, name) for name in (*directories, *files)]
     facts = {str(path.relative_to(top)): path.stat() for path in paths}
     return {name: (stat.st_mode, int(stat.st_mtime)) for name, stat in facts.items()}
+
+
+@pytest.mark.parametrize("kind", ["file", "appended", "pipe"])
+@pytest.mark.parametrize("linked", [False, True])
+async def test_an_open_descriptor_is_written_and_not_replaced(
+    sessions: ScriptSessions, here: Path, kind: str, linked: bool
+) -> None:
+    """As ``/dev/stdout``, ``/dev/fd/3``, or ``>(command)`` of a shell."""
+    (sessions.home / "file").write_bytes(b"copied\n")
+    if kind == "pipe":
+        reading, descriptor = os.pipe()
+    else:
+        flags = os.O_APPEND if kind == "appended" else 0
+        descriptor = os.open(here / "log", os.O_WRONLY | os.O_CREAT | flags, 0o600)
+        reading = os.open(here / "log", os.O_RDONLY)
+    try:
+        name = f"/dev/fd/{descriptor}"
+        if linked:
+            (here / "link").symlink_to(name)
+            name = "link"
+        os.write(descriptor, b"before\n")
+        report = await _download(sessions, b"file", to=name.encode())
+        assert not report.problems
+        os.write(descriptor, b"after\n")
+        assert os.read(reading, 100) == b"before\ncopied\nafter\n"
+    finally:
+        os.close(descriptor)
+        os.close(reading)
+
+
+async def test_a_directory_replaces_regular_files_only(sessions: ScriptSessions, here: Path) -> None:
+    (sessions.home / "tree").mkdir()
+    (here / "tree").mkdir()
+    for name in ("pipe", "link", "output", "plain"):
+        (sessions.home / "tree" / name).write_bytes(b"new")
+    os.mkfifo(here / "tree" / "pipe")
+    os.mkfifo(here / "elsewhere")
+    (here / "tree" / "link").symlink_to("../elsewhere")
+    (here / "tree" / "plain").write_bytes(b"old")
+    log = os.open(here / "log", os.O_WRONLY | os.O_CREAT)
+    try:
+        (here / "tree" / "output").symlink_to(f"/dev/fd/{log}")
+        report = await _download(sessions, b"tree", recursive=True)
+    finally:
+        os.close(log)
+    assert sorted(report.problems) == [
+        (f"./tree/{name}", "is not a regular file") for name in ("link", "output", "pipe")
+    ]
+    assert (here / "tree" / "plain").read_bytes() == b"new"
+    assert (here / "tree" / "pipe").is_fifo()
+    assert (here / "elsewhere").is_fifo()
+    assert (here / "log").read_bytes() == b""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import select
 from collections.abc import Sequence
 
 from session_manager_plugin.errors import CopyFailed
@@ -31,6 +30,7 @@ from session_manager_plugin.transfer.local_files import (
     PartialFile,
     concerns_all_files,
     error_text,
+    write_all,
 )
 from session_manager_plugin.transfer.local_tree import PartialTree
 from session_manager_plugin.transfer.names import base_name
@@ -38,6 +38,7 @@ from session_manager_plugin.transfer.report import CopyOptions, CopyReport
 from session_manager_plugin.transfer.scripts import BLOCK_SIZE, MIN_PARTED_SIZE, part_blocks
 from session_manager_plugin.transfer.sessions import Sessions, cancel_once
 from session_manager_plugin.transfer.source_names import SourceNames, tar_problem
+from session_manager_plugin.utils.named_errors import named_errors
 
 
 async def download(
@@ -262,7 +263,10 @@ class _Download:
             failed.result()
         self._size += len(data)
         if self._file is not None:
-            self._file.write(data)
+            if isinstance(self._file, PartialFile) and self._file.is_direct:
+                await self._file.write_directly(data)
+            else:
+                self._file.write(data)
         elif not self._refused:
             await asyncio.to_thread(_write_output, data)
         self._report.advance(len(data))
@@ -371,12 +375,5 @@ def _is_component(name: bytes) -> bool:
 
 
 def _write_output(data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(1, view) :]
-        except BlockingIOError:  # another program has made standard output non-blocking
-            select.select([], [1], [])
-        except OSError as error:
-            error.filename = "standard output"
-            raise
+    with named_errors("standard output"):
+        write_all(1, data)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
+import select
 import stat
 import sys
 import time
@@ -18,6 +21,9 @@ from session_manager_plugin.transfer.archive import BLOCK_SIZE, END, member_head
 from session_manager_plugin.transfer.names import partial_name
 from session_manager_plugin.utils.named_errors import named_errors
 
+_MOST_LINKS = 40
+"""Links that are followed from one to the next, as by Linux."""
+_DESCRIPTOR = re.compile(rb"(?:/dev/fd|/proc/(?P<process>\d+)(?:/task/\d+)?/fd)/(?P<number>\d{1,9})")
 CHUNK_SIZE = 256 * 1024
 """Bytes read from a file at a time."""
 
@@ -43,10 +49,60 @@ def error_text(error: Exception) -> str:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of ``data``."""
+    """Write all of ``data``. Blocks."""
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:  # another program has made the pipe or terminal non-blocking
+            select.select([], [descriptor], [])
+
+
+def open_directly(path: bytes) -> int | None:
+    """Open what has to be written directly, and return its descriptor; None for a regular file, and for a new one.
+
+    Written directly are devices, pipes, and the file behind a descriptor of a process, such as ``/dev/stdout`` or
+    ``/proc/self/fd/3``: the process goes on writing to the file that it has open, not to another one of that name.
+    """
+    if (found := _descriptor_of(path)) is not None:
+        process, number = found
+        if process == os.getpid():
+            return os.dup(number)
+        return os.open(path, os.O_WRONLY | os.O_APPEND)
+    return os.open(path, os.O_WRONLY) if _is_special(path) else None
+
+
+def must_not_be_replaced(path: bytes) -> bool:
+    """Return whether ``path`` is, or links to, what ``open_directly`` opens."""
+    try:
+        if stat.S_ISREG(os.lstat(path).st_mode):
+            return False
+    except FileNotFoundError:
+        return False
+    return _descriptor_of(path) is not None or (_is_special(path) and not os.path.isdir(path))
+
+
+def _is_special(path: bytes) -> bool:
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _descriptor_of(path: bytes) -> tuple[int, int] | None:
+    """Return the process and the number of the descriptor that ``path`` names, through links; None if it names another
+    file."""
+    for _ in range(_MOST_LINKS):
+        directory, name = os.path.split(path)
+        directory = os.path.realpath(directory)
+        path = os.path.join(directory, name)
+        if (match := _DESCRIPTOR.fullmatch(path)) is not None:
+            return int(match["process"] or os.getpid()), int(match["number"])
+        try:
+            path = os.path.join(directory, os.readlink(path))
+        except OSError:
+            break
+    return None
 
 
 class Attributes:
@@ -92,7 +148,7 @@ class Attributes:
 class PartialFile:
     """A file that is given its name when it is complete. Raises ``OSError``.
 
-    An existing file that is not a regular one, such as ``/dev/null``, is written directly; a link is followed.
+    A link is followed. See ``open_directly`` for what is written directly.
     """
 
     def __init__(self, path: bytes, attributes: Attributes) -> None:
@@ -101,10 +157,9 @@ class PartialFile:
         self.temporary: bytes | None = None
         """The path of the incomplete file; None if there is none."""
         with named_errors(path):
-            with contextlib.suppress(FileNotFoundError):
-                if not stat.S_ISREG(os.stat(self._path).st_mode):
-                    self._descriptor = os.open(self._path, os.O_WRONLY)
-                    return
+            if (direct := open_directly(path)) is not None:
+                self._path, self._descriptor = path, direct
+                return
             directory, name = os.path.split(self._path)
             temporary = os.path.join(directory, partial_name(name, secrets.token_hex(4)))
             self._descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -114,6 +169,19 @@ class PartialFile:
         """Append ``data``."""
         with named_errors(self._path):
             write_all(self._descriptor, data)
+
+    async def write_directly(self, data: bytes) -> None:
+        """Append ``data`` in a thread: a pipe may be full. If this is cancelled the thread goes on."""
+        descriptor = os.dup(self._descriptor)
+
+        def write() -> None:
+            try:
+                with named_errors(self._path):
+                    write_all(descriptor, data)
+            finally:
+                os.close(descriptor)
+
+        await asyncio.to_thread(write)
 
     @property
     def is_direct(self) -> bool:

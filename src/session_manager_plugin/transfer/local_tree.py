@@ -17,6 +17,7 @@ from session_manager_plugin.transfer.local_files import (
     Attributes,
     concerns_all_files,
     error_text,
+    must_not_be_replaced,
     write_all,
 )
 from session_manager_plugin.transfer.names import partial_name
@@ -213,6 +214,8 @@ class PartialTree:
         """Move a file or directory; return whether the contents of a directory are still to be moved, because it is on
         another file system."""
         if not is_directory:
+            if must_not_be_replaced(path):
+                raise OSError(errno.EINVAL, NOT_REGULAR)
             path = os.path.realpath(path)
             with contextlib.suppress(FileNotFoundError):
                 self._attributes.keep_existing(path, source)
