@@ -131,7 +131,7 @@ def shown(machine: Prober, run: Callable[[int], int]) -> tuple[int, str]:
         os.close(terminal)
         reader.join()
         os.close(controlling)
-    text = output.decode().replace("\r\n", "\n").rpartition("\x1b[2K")[2]  # the last drawing
+    text = output.decode().replace("\r\n", "\n").rpartition("\x1b[J")[2]  # the last drawing
     text = re.sub(r"\x1b\[[\d;?]*[a-z]", "", text)
     text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
     text = text.replace(str(machine.home.parent), "/home/alice/stuff")
