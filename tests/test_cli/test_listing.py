@@ -16,7 +16,7 @@ from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.listing import Column, Row, write_rows
 
 COLUMNS = [
-    Column("name", "Name", folds_at=24),
+    Column("name", "Name", cut_at=24),
     Column("id", "Id"),
     Column("platform", "Platform", 2, folds_at=24),
     Column("ip", "IP", 1),
@@ -74,11 +74,23 @@ def test_no_line_is_wider_than_the_terminal_and_what_is_left_out_is_said(screen:
         assert note == ""
 
 
-@pytest.mark.parametrize("screen", [80], indirect=True)
-def test_a_long_name_is_folded(screen: Screen) -> None:
-    lines, note = screen.list([{**ROWS[0], "name": "long" * 60}])
-    assert note == ""
-    assert "".join(line.split("  ")[0].strip() for line in lines[1:]) == "long" * 60
+@pytest.mark.parametrize("screen", [30, 40, 80, 200], indirect=True)
+@pytest.mark.parametrize("long", ["long" * 60, "名前" * 60])
+def test_a_long_name_is_cut(screen: Screen, long: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    size = os.get_terminal_size(screen.environment.stdout)
+    lines, _ = screen.list([{**ROWS[0], "name": long}, *ROWS[1:]])
+    assert max(map(cell_len, lines)) <= size.columns
+    text = "\n".join(lines)
+    assert long[:7] in text
+    assert text.count("…") == 1
+    assert all(str(row["id"]) in text for row in ROWS)
+    assert ("10.0.1.11" in text) == (size.columns >= 80)
+
+
+@pytest.mark.parametrize("screen", [300], indirect=True)
+def test_a_long_name_with_room_is_whole(screen: Screen) -> None:
+    assert screen.list([{**ROWS[0], "name": "long" * 60}])[0][1].startswith("long" * 60)
 
 
 @pytest.mark.parametrize("screen", [8], indirect=True)

@@ -86,6 +86,22 @@ async def test_a_column_that_does_not_fit_is_left_out(columns: int, shown: list[
         assert heading[0].split() == shown
 
 
+@pytest.mark.parametrize(("columns", "shown"), [(40, 1), (70, 2), (200, 2)])
+async def test_a_long_name_leaves_room_for_the_other_columns(columns: int, shown: int) -> None:
+    rows = {
+        "i-1": ("web-1" * 40, "i-0123456789abcdef0", "Debian"),
+        "i-2": ("東京" * 40, "mi-0123456789abcdef", "macOS"),
+    }
+    program = PROGRAM.format(color=False, rows=1).replace('print("before"', f'picker.add({rows}); print("before"')
+    async with PtyProcess([sys.executable, "-c", program], rows=12, columns=columns) as terminal:
+        await terminal.expect("3/3")
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", " ", terminal.text)
+        assert all(cells[1] in text for cells in rows.values())
+        assert [cells[2] in text for cells in rows.values()] == [shown > 1] * 2
+        assert len(re.findall(r"(?:web-1)+(?:web|we|w|web-)?(?:…|\.\.)", text)) == 1
+        terminal.type("\r")
+
+
 async def test_a_narrow_terminal_without_colours() -> None:
     async with picker(color=False, columns=40) as terminal:
         await terminal.expect("5000/5000")

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from session_manager_plugin.cli.environment import Environment
 from session_manager_plugin.cli.render import tell_note
-from session_manager_plugin.utils.text import printable
+from session_manager_plugin.terminal.capabilities import is_utf8
+from session_manager_plugin.utils.text import printable, shorten
 
 Row = Mapping[str, str | bool | datetime | None]
 
@@ -23,6 +24,8 @@ class Column(NamedTuple):
     """In a terminal that is too narrow the columns of the highest ranks are left out; those of rank 0 never."""
     folds_at: int = 0
     """The width in cells from which on long values may be folded; 0 if they are not."""
+    cut_at: int = 0
+    """The width in cells from which on long values are cut with an ellipsis if there is no room; 0 if they are not."""
 
 
 _GAP = 2
@@ -66,10 +69,16 @@ def _write_table(environment: Environment, rows: Sequence[Row], columns: Sequenc
     width = 80 if size is None else size.columns
     cells = {column: [printable(_shown(row[column.key])) for row in rows] for column in columns}
     widths = {column: max(map(cell_len, (column.heading, *cells[column]))) for column in columns}
-    needed = {column: min(widths[column], column.folds_at or widths[column]) for column in columns}
+    needed = {column: min(widths[column], column.folds_at or column.cut_at or widths[column]) for column in columns}
     shown = _fitting(columns, needed, width)
+    is_stacked = _total(shown, needed) > width
+    ellipsis = "…" if is_utf8(environment.variables) else ".."
+    for column in filter(lambda column: column.cut_at, shown):
+        left = width - _total(shown, {**widths, column: 0})
+        needed[column] = min(widths[column], max(needed[column], width if is_stacked else left))
+        cells[column] = [shorten(text, needed[column], cell_len, ellipsis) for text in cells[column]]
     values = list(zip(*(cells[column] for column in shown), strict=True))
-    if _total(shown, needed) > width:
+    if is_stacked:
         indent = " " * min(2, max(0, width - max((widths[column] for column in shown[1:]), default=0)))
         environment.write("".join(f"{_stacked(row, indent)}\n" for row in values))
     else:

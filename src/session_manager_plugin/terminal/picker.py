@@ -16,13 +16,16 @@ from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.styles import Style
+from prompt_toolkit.utils import get_cwidth
 
+from session_manager_plugin.terminal.capabilities import is_utf8
 from session_manager_plugin.terminal.fuzzy import find_fuzzy
-from session_manager_plugin.utils.text import printable
+from session_manager_plugin.utils.text import printable, shorten
 
 _GAP = "  "
 _LABEL = "target> "
-_MAIN_COLUMNS = 2
+_LEAST_NAME = 20
+"""Cells of the first column, at least, before another column is left out for it."""
 """Columns that are always shown: name and id."""
 _KEYS = "Enter starts, Esc leaves"
 _STYLE = Style.from_dict({"selected": "reverse", "head": "bold", "note": "ansibrightblack"})
@@ -31,9 +34,10 @@ _STYLE = Style.from_dict({"selected": "reverse", "head": "bold", "note": "ansibr
 class Picker:
     """A list of rows, each with an id and cells of text; rows may be added while it is shown.
 
-    ``headings`` are the column headings. Columns that do not fit the terminal's width are left out on the right; the
-    first two are cut off instead. The list is drawn on standard error, in the alternate screen, which is left however
-    the choice ends, and while Ctrl-Z has stopped the program.
+    ``headings`` are the column headings. Long texts of the first column are cut with an ellipsis to make room for the
+    others. Columns that do not fit all the same are left out on the right, but for the second. The list is drawn on
+    standard error, in the alternate screen, which is left however the choice ends, and while Ctrl-Z has stopped the
+    program.
     """
 
     def __init__(self, headings: Sequence[str], *, color: bool) -> None:
@@ -43,6 +47,7 @@ class Picker:
         self._lines: list[str] = []
         self._found: list[int] = []
         self._widths = [len(each) for each in headings]
+        self._ellipsis = "…" if is_utf8(os.environ) else ".."
         self._selected = 0
         self._has_moved = False
         self.is_interrupted = False
@@ -63,7 +68,7 @@ class Picker:
         self._lines = [" ".join(self._rows[each]).lower() for each in order]
         columns = zip(*self._rows.values(), strict=True)
         self._widths = [
-            max(len(heading), *map(len, cells)) for heading, cells in zip(self._headings, columns, strict=True)
+            max(len(heading), *map(_cell_count, cells)) for heading, cells in zip(self._headings, columns, strict=True)
         ]
         self._filter(chosen)
         self._application.invalidate()
@@ -169,13 +174,25 @@ class Picker:
 
     def _line(self, mark: str, cells: Sequence[str]) -> str:
         room = _size().columns - 1
-        line = mark
-        for column, (cell, width) in enumerate(zip(cells, self._widths, strict=True)):
-            longer = f"{line}{_GAP * bool(column)}{cell.ljust(width)}"
-            if len(longer) > room and column >= _MAIN_COLUMNS:
-                break
-            line = longer
-        return line[:room]
+        widths = self._fitting_widths(room - len(mark))
+        texts = [shorten(cell, width, _cell_count, self._ellipsis) for cell, width in zip(cells, widths, strict=False)]
+        padded = (text + " " * (width - _cell_count(text)) for text, width in zip(texts, widths, strict=True))
+        return shorten(mark + _GAP.join(padded), room, _cell_count, "")
+
+    def _fitting_widths(self, room: int) -> list[int]:
+        """Return the widths of the columns that fit into ``room`` cells, at least two."""
+        name, *others = self._widths
+        count = 1
+        while (
+            count < len(others) and min(name, _LEAST_NAME) + sum(others[: count + 1]) + len(_GAP) * (count + 1) <= room
+        ):
+            count += 1
+        left = room - sum(others[:count]) - len(_GAP) * count
+        return [min(name, max(left, len(self._headings[0]))), *others[:count]]
+
+
+def _cell_count(text: str) -> int:
+    return len(text) if text.isascii() else get_cwidth(text)
 
 
 def _size() -> Size:

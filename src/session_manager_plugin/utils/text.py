@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,6 +55,21 @@ def ssl_text(error: ssl.SSLError) -> str:
 def without_ssl_codes(text: str) -> str:
     """Return `text` without the codes around OpenSSL's messages, as in `[SSL: BAD] bad (_ssl.c:1007)`."""
     return _SSL_CODES.sub("", text)
+
+
+def shorten(text: str, width: int, measure: Callable[[str], int], mark: str) -> str:
+    """Return ``text``, cut to ``width`` cells of a terminal, with ``mark`` at its end if it is wider.
+
+    ``measure`` returns the number of cells of a text.
+    """
+    if measure(text) <= width:
+        return text
+    used = measure(mark)
+    for index, character in enumerate(text):
+        used += measure(character)
+        if used > width:
+            return text[:index] + mark
+    return text
 
 
 def _cut(text: str, limit: int) -> str:

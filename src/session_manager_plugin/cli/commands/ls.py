@@ -102,7 +102,7 @@ def ls(
         nothing = "no session of yours is over" if history else "you have no active session"
     else:
         columns = [
-            Column("name", "Name", folds_at=24),
+            Column("name", "Name", cut_at=24),
             Column("id", "Id"),
             Column("platform", "Platform", 3, folds_at=24),
             Column("ip", "IP", 2),
