@@ -159,7 +159,7 @@ async def test_waiting_for_approval_in_a_narrow_terminal(sandbox: Sandbox, envir
     argv = [SMP, "start", WEB, "--request", "disk full", "--endpoint-url", sandbox.endpoint_url]
     async with PtyProcess(argv, env=environment, columns=40) as terminal:
         for seconds in ("0", "[1-9]"):  # in one row
-            await terminal.expect(rf"\x1b\[Kwaiting {seconds} s for approval of acc[\w ]+\r")
+            await terminal.expect(rf"\x1b\[(?:\?25l|J)waiting {seconds} s for approval of acc[\w ]+\r")
         terminal.type("\x03")
         assert await terminal.wait() in (130, -signal.SIGINT)
     assert not sandbox.sessions
