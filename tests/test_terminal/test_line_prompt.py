@@ -115,6 +115,17 @@ def test_a_learned_prompt_may_change_in_its_middle(shown: str, waits: bool) -> N
     assert it.output(b"\r\n" + shown.encode()) == waits
 
 
+def test_a_prompt_that_never_stays_the_same_is_learned() -> None:
+    it = Prompted()
+    it.output(b"\r\n[12:01:07] ~ $ ")
+    it.enter(echoed="[12:01:07] ~ $ ")
+    assert it.output(b"\r\nfile\r\n[12:01:09] ~ $ ")
+    it.enter(echoed="[12:01:09] ~ $ ")
+    assert it.output(b"\r\n[12:01:12] /tmp $ ")
+    it.enter()
+    assert not it.output(b"\r\n[sudo] password for me: ")
+
+
 def test_a_line_entered_before_the_first_prompt_is_not_answered_by_it() -> None:
     """The shell starts, shows its first prompt, and reads that line at once."""
     it = Prompted()

@@ -22,7 +22,7 @@ _TOKEN = re.compile(
     rb"|\x1b\[[>=<][0-9;]*[cmqu]|\x1b\[\?[0-9;]*(?:[mu]|\$p)|\x1bP[$+]q[^\x07\x1b]*\x1b\\)"
     rb"|\x1b\[(?P<parameters>[0-9;:]*)(?P<final>[@A-Za-z`])"
     rb"|(?P<mode>\x1b\[\?[0-9;]*[hl])"
-    rb"|(?P<string>\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1bk[^\x07\x1b]*\x1b\\)"
+    rb"|(?P<string>\x1b\][^\x07\x1b]*(?:\x07|\x1b\\))"
     rb"|(?P<control>[\x00-\x1a\x1c-\x1f\x7f])"
     rb"|(?P<text>(?:[^\x00-\x1f\x7f\xc2]+|\xc2(?=[\xa0-\xbf]))+)"  # and no C1 control
 )
@@ -31,7 +31,7 @@ _MOVES = re.compile(rb"\x1b(?!\[[0-9;:]*[CDGKPX@`cmn])|\xc2(?![\xa0-\xbf])")
 _LAST_PLACE = re.compile(rb".*\x1b\[(?P<parameters>[0-9;]*)[Hf]", re.DOTALL)
 """Up to the last sequence that addresses a place of the screen: what is before it decides only the pen."""
 _MAY_SET_PEN = re.compile(
-    rb"\x1b(?![=>\\\]k]|\(B|P[$+]q|\[(?:[0-9;:]*[@A-Za-tv-z`]|[0-9]* q|[>=<][0-9;]*[cmqu]"
+    rb"\x1b(?![=>\\\]]|\(B|P[$+]q|\[(?:[0-9;:]*[@A-Za-tv-z`]|[0-9]* q|[>=<][0-9;]*[cmqu]"
     rb"|\?(?:1|7|12|25|1004|2004|2026)[hl]|\?[0-9;]*(?:[mu]|\$p)))|\xc2[\x80-\x9f]"
 )
 """What may set colours and attributes, apart from SGR, such as DECRC."""

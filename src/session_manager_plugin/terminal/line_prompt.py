@@ -45,7 +45,6 @@ class LinePrompt:
         self._editor = EditorPrompt(row)
         self._known: dict[str, None] = {}
         self._kinds: set[tuple[str, ...]] = set()
-        """The beginnings and ends of those whose middle may change."""
         self._candidate: str | None = None
         """The prompt of the last line, if its end was echoed."""
         self._prompt_row: int | None = None
@@ -122,7 +121,7 @@ class LinePrompt:
         self._known[prompt] = None
         if len(self._known) > _MOST_KNOWN:
             del self._known[next(iter(self._known))]
-        self._kinds = {found.groups() for known in self._known if (found := _CHANGING.fullmatch(known))}
+        self._kinds = {kind for known in self._known if (kind := _kind(known))}
 
     def output(self, data: bytes, now: float) -> None:
         """Look for a prompt after ``data``, which the row has been fed."""
@@ -136,19 +135,14 @@ class LinePrompt:
         text = self._row.text(0, column) if column else None
         if text is None:
             return
-        if text == self._candidate:
+        kind = _kind(text)
+        if self._candidate is not None and (text == self._candidate or (kind and kind == _kind(self._candidate))):
             self._learn(text)
-        if text in self._known or self._is_known_kind(text):
+        if kind in self._kinds:
+            self._keep(text)
+        if text in self._known:
             self._prompt_row = self._row.rows_left
             self._answered(now + SETTLE_TIME)
-
-    def _is_known_kind(self, text: str) -> bool:
-        """Whether ``text`` is a known prompt with another middle, such as the working directory. It is known then."""
-        found = _CHANGING.fullmatch(text) if self._kinds else None
-        if found is None or found.groups() not in self._kinds:
-            return False
-        self._keep(text)
-        return True
 
     def reset(self) -> None:
         """Forget what is shown: another screen is."""
@@ -158,3 +152,9 @@ class LinePrompt:
     def _answered(self, waits_since: float) -> None:
         self._unanswered = max(0, self._unanswered - 1)
         self._waits_since = waits_since + (SETTLE_TIME if self.may_read_ahead else 0.0)
+
+
+def _kind(prompt: str) -> tuple[str, ...] | None:
+    """Return the beginning and the end of a prompt whose middle may change, such as the working directory or a time."""
+    found = _CHANGING.fullmatch(prompt)
+    return None if found is None else found.groups()

@@ -18,6 +18,8 @@ _LINE_END = re.compile(rb"\r*\n")
 _ALTERNATE = b"\x1b[?1049"
 _MOST_DEFERRED = 16 * 1024
 """Bytes of output that are followed at once, while no key is unanswered: it is the end of them that counts."""
+_BURST_GAP = 0.05
+"""Seconds without output after which the next one belongs to another burst."""
 _SWITCH = re.compile(rb"\x1b\[\?1049([hl])")
 """To the alternate screen, or back to the place of the cursor on the main screen."""
 
@@ -87,6 +89,8 @@ class PredictedEcho:
     def output(self, data: bytes, screen: Screen, progress: StreamProgress, now: float) -> bytes:
         """Pass output of the remote through ``Screen.feed``, and draw the predictions again."""
         erased = self._erased(screen)
+        if now >= self._deferred_at + _BURST_GAP:
+            self._catch_up(screen)
         if not self._deferred:
             self._rows_below = screen.rows_below
             if self._row.column is None and not self._unfinished:
@@ -95,7 +99,7 @@ class PredictedEcho:
         self._deferred.append(data)
         self._deferred_size += len(data)
         self._deferred_at, self._progress = now, progress
-        if self._predictor.awaits_answer or self._deferred_size >= _MOST_DEFERRED:
+        if self._predictor.awaits_answer or self._deferred_size >= _MOST_DEFERRED or _ALTERNATE in data:
             self._catch_up(screen)
         return erased + written + self._drawn_anew(screen, now)
 
