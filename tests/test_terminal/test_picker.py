@@ -45,6 +45,11 @@ def picker(*, color: bool = True, columns: int = 80) -> PtyProcess:
     return PtyProcess([sys.executable, "-c", PROGRAM.format(color=color, rows=ROWS)], rows=12, columns=columns)
 
 
+async def test_a_list_may_begin_without_rows() -> None:
+    async with PtyProcess([sys.executable, "-c", PROGRAM.format(color=True, rows=0)], rows=12, columns=80) as terminal:
+        await terminal.expect("0/0")
+
+
 async def test_a_row_is_chosen_by_typing() -> None:
     async with picker() as terminal:
         await terminal.expect("5000/5000")

@@ -66,10 +66,8 @@ class Picker:
         chosen = self._current() if self._has_moved else None
         self._ids = order
         self._lines = [" ".join(self._rows[each]).lower() for each in order]
-        columns = zip(*self._rows.values(), strict=True)
-        self._widths = [
-            max(len(heading), *map(_cell_count, cells)) for heading, cells in zip(self._headings, columns, strict=True)
-        ]
+        columns = zip(self._headings, *self._rows.values(), strict=True)
+        self._widths = [max(map(_cell_count, column)) for column in columns]
         self._filter(chosen)
         self._application.invalidate()
 
