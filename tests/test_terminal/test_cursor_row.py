@@ -224,3 +224,30 @@ def test_what_was_typed_ends_at_blanks_or_a_suggestion(rest: bytes, ends: bool) 
     row = row_of(b"\r\n$ \x1b[32mls\x1b[m" + rest, columns=30)
     assert row.column == 4
     assert row.ends_at(4) is ends
+
+
+@pytest.mark.parametrize(
+    ("edited", "text"),
+    [
+        (b"\b\x1b[K", None),
+        (b"\bx", None),
+        (b"\b\x1b[X", None),
+        (b"\b\b\x1b[X", None),
+        (b"\b\x1b[P", None),
+        (b"\b\x1b[@", None),
+        (b"\b\b\b\x1b[2P", None),
+        (b"\x1b[1K", "     "),
+        (b"\b\b\x1b[K", "a    "),
+        (b"\b\bxy", "axy  "),
+        (b"\b\b\b\x1b[@", " a\u6f22 "),
+    ],
+)
+def test_a_wide_character_of_which_a_half_is_changed_is_unknown(edited: bytes, text: str | None) -> None:
+    row = row_of("\r\na\u6f22".encode() + edited)
+    assert row.text(0, 5) == text
+
+
+def test_a_wide_character_that_is_pushed_over_the_edge_is_unknown() -> None:
+    row = row_of("\r\n$ \x1b[14C\u6f22\x1b[3G\x1b[3@".encode(), columns=20)
+    assert row.text(0, 16) is not None
+    assert row.text(19, 20) is None

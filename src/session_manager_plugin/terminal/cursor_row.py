@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from session_manager_plugin.terminal.character_width import character_width, width_range
@@ -311,7 +312,7 @@ class CursorRow:
                 self._lose_row()  # the cursor leaves the row, or may leave it
                 return
             pen = self._pen
-            self._cells[self.column : end] = [Cell(chr(byte), pen) if pen else _PLAIN[byte] for byte in text]
+            self._replace(self.column, end, [Cell(chr(byte), pen) if pen else _PLAIN[byte] for byte in text])
             self.column = end
             return
         try:
@@ -327,11 +328,16 @@ class CursorRow:
             if self.column + width >= self.columns:
                 self._lose_row()
                 return
-            self._cells[self.column : self.column + width] = [
-                Cell(character, self._pen),
-                *[Cell("", self._pen)] * (width - 1),
-            ]
+            halves = [Cell("", self._pen)] * (width - 1)
+            self._replace(self.column, self.column + width, [Cell(character, self._pen), *halves])
             self.column += width
+
+    def _replace(self, start: int, end: int, cells: Sequence[Cell | None]) -> None:
+        """Replace cells. A wide character of which one half is replaced becomes unknown."""
+        for half in (start, end):
+            if half < len(self._cells) and _is_second_half(self._cells[half]):
+                self._cells[half - 1] = self._cells[half] = None
+        self._cells[start:end] = cells
 
     def _sequence(self, parameters: bytes, final: str) -> None:
         if final == "m":
@@ -348,9 +354,9 @@ class CursorRow:
         number = int(parameters or 0)
         if final == "K" and self.column is not None and number <= 2:
             start, end = ((self.column, self.columns), (0, self.column + 1), (0, self.columns))[number]
-            self._cells[start:end] = [self._erased] * (end - start)
+            self._replace(start, end, [self._erased] * (end - start))
         elif final == "J" and self.column is not None and number == 0:
-            self._cells[self.column :] = [self._erased] * (self.columns - self.column)
+            self._replace(self.column, self.columns, [self._erased] * (self.columns - self.column))
             self._move_rows(parameters, final)
         elif final == "J" and number == 2:
             self._cells = [self._erased] * self.columns
@@ -365,15 +371,15 @@ class CursorRow:
             self.column = min((number or 1) - 1, self.columns - 1)
         elif final == "P" and self.column is not None:
             count = min(number or 1, self.columns - self.column)
-            del self._cells[self.column : self.column + count]
+            self._replace(self.column, self.column + count, [])
             self._cells += [self._erased] * count
         elif final == "@" and self.column is not None:
             count = min(number or 1, self.columns - self.column)
-            self._cells[self.column : self.column] = [self._erased] * count
-            del self._cells[self.columns :]
+            self._replace(self.column, self.column, [self._erased] * count)
+            self._replace(self.columns, self.columns + count, [])
         elif final == "X" and self.column is not None:
             end = min(self.column + (number or 1), self.columns)
-            self._cells[self.column : end] = [self._erased] * (end - self.column)
+            self._replace(self.column, end, [self._erased] * (end - self.column))
         elif final in _WITHIN_ROW and self.column is None:
             self._lose_row()
         elif final == "J" and number == 0:
@@ -400,6 +406,10 @@ class CursorRow:
             if len(self._pen) > 256:
                 self.lose()
                 self._pen = None
+
+
+def _is_second_half(cell: Cell | None) -> bool:
+    return cell is not None and not cell.text and cell.is_written
 
 
 def _is_harmless(mode: bytes) -> bool:
