@@ -89,7 +89,7 @@ async def connected(sandbox: Sandbox, started: StartedSession, *options: str) ->
     """``smp connect`` to a session of ``sandbox``, killed in the end if it still runs."""
     environment = {
         "PATH": os.environ["PATH"],
-        "HOME": "/nonexistent",
+        "HOME": os.environ["HOME"],
         "PYTHONPATH": PATIENCE,
         "AWS_EC2_METADATA_DISABLED": "true",
         "SMP_TOKEN": started.token or "",
