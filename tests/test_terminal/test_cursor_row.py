@@ -251,3 +251,10 @@ def test_a_wide_character_that_is_pushed_over_the_edge_is_unknown() -> None:
     row = row_of("\r\n$ \x1b[14C\u6f22\x1b[3G\x1b[3@".encode(), columns=20)
     assert row.text(0, 16) is not None
     assert row.text(19, 20) is None
+
+
+@pytest.mark.parametrize("restored", [b"\x1b[u", b"\x1b[?1048l", b"\x1b8"])
+@pytest.mark.parametrize("erased", [b"\r\x1b[J$ ", b"\x1b[J\r\n$ "])
+def test_a_restored_cursor_may_have_restored_a_colour(restored: bytes, erased: bytes) -> None:
+    row = row_of(b"\r\n\x1b[41m\x1b[s\x1b[m", restored + erased)
+    assert row.text(0, 3) is None

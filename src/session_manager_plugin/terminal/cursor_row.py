@@ -205,6 +205,7 @@ class CursorRow:
                 self._sequence(found["parameters"], final.decode())
             elif (mode := found["mode"]) is not None and not _is_harmless(mode):
                 self.lose()
+                self._pen = None
 
     def _leave_row(self, data: bytes) -> None:
         """Follow ``data`` in front of a newline, or of a sequence that addresses a place, but only the pen, and the
@@ -250,6 +251,7 @@ class CursorRow:
                 self._move_rows(found["parameters"], final.decode())
             elif (mode := found["mode"]) is not None and not _is_harmless(mode):
                 self._below = self._rows - 1
+                self._pen = None
         if position < len(data):  # a sequence that is not understood here
             self._below = self._rows - 1
             self._pen = None
@@ -277,6 +279,8 @@ class CursorRow:
             self._unseen = 0
         elif final != "J":
             self._below = self._rows - 1
+            if final == "u":  # restores the colours that were saved, too
+                self._pen = None
 
     def _begin_row(self, newline: bytes) -> None:
         """Follow a newline: the row is known to be blank if the cursor was in the lowest row that may have text."""
@@ -392,6 +396,7 @@ class CursorRow:
             self._move_rows(parameters, final)
         elif final not in "cn":
             self.lose()
+            self._move_rows(parameters, final)
 
     def _set_pen(self, parameters: bytes) -> None:
         if parameters.strip(b"0;") == b"":

@@ -26,7 +26,6 @@ _GAP = "  "
 _LABEL = "target> "
 _LEAST_NAME = 20
 """Cells of the first column, at least, before another column is left out for it."""
-"""Columns that are always shown: name and id."""
 _KEYS = "Enter starts, Esc leaves"
 _STYLE = Style.from_dict({"selected": "reverse", "head": "bold", "note": "ansibrightblack"})
 

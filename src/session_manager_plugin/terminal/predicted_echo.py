@@ -121,7 +121,7 @@ class PredictedEcho:
             rest = data
             if may_echo and self._predictor.awaits_echo and (found := _LINE_END.search(data)) and found.start():
                 self._row.feed(data[: found.start()], rows_below=rows_below)
-                self._predictor.line_ends()
+                self._predictor.line_ends(self._deferred_at)
                 rest, rows_below = data[found.start() :], None
             self._row.feed(rest, rows_below=rows_below, is_plain=not screen.pen)
             if self._row.column is not None and self._row.column != screen.column:

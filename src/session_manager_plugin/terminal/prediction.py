@@ -113,15 +113,13 @@ class Predictor:
         self._is_slow = self._is_very_slow = False
         self._is_expected = True
         """Whether the row looks as expected after one of the keys."""
-        self._now = 0.0
-        """The time of the last call."""
 
     # --- what happens
 
     def typed(self, data: bytes, progress: StreamProgress, now: float) -> None:
         """Predict the echo of ``data``, the bytes of one read, which are in the messages sent so far."""
         if self._note(progress, now):
-            self._judge()
+            self._judge(now)
         events = _events(data) if len(data) <= LONGEST_READ else None
         if events is None:
             self.typed_unseen(data, now)
@@ -158,16 +156,16 @@ class Predictor:
         """Whether predictions are shown however fast the answer arrives."""
         return self.mode is PredictMode.ALWAYS or (self.mode is PredictMode.AUTO and self._is_slow)
 
-    def line_ends(self) -> None:
+    def line_ends(self, now: float) -> None:
         """Compare the row with what is expected, before a newline leads to another."""
         if self._start is not None:
-            self._compare()
+            self._compare(now)
 
     def output(self, data: bytes, progress: StreamProgress, now: float) -> None:
         """Compare the row, which has been fed ``data``, with what is expected."""
         self._prompt.output(data, now)
         self._note(progress, now)
-        self._judge()
+        self._judge(now)
         if self._prompt.waits_since is None and self._confirmed == self._epoch:
             self._epoch += 1
 
@@ -291,7 +289,6 @@ class Predictor:
 
     def _note(self, progress: StreamProgress, now: float) -> bool:
         """Take over the progress. Returns whether more messages are answered than before."""
-        self._now = now
         if progress.acknowledged > self._last_acknowledged:
             self._acknowledged.append((progress.acknowledged, progress.acknowledged_at))
         answered = self._answered
@@ -303,13 +300,13 @@ class Predictor:
             self._is_very_slow = round_trip > (NOT_UNDERLINED if self._is_very_slow else UNDERLINED)
         return self._answered > answered
 
-    def _judge(self) -> None:
+    def _judge(self, now: float) -> None:
         if self._start is not None:
-            self._compare()
+            self._compare(now)
         if self._unknown and not self._keys:
             self._take_up()
 
-    def _compare(self) -> None:
+    def _compare(self, now: float) -> None:
         """Find the key whose state the row has reached, and confirm the keys up to it."""
         answered = sum(key.message <= self._answered for key in self._keys)
         states = [(self._text, self._cursor), *((key.text, key.cursor) for key in self._keys)]
@@ -322,12 +319,12 @@ class Predictor:
                 self._epoch += 1  # output that is no echo, or an incomplete echo
             return
         if reached:
-            self._confirm(self._keys[:reached])
+            self._confirm(self._keys[:reached], now)
             self._text, self._cursor = states[reached]
             del self._keys[:reached]
             self._learn()
 
-    def _confirm(self, keys: list[_Key]) -> None:
+    def _confirm(self, keys: list[_Key], now: float) -> None:
         """Show the predictions of the epoch of ``keys``, whose echo has arrived, if that proves that the echo is on."""
         waits_since = self._prompt.waits_since
         if waits_since is None:
@@ -338,7 +335,7 @@ class Predictor:
                 if not self._prompt.may_read_ahead:
                     self._confirmed = max(self._confirmed, key.epoch)
                 elif key.message <= self._last_acknowledged:
-                    self._prompt.echoes_keys(self._now)
+                    self._prompt.echoes_keys(now)
                     return
             before = key.text
 

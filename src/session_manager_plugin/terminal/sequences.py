@@ -36,8 +36,6 @@ _RARE_IN_TEXT = 32
 
 _LONGEST = 65536
 """Longest unfinished sequence in bytes; anything longer is not a sequence."""
-
-
 _SHORT = 4096
 """Longest string in bytes whose end ``unfinished_at`` waits for."""
 _UNFINISHED = re.compile(rb"\x1b(?:[ -/]{0,4}|\[[ -?]{0,64}|[%b][^\x07\x18\x1a\x1b]{0,%d}\x1b?)" % (_STRINGS, _SHORT))
@@ -53,12 +51,7 @@ def unfinished_at(data: bytes) -> int:
             return string_at
     if escape_at >= 0 and _UNFINISHED.fullmatch(data, escape_at):
         return escape_at
-    for count, byte in enumerate(reversed(data[-3:]), 1):
-        if byte >= 0xC0:
-            return len(data) - (count if count < 2 + (byte >= 0xE0) + (byte >= 0xF0) else 0)
-        if byte < 0x80:
-            break
-    return len(data)
+    return len(data) - unfinished_character(data)
 
 
 class Sequence(NamedTuple):

@@ -411,8 +411,5 @@ async def _standard_input() -> AsyncIterator[bytes]:
 
 
 def _read_standard_input(size: int) -> bytes:
-    try:
+    with named_errors("standard input"):
         return os.read(0, size)
-    except OSError as error:
-        error.filename = "standard input"
-        raise
